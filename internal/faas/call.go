@@ -1,0 +1,52 @@
+package faas
+
+import (
+	"io"
+	"net/http"
+	"time"
+)
+
+// Call is one invocation.
+type Call struct {
+	ID  string // accepted from the caller or minted
+	Ref Ref
+
+	// Args are the text arguments of a query string, as the JSON object of
+	// strings that the driver contract calls Fob-Args; empty for none.
+	Args []byte
+
+	// Body holds the typed arguments as a JSON object, or, for a function
+	// that takes the request, whatever the caller sent. Empty for none.
+	Body []byte
+
+	// What a function that takes the request gets to see.
+	Method string
+	Target string // path and query as the caller sent them
+	Header http.Header
+
+	// Trace is filled in by Invoke, whether it succeeds or not.
+	Trace Trace
+}
+
+// Result is what a call came to: the function's own response, or its plain
+// value as {"result": …}.
+type Result struct {
+	Status int
+	Header http.Header
+	Body   io.ReadCloser
+	Length int64 // of Body in bytes, or -1 when it is not known
+}
+
+// Timing says where a call's time went.
+type Timing struct {
+	Queue time.Duration // waiting for a slot, while none was being started for it
+	Start time.Duration // waiting for a sandbox to be started or loaded
+	Run   time.Duration // from sending the call to the first byte of the answer
+}
+
+// Trace is what became of a call on its way. Invoke fills it in; read it after
+// Invoke has returned.
+type Trace struct {
+	Version *Version // that the ref resolved to; nil when it did not
+	Timing  Timing
+}

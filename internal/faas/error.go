@@ -1,0 +1,115 @@
+package faas
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Code says what kind of error it is. Codes are part of the HTTP contract: the
+// table in internal/httpapi maps each to a status.
+type Code string
+
+// The codes. The comment gives the status that the HTTP contract has for it.
+const (
+	CodeBadRequest      Code = "bad_request"      // 400: malformed
+	CodeUnknownFunction Code = "unknown_function" // 404
+	CodeBadArguments    Code = "bad_arguments"    // 404: wrong number or type of parameters
+	CodeNameTaken       Code = "name_taken"       // 409
+	CodeConflict        Code = "conflict"         // 409: somebody else changed it meanwhile
+	CodeTooLarge        Code = "too_large"        // 413
+	CodeUnknownLanguage Code = "unknown_language" // 415
+	CodeBadCode         Code = "does_not_compile" // 422: syntax error, raises at import, no callme
+	CodeOverLimit       Code = "over_limit"       // 429: over the function's own limit
+	CodeRaised          Code = "function_raised"  // 500
+	CodeBadResult       Code = "bad_result"       // 500: JSON cannot hold what it returned
+	CodeInternal        Code = "internal"         // 500: our own failure
+	CodeSandboxDied     Code = "sandbox_died"     // 502: crash, out of memory
+	CodeBadAnswer       Code = "bad_answer"       // 502: the driver's answer is no answer, or too large
+	CodeNoCapacity      Code = "no_capacity"      // 503: no sandbox to be had in time
+	CodeDraining        Code = "draining"         // 503: shutting down
+	CodeStandby         Code = "standby"          // 503: another dispatcher is active
+	CodeTimeout         Code = "timeout"          // 504: ran out of time
+)
+
+// Error is an error of the domain. Its message is safe to show to a client.
+type Error struct {
+	Code    Code
+	Message string
+
+	// RetryAfter is when it is worth trying again; 0 says nothing.
+	RetryAfter time.Duration
+
+	// Raised is what the user's code did, when it was its fault.
+	Raised *Raised
+
+	// Cause is what lies beneath. It goes to the log, not to the client.
+	Cause error
+}
+
+// Raised is an error in the user's code, as its driver reports it.
+type Raised struct {
+	Type      string `json:"type,omitempty"` // such as KeyError
+	Message   string `json:"message"`
+	Line      int    `json:"line,omitempty"` // 1-based, in the user's code
+	Traceback string `json:"traceback,omitempty"`
+}
+
+// Errorf returns an *Error with a formatted message, all of which a client
+// will see.
+func Errorf(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// Because sets what lies beneath e and returns e.
+func (e *Error) Because(cause error) *Error {
+	e.Cause = cause
+	return e
+}
+
+// After sets when it is worth trying again and returns e.
+func (e *Error) After(d time.Duration) *Error {
+	e.RetryAfter = d
+	return e
+}
+
+func (e *Error) Error() string {
+	if e.Cause != nil {
+		return e.Message + ": " + e.Cause.Error()
+	}
+	return e.Message
+}
+
+func (e *Error) Unwrap() error { return e.Cause }
+
+// CodeOf returns the code of the first *Error in err's chain, CodeInternal for
+// any other error and "" for nil.
+func CodeOf(err error) Code {
+	if err == nil {
+		return ""
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Code
+	}
+	return CodeInternal
+}
+
+// FunctionsFault reports whether an error is the function's (its code, its
+// arguments, its limits) rather than the platform's: the header Fob-Error.
+func (c Code) FunctionsFault() bool {
+	switch c {
+	case CodeBadArguments, CodeBadCode, CodeRaised, CodeBadResult, CodeSandboxDied, CodeBadAnswer, CodeTimeout, CodeOverLimit:
+		return true
+	}
+	return false
+}
+
+// Retryable reports whether the same request may well succeed later without
+// anybody changing anything, and is known not to have run.
+func (c Code) Retryable() bool {
+	switch c {
+	case CodeConflict, CodeOverLimit, CodeNoCapacity, CodeDraining, CodeStandby:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,111 @@
+package faas
+
+import (
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Live is the alias that every function has; a ref that says neither a
+// version nor an alias means it.
+const Live = "live"
+
+// Function is what a user registers. It is immutable: a change makes a new
+// value.
+type Function struct {
+	ID       string         `json:"id"`             // a UUID
+	Name     string         `json:"name,omitempty"` // unique, or empty
+	Created  time.Time      `json:"created"`
+	Aliases  map[string]int `json:"aliases"`  // alias → version number; has Live
+	Versions []*Version     `json:"versions"` // ascending by number
+}
+
+// Version is a function's code, language and settings. It never changes. Its
+// code is kept apart (Store.Code), for it is needed only when a sandbox loads.
+type Version struct {
+	FunctionID string    `json:"function"`
+	Number     int       `json:"version"` // 1, 2, 3 … inside its function
+	Lang       string    `json:"lang"`
+	Settings   Settings  `json:"settings"`
+	Created    time.Time `json:"created"`
+	Size       int       `json:"size"`   // of the code, in bytes
+	Digest     string    `json:"digest"` // "sha256:" and 64 hexadecimal digits, of the code
+}
+
+// VersionKey names a version without holding it.
+type VersionKey struct {
+	FunctionID string `json:"function"`
+	Number     int    `json:"version"`
+}
+
+// Key returns the version's key.
+func (v *Version) Key() VersionKey { return VersionKey{v.FunctionID, v.Number} }
+
+// Version returns the version with a number, or nil.
+func (f *Function) Version(number int) *Version {
+	i, ok := slices.BinarySearchFunc(f.Versions, number, func(v *Version, n int) int { return v.Number - n })
+	if !ok {
+		return nil
+	}
+	return f.Versions[i]
+}
+
+// Live returns the version that the alias live points to.
+func (f *Function) Live() *Version { return f.Version(f.Aliases[Live]) }
+
+// Latest returns the version with the highest number.
+func (f *Function) Latest() *Version { return f.Versions[len(f.Versions)-1] }
+
+// With returns a copy of f that has one more version, which live points to.
+func (f *Function) With(v *Version) *Function {
+	next := *f
+	next.Versions = append(slices.Clip(f.Versions), v)
+	next.Aliases = make(map[string]int, len(f.Aliases))
+	for alias, number := range f.Aliases {
+		next.Aliases[alias] = number
+	}
+	next.Aliases[Live] = v.Number
+	return &next
+}
+
+// Draft is what a client hands in to become a version.
+type Draft struct {
+	Code     string
+	Lang     string // empty: that of the live version, else python
+	Settings SettingsPatch
+}
+
+// SandboxInfo tells about one sandbox that runs a version.
+type SandboxInfo struct {
+	ID       string    `json:"id"`
+	State    string    `json:"state"` // "ready", "busy" or "draining"
+	Host     string    `json:"host"`  // as the engine's network knows it
+	Port     int       `json:"port"`  // of the driver, which asks for the sandbox's token there
+	InFlight int       `json:"in_flight"`
+	Started  time.Time `json:"started"`
+}
+
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
+
+// CheckName says what is wrong with a function's name, or nil. A name is 1 to
+// 63 letters, digits, - and _, begins with a letter or digit, and does not
+// look like an ID, so that a ref is never ambiguous.
+func CheckName(name string) error {
+	if !namePattern.MatchString(name) {
+		return Errorf(CodeBadRequest, "%q is no function name: use 1 to 63 letters, digits, - and _, beginning with a letter or digit", clip(name, 80))
+	}
+	if uuid.Validate(name) == nil {
+		return Errorf(CodeBadRequest, "%q looks like a function ID: choose a name that does not", name)
+	}
+	return nil
+}
+
+// clip shortens user input for a message.
+func clip(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	return s[:limit] + "…"
+}

@@ -1,0 +1,220 @@
+package faas
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+)
+
+// Settings are a version's limits and scale.
+type Settings struct {
+	Timeout      Duration `json:"timeout"`       // of one call, once it runs
+	Memory       Bytes    `json:"memory"`        // of a sandbox, swap included
+	CPUs         float64  `json:"cpus"`          // of a sandbox
+	Concurrency  int      `json:"concurrency"`   // calls at a time in one sandbox
+	MinScale     int      `json:"min_scale"`     // sandboxes kept
+	MaxScale     int      `json:"max_scale"`     // sandboxes at most
+	IdleTimeout  Duration `json:"idle_timeout"`  // until an idle sandbox is removed
+	Queue        int      `json:"queue"`         // calls waiting at most
+	QueueTimeout Duration `json:"queue_timeout"` // waiting for a sandbox at most
+	Network      string   `json:"network"`       // NetworkEgress or NetworkNone
+}
+
+// The networks a sandbox can have.
+const (
+	NetworkEgress = "egress" // out to the world, not to other sandboxes
+	NetworkNone   = "none"   // no network at all
+)
+
+// DefaultSettings returns what a version has when nothing is said.
+func DefaultSettings() Settings {
+	return Settings{
+		Timeout:      Duration(30 * time.Second),
+		Memory:       128 << 20,
+		CPUs:         1,
+		Concurrency:  1,
+		MinScale:     0,
+		MaxScale:     10,
+		IdleTimeout:  Duration(5 * time.Minute),
+		Queue:        256,
+		QueueTimeout: Duration(30 * time.Second),
+		Network:      NetworkEgress,
+	}
+}
+
+// Setting describes one of the settings, for help texts.
+type Setting struct {
+	Name string
+	Doc  string // its unit and range
+	set  func(*Settings, string) error
+}
+
+// SettingTable lists every setting a function can be given, in the order of
+// the Settings struct.
+var SettingTable = []Setting{
+	{"timeout", "how long a call may run, 10ms to 1h", duration(func(s *Settings) *Duration { return &s.Timeout }, 10*time.Millisecond, time.Hour)},
+	{"memory", "memory of a sandbox, 32MB to 64GB", setMemory},
+	{"cpus", "processors of a sandbox, 0.05 to 64", setCPUs},
+	{"concurrency", "calls at a time in one sandbox, 1 to 1000", whole(func(s *Settings) *int { return &s.Concurrency }, 1, 1000)},
+	{"min_scale", "sandboxes kept when idle, 0 to 1000", whole(func(s *Settings) *int { return &s.MinScale }, 0, 1000)},
+	{"max_scale", "sandboxes at most, 1 to 1000", whole(func(s *Settings) *int { return &s.MaxScale }, 1, 1000)},
+	{"idle_timeout", "how long an idle sandbox is kept, 1ms to 24h", duration(func(s *Settings) *Duration { return &s.IdleTimeout }, time.Millisecond, 24*time.Hour)},
+	{"queue", "calls that may wait for a sandbox, 0 to 100000", whole(func(s *Settings) *int { return &s.Queue }, 0, 100000)},
+	{"queue_timeout", "how long a call may wait for a sandbox, 1ms to 1h", duration(func(s *Settings) *Duration { return &s.QueueTimeout }, time.Millisecond, time.Hour)},
+	{"network", "egress (out, but not to other sandboxes) or none", setNetwork},
+}
+
+// SettingsPatch holds the settings that somebody gave, as text by name.
+type SettingsPatch map[string]string
+
+// IsSetting reports whether there is a setting of that name.
+func IsSetting(name string) bool {
+	return slices.ContainsFunc(SettingTable, func(s Setting) bool { return s.Name == name })
+}
+
+// SettingNames returns the names of all settings.
+func SettingNames() []string {
+	names := make([]string, len(SettingTable))
+	for i, s := range SettingTable {
+		names[i] = s.Name
+	}
+	return names
+}
+
+// Apply returns base with the patch's settings. What is unknown, no such value
+// or out of range is CodeBadRequest.
+func (p SettingsPatch) Apply(base Settings) (Settings, error) {
+	for _, name := range slices.Sorted(maps.Keys(p)) {
+		if !IsSetting(name) {
+			return base, Errorf(CodeBadRequest, "there is no setting %q; there are %s", clip(name, 80), strings.Join(SettingNames(), ", "))
+		}
+	}
+	for _, setting := range SettingTable {
+		text, given := p[setting.Name]
+		if !given {
+			continue
+		}
+		if err := setting.set(&base, text); err != nil {
+			return base, Errorf(CodeBadRequest, "%s=%s: %v (%s)", setting.Name, clip(text, 80), err, setting.Doc)
+		}
+	}
+	if base.MinScale > base.MaxScale {
+		return base, Errorf(CodeBadRequest, "min_scale (%d) is above max_scale (%d)", base.MinScale, base.MaxScale)
+	}
+	return base, nil
+}
+
+var errRange = errors.New("out of range")
+
+func duration(field func(*Settings) *Duration, low, high time.Duration) func(*Settings, string) error {
+	return func(s *Settings, text string) error {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return errors.New("not a duration such as 500ms, 30s or 5m")
+		}
+		if d < low || d > high {
+			return errRange
+		}
+		*field(s) = Duration(d)
+		return nil
+	}
+}
+
+func whole(field func(*Settings) *int, low, high int) func(*Settings, string) error {
+	return func(s *Settings, text string) error {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return errors.New("not a whole number")
+		}
+		if n < low || n > high {
+			return errRange
+		}
+		*field(s) = n
+		return nil
+	}
+}
+
+func setMemory(s *Settings, text string) error {
+	var b Bytes
+	if err := b.UnmarshalText([]byte(text)); err != nil {
+		return err
+	}
+	// Less than 32 MB does not hold an interpreter.
+	if b < 32<<20 || b > 64<<30 {
+		return errRange
+	}
+	s.Memory = b
+	return nil
+}
+
+func setCPUs(s *Settings, text string) error {
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return errors.New("not a number")
+	}
+	if !(n >= 0.05 && n <= 64) { // refuses NaN as well
+		return errRange
+	}
+	s.CPUs = n
+	return nil
+}
+
+func setNetwork(s *Settings, text string) error {
+	if text != NetworkEgress && text != NetworkNone {
+		return errors.New("no such network")
+	}
+	s.Network = text
+	return nil
+}
+
+// Duration is a time.Duration that is text such as "1m30s" in JSON.
+type Duration time.Duration
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	*d = Duration(v)
+	return err
+}
+
+// Bytes is a number of bytes that is text such as "128MB" in JSON. As with
+// Docker, units are powers of 1024 however they are spelled.
+type Bytes int64
+
+// MarshalText implements encoding.TextMarshaler.
+func (b Bytes) MarshalText() ([]byte, error) {
+	for _, unit := range []struct {
+		size Bytes
+		name string
+	}{{1 << 30, "GB"}, {1 << 20, "MB"}, {1 << 10, "KB"}} {
+		if b >= unit.size && b%unit.size == 0 {
+			return fmt.Appendf(nil, "%d%s", b/unit.size, unit.name), nil
+		}
+	}
+	return fmt.Appendf(nil, "%dB", int64(b)), nil
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (b *Bytes) UnmarshalText(text []byte) error {
+	n, err := units.RAMInBytes(string(text))
+	if err != nil {
+		return errors.New("not a size such as 128MB or 1GB")
+	}
+	*b = Bytes(n)
+	return nil
+}
+
+// String returns the size as MarshalText writes it.
+func (b Bytes) String() string {
+	text, _ := b.MarshalText()
+	return string(text)
+}

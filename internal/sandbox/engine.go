@@ -1,0 +1,95 @@
+// Package sandbox is what the dispatcher knows of sandboxes: the Engine that
+// makes them, the Instance that one is, and the Conn that speaks to the driver
+// inside. Engines live in packages below this one.
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+)
+
+// SocketName is the file name of the driver's socket in its sandbox's folder.
+const SocketName = "fob.sock"
+
+// ErrNoEngine is wrapped by engine errors that mean that the engine itself
+// cannot be reached, rather than that it refused something.
+var ErrNoEngine = errors.New("engine not reachable")
+
+// Spec says what sandbox to make.
+type Spec struct {
+	Lang    string // of the driver: "python", "node"
+	Network string // faas.NetworkEgress or faas.NetworkNone
+	Limits  Limits
+}
+
+// Limits are those limits of a sandbox that may change while it lives, so that
+// one from the pool can be fitted to a version.
+type Limits struct {
+	Memory int64   // bytes, swap included
+	CPUs   float64 // processors
+}
+
+// Engine makes sandboxes. All that it makes belongs to one aviary, and it
+// never touches what does not. Methods may be called concurrently.
+type Engine interface {
+	// Name is "docker", "process" …
+	Name() string
+
+	// Prepare makes sure that sandboxes of these languages can be created,
+	// building what is missing and logging its progress. Other methods may be
+	// called before; Create may then be slow or fail.
+	Prepare(ctx context.Context, langs ...string) error
+
+	// Create starts a blank sandbox and returns when its driver's socket
+	// accepts connections. When it fails, or ctx ends, nothing is left behind.
+	Create(ctx context.Context, spec Spec) (Instance, error)
+
+	// List returns all sandboxes of the aviary, those left by an earlier
+	// dispatcher included. A dead one has its Done closed. Sandboxes that
+	// this engine knows already are returned as the same Instance.
+	List(ctx context.Context) ([]Instance, error)
+
+	// Purge removes everything of the aviary.
+	Purge(ctx context.Context) error
+
+	// Close lets go of the engine and leaves the sandboxes running.
+	Close() error
+}
+
+// Instance is one sandbox.
+type Instance interface {
+	// ID is 16 lower-case hexadecimal digits.
+	ID() string
+	Spec() Spec
+	Created() time.Time
+
+	// Dial opens a connection to the driver.
+	Dial(ctx context.Context) (net.Conn, error)
+
+	// Addr is the driver's TCP address as the engine's network knows it; a
+	// sandbox without a network gives its host name.
+	Addr() (host string, port int)
+
+	// Resize changes the limits of the living sandbox.
+	Resize(ctx context.Context, limits Limits) error
+
+	// Done is closed once the sandbox is known to be dead or removed.
+	Done() <-chan struct{}
+
+	// Exit tells how it ended, asking the engine if need be. It waits for
+	// the end, until ctx ends.
+	Exit(ctx context.Context) (Exit, error)
+
+	// Remove kills the sandbox and clears all traces of it. What is gone
+	// already is no error. When Remove returns nil, no code of it runs.
+	Remove(ctx context.Context) error
+}
+
+// Exit is how a sandbox ended.
+type Exit struct {
+	Code     int  // 128 + signal when a signal ended it
+	OutOfMem bool // the kernel ended it for want of memory
+	Removed  bool // we removed it
+}
