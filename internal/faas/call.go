@@ -22,6 +22,7 @@ type Call struct {
 	// What a function that takes the request gets to see.
 	Method string
 	Target string // path and query as the caller sent them
+	Host   string
 	Header http.Header
 
 	// Trace is filled in by Invoke, whether it succeeds or not.

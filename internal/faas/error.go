@@ -29,6 +29,7 @@ const (
 	CodeNoCapacity      Code = "no_capacity"      // 503: no sandbox to be had in time
 	CodeDraining        Code = "draining"         // 503: shutting down
 	CodeStandby         Code = "standby"          // 503: another dispatcher is active
+	CodeStarting        Code = "starting"         // 503: not ready yet
 	CodeTimeout         Code = "timeout"          // 504: ran out of time
 )
 
@@ -108,7 +109,7 @@ func (c Code) FunctionsFault() bool {
 // anybody changing anything, and is known not to have run.
 func (c Code) Retryable() bool {
 	switch c {
-	case CodeConflict, CodeOverLimit, CodeNoCapacity, CodeDraining, CodeStandby:
+	case CodeConflict, CodeOverLimit, CodeNoCapacity, CodeDraining, CodeStandby, CodeStarting:
 		return true
 	}
 	return false

@@ -3,7 +3,9 @@ package faas
 import (
 	"regexp"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 )
@@ -108,4 +110,17 @@ func clip(s string, limit int) string {
 		return s
 	}
 	return s[:limit] + "…"
+}
+
+// CheckCode says what is wrong with code before any language looks at it.
+func CheckCode(code string) error {
+	switch {
+	case strings.TrimSpace(code) == "":
+		return Errorf(CodeBadRequest, "there is no code: send the code fragment as the body, as with curl --data-binary @hello.py")
+	case !utf8.ValidString(code):
+		return Errorf(CodeBadRequest, "the code is not UTF-8 text")
+	case strings.IndexByte(code, 0) >= 0:
+		return Errorf(CodeBadRequest, "the code has a NUL byte in it, so it is no program text")
+	}
+	return nil
 }

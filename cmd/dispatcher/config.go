@@ -1,0 +1,94 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/flockofbirds/fob/drivers"
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+// Config is a dispatcher's settings, as flags and FOB_ environment variables.
+type Config struct {
+	Addr    string `env:"FOB_ADDR" default:"127.0.0.1:9999" placeholder:"HOST:PORT" help:"Address to listen on (${default})."`
+	Data    string `env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Where functions are kept (${default})."`
+	Sockets string `env:"FOB_SOCKETS" placeholder:"FOLDER" help:"Where the sandboxes' sockets are: a short path (sockets in the data folder)."`
+
+	Engine    string `env:"FOB_ENGINE" default:"docker" placeholder:"NAME" help:"What makes sandboxes: docker, or process for trials, without any isolation (${default})."`
+	Aviary    string `env:"FOB_AVIARY" placeholder:"NAME" help:"Label of this dispatcher's sandboxes (a name minted with the data folder)."`
+	BaseImage string `env:"FOB_BASE_IMAGE" default:"debian:trixie-slim" placeholder:"IMAGE" help:"What driver images are built from (${default})."`
+	Runtime   string `env:"FOB_RUNTIME" placeholder:"NAME" help:"OCI runtime of the sandboxes, such as runsc (the engine's own)."`
+
+	Pool        map[string]int `env:"FOB_POOL" default:"python=2,node=1" mapsep:"," placeholder:"LANG=N,…" help:"Blank sandboxes kept started, by language (python=2,node=1)."`
+	LoadTimeout time.Duration  `env:"FOB_LOAD_TIMEOUT" default:"10s" placeholder:"DURATION" help:"How long a function's code may take to load, its imports included (${default})."`
+	MaxBody     faas.Bytes     `env:"FOB_MAX_BODY" default:"6MB" placeholder:"SIZE" help:"Largest request and answer (${default})."`
+
+	Standby         bool          `env:"FOB_STANDBY" help:"Wait while another dispatcher uses the data folder, and take over when it ends."`
+	DrainTimeout    time.Duration `env:"FOB_DRAIN_TIMEOUT" default:"30s" placeholder:"DURATION" help:"How long calls in flight may take to finish at the end (${default})."`
+	RemoveSandboxes bool          `env:"FOB_REMOVE_SANDBOXES" help:"Remove all sandboxes at the end, instead of leaving them for the next start."`
+}
+
+// Validate says what is wrong with the settings and what to change, and fills
+// in those that follow from others. Kong calls it too.
+func (c *Config) Validate() error {
+	host, _, err := net.SplitHostPort(c.Addr)
+	if err != nil {
+		return fmt.Errorf("FOB_ADDR=%s is no HOST:PORT such as 127.0.0.1:9999", c.Addr)
+	}
+	switch c.Engine {
+	case "docker":
+	case "process":
+		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			return fmt.Errorf("FOB_ENGINE=process isolates nothing, so it listens on this machine alone: set FOB_ADDR=127.0.0.1:9999, or use FOB_ENGINE=docker")
+		}
+	default:
+		return fmt.Errorf("FOB_ENGINE=%s: there are docker and process", c.Engine)
+	}
+	for lang, n := range c.Pool {
+		if !slices.Contains(drivers.Langs(), lang) {
+			return fmt.Errorf("FOB_POOL: there is no driver for %q; there are %s", lang, strings.Join(drivers.Langs(), ", "))
+		}
+		if n < 0 || n > 100 {
+			return fmt.Errorf("FOB_POOL: %s=%d is not from 0 to 100", lang, n)
+		}
+	}
+	switch {
+	case c.LoadTimeout <= 0:
+		return fmt.Errorf("FOB_LOAD_TIMEOUT=%v: give a positive duration such as 10s", c.LoadTimeout)
+	case c.DrainTimeout < 0:
+		return fmt.Errorf("FOB_DRAIN_TIMEOUT=%v: give a duration such as 30s, or 0s not to wait", c.DrainTimeout)
+	case c.MaxBody < 1<<10 || c.MaxBody > 1<<30:
+		return fmt.Errorf("FOB_MAX_BODY=%v is not from 1KB to 1GB", c.MaxBody)
+	case c.Data == "":
+		return errors.New("FOB_DATA is empty: give a folder")
+	}
+	// Sockets and mounts need paths that do not depend on where we were
+	// started.
+	if c.Data, err = filepath.Abs(c.Data); err != nil {
+		return fmt.Errorf("FOB_DATA: %w", err)
+	}
+	if c.Sockets == "" {
+		c.Sockets = filepath.Join(c.Data, "sockets")
+	}
+	if c.Sockets, err = filepath.Abs(c.Sockets); err != nil {
+		return fmt.Errorf("FOB_SOCKETS: %w", err)
+	}
+	return nil
+}
+
+// defaultData is where functions are kept when nothing is said: the system's
+// place for root, else the user's (XDG Base Directory Specification).
+func defaultData(uid int, getenv func(string) string) string {
+	if uid == 0 {
+		return "/var/lib/fob"
+	}
+	if dir := getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "fob")
+	}
+	return filepath.Join(getenv("HOME"), ".local", "share", "fob")
+}

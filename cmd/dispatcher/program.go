@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/flockofbirds/fob/drivers"
+	"github.com/flockofbirds/fob/internal/dispatch"
+	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/httpapi"
+	"github.com/flockofbirds/fob/internal/sandbox"
+	"github.com/flockofbirds/fob/internal/sandbox/docker"
+	"github.com/flockofbirds/fob/internal/sandbox/process"
+	"github.com/flockofbirds/fob/internal/store"
+	"github.com/flockofbirds/fob/internal/telemetry"
+)
+
+// release is the version of this program.
+const release = "0.1.0"
+
+// prepareAgain is how long to wait after driver images could not be built.
+const prepareAgain = 10 * time.Second
+
+// Program is the dispatcher, wired up. Tests boot it as main does.
+type Program struct {
+	cfg      Config
+	log      zerolog.Logger
+	metrics  *telemetry.Metrics
+	listener net.Listener
+	api      *httpapi.API
+	server   *http.Server
+
+	// Set once Run has opened them.
+	store      faas.Store
+	engine     sandbox.Engine
+	dispatcher *dispatch.Dispatcher
+}
+
+// New checks the settings and listens, so that a wrong one or a busy port is
+// known at once. Run must be called.
+func New(cfg Config, log zerolog.Logger) (*Program, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", cfg.Addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s is in use, perhaps by another dispatcher: stop that, or choose another address with FOB_ADDR", cfg.Addr)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on FOB_ADDR=%s: %w", cfg.Addr, err)
+	}
+	p := &Program{cfg: cfg, log: log, metrics: telemetry.NewMetrics(), listener: listener}
+	p.api = httpapi.New(httpapi.Config{
+		Log:     log,
+		Metrics: p.metrics.Handler(),
+		Build:   build(cfg.Engine),
+		MaxBody: int64(cfg.MaxBody),
+	})
+	p.server = &http.Server{
+		Handler:           p.api,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    128 << 10,
+	}
+	return p, nil
+}
+
+// URL is where the program answers.
+func (p *Program) URL() string { return "http://" + p.listener.Addr().String() }
+
+// Run serves until ctx ends, then drains and closes everything. It calls ready
+// once, when functions can be registered and called.
+func (p *Program) Run(ctx context.Context, ready func()) error {
+	served := make(chan error, 1)
+	go func() { served <- p.server.Serve(p.listener) }()
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stopWatch := make(chan struct{})
+	go func() {
+		select {
+		case err := <-served:
+			cancel(fmt.Errorf("serving HTTP: %w", err))
+		case <-stopWatch:
+		}
+	}()
+
+	err := p.open(ctx)
+	if err == nil {
+		p.prepare(ctx, ready)
+		<-ctx.Done()
+	}
+	close(stopWatch)
+	interrupted := errors.Is(context.Cause(ctx), context.Canceled)
+	p.close()
+	switch {
+	case err != nil && !(interrupted && errors.Is(err, context.Canceled)):
+		return err
+	case ctx.Err() != nil && !interrupted:
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// open opens the store, waiting for its lock on standby, then the engine, and
+// takes up the functions and sandboxes that are there.
+func (p *Program) open(ctx context.Context) error {
+	if p.cfg.Standby {
+		p.api.Unready(faas.Errorf(faas.CodeStandby, "this dispatcher is on standby: another one serves").After(time.Second))
+		p.log.Info().Str("data", p.cfg.Data).Msg("waiting for the data folder's lock, or for the dispatcher that has it to end")
+	}
+	db, err := store.Open(ctx, filepath.Join(p.cfg.Data, "fob.db"), p.cfg.Standby)
+	if err != nil {
+		return err
+	}
+	p.store = db
+	aviary := p.cfg.Aviary
+	if aviary == "" {
+		if aviary, err = db.Aviary(ctx); err != nil {
+			return err
+		}
+	}
+	p.log.Info().Str("data", p.cfg.Data).Str("aviary", aviary).Str("engine", p.cfg.Engine).Msg("starting")
+	if p.engine, err = p.newEngine(ctx, aviary); err != nil {
+		return err
+	}
+	p.dispatcher, err = dispatch.New(ctx, dispatch.Config{
+		Engine:      p.engine,
+		Store:       db,
+		Log:         p.log,
+		Metrics:     p.metrics,
+		Langs:       drivers.Langs(),
+		Pool:        p.cfg.Pool,
+		MaxAnswer:   int64(p.cfg.MaxBody),
+		LoadTimeout: p.cfg.LoadTimeout,
+		Tick:        time.Second,
+	})
+	if err != nil {
+		return err
+	}
+	p.metrics.CountSandboxes(p.dispatcher.Stats)
+	p.api.Open(httpapi.Backend{
+		Registry: p.dispatcher,
+		Invoker:  dispatch.Observe(p.dispatcher, p.metrics, p.log),
+	})
+	return nil
+}
+
+func (p *Program) newEngine(ctx context.Context, aviary string) (sandbox.Engine, error) {
+	if p.cfg.Engine == "process" {
+		p.log.Warn().Msg("FOB_ENGINE=process: functions run as plain processes of this user, WITHOUT ANY ISOLATION; for trials with code that you trust")
+		return process.New(process.Config{Dir: p.cfg.Sockets, Aviary: aviary, Log: p.log})
+	}
+	return docker.New(ctx, docker.Config{
+		Aviary:    aviary,
+		SocketDir: p.cfg.Sockets,
+		BaseImage: p.cfg.BaseImage,
+		Runtime:   p.cfg.Runtime,
+		Log:       p.log,
+	})
+}
+
+// prepare makes sure that sandboxes can be created, and then is ready. Until it
+// succeeds, sandboxes that live on serve already.
+func (p *Program) prepare(ctx context.Context, ready func()) {
+	for {
+		p.api.Unready(faas.Errorf(faas.CodeStarting, "driver images are being prepared").After(time.Second))
+		err := p.engine.Prepare(ctx, drivers.Langs()...)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			break
+		}
+		p.log.Error().Err(err).Dur("again_in", prepareAgain).Msg("sandboxes cannot be made yet")
+		p.api.Unready(faas.Errorf(faas.CodeStarting, "driver images could not be prepared; the dispatcher's log says why").After(prepareAgain))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(prepareAgain):
+		}
+	}
+	p.api.Unready(nil)
+	p.log.Info().Str("url", p.URL()).Msg("ready")
+	ready()
+}
+
+// close finishes calls in flight and closes everything that was opened.
+func (p *Program) close() {
+	p.api.Unready(faas.Errorf(faas.CodeDraining, "the dispatcher is shutting down").After(time.Second))
+	p.log.Info().Dur("drain_timeout", p.cfg.DrainTimeout).Msg("shutting down: finishing calls in flight")
+	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.DrainTimeout)
+	defer cancel()
+	if err := p.server.Shutdown(ctx); err != nil {
+		p.log.Warn().Err(err).Msg("not all calls finished in time")
+		p.server.Close()
+	}
+	p.listener.Close() // in case Serve never had it
+	if p.dispatcher != nil {
+		p.dispatcher.Close()
+	}
+	if p.engine != nil {
+		if p.cfg.RemoveSandboxes {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			if err := p.engine.Purge(ctx); err != nil {
+				p.log.Error().Err(err).Msg("could not remove all sandboxes")
+			}
+		}
+		p.engine.Close()
+	}
+	if p.store != nil {
+		if err := p.store.Close(); err != nil {
+			p.log.Error().Err(err).Msg("closing the store")
+		}
+	}
+	p.log.Info().Msg("stopped")
+}
+
+// build says which dispatcher this is.
+func build(engine string) httpapi.Build {
+	b := httpapi.Build{Version: release, Commit: "unknown", Go: runtime.Version(), Engine: engine}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, setting := range info.Settings {
+			if setting.Key == "vcs.revision" {
+				b.Commit = setting.Value
+			}
+		}
+	}
+	return b
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/flockofbirds/fob/internal/telemetry"
+)
+
+// serve runs the dispatcher.
+type serve struct {
+	Config
+
+	LogLevel  string `name:"log-level" env:"FOB_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"Least level to log: debug (a line a call), info, warn or error."`
+	LogFormat string `name:"log-format" env:"FOB_LOG_FORMAT" default:"auto" enum:"auto,json,text" help:"json, text, or auto: text on a terminal, else json."`
+}
+
+// Help implements kong's HelpProvider.
+func (*serve) Help() string {
+	return `Every setting can be given as a flag or in the environment; a flag wins.
+Logs go to standard error. SIGTERM or Ctrl-C stops accepting, finishes the calls in flight and leaves the sandboxes for
+the next start; a second one stops at once.
+
+A function's own settings (timeout, memory, concurrency, max_scale …) are given when it is registered: see GET /api/openapi.yaml.`
+}
+
+// Run implements the command.
+func (s *serve) Run(k *kong.Context) error {
+	log, err := telemetry.NewLogger(os.Stderr, s.LogFormat, s.LogLevel)
+	if err != nil {
+		return err
+	}
+	for _, name := range strangeSettings(k.Model.Leaves(true), os.Environ()) {
+		log.Warn().Msgf("%s is in the environment, but there is no such setting; dispatcher serve --help lists them", name)
+	}
+	program, err := New(s.Config, log)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // from now on a second signal ends the process
+	return program.Run(ctx, func() { greet(program) })
+}
+
+// greet shows, once ready, what to paste.
+func greet(p *Program) {
+	url := p.URL()
+	fmt.Printf(`
+Flock of Birds is ready at %[1]s. Make a function, and call it:
+
+  curl -X PUT --data 'def callme(name): return "Hello " + name' %[1]s/api/functions/hello
+  curl '%[1]s/api/call/hello?name=world'
+
+`, url)
+}
+
+// strangeSettings returns the FOB_ variables in environ that no flag reads: a
+// misspelt setting is not to be passed over in silence.
+func strangeSettings(commands []*kong.Command, environ []string) []string {
+	known := []string{}
+	for _, command := range commands {
+		for _, flag := range command.Flags {
+			known = append(known, flag.Envs...)
+		}
+	}
+	var strange []string
+	for _, entry := range environ {
+		name, _, _ := strings.Cut(entry, "=")
+		if strings.HasPrefix(name, "FOB_") && !slices.Contains(known, name) {
+			strange = append(strange, name)
+		}
+	}
+	slices.Sort(strange)
+	return strange
+}

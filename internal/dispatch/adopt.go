@@ -1,0 +1,131 @@
+package dispatch
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/sandbox"
+)
+
+// probePatience is how long a sandbox may take to say that it lives, in the
+// adoption that readiness waits for.
+const probePatience = 500 * time.Millisecond
+
+// adopt takes over the sandboxes that an earlier dispatcher left and that hold
+// a version there is, and removes the rest of the aviary in the background.
+// It goes by our own record of what a sandbox holds, for the code inside could
+// claim to be anything. Blank sandboxes are not adopted: there is no telling
+// one from a loaded one that lies.
+func (d *Dispatcher) adopt(ctx context.Context) error {
+	records, err := d.cfg.Store.Sandboxes(ctx)
+	if err != nil {
+		return err
+	}
+	instances, err := d.cfg.Engine.List(ctx)
+	if err != nil {
+		return err
+	}
+	var probes sync.WaitGroup
+	for _, inst := range instances {
+		key, recorded := records[inst.ID()]
+		delete(records, inst.ID())
+		var v *faas.Version
+		if fn := d.functions.byID[key.FunctionID]; recorded && fn != nil {
+			v = fn.Version(key.Number)
+		}
+		if v == nil || inst.Spec().Lang != v.Lang {
+			d.background(func() { d.discard(inst) })
+			continue
+		}
+		probes.Go(func() { d.probe(inst, v) })
+	}
+	probes.Wait()
+	d.mu.RLock()
+	birds := 0
+	for _, f := range d.flocks {
+		birds += len(f.birds) // nobody else has them yet
+	}
+	d.mu.RUnlock()
+	d.log.Info().Int("adopted", birds).Int("found", len(instances)).Msg("sandboxes of an earlier start")
+
+	stale := make([]string, 0, len(records))
+	for id := range records {
+		stale = append(stale, id)
+	}
+	if err := d.cfg.Store.ForgetSandboxes(ctx, stale...); err != nil {
+		return err
+	}
+	for _, fn := range d.functions.byID {
+		if live := fn.Live(); live.Settings.MinScale > 0 {
+			if _, err := d.flock(live); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// probe adopts a sandbox if it is healthy. One that still runs a call of the
+// earlier dispatcher's is adopted in the background once that is over.
+func (d *Dispatcher) probe(inst sandbox.Instance, v *faas.Version) {
+	b := d.newBird(inst, time.Now())
+	ctx, cancel := context.WithTimeout(d.ctx, probePatience)
+	defer cancel()
+	health, err := b.conn.Health(ctx)
+	switch {
+	case err != nil || health.State != "loaded":
+		b.conn.Close()
+		d.background(func() { d.discard(inst) })
+	case health.InFlight == 0:
+		d.take(b, v, health)
+	default:
+		d.background(func() { d.outlast(b, v) })
+	}
+}
+
+// outlast waits for the calls of an earlier dispatcher to end, as long as the
+// version's timeout lets them, and adopts or removes the sandbox.
+func (d *Dispatcher) outlast(b *bird, v *faas.Version) {
+	ctx, cancel := context.WithTimeout(d.ctx, time.Duration(v.Settings.Timeout))
+	defer cancel()
+	for {
+		health, err := b.conn.Health(ctx)
+		if err == nil && health.InFlight == 0 {
+			d.take(b, v, health)
+			return
+		}
+		if err != nil {
+			break
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+	b.conn.Close()
+	if d.ctx.Err() == nil {
+		d.discard(b.inst)
+	}
+}
+
+// take gives an adopted sandbox to its version's flock.
+func (d *Dispatcher) take(b *bird, v *faas.Version, health sandbox.Health) {
+	b.takesRequest, b.recorded = health.TakesRequest, true
+	f, err := d.flock(v)
+	if err != nil { // deleted meanwhile
+		b.conn.Close()
+		d.background(func() { d.discard(b.inst) })
+		return
+	}
+	f.add(b)
+}
+
+// discard removes a sandbox that is not adopted, and its record.
+func (d *Dispatcher) discard(inst sandbox.Instance) {
+	d.remove(inst)
+	if err := d.cfg.Store.ForgetSandboxes(context.WithoutCancel(d.ctx), inst.ID()); err != nil {
+		d.log.Warn().Err(err).Str("sandbox", inst.ID()).Msg("could not drop the record of a sandbox")
+	}
+}

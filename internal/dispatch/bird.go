@@ -1,0 +1,181 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/sandbox"
+)
+
+// bird is one sandbox that has a version loaded.
+type bird struct {
+	inst         sandbox.Instance
+	conn         *sandbox.Conn
+	takesRequest bool
+	recorded     bool          // the store knows already what it holds
+	begun        time.Time     // when its start or load began
+	leave        chan struct{} // closed when it drains and has no call left
+	removed      chan struct{} // closed when no code of it runs any more
+
+	// Its flock's mu guards these.
+	flock     *flock
+	ready     time.Time
+	idleSince time.Time
+	inFlight  int
+	draining  bool
+}
+
+func (d *Dispatcher) newBird(inst sandbox.Instance, begun time.Time) *bird {
+	return &bird{
+		inst:    inst,
+		conn:    sandbox.NewConn(inst, d.cfg.MaxAnswer),
+		begun:   begun,
+		leave:   make(chan struct{}),
+		removed: make(chan struct{}),
+	}
+}
+
+// hatch makes a bird for a stored version.
+func (f *flock) hatch() (*bird, error) {
+	code, err := f.d.cfg.Store.Code(f.d.ctx, f.version.FunctionID, f.version.Number)
+	if err != nil {
+		return nil, err
+	}
+	b, err := f.d.hatch(f.d.ctx, f.version, code)
+	if faas.CodeOf(err) == faas.CodeBadCode {
+		// It loaded when it was registered, so this is its failing at run
+		// time, such as a service that it reaches for at import.
+		e, _ := errors.AsType[*faas.Error](err)
+		return nil, &faas.Error{Code: faas.CodeRaised, Message: e.Message, Raised: e.Raised}
+	}
+	return b, err
+}
+
+// hatch makes a bird: it takes a blank sandbox from the pool, or has the engine
+// start one, and loads the code. When it fails the sandbox is removed.
+func (d *Dispatcher) hatch(ctx context.Context, v *faas.Version, code string) (*bird, error) {
+	begun := time.Now()
+	spec := specOf(v)
+	inst, kind := d.pools[v.Lang].take(spec.Network), "pooled"
+	if inst == nil {
+		kind = "created"
+		createCtx, cancel := context.WithTimeout(ctx, time.Duration(v.Settings.QueueTimeout))
+		defer cancel()
+		var err error
+		if inst, err = d.cfg.Engine.Create(createCtx, spec); err != nil {
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			return nil, engineError(err)
+		}
+	}
+	b := d.newBird(inst, begun)
+	if err := d.load(ctx, b, v, code); err != nil {
+		b.conn.Close()
+		if faas.CodeOf(err) == faas.CodeTimeout {
+			d.remove(inst) // the answer says that the code is stopped
+		} else {
+			d.background(func() { d.remove(inst) })
+		}
+		return nil, err
+	}
+	d.cfg.Metrics.ColdStarts.WithLabelValues(kind).Inc()
+	return b, nil
+}
+
+// load fits a blank sandbox to a version and loads the code.
+func (d *Dispatcher) load(ctx context.Context, b *bird, v *faas.Version, code string) error {
+	if limits := specOf(v).Limits; b.inst.Spec().Limits != limits {
+		if err := b.inst.Resize(ctx, limits); err != nil {
+			return engineError(err)
+		}
+	}
+	loadCtx, cancel := context.WithTimeout(ctx, d.cfg.LoadTimeout)
+	defer cancel()
+	health, err := b.conn.Load(loadCtx, sandbox.Load{
+		Code: code, Function: v.FunctionID, Version: v.Number, Concurrency: v.Settings.Concurrency,
+	})
+	driverError, isDriverError := errors.AsType[*sandbox.DriverError](err)
+	switch {
+	case err == nil:
+		b.takesRequest = health.TakesRequest
+		return nil
+	case isDriverError && driverError.Status == 422:
+		return badCode(driverError)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case loadCtx.Err() != nil:
+		return faas.Errorf(faas.CodeTimeout, "the code was still being loaded after %v, and was stopped: what it does at import takes too long", d.cfg.LoadTimeout)
+	}
+	return d.died(b, "while the code was being loaded", err)
+}
+
+// badCode says what is wrong with code that could not be loaded.
+func badCode(e *sandbox.DriverError) error {
+	message := "the code cannot be loaded: " + e.Message
+	if e.Type != "" && e.Code != "no_callme" {
+		message = "the code cannot be loaded: " + e.Type + ": " + e.Message
+	}
+	return &faas.Error{Code: faas.CodeBadCode, Message: message, Raised: raised(e)}
+}
+
+func raised(e *sandbox.DriverError) *faas.Raised {
+	return &faas.Raised{Type: e.Type, Message: e.Message, Line: e.Line, Traceback: e.Traceback}
+}
+
+// specOf is the sandbox that a version needs.
+func specOf(v *faas.Version) sandbox.Spec {
+	return sandbox.Spec{
+		Lang:    v.Lang,
+		Network: v.Settings.Network,
+		Limits:  sandbox.Limits{Memory: int64(v.Settings.Memory), CPUs: v.Settings.CPUs},
+	}
+}
+
+// live sees a bird through its life: it keeps the record of what the sandbox
+// holds, notices its death, and removes it when it is to leave. When the
+// dispatcher closes the sandbox stays.
+func (b *bird) live() {
+	f, d := b.flock, b.flock.d
+	if !b.recorded {
+		if err := d.cfg.Store.RecordSandbox(context.WithoutCancel(d.ctx), b.inst.ID(), f.version.Key()); err != nil {
+			d.log.Error().Err(err).Str("sandbox", b.inst.ID()).Msg("could not record a sandbox; the next start will not adopt it")
+		}
+	}
+	select {
+	case <-b.inst.Done():
+		f.dismiss(b)
+		d.log.Warn().Str("sandbox", b.inst.ID()).Str("function", f.version.FunctionID).Msg("a sandbox died")
+		// Whoever has a call in it asks for the reason before letting go.
+		select {
+		case <-b.leave:
+		case <-d.ctx.Done():
+		}
+	case <-b.leave:
+	case <-d.ctx.Done():
+		b.conn.Close()
+		return
+	}
+	b.conn.Close()
+	d.remove(b.inst)
+	close(b.removed)
+	f.gone(b)
+	if err := d.cfg.Store.ForgetSandboxes(context.WithoutCancel(d.ctx), b.inst.ID()); err != nil {
+		d.log.Warn().Err(err).Str("sandbox", b.inst.ID()).Msg("could not drop the record of a sandbox")
+	}
+}
+
+// info tells about the bird. The caller holds the flock's mu.
+func (b *bird) info() faas.SandboxInfo {
+	state := "ready"
+	switch {
+	case b.draining:
+		state = "draining"
+	case b.inFlight > 0:
+		state = "busy"
+	}
+	host, port := b.inst.Addr()
+	return faas.SandboxInfo{ID: b.inst.ID(), State: state, Host: host, Port: port, InFlight: b.inFlight, Started: b.inst.Created()}
+}

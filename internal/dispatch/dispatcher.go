@@ -1,0 +1,239 @@
+// Package dispatch goes from a ref to a result: it resolves, waits for a slot
+// in one of the version's sandboxes, and sends the call. One noun a file:
+// the registry of functions, the flock that is a version's sandboxes, the
+// birds in it, the line of waiting calls, the pool of blank sandboxes, the
+// scaler.
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/sandbox"
+	"github.com/flockofbirds/fob/internal/telemetry"
+)
+
+// Config is what a Dispatcher needs. All but Pool must be set.
+type Config struct {
+	Engine  sandbox.Engine
+	Store   faas.Store
+	Log     zerolog.Logger
+	Metrics *telemetry.Metrics
+
+	Langs       []string       // languages that there are drivers for
+	Pool        map[string]int // blank sandboxes kept, by language
+	MaxAnswer   int64          // bytes of a function's answer
+	LoadTimeout time.Duration  // for loading code into a sandbox, imports included
+	Tick        time.Duration  // between two looks at idle sandboxes
+}
+
+// Dispatcher implements faas.Invoker and faas.Registry over an engine and a
+// store.
+type Dispatcher struct {
+	cfg   Config
+	log   zerolog.Logger
+	pools map[string]*pool
+	names keyLock // serialises changes to one function
+
+	mu        sync.RWMutex
+	functions *index
+	flocks    map[faas.VersionKey]*flock
+	closed    bool
+
+	// ctx ends when Close is called, and with it every start in progress.
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup // everything that runs in the background
+}
+
+// New reads the store, adopts the sandboxes of its functions that live on,
+// removes the rest of the aviary in the background, and starts to fill the
+// pools.
+func New(ctx context.Context, cfg Config) (*Dispatcher, error) {
+	functions, err := cfg.Store.Functions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d := &Dispatcher{
+		cfg:       cfg,
+		log:       cfg.Log,
+		pools:     make(map[string]*pool),
+		functions: newIndex(functions),
+		flocks:    make(map[faas.VersionKey]*flock),
+	}
+	d.ctx, d.cancel = context.WithCancel(context.Background())
+	for _, lang := range cfg.Langs {
+		d.pools[lang] = newPool(d, lang, cfg.Pool[lang])
+	}
+	if err := d.adopt(ctx); err != nil {
+		d.Close()
+		return nil, err
+	}
+	for _, p := range d.pools {
+		d.background(p.run)
+	}
+	d.background(d.tick)
+	return d, nil
+}
+
+// background runs work that Close waits for. Once closed it does nothing.
+func (d *Dispatcher) background(work func()) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if !d.closed {
+		d.work.Go(work)
+	}
+}
+
+// Close ends all background work and leaves the sandboxes of functions running
+// for the next start; blank ones are removed, since they are not adopted.
+// Calls should have ended before.
+func (d *Dispatcher) Close() {
+	d.mu.Lock()
+	d.closed = true
+	flocks := d.snapshot()
+	d.mu.Unlock()
+	d.cancel()
+	for _, f := range flocks {
+		f.shut()
+	}
+	d.work.Wait()
+	for _, p := range d.pools {
+		p.clear()
+	}
+}
+
+// snapshot returns the flocks at this moment. The caller holds mu.
+func (d *Dispatcher) snapshot() []*flock {
+	flocks := make([]*flock, 0, len(d.flocks))
+	for _, f := range d.flocks {
+		flocks = append(flocks, f)
+	}
+	return flocks
+}
+
+// flock returns the flock of a version, or makes an empty one. It fails once
+// the version is deleted.
+func (d *Dispatcher) flock(v *faas.Version) (*flock, error) {
+	key := v.Key()
+	d.mu.RLock()
+	f := d.flocks[key]
+	d.mu.RUnlock()
+	if f != nil {
+		return f, nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if f := d.flocks[key]; f != nil {
+		return f, nil
+	}
+	if d.closed {
+		return nil, faas.Errorf(faas.CodeDraining, "the dispatcher is shutting down").After(time.Second)
+	}
+	fn := d.functions.get(faas.Ref{ID: v.FunctionID})
+	if fn == nil {
+		return nil, unknown(faas.Ref{ID: v.FunctionID})
+	}
+	f = newFlock(d, v)
+	f.retired = fn.Aliases[faas.Live] != v.Number
+	d.flocks[key] = f
+	return f, nil
+}
+
+// tick looks at every flock again and again, so that the scaler's decisions
+// that depend on time are made.
+func (d *Dispatcher) tick() {
+	ticker := time.NewTicker(d.cfg.Tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-d.ctx.Done():
+			return
+		case now := <-ticker.C:
+			d.Scale(now)
+		}
+	}
+}
+
+// Scale makes the scaler's decisions for every flock as of now.
+func (d *Dispatcher) Scale(now time.Time) {
+	d.mu.RLock()
+	flocks := d.snapshot()
+	d.mu.RUnlock()
+	for _, f := range flocks {
+		f.scale(now)
+	}
+}
+
+// Sandboxes implements faas.Registry.
+func (d *Dispatcher) Sandboxes(_ context.Context, v *faas.Version) ([]faas.SandboxInfo, error) {
+	d.mu.RLock()
+	f := d.flocks[v.Key()]
+	d.mu.RUnlock()
+	if f == nil {
+		return nil, nil
+	}
+	return f.sandboxes(), nil
+}
+
+// Stats counts sandboxes by state, for the metrics.
+func (d *Dispatcher) Stats() map[string]int {
+	counts := map[string]int{"blank": 0, "idle": 0, "busy": 0, "draining": 0, "starting": 0}
+	d.mu.RLock()
+	flocks := d.snapshot()
+	d.mu.RUnlock()
+	for _, f := range flocks {
+		f.count(counts)
+	}
+	for _, p := range d.pools {
+		counts["blank"] += p.size()
+	}
+	return counts
+}
+
+// remove takes a sandbox away for good, trying again until the engine lets it.
+func (d *Dispatcher) remove(inst sandbox.Instance) {
+	const patience = time.Minute
+	wait := 100 * time.Millisecond
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		err := inst.Remove(ctx)
+		cancel()
+		if err == nil {
+			return
+		}
+		d.log.Error().Err(err).Str("sandbox", inst.ID()).Msg("could not remove a sandbox; trying again")
+		select {
+		case <-d.ctx.Done(): // the next start removes it
+			return
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, 30*time.Second)
+	}
+}
+
+// engineError turns an engine's failure into what a client is told.
+func engineError(err error) error {
+	if e, ok := errors.AsType[*faas.Error](err); ok {
+		return e
+	}
+	message := "no sandbox could be started"
+	if errors.Is(err, sandbox.ErrNoEngine) {
+		message = "no sandbox could be started, because the engine that makes them cannot be reached"
+	}
+	return faas.Errorf(faas.CodeNoCapacity, "%s", message).After(time.Second).Because(err)
+}
+
+// knownLang fails for a language that there is no driver for.
+func (d *Dispatcher) knownLang(lang string) error {
+	if slices.Contains(d.cfg.Langs, lang) {
+		return nil
+	}
+	return faas.Errorf(faas.CodeUnknownLanguage, "there is no driver for the language %.40q; there are %v", lang, d.cfg.Langs)
+}

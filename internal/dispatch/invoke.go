@@ -1,0 +1,162 @@
+package dispatch
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/sandbox"
+)
+
+// maxAttempts bounds how often a call is given to another sandbox because the
+// one that it had was dead before a byte was sent.
+const maxAttempts = 3
+
+// reasonPatience is how long a broken call waits to learn why its sandbox died.
+const reasonPatience = 3 * time.Second
+
+// stopPatience is how long a call that ran out of time waits for the engine
+// to stop the code.
+const stopPatience = time.Minute
+
+// Invoke implements faas.Invoker. ctx's end takes a call out of the line; once
+// it is sent, only its timeout or its sandbox's death ends it. A call is never
+// sent twice: what may have reached a driver is not tried again.
+func (d *Dispatcher) Invoke(ctx context.Context, call *faas.Call) (*faas.Result, error) {
+	_, v, err := d.Resolve(ctx, call.Ref)
+	if err != nil {
+		return nil, err
+	}
+	call.Trace.Version = v
+	for attempt := 1; ; attempt++ {
+		f, err := d.flock(v)
+		if err != nil {
+			return nil, err
+		}
+		var wait faas.Timing
+		b, err := f.acquire(ctx, &wait)
+		call.Trace.Timing.Queue += wait.Queue
+		call.Trace.Timing.Start += wait.Start
+		if err != nil {
+			return nil, err
+		}
+		result, err := f.call(b, call)
+		if err == nil || !errors.Is(err, sandbox.ErrNotSent) {
+			return result, err
+		}
+		if attempt == maxAttempts {
+			return nil, faas.Errorf(faas.CodeNoCapacity, "the function's sandboxes die before they take a call").After(time.Second).Because(err)
+		}
+	}
+}
+
+// call makes a call in a bird, and gives the slot back.
+func (f *flock) call(b *bird, call *faas.Call) (*faas.Result, error) {
+	request := sandbox.Request{Args: call.Args, Body: call.Body}
+	if b.takesRequest {
+		request.Method, request.Target, request.Host, request.Header = call.Method, call.Target, call.Host, call.Header
+	}
+	sent := time.Now()
+	response, err := b.conn.Call(sent.Add(time.Duration(f.version.Settings.Timeout)), &request)
+	call.Trace.Timing.Run = time.Since(sent)
+	if err == nil {
+		f.release(b)
+		return result(response), nil
+	}
+	if driverError, ok := errors.AsType[*sandbox.DriverError](err); ok {
+		f.release(b)
+		return nil, callError(driverError)
+	}
+	// Whatever went wrong, this sandbox is not used again.
+	f.dismiss(b)
+	switch {
+	case errors.Is(err, sandbox.ErrNotSent):
+		f.release(b)
+		return nil, err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		f.release(b)
+		return nil, f.timedOut(b)
+	case errors.Is(err, sandbox.ErrBadAnswer):
+		f.release(b)
+		return nil, faas.Errorf(faas.CodeBadAnswer, "%v", err)
+	}
+	defer f.release(b) // keeps the sandbox until its end is known
+	return nil, f.d.died(b, "while the function ran", err)
+}
+
+// timedOut waits until the code is really stopped, other calls in the same
+// sandbox having finished first, and says that time ran out.
+func (f *flock) timedOut(b *bird) error {
+	timeout := time.Duration(f.version.Settings.Timeout)
+	patience := time.NewTimer(timeout + stopPatience)
+	defer patience.Stop()
+	select {
+	case <-b.removed:
+		return faas.Errorf(faas.CodeTimeout, "the function was still running after its timeout of %v, and was stopped", timeout)
+	case <-f.d.ctx.Done():
+	case <-patience.C:
+	}
+	return faas.Errorf(faas.CodeInternal, "the function was still running after its timeout of %v, and could not be stopped yet", timeout)
+}
+
+// died says how a sandbox came to its end.
+func (d *Dispatcher) died(b *bird, when string, cause error) error {
+	ctx, cancel := context.WithTimeout(d.ctx, reasonPatience)
+	defer cancel()
+	exit, err := b.inst.Exit(ctx)
+	var why string
+	switch {
+	case err != nil:
+		why = "the connection to the sandbox broke"
+	case exit.OutOfMem:
+		why = fmt.Sprintf("the sandbox ran out of memory (the function's setting memory is %v)", faas.Bytes(b.inst.Spec().Limits.Memory))
+	case exit.Removed:
+		why = "the sandbox was removed"
+	default:
+		why = fmt.Sprintf("the sandbox exited with code %d", exit.Code)
+	}
+	return faas.Errorf(faas.CodeSandboxDied, "%s %s", why, when).Because(cause)
+}
+
+// result is what a caller gets of a driver's response.
+func result(r *sandbox.Response) *faas.Result {
+	header := r.Header
+	if header == nil {
+		header = make(http.Header, 1)
+	}
+	if r.ContentType != "" {
+		header["Content-Type"] = []string{r.ContentType}
+	}
+	return &faas.Result{
+		Status: r.Status,
+		Header: header,
+		Body:   io.NopCloser(bytes.NewReader(r.Body)),
+		Length: int64(len(r.Body)),
+	}
+}
+
+// callError turns what a driver says of a call into an error of ours.
+func callError(e *sandbox.DriverError) error {
+	code := faas.CodeBadAnswer
+	message := e.Message
+	switch e.Code {
+	case "bad_request":
+		code = faas.CodeBadRequest
+	case "bad_arguments":
+		code = faas.CodeBadArguments
+	case "raised":
+		code = faas.CodeRaised
+		message = "the function raised " + e.Type + ": " + e.Message
+	case "bad_result":
+		code = faas.CodeBadResult
+	default:
+		message = fmt.Sprintf("the driver answered %d %s: %s", e.Status, e.Code, e.Message)
+	}
+	return &faas.Error{Code: code, Message: message, Raised: raised(e)}
+}

@@ -1,0 +1,94 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+const (
+	maxQuery = 64 << 10 // bytes
+	maxArgs  = 1000
+)
+
+// parseArgs reads the arguments of a query string in either form, the
+// original's ?param1:1,param2:1 or ?param1=1&param2=1, and returns them as a JSON
+// object of strings in ASCII. Which of : and = comes first tells the forms
+// apart. In the original's, a value reaches to the next comma and may hold
+// colons; a comma in it is written %2C.
+func parseArgs(query string) ([]byte, error) {
+	if query == "" {
+		return nil, nil
+	}
+	if len(query) > maxQuery {
+		return nil, faas.Errorf(faas.CodeTooLarge, "the query has %d bytes, and %d are allowed: send the arguments as a JSON object in the body of a POST", len(query), maxQuery)
+	}
+	separator, colon, unescape := "&", "=", url.QueryUnescape
+	if i := strings.IndexAny(query, ":="); i >= 0 && query[i] == ':' {
+		// Here + is no blank: only forms have that rule.
+		separator, colon, unescape = ",", ":", url.PathUnescape
+	}
+	out := make([]byte, 0, len(query)+16)
+	var seen []string
+	for part := range strings.SplitSeq(query, separator) {
+		rawName, rawValue, found := strings.Cut(part, colon)
+		if !found && separator == "," {
+			return nil, faas.Errorf(faas.CodeBadRequest, "%.80q in the query is no NAME:VALUE (a comma inside a value is written %%2C)", part)
+		}
+		if part == "" {
+			continue // as in a=1&&b=2, which forms allow
+		}
+		name, err := unescape(rawName)
+		if err != nil || name == "" || !utf8.ValidString(name) {
+			return nil, faas.Errorf(faas.CodeBadRequest, "%.80q in the query has no proper parameter name", part)
+		}
+		value, err := unescape(rawValue)
+		if err != nil || !utf8.ValidString(value) {
+			return nil, faas.Errorf(faas.CodeBadRequest, "the value of parameter %.80q is not properly percent-encoded UTF-8", name)
+		}
+		for _, other := range seen {
+			if other == name {
+				return nil, faas.Errorf(faas.CodeBadRequest, "parameter %.80q is given twice", name)
+			}
+		}
+		if len(seen) == maxArgs {
+			return nil, faas.Errorf(faas.CodeBadRequest, "the query has more than %d parameters", maxArgs)
+		}
+		seen = append(seen, name)
+		if len(seen) == 1 {
+			out = append(out, '{')
+		} else {
+			out = append(out, ',')
+		}
+		out = appendQuoted(out, name)
+		out = append(out, ':')
+		out = appendQuoted(out, value)
+	}
+	if len(seen) == 0 {
+		return nil, nil
+	}
+	return append(out, '}'), nil
+}
+
+// appendQuoted appends s as a JSON string in ASCII, for it travels in a header.
+func appendQuoted(b []byte, s string) []byte {
+	b = append(b, '"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b = append(b, '\\', byte(r))
+		case r >= ' ' && r < 0x7f:
+			b = append(b, byte(r))
+		case r <= 0xffff:
+			b = fmt.Appendf(b, `\u%04x`, r)
+		default:
+			high, low := utf16.EncodeRune(r)
+			b = fmt.Appendf(b, `\u%04x\u%04x`, high, low)
+		}
+	}
+	return append(b, '"')
+}

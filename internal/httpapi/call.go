@@ -1,0 +1,135 @@
+package httpapi
+
+import (
+	"encoding/hex"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+// call answers GET and POST /api/call/REF.
+func (a *API) call(w http.ResponseWriter, r *http.Request) error {
+	call := faas.Call{ID: callID(r), Method: r.Method, Target: r.RequestURI, Host: r.Host, Header: r.Header}
+	h := w.Header()
+	h["X-Call-Id"] = []string{call.ID}
+	trace := traceparent(r.Header.Get("Traceparent"))
+	h["Traceparent"] = []string{trace}
+	r.Header["Traceparent"] = []string{trace} // for a function that takes the request
+
+	backend, err := a.open()
+	if err != nil {
+		return err
+	}
+	if call.Ref, err = ref(r); err != nil {
+		return err
+	}
+	if call.Args, err = parseArgs(r.URL.RawQuery); err != nil {
+		return err
+	}
+	if call.Body, err = a.readBody(w, r); err != nil {
+		return err
+	}
+	result, err := backend.Invoker.Invoke(r.Context(), &call)
+	if v := call.Trace.Version; v != nil {
+		h["Fob-Version"] = []string{strconv.Itoa(v.Number)}
+	}
+	h["Server-Timing"] = []string{serverTiming(call.Trace.Timing)}
+	if err != nil {
+		return err
+	}
+	defer result.Body.Close()
+	for name, values := range result.Header {
+		if _, ours := h[name]; !ours {
+			h[name] = values
+		}
+	}
+	if result.Length >= 0 && result.Status != http.StatusNoContent && result.Status != http.StatusNotModified {
+		h["Content-Length"] = []string{strconv.FormatInt(result.Length, 10)}
+	}
+	w.WriteHeader(result.Status)
+	if _, err := io.Copy(w, result.Body); err != nil && r.Context().Err() == nil {
+		a.cfg.Log.Debug().Err(err).Str("call", call.ID).Msg("could not send the answer")
+		panic(http.ErrAbortHandler) // a broken answer must not look like a whole one
+	}
+	return nil
+}
+
+// ref reads the route's ref.
+func ref(r *http.Request) (faas.Ref, error) {
+	// chi routes by the path as sent when that differs, and leaves the
+	// parameter escaped.
+	text, err := url.PathUnescape(chi.URLParam(r, "ref"))
+	if err != nil {
+		return faas.Ref{}, faas.Errorf(faas.CodeBadRequest, "the path is not properly percent-encoded")
+	}
+	return faas.ParseRef(text)
+}
+
+var callIDPattern = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,128}$`)
+
+// callID accepts the caller's X-Call-Id if it is one that can be logged, or
+// mints one.
+func callID(r *http.Request) string {
+	if id := r.Header.Get("X-Call-Id"); id != "" && callIDPattern.MatchString(id) {
+		return id
+	}
+	return uuid.NewString()
+}
+
+var traceparentPattern = regexp.MustCompile(`^00-([0-9a-f]{32})-[0-9a-f]{16}-([0-9a-f]{2})$`)
+
+// traceparent continues the caller's trace (W3C Trace Context, version 00)
+// with a span of our own, or begins one.
+func traceparent(from string) string {
+	const noTrace = "00000000000000000000000000000000"
+	b := make([]byte, 0, 55)
+	b = append(b, "00-"...)
+	flags := "00"
+	if m := traceparentPattern.FindStringSubmatch(from); m != nil && m[1] != noTrace {
+		b = append(b, m[1]...)
+		flags = m[2]
+	} else {
+		b = appendRandomHex(b)
+		b = appendRandomHex(b)
+	}
+	b = append(b, '-')
+	b = appendRandomHex(b)
+	b = append(b, '-')
+	return string(append(b, flags...))
+}
+
+// appendRandomHex appends 16 hexadecimal digits that are not all zero.
+func appendRandomHex(b []byte) []byte {
+	var raw [8]byte
+	n := rand.Uint64() | 1
+	for i := range raw {
+		raw[i] = byte(n >> (8 * i))
+	}
+	return hex.AppendEncode(b, raw[:])
+}
+
+// serverTiming says where the time went, in milliseconds.
+func serverTiming(t faas.Timing) string {
+	b := make([]byte, 0, 64)
+	for i, part := range [...]struct {
+		name string
+		d    time.Duration
+	}{{"queue", t.Queue}, {"start", t.Start}, {"run", t.Run}} {
+		if i > 0 {
+			b = append(b, ", "...)
+		}
+		b = append(b, part.name...)
+		b = append(b, ";dur="...)
+		b = strconv.AppendFloat(b, float64(part.d)/float64(time.Millisecond), 'f', 3, 64)
+	}
+	return string(b)
+}

@@ -1,0 +1,25 @@
+package httpapi
+
+import (
+	"io"
+	"net/http"
+	"strconv"
+)
+
+// code answers GET /api/cs/REF: the code fragment, as it was registered.
+func (a *API) code(w http.ResponseWriter, r *http.Request) error {
+	backend, version, err := a.resolve(r)
+	if err != nil {
+		return err
+	}
+	code, err := backend.Registry.Code(r.Context(), version)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(len(code)))
+	w.Header().Set("X-Content-Type-Options", "nosniff") // a stranger's text is not to be run by a browser
+	w.Header().Set("Fob-Version", strconv.Itoa(version.Number))
+	io.WriteString(w, code)
+	return nil
+}

@@ -1,0 +1,98 @@
+package httpapi
+
+import (
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+// The codes that only HTTP has.
+const (
+	codeUnknownRoute     faas.Code = "unknown_route"
+	codeMethodNotAllowed faas.Code = "method_not_allowed"
+)
+
+// statuses is the one table from error codes to HTTP statuses and titles.
+var statuses = map[faas.Code]struct {
+	status int
+	title  string
+}{
+	faas.CodeBadRequest:      {400, "Malformed request"},
+	faas.CodeUnknownFunction: {404, "Unknown function"},
+	faas.CodeBadArguments:    {404, "Wrong number or type of parameters"},
+	codeUnknownRoute:         {404, "Nothing here"},
+	codeMethodNotAllowed:     {405, "Method not allowed"},
+	faas.CodeNameTaken:       {409, "Name taken"},
+	faas.CodeConflict:        {409, "Changed meanwhile"},
+	faas.CodeTooLarge:        {413, "Too large"},
+	faas.CodeUnknownLanguage: {415, "Unknown language"},
+	faas.CodeBadCode:         {422, "Code cannot be loaded"},
+	faas.CodeOverLimit:       {429, "Function over its limit"},
+	faas.CodeRaised:          {500, "Function raised"},
+	faas.CodeBadResult:       {500, "Result cannot be sent"},
+	faas.CodeInternal:        {500, "Internal error"},
+	faas.CodeSandboxDied:     {502, "Sandbox died"},
+	faas.CodeBadAnswer:       {502, "Bad answer from the function"},
+	faas.CodeNoCapacity:      {503, "No capacity"},
+	faas.CodeDraining:        {503, "Shutting down"},
+	faas.CodeStandby:         {503, "Standby"},
+	faas.CodeStarting:        {503, "Starting"},
+	faas.CodeTimeout:         {504, "Ran out of time"},
+}
+
+// problem is the body of every error answer (RFC 9457). Error is the user's
+// code's own error, when it was its fault.
+type problem struct {
+	Type      string       `json:"type"`
+	Title     string       `json:"title"`
+	Status    int          `json:"status"`
+	Detail    string       `json:"detail"`
+	Code      faas.Code    `json:"code"`
+	CallID    string       `json:"call_id,omitempty"`
+	Retryable bool         `json:"retryable"`
+	Error     *faas.Raised `json:"error,omitempty"`
+}
+
+// problem answers a request with an error. What is no *faas.Error is logged,
+// and the client is told only that something went wrong.
+func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() != nil && errors.Is(err, r.Context().Err()) {
+		return // nobody is there to read it
+	}
+	e, ok := errors.AsType[*faas.Error](err)
+	if !ok {
+		a.cfg.Log.Error().Err(err).Str("method", r.Method).Str("path", r.URL.Path).Msg("request failed")
+		e = faas.Errorf(faas.CodeInternal, "something went wrong in the dispatcher; its log says what")
+	} else if e.Cause != nil {
+		a.cfg.Log.Warn().Err(e).Str("method", r.Method).Str("path", r.URL.Path).Msg("request failed")
+	}
+	entry, ok := statuses[e.Code]
+	if !ok {
+		entry = statuses[faas.CodeInternal]
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Fob-Error", "platform")
+	if e.Code.FunctionsFault() {
+		h.Set("Fob-Error", "function")
+	}
+	if entry.status == http.StatusTooManyRequests || entry.status == http.StatusServiceUnavailable {
+		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))
+	}
+	body := encode(problem{
+		Type:      "urn:fob:error:" + string(e.Code),
+		Title:     entry.title,
+		Status:    entry.status,
+		Detail:    e.Message,
+		Code:      e.Code,
+		CallID:    h.Get("X-Call-Id"),
+		Retryable: e.Code.Retryable(),
+		Error:     e.Raised,
+	})
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(entry.status)
+	w.Write(body)
+}

@@ -1,0 +1,248 @@
+package sandbox
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Conn is the wire to one sandbox's driver: HTTP/1.1 as the driver contract
+// (drivers/contract/README.md) has it, over connections that are kept open.
+// It is our own client because it is on the path of every call, where
+// net/http's costs more than the no-op function that it calls.
+type Conn struct {
+	dial      func(ctx context.Context) (net.Conn, error)
+	maxAnswer int64
+
+	mu     sync.Mutex
+	idle   []*wire
+	closed bool
+}
+
+// dialTimeout bounds the connecting to a socket on this machine; what takes
+// longer has a full backlog, and is as good as dead.
+const dialTimeout = 5 * time.Second
+
+// NewConn returns a Conn to inst's driver that refuses answers of more than
+// maxAnswer bytes.
+func NewConn(inst Instance, maxAnswer int64) *Conn {
+	return &Conn{dial: inst.Dial, maxAnswer: maxAnswer}
+}
+
+// Health is the driver's account of itself.
+type Health struct {
+	State        string `json:"state"` // "blank", "loading" or "loaded"
+	Lang         string `json:"lang"`
+	Runtime      string `json:"runtime"`
+	Contract     int    `json:"contract"`
+	InFlight     int    `json:"in_flight"`
+	Function     string `json:"function"`
+	Version      int    `json:"version"`
+	TakesRequest bool   `json:"takes_request"`
+	Port         int    `json:"port"`
+}
+
+// Load is what a driver is to load, once and for life.
+type Load struct {
+	Code        string `json:"code"`
+	Function    string `json:"function"`
+	Version     int    `json:"version"`
+	Concurrency int    `json:"concurrency"`
+}
+
+// Request is one call as the driver gets it.
+type Request struct {
+	Args []byte // Fob-Args, or empty
+	Body []byte
+
+	// For a function that takes the request; Method is empty for others.
+	Method string
+	Target string
+	Host   string
+	Header http.Header
+}
+
+// Response is a driver's answer. Header has no hop-by-hop fields, and is nil
+// when there is nothing but ContentType.
+type Response struct {
+	Status      int
+	ContentType string
+	Header      http.Header
+	Body        []byte
+}
+
+// DriverError is an error answer of the driver's own (one with Fob-Error).
+type DriverError struct {
+	Status    int    `json:"-"`
+	Code      string `json:"code"`
+	Type      string `json:"type"`
+	Message   string `json:"message"`
+	Line      int    `json:"line"`
+	Traceback string `json:"traceback"`
+}
+
+func (e *DriverError) Error() string { return e.Code + ": " + e.Message }
+
+// ErrNotSent is wrapped by errors of calls of which no byte was sent, so that
+// they can be made again elsewhere.
+var ErrNotSent = errors.New("nothing was sent")
+
+// ErrBadAnswer is wrapped by errors that mean that the driver's answer was no
+// proper one, or too large.
+var ErrBadAnswer = errors.New("bad answer from the driver")
+
+// Health asks the driver how it is.
+func (c *Conn) Health(ctx context.Context) (Health, error) {
+	var h Health
+	err := c.control(ctx, "GET /_fob/health HTTP/1.1\r\nHost: fob\r\n\r\n", nil, &h)
+	return h, err
+}
+
+// Load loads code and returns when it is loaded. A *DriverError says what is
+// wrong with the code.
+func (c *Conn) Load(ctx context.Context, load Load) (Health, error) {
+	body, err := json.Marshal(load)
+	if err != nil {
+		return Health{}, err
+	}
+	head := fmt.Sprintf("PUT /_fob/function HTTP/1.1\r\nHost: fob\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(body))
+	var h Health
+	err = c.control(ctx, head, body, &h)
+	return h, err
+}
+
+// control makes a request that is not a call. ctx's end interrupts it.
+func (c *Conn) control(ctx context.Context, head string, body []byte, into any) error {
+	w, err := c.get(ctx)
+	if err != nil {
+		return err
+	}
+	w.nc.SetDeadline(time.Time{}) // an idle connection still has its last call's
+	stop := context.AfterFunc(ctx, func() { w.nc.SetDeadline(time.Unix(1, 0)) })
+	response, err := w.roundTrip(append([]byte(head), body...), nil, c.maxAnswer)
+	if !stop() || err != nil {
+		w.nc.Close()
+	} else {
+		c.put(w)
+	}
+	if ctx.Err() != nil && err != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(response.Body, into); err != nil {
+		return fmt.Errorf("%w: %v", ErrBadAnswer, err)
+	}
+	return nil
+}
+
+// Call makes one call. Past the deadline it gives up with
+// os.ErrDeadlineExceeded; nothing else but the sandbox's death ends it early,
+// for a call that was sent is not undone by its caller's going away.
+func (c *Conn) Call(deadline time.Time, r *Request) (*Response, error) {
+	w, err := c.get(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	if err := w.nc.SetDeadline(deadline); err != nil {
+		w.nc.Close()
+		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
+	}
+	w.out = r.appendHead(w.out[:0])
+	response, err := w.roundTrip(w.out, r.Body, c.maxAnswer)
+	var driverError *DriverError
+	if err != nil && !errors.As(err, &driverError) {
+		w.nc.Close()
+		return nil, err
+	}
+	c.put(w)
+	return response, err
+}
+
+// Close closes the idle connections, and those in use once they are done.
+func (c *Conn) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	for _, w := range c.idle {
+		w.nc.Close()
+	}
+	c.idle = nil
+}
+
+// get takes the connection that was used last, or opens one.
+func (c *Conn) get(ctx context.Context) (*wire, error) {
+	c.mu.Lock()
+	if n := len(c.idle); n > 0 {
+		w := c.idle[n-1]
+		c.idle = c.idle[:n-1]
+		c.mu.Unlock()
+		return w, nil
+	}
+	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	nc, err := c.dial(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
+	}
+	return &wire{nc: nc, in: bufio.NewReaderSize(nc, 8<<10)}, nil
+}
+
+// put keeps a connection for the next call, unless it must not be used again.
+func (c *Conn) put(w *wire) {
+	if w.spent || w.in.Buffered() > 0 {
+		w.nc.Close()
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		w.nc.Close()
+		return
+	}
+	c.idle = append(c.idle, w)
+}
+
+// appendHead appends the request's head.
+func (r *Request) appendHead(b []byte) []byte {
+	b = append(b, "POST / HTTP/1.1\r\n"...)
+	host := "fob"
+	if r.Method != "" {
+		host = r.Host
+		b = appendField(b, "Fob-Method", r.Method)
+		b = appendField(b, "Fob-Target", r.Target)
+		for name, values := range r.Header {
+			if name == "Host" || !EndToEnd(name) {
+				continue
+			}
+			for _, value := range values {
+				b = appendField(b, name, value)
+			}
+		}
+	}
+	b = appendField(b, "Host", host)
+	if len(r.Args) > 0 {
+		b = append(b, "Fob-Args: "...)
+		b = append(b, r.Args...)
+		b = append(b, "\r\n"...)
+	}
+	b = append(b, "Content-Length: "...)
+	b = strconv.AppendInt(b, int64(len(r.Body)), 10)
+	return append(b, "\r\n\r\n"...)
+}
+
+func appendField(b []byte, name, value string) []byte {
+	b = append(b, name...)
+	b = append(b, ": "...)
+	b = append(b, value...)
+	return append(b, "\r\n"...)
+}

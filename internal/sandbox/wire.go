@@ -1,0 +1,274 @@
+package sandbox
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/textproto"
+	"strconv"
+	"strings"
+)
+
+// wire is one connection to a driver. The driver's process runs strangers'
+// code, so whatever comes out of it is bounded and checked.
+type wire struct {
+	nc    net.Conn
+	in    *bufio.Reader
+	out   []byte // reused for request heads
+	spent bool   // must not be used for another request
+}
+
+// maxHeader bounds the head of an answer, in bytes.
+const maxHeader = 64 << 10
+
+// smallBody is up to where copying a body behind its head is cheaper than a
+// second write.
+const smallBody = 16 << 10
+
+// maxSpare bounds the buffer that an idle connection keeps, in bytes.
+const maxSpare = 64 << 10
+
+// roundTrip sends a request and reads the whole answer. An error that does
+// not wrap ErrNotSent means that the driver may have seen the request.
+func (w *wire) roundTrip(head, body []byte, maxAnswer int64) (*Response, error) {
+	if err := w.send(head, body); err != nil {
+		return nil, err
+	}
+	if _, err := w.in.Peek(1); err != nil {
+		return nil, fmt.Errorf("reading the answer: %w", err)
+	}
+	answer, err := w.readHead()
+	if err != nil {
+		return nil, err
+	}
+	response := &answer.Response
+	if response.Body, err = w.readBody(answer, maxAnswer); err != nil {
+		return nil, err
+	}
+	if answer.driverError {
+		e := struct {
+			Error *DriverError `json:"error"`
+		}{}
+		if err := json.Unmarshal(response.Body, &e); err != nil || e.Error == nil || e.Error.Code == "" {
+			return nil, fmt.Errorf("%w: its error is no error document", ErrBadAnswer)
+		}
+		e.Error.Status = response.Status
+		return nil, e.Error
+	}
+	return response, nil
+}
+
+func (w *wire) send(head, body []byte) error {
+	if len(body) > 0 && len(body) <= smallBody {
+		head = append(head, body...)
+		body = nil
+	}
+	if cap(head) <= maxSpare {
+		w.out = head[:0]
+	}
+	n, err := w.nc.Write(head)
+	if err != nil && n == 0 {
+		return fmt.Errorf("%w: %w", ErrNotSent, err)
+	}
+	if err == nil && len(body) > 0 {
+		_, err = w.nc.Write(body)
+	}
+	if err != nil {
+		return fmt.Errorf("sending the call: %w", err)
+	}
+	return nil
+}
+
+// head is an answer whose body is still to be read.
+type head struct {
+	Response
+	length      int64 // -1: not given
+	chunked     bool
+	driverError bool
+}
+
+func (w *wire) readHead() (*head, error) {
+	line, err := w.readLine()
+	if err != nil {
+		return nil, err
+	}
+	// "HTTP/1.1 200 OK"
+	if len(line) < 12 || string(line[:9]) != "HTTP/1.1 " || (len(line) > 12 && line[12] != ' ') {
+		return nil, fmt.Errorf("%w: it begins with %q", ErrBadAnswer, clip(line))
+	}
+	h := &head{length: -1}
+	h.Status, err = strconv.Atoi(string(line[9:12]))
+	if err != nil || h.Status < 200 || h.Status > 599 {
+		return nil, fmt.Errorf("%w: status %q", ErrBadAnswer, line[9:12])
+	}
+	for total := 0; ; {
+		line, err := w.readLine()
+		if err != nil {
+			return nil, err
+		}
+		if len(line) == 0 {
+			return h, nil
+		}
+		if total += len(line); total > maxHeader {
+			return nil, fmt.Errorf("%w: more than %d bytes of header", ErrBadAnswer, maxHeader)
+		}
+		if err := h.field(w, line); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// field takes in one header line.
+func (h *head) field(w *wire, line []byte) error {
+	colon := bytes.IndexByte(line, ':')
+	if colon < 1 || !validName(line[:colon]) || !validValue(line[colon+1:]) {
+		return fmt.Errorf("%w: header line %q", ErrBadAnswer, clip(line))
+	}
+	name, value := line[:colon], bytes.TrimSpace(line[colon+1:])
+	switch {
+	case equalFold(name, "content-length"):
+		n, err := strconv.ParseInt(string(value), 10, 64)
+		if err != nil || n < 0 || (h.length >= 0 && h.length != n) {
+			return fmt.Errorf("%w: Content-Length %q", ErrBadAnswer, clip(value))
+		}
+		h.length = n
+	case equalFold(name, "content-type"):
+		if string(value) == "application/json" {
+			h.ContentType = "application/json" // allocates nothing
+		} else {
+			h.ContentType = string(value)
+		}
+	case equalFold(name, "transfer-encoding"):
+		if !equalFold(value, "chunked") {
+			return fmt.Errorf("%w: Transfer-Encoding %q", ErrBadAnswer, clip(value))
+		}
+		h.chunked = true
+	case equalFold(name, "connection"):
+		w.spent = w.spent || equalFold(value, "close")
+	case equalFold(name, "fob-error"):
+		h.driverError = true
+	default:
+		key := textproto.CanonicalMIMEHeaderKey(string(name))
+		if !EndToEnd(key) {
+			return nil
+		}
+		if h.Header == nil {
+			h.Header = make(http.Header)
+		}
+		h.Header[key] = append(h.Header[key], string(value))
+	}
+	return nil
+}
+
+func (w *wire) readBody(h *head, maxAnswer int64) ([]byte, error) {
+	tooLarge := func() error {
+		return fmt.Errorf("%w: it is larger than %d bytes", ErrBadAnswer, maxAnswer)
+	}
+	switch {
+	case h.Status == http.StatusNoContent || h.Status == http.StatusNotModified:
+		if h.chunked || h.length > 0 {
+			return nil, fmt.Errorf("%w: status %d has no body", ErrBadAnswer, h.Status)
+		}
+		return nil, nil
+	case h.chunked && h.length >= 0:
+		return nil, fmt.Errorf("%w: both Content-Length and Transfer-Encoding", ErrBadAnswer)
+	case h.chunked:
+		body, err := io.ReadAll(io.LimitReader(httputil.NewChunkedReader(w.in), maxAnswer+1))
+		if err != nil {
+			return nil, fmt.Errorf("reading the answer: %w", err)
+		}
+		if int64(len(body)) > maxAnswer {
+			return nil, tooLarge()
+		}
+		if line, err := w.readLine(); err != nil || len(line) > 0 {
+			return nil, fmt.Errorf("%w: something behind the last chunk", ErrBadAnswer)
+		}
+		return body, nil
+	case h.length < 0:
+		return nil, fmt.Errorf("%w: neither Content-Length nor Transfer-Encoding", ErrBadAnswer)
+	case h.length > maxAnswer:
+		return nil, tooLarge()
+	}
+	body := make([]byte, h.length)
+	if _, err := io.ReadFull(w.in, body); err != nil {
+		return nil, fmt.Errorf("reading the answer: %w", err)
+	}
+	return body, nil
+}
+
+// readLine returns the next line without its end. It is valid until the next
+// read.
+func (w *wire) readLine() ([]byte, error) {
+	line, err := w.in.ReadSlice('\n')
+	if err == bufio.ErrBufferFull {
+		return nil, fmt.Errorf("%w: a header line is too long", ErrBadAnswer)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the answer: %w", err)
+	}
+	line = line[:len(line)-1]
+	if n := len(line); n > 0 && line[n-1] == '\r' {
+		line = line[:n-1]
+	}
+	return line, nil
+}
+
+// EndToEnd reports whether a header field (in its canonical form) may pass
+// between caller and function: not those that concern one connection only
+// (RFC 9110, 7.6.1), those that say how long the body is, and ours.
+func EndToEnd(name string) bool {
+	switch name {
+	case "Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection",
+		"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Content-Length", "Expect":
+		return false
+	}
+	return !strings.HasPrefix(name, "Fob-")
+}
+
+// equalFold compares with a lower-case ASCII word.
+func equalFold(b []byte, lower string) bool {
+	if len(b) != len(lower) {
+		return false
+	}
+	for i := range b {
+		c := b[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func validName(name []byte) bool {
+	for _, c := range name {
+		if c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func validValue(value []byte) bool {
+	for _, c := range value {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// clip shortens what is shown of a stranger's bytes.
+func clip(b []byte) []byte {
+	if len(b) > 80 {
+		return b[:80]
+	}
+	return b
+}
