@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/flockofbirds/fob/internal/faas"
@@ -56,6 +57,21 @@ func (f *flock) hatch() (*bird, error) {
 // hatch makes a bird: it takes a blank sandbox from the pool, or has the engine
 // start one, and loads the code. When it fails the sandbox is removed.
 func (d *Dispatcher) hatch(ctx context.Context, v *faas.Version, code string) (*bird, error) {
+	// The store may be that of a dispatcher with more drivers.
+	if err := d.knownLang(v.Lang); err != nil {
+		return nil, err
+	}
+	for attempt := 1; ; attempt++ {
+		b, pooled, err := d.tryHatch(ctx, v, code)
+		// A blank sandbox may have died without anybody having noticed.
+		if err == nil || !pooled || !errors.Is(err, sandbox.ErrNotSent) || attempt == maxAttempts {
+			return b, err
+		}
+	}
+}
+
+// tryHatch does what hatch says, with one sandbox.
+func (d *Dispatcher) tryHatch(ctx context.Context, v *faas.Version, code string) (b *bird, pooled bool, err error) {
 	begun := time.Now()
 	spec := specOf(v)
 	inst, kind := d.pools[v.Lang].take(spec.Network), "pooled"
@@ -63,33 +79,32 @@ func (d *Dispatcher) hatch(ctx context.Context, v *faas.Version, code string) (*
 		kind = "created"
 		createCtx, cancel := context.WithTimeout(ctx, time.Duration(v.Settings.QueueTimeout))
 		defer cancel()
-		var err error
 		if inst, err = d.cfg.Engine.Create(createCtx, spec); err != nil {
 			if ctx.Err() != nil {
-				return nil, ctx.Err()
+				return nil, false, ctx.Err()
 			}
-			return nil, engineError(err)
+			return nil, false, engineError(err)
 		}
 	}
-	b := d.newBird(inst, begun)
+	b = d.newBird(inst, begun)
 	if err := d.load(ctx, b, v, code); err != nil {
 		b.conn.Close()
 		if faas.CodeOf(err) == faas.CodeTimeout {
 			d.remove(inst) // the answer says that the code is stopped
 		} else {
-			d.background(func() { d.remove(inst) })
+			d.dispose(inst)
 		}
-		return nil, err
+		return nil, kind == "pooled", err
 	}
 	d.cfg.Metrics.ColdStarts.WithLabelValues(kind).Inc()
-	return b, nil
+	return b, kind == "pooled", nil
 }
 
 // load fits a blank sandbox to a version and loads the code.
 func (d *Dispatcher) load(ctx context.Context, b *bird, v *faas.Version, code string) error {
 	if limits := specOf(v).Limits; b.inst.Spec().Limits != limits {
 		if err := b.inst.Resize(ctx, limits); err != nil {
-			return engineError(err)
+			return engineError(fmt.Errorf("%w: %w", sandbox.ErrNotSent, err))
 		}
 	}
 	loadCtx, cancel := context.WithTimeout(ctx, d.cfg.LoadTimeout)

@@ -82,13 +82,16 @@ func New(ctx context.Context, cfg Config) (*Dispatcher, error) {
 	return d, nil
 }
 
-// background runs work that Close waits for. Once closed it does nothing.
-func (d *Dispatcher) background(work func()) {
+// background runs work that Close waits for. Once closed it does nothing, and
+// reports false.
+func (d *Dispatcher) background(work func()) bool {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	if !d.closed {
-		d.work.Go(work)
+	if d.closed {
+		return false
 	}
+	d.work.Go(work)
+	return true
 }
 
 // Close ends all background work and leaves the sandboxes of functions running
@@ -99,10 +102,11 @@ func (d *Dispatcher) Close() {
 	d.closed = true
 	flocks := d.snapshot()
 	d.mu.Unlock()
-	d.cancel()
+	// First, so that those who wait learn why, and not that a start was ended.
 	for _, f := range flocks {
 		f.shut()
 	}
+	d.cancel()
 	d.work.Wait()
 	for _, p := range d.pools {
 		p.clear()
@@ -195,6 +199,14 @@ func (d *Dispatcher) Stats() map[string]int {
 		counts["blank"] += p.size()
 	}
 	return counts
+}
+
+// dispose removes a sandbox without keeping anybody waiting, unless that is
+// Close: then there is no later.
+func (d *Dispatcher) dispose(inst sandbox.Instance) {
+	if !d.background(func() { d.remove(inst) }) {
+		d.remove(inst)
+	}
 }
 
 // remove takes a sandbox away for good, trying again until the engine lets it.

@@ -20,9 +20,12 @@ type flock struct {
 	birds       []*bird // that take calls
 	leaving     []*bird // that only finish theirs
 	starting    int
-	lastFailure time.Time // of a start
-	retired     bool      // live points to another version
-	shutErr     error     // why it takes no more calls, once it does not
+	lastJoin    time.Time     // of a bird
+	lastFailure time.Time     // of a start
+	run         time.Duration // average of the last calls
+	recheck     *time.Timer   // set while somebody waits
+	retired     bool          // live points to another version
+	shutErr     error         // why it takes no more calls, once it does not
 }
 
 // failurePause is how long a flock that can serve waits after a failed start
@@ -49,8 +52,10 @@ func (f *flock) acquire(ctx context.Context, t *faas.Timing) (*bird, error) {
 	s := f.version.Settings
 	w := f.line.join(time.Now())
 	f.rescale(w.since)
-	// A call that a sandbox is being started for does not count as queued.
-	if f.line.len() > s.Queue+f.starting*s.Concurrency && f.line.leave(w) {
+	if f.recheck == nil {
+		f.recheck = time.AfterFunc(growPatience, f.checkLine)
+	}
+	if f.overfull() && f.line.leave(w) {
 		f.mu.Unlock()
 		f.d.cfg.Metrics.Throttled.WithLabelValues(f.label()...).Inc()
 		return nil, faas.Errorf(faas.CodeOverLimit, "the function is busy: %d calls run and %d wait already (its settings concurrency, max_scale and queue)",
@@ -113,6 +118,36 @@ func (f *flock) free() *bird {
 	return best
 }
 
+// overfull reports whether more calls wait than may. One that a sandbox is
+// being started for does not count as queued.
+func (f *flock) overfull() bool {
+	s := f.version.Settings
+	return f.line.len() > s.Queue+f.starting*s.Concurrency
+}
+
+// checkLine has the scaler look again as long as calls wait.
+func (f *flock) checkLine() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.recheck = nil
+	if f.line.len() > 0 {
+		f.rescale(time.Now())
+		f.recheck = time.AfterFunc(growPatience, f.checkLine)
+	}
+}
+
+// finish gives a slot back after a call that took that long.
+func (f *flock) finish(b *bird, run time.Duration) {
+	f.mu.Lock()
+	if f.run == 0 {
+		f.run = run
+	} else {
+		f.run += (run - f.run) / 16
+	}
+	f.mu.Unlock()
+	f.release(b)
+}
+
 // release gives a slot back, to the first call in line if there is one.
 func (f *flock) release(b *bird) {
 	f.mu.Lock()
@@ -172,7 +207,13 @@ func (f *flock) rescale(now time.Time) {
 		return
 	}
 	var idle []*bird
-	l := load{Waiting: f.line.len(), Birds: len(f.birds), Starting: f.starting, Retired: f.retired}
+	l := load{Waiting: f.line.len(), Birds: len(f.birds), Starting: f.starting, Full: f.overfull(), Run: f.run, Retired: f.retired}
+	if since, waiting := f.line.since(); waiting {
+		if since.Before(f.lastJoin) {
+			since = f.lastJoin
+		}
+		l.Waited = now.Sub(since)
+	}
 	for _, b := range f.birds {
 		l.InFlight += b.inFlight
 		if b.inFlight == 0 {
@@ -224,6 +265,7 @@ func (f *flock) join(b *bird) {
 	b.flock = f
 	b.ready = time.Now()
 	b.idleSince = b.ready
+	f.lastJoin = b.ready
 	f.birds = append(f.birds, b)
 	f.d.background(b.live)
 	if f.shutErr != nil {

@@ -66,11 +66,11 @@ func (f *flock) call(b *bird, call *faas.Call) (*faas.Result, error) {
 	response, err := b.conn.Call(sent.Add(time.Duration(f.version.Settings.Timeout)), &request)
 	call.Trace.Timing.Run = time.Since(sent)
 	if err == nil {
-		f.release(b)
+		f.finish(b, call.Trace.Timing.Run)
 		return result(response), nil
 	}
 	if driverError, ok := errors.AsType[*sandbox.DriverError](err); ok {
-		f.release(b)
+		f.finish(b, call.Trace.Timing.Run)
 		return nil, callError(driverError)
 	}
 	// Whatever went wrong, this sandbox is not used again.

@@ -26,6 +26,15 @@ type grant struct {
 
 func (l *line) len() int { return l.waiters.Len() }
 
+// since is when the first in line joined it.
+func (l *line) since() (since time.Time, waiting bool) {
+	first := l.waiters.Front()
+	if first == nil {
+		return time.Time{}, false
+	}
+	return first.Value.(*waiter).since, true
+}
+
 func (l *line) join(now time.Time) *waiter {
 	w := &waiter{since: now, given: make(chan grant, 1)}
 	w.place = l.waiters.PushBack(w)

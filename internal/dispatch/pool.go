@@ -49,7 +49,7 @@ func (p *pool) take(network string) sandbox.Instance {
 		p.wake()
 		select {
 		case <-inst.Done():
-			p.d.background(func() { p.d.remove(inst) })
+			p.d.dispose(inst)
 		default:
 			return inst
 		}

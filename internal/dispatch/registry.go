@@ -158,7 +158,7 @@ func (d *Dispatcher) publish(ctx context.Context, fn *faas.Function, v *faas.Ver
 	ctx = context.WithoutCancel(ctx)
 	if err := store(ctx, fn, code, b.inst.ID()); err != nil {
 		b.conn.Close()
-		d.background(func() { d.remove(b.inst) })
+		d.dispose(b.inst)
 		return nil, err
 	}
 	b.recorded = true

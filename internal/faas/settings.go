@@ -42,7 +42,7 @@ func DefaultSettings() Settings {
 		MinScale:     0,
 		MaxScale:     10,
 		IdleTimeout:  Duration(5 * time.Minute),
-		Queue:        256,
+		Queue:        1000,
 		QueueTimeout: Duration(30 * time.Second),
 		Network:      NetworkEgress,
 	}

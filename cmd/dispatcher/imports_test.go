@@ -1,0 +1,78 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/flockofbirds/fob/"
+
+// mayImport is the import rule of docs/ARCHITECTURE.md: which of our packages
+// each of our packages may import. Tests may import more.
+var mayImport = map[string][]string{
+	"internal/faas":      {},
+	"internal/sandbox":   {},
+	"internal/telemetry": {},
+	"api":                {},
+	"drivers":            {},
+	"internal/cli":       {},
+
+	"internal/sandbox/docker":  {"internal/sandbox", "drivers"},
+	"internal/sandbox/process": {"internal/sandbox", "drivers"},
+	"internal/store":           {"internal/faas"},
+	"internal/dispatch":        {"internal/faas", "internal/sandbox", "internal/telemetry"},
+	"internal/httpapi":         {"internal/faas", "api", "internal/telemetry"},
+
+	// What tests share.
+	"drivers/contract":             {},
+	"internal/sandbox/sandboxtest": {"internal/sandbox", "drivers/contract"},
+	"internal/store/storetest":     {"internal/faas", "internal/store"},
+}
+
+// mayImportAll are the programs; nobody imports them.
+var mayImportAll = []string{"cmd/dispatcher", "cmd/bench"}
+
+func TestImportRule(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	seen := 0
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var pkg struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := d.Decode(&pkg); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		seen++
+		name := strings.TrimPrefix(pkg.ImportPath, module)
+		allowed, listed := mayImport[name]
+		isProgram := slices.Contains(mayImportAll, name)
+		if !listed && !isProgram {
+			t.Errorf("%s is not in the import table: add it there and to docs/ARCHITECTURE.md", name)
+		}
+		for _, imported := range pkg.Imports {
+			short, ours := strings.CutPrefix(imported, module)
+			if !ours {
+				continue
+			}
+			if slices.Contains(mayImportAll, short) {
+				t.Errorf("%s imports the program %s", name, short)
+			}
+			if !isProgram && !slices.Contains(allowed, short) {
+				t.Errorf("%s imports %s, and may only import %v", name, short, allowed)
+			}
+		}
+	}
+	if seen < len(mayImport) {
+		t.Errorf("go list found %d packages, and the table has %d", seen, len(mayImport))
+	}
+}

@@ -1,0 +1,107 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"go.etcd.io/bbolt"
+)
+
+// temporary stands between the database's path and a random number in the name
+// of a file that is to become the database.
+const temporary = ".new-"
+
+// createFile puts an initialised database at path, or leaves the one that
+// somebody else put there meanwhile. It is made aside and linked into place
+// complete, so that there is no moment at which path is half a database; a
+// link, unlike a rename, never replaces.
+func createFile(ctx context.Context, path string) error {
+	folder := filepath.Dir(path)
+	if err := makeFolder(folder); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(folder, filepath.Base(path)+temporary+"*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if err := initialiseFile(ctx, f.Name()); err != nil {
+		return unlessLost(err)
+	}
+	// bbolt has synced the pages, but the sizes and the like only as far as
+	// reading them needs.
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return unlessLost(os.Link(f.Name(), path))
+}
+
+// unlessLost returns err, unless it means that somebody else's database is in
+// place and, perhaps, has had our temporary file cleared away.
+func unlessLost(err error) error {
+	if errors.Is(err, os.ErrExist) || errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// initialiseFile makes the empty file at path a database with a store in it.
+func initialiseFile(ctx context.Context, path string) error {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
+		OpenFile: func(path string, _ int, _ os.FileMode) (*os.File, error) {
+			return os.OpenFile(path, os.O_RDWR, 0) // not O_CREATE: it may be gone
+		},
+	})
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		_, err := tx.CreateBucket(bucket)
+		return err
+	})
+	b := &Bolt{db: db, folder: filepath.Dir(path), turn: make(chan struct{}, 1)}
+	if err == nil {
+		_, err = New(ctx, b)
+	}
+	return errors.Join(err, b.Close())
+}
+
+// makeFolder creates folder with what lies above it, durably.
+func makeFolder(folder string) error {
+	if _, err := os.Stat(folder); err == nil || !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if parent := filepath.Dir(folder); parent != folder {
+		if err := makeFolder(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(folder, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return syncFolder(filepath.Dir(folder))
+}
+
+// syncFolder makes the names in a folder durable. File systems that cannot,
+// some network ones, say EINVAL and are left to themselves.
+func syncFolder(folder string) error {
+	f, err := os.Open(folder)
+	if err != nil {
+		return err
+	}
+	err = f.Sync()
+	if errors.Is(err, syscall.EINVAL) {
+		err = nil
+	}
+	return errors.Join(err, f.Close())
+}
+
+// globEscape makes path stand for itself in a pattern of filepath.Glob.
+func globEscape(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+}

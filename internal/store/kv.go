@@ -1,0 +1,117 @@
+// Package store keeps functions through crash and failover: typed records
+// (Store) over a small compare-and-set seam (KV), which Bolt and Memory fill.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// KV is what the records are kept in. It asks no more than etcd's transactions
+// can do: compare revisions, then put and delete; no callback runs inside a
+// transaction, and no cursor stays open between two calls. Methods may be
+// called concurrently, and every read sees all commits that have returned.
+type KV interface {
+	// Get returns a key's entry. A key that is not there gives an entry with
+	// the revision 0 and no error.
+	Get(ctx context.Context, key string) (Entry, error)
+
+	// List returns up to limit entries whose keys begin with prefix and come
+	// after the key after, by key in ascending order of bytes. limit is 1 or
+	// more; after may be empty.
+	List(ctx context.Context, prefix, after string, limit int) ([]Entry, error)
+
+	// Commit does all of txn or nothing, and returns once it is as safe as
+	// the KV makes it (Bolt: synced to disk). It fails with ErrConflict when
+	// a condition does not hold, and does nothing once ctx has ended; what
+	// has begun is finished even if ctx ends meanwhile.
+	Commit(ctx context.Context, txn Txn) error
+
+	// Close waits for commits under way. Afterwards all methods fail with
+	// ErrClosed; closing again does nothing.
+	Close() error
+}
+
+// Entry is a key with its value.
+type Entry struct {
+	Key   string
+	Value []byte // the caller's own
+
+	// Created is the revision of the commit that put the key when it was not
+	// there. It orders keys by creation.
+	Created int64
+
+	// Revision is that of the commit that put the value; 0 says that the key
+	// is not there. Later commits have higher revisions.
+	Revision int64
+}
+
+// Txn is what Commit does. The order inside does not matter, since no two
+// operations may touch the same key: etcd refuses that, so all do.
+type Txn struct {
+	If     []Condition
+	Put    []Pair
+	Delete []string // what is not there is no error
+
+	// DeletePrefix deletes every key that begins so, however many there are:
+	// etcd limits the operations of a transaction, and this is one.
+	DeletePrefix []string
+}
+
+// Condition holds when Key's value has exactly this Revision (0: is not there).
+type Condition struct {
+	Key      string
+	Revision int64
+}
+
+// Pair is a key and the value to put there.
+type Pair struct {
+	Key   string
+	Value []byte
+}
+
+// ErrConflict is returned by Commit when a condition does not hold: read again
+// and decide anew.
+var ErrConflict = errors.New("somebody else changed it meanwhile")
+
+// ErrClosed is returned by a KV that has been closed.
+var ErrClosed = errors.New("the store is closed")
+
+// maxKey is the longest key in bytes; bbolt's own limit is 32768.
+const maxKey = 1024
+
+// check refuses what one of the KVs could not do, so that a mistake shows
+// with all of them and cannot fail the other transactions of a shared commit.
+func (t Txn) check() error {
+	touched := map[string]bool{}
+	touch := func(key string) error {
+		if key == "" || len(key) > maxKey {
+			return fmt.Errorf("key %.80q has %d bytes: use 1 to %d", key, len(key), maxKey)
+		}
+		if touched[key] {
+			return fmt.Errorf("key %q is in the transaction twice: put or delete it once", key)
+		}
+		touched[key] = true
+		return nil
+	}
+	for _, pair := range t.Put {
+		if err := touch(pair.Key); err != nil {
+			return err
+		}
+	}
+	for _, key := range t.Delete {
+		if err := touch(key); err != nil {
+			return err
+		}
+	}
+	for _, prefix := range t.DeletePrefix {
+		for key := range touched {
+			if strings.HasPrefix(key, prefix) {
+				return fmt.Errorf("key %q is also deleted by the prefix %q: put or delete it once", key, prefix)
+			}
+		}
+	}
+	return nil
+}

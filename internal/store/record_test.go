@@ -1,0 +1,125 @@
+package store_test
+
+import (
+	"encoding/json"
+	"errors"
+	"reflect"
+	"testing"
+
+	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/store"
+	"github.com/flockofbirds/fob/internal/store/storetest"
+)
+
+// functionRecord is a good record, changed by a case of TestRecords.
+func functionRecord(t *testing.T, change func(record, version map[string]any)) string {
+	fn, _ := storetest.NewFunction("hello")
+	fn.ID, fn.Versions[0].FunctionID = "ID", "ID"
+	text, err := json.Marshal(fn)
+	check(t, err)
+	var record map[string]any
+	check(t, json.Unmarshal(text, &record))
+	record["schema"] = 1
+	change(record, record["versions"].([]any)[0].(map[string]any))
+	text, err = json.Marshal(record)
+	check(t, err)
+	return string(text)
+}
+
+// TestRecords reads records that this dispatcher did not write. want is a part
+// of the error, "" where the record is good.
+func TestRecords(t *testing.T) {
+	function := func(change func(record, version map[string]any)) string { return functionRecord(t, change) }
+	type fields = map[string]any
+	for name, test := range map[string]struct{ key, value, want string }{
+		"as written":          {"function/ID", function(func(_, _ fields) {}), ""},
+		"more than we know":   {"function/ID", function(func(r, v fields) { r["owner"] = "x"; v["gpus"] = 1 }), ""},
+		"no bytes":            {"function/ID", "", "function/ID"},
+		"not JSON":            {"function/ID", `{"schema": 1`, "function/ID"},
+		"null":                {"function/ID", `null`, "schema"},
+		"a list":              {"function/ID", `[]`, "function/ID"},
+		"no schema":           {"function/ID", function(func(r, _ fields) { delete(r, "schema") }), "schema"},
+		"newer schema":        {"function/ID", function(func(r, _ fields) { r["schema"] = 2 }), "newer dispatcher"},
+		"no ID":               {"function/ID", function(func(r, _ fields) { delete(r, "id") }), "ID"},
+		"another's ID":        {"function/OTHER", function(func(_, _ fields) {}), "function \"ID\""},
+		"no versions":         {"function/ID", function(func(r, _ fields) { r["versions"] = []any{} }), "no version"},
+		"null versions":       {"function/ID", function(func(r, _ fields) { r["versions"] = nil }), "no version"},
+		"a null version":      {"function/ID", function(func(r, _ fields) { r["versions"] = []any{nil} }), "versions"},
+		"version 0":           {"function/ID", function(func(_, v fields) { v["version"] = 0 }), "versions"},
+		"the same twice":      {"function/ID", function(func(r, v fields) { r["versions"] = []any{v, v} }), "ascending"},
+		"another's version":   {"function/ID", function(func(_, v fields) { v["function"] = "OTHER" }), "versions"},
+		"no live":             {"function/ID", function(func(r, _ fields) { r["aliases"] = fields{"stable": 1} }), "live"},
+		"no aliases":          {"function/ID", function(func(r, _ fields) { delete(r, "aliases") }), "live"},
+		"live to nowhere":     {"function/ID", function(func(r, _ fields) { r["aliases"] = fields{"live": 2} }), "live"},
+		"alias to nowhere":    {"function/ID", function(func(r, _ fields) { r["aliases"] = fields{"live": 1, "x": 7} }), `"x"`},
+		"bad duration":        {"function/ID", function(func(_, v fields) { v["settings"] = fields{"timeout": "soon"} }), "function/ID"},
+		"bad time":            {"function/ID", function(func(r, _ fields) { r["created"] = "yesterday" }), "function/ID"},
+		"sandbox as written":  {"sandbox/00aa", `{"schema":1,"function":"ID","version":1}`, ""},
+		"sandbox not JSON":    {"sandbox/00aa", `x`, "sandbox/00aa"},
+		"sandbox of nothing":  {"sandbox/00aa", `{"schema":1}`, "no version"},
+		"sandbox, new schema": {"sandbox/00aa", `{"schema":9,"function":"ID","version":1}`, "newer dispatcher"},
+		"aviary":              {"meta/aviary", `01234abc`, ""},
+		"aviary too long":     {"meta/aviary", `01234abcd`, "meta/aviary"},
+		"aviary empty":        {"meta/aviary", ``, "meta/aviary"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kv := store.NewMemory()
+			s := newStore(t, kv)
+			check(t, kv.Commit(t.Context(), store.Txn{Put: []store.Pair{{Key: test.key, Value: []byte(test.value)}}}))
+			_, err1 := s.Functions(t.Context())
+			_, err2 := s.Sandboxes(t.Context())
+			_, err3 := s.Aviary(t.Context())
+			err := errors.Join(err1, err2, err3)
+			if test.want == "" {
+				check(t, err)
+				return
+			}
+			wantMessage(t, err, test.key, test.want)
+			if domain, ok := errors.AsType[*faas.Error](err); !ok || domain.Code != faas.CodeInternal {
+				t.Errorf("the error is %v", err)
+			}
+		})
+	}
+}
+
+// TestRecordKeepsAll guards against a field of Function or Version that JSON
+// does not carry: every one is given a value that is not its zero.
+func TestRecordKeepsAll(t *testing.T) {
+	fn, code := storetest.NewFunction("hello")
+	v := fn.Versions[0]
+	v.Settings.MinScale, v.Settings.Network = 1, faas.NetworkNone
+	for _, value := range []any{*fn, *v, v.Settings} {
+		for field, held := range reflect.ValueOf(value).Fields() {
+			if held.IsZero() {
+				t.Fatalf("give %T.%s a value", value, field.Name)
+			}
+		}
+	}
+	s := newStore(t, store.NewMemory())
+	check(t, s.CreateFunction(t.Context(), fn, code, ""))
+	stored, err := s.Functions(t.Context())
+	check(t, err)
+	got := stored[0]
+	if !got.Created.Equal(fn.Created) || !got.Versions[0].Created.Equal(v.Created) {
+		t.Error("the times changed")
+	}
+	got.Created, got.Versions[0].Created = fn.Created, v.Created
+	if !reflect.DeepEqual(got, fn) {
+		t.Errorf("stored %+v, got %+v", fn, got)
+	}
+}
+
+// TestMissingCode tells damage from a version that never was.
+func TestMissingCode(t *testing.T) {
+	kv := store.NewMemory()
+	s := newStore(t, kv)
+	fn, code := storetest.NewFunction("")
+	check(t, s.CreateFunction(t.Context(), fn, code, ""))
+	check(t, kv.Commit(t.Context(), store.Txn{DeletePrefix: []string{"code/"}}))
+	_, err := s.Code(t.Context(), fn.ID, 1)
+	wantMessage(t, err, "code/"+fn.ID+"/00000001", "backup")
+	_, err = s.Code(t.Context(), fn.ID, 2)
+	if faas.CodeOf(err) != faas.CodeUnknownFunction {
+		t.Error(err)
+	}
+}

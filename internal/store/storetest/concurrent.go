@@ -1,0 +1,82 @@
+package storetest
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+func concurrentNames(t *testing.T, s faas.Store) {
+	var wg sync.WaitGroup
+	won := make(chan *faas.Function, 32)
+	for range 32 {
+		wg.Go(func() {
+			fn, code := NewFunction("wanted")
+			if err := s.CreateFunction(t.Context(), fn, code, ""); err == nil {
+				won <- fn
+			} else {
+				wantCode(t, err, faas.CodeNameTaken)
+			}
+		})
+	}
+	wg.Wait()
+	if len(won) != 1 {
+		t.Fatalf("%d got the name", len(won))
+	}
+	wantFunctions(t, s, <-won)
+}
+
+func concurrentVersions(t *testing.T, s faas.Store) {
+	fn := mustCreate(t, s, "hello")
+	for range 5 {
+		var wg sync.WaitGroup
+		won := make(chan *faas.Function, 16)
+		for i := range 16 {
+			wg.Go(func() {
+				next, code := NextFunction(fn)
+				next.Latest().Settings.Queue = i
+				if err := s.AddVersion(t.Context(), next, code, ""); err == nil {
+					won <- next
+				} else {
+					wantCode(t, err, faas.CodeConflict)
+				}
+			})
+		}
+		wg.Wait()
+		if len(won) != 1 {
+			t.Fatalf("%d added version %d", len(won), fn.Latest().Number+1)
+		}
+		fn = <-won
+		wantFunctions(t, s, fn)
+	}
+}
+
+// concurrentDeletes deletes a function while a version is added to it: what
+// comes of it, nothing of the function may be left when the delete succeeded.
+func concurrentDeletes(t *testing.T, s faas.Store) {
+	for range 20 {
+		fn := mustCreate(t, s, "hello")
+		var wg sync.WaitGroup
+		var deleted, added error
+		next, code := NextFunction(fn)
+		wg.Go(func() { deleted = s.DeleteFunction(t.Context(), fn.ID) })
+		wg.Go(func() { added = s.AddVersion(t.Context(), next, code, "") })
+		wg.Wait()
+		if added != nil && faas.CodeOf(added) != faas.CodeConflict {
+			wantCode(t, added, faas.CodeUnknownFunction)
+		}
+		if deleted != nil {
+			wantCode(t, deleted, faas.CodeConflict)
+			wantFunctions(t, s, next)
+			if err := s.DeleteFunction(t.Context(), fn.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantFunctions(t, s)
+		for number := 1; number <= 2; number++ {
+			_, err := s.Code(t.Context(), fn.ID, number)
+			wantCode(t, err, faas.CodeUnknownFunction)
+		}
+	}
+}
