@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -75,8 +76,15 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 	return p, nil
 }
 
-// URL is where the program answers.
-func (p *Program) URL() string { return "http://" + p.listener.Addr().String() }
+// URL is where the program answers, on this machine.
+func (p *Program) URL() string {
+	addr := p.listener.Addr().(*net.TCPAddr)
+	host := addr.IP.String()
+	if addr.IP.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, strconv.Itoa(addr.Port))
+}
 
 // Run serves until ctx ends, then drains and closes everything. It calls ready
 // once, when functions can be registered and called.

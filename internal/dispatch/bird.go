@@ -10,6 +10,10 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
+// createTimeout bounds the engine's making of a sandbox. It has nothing to do
+// with how long a call is willing to wait: the next one is glad of it too.
+const createTimeout = time.Minute
+
 // bird is one sandbox that has a version loaded.
 type bird struct {
 	inst         sandbox.Instance
@@ -77,7 +81,7 @@ func (d *Dispatcher) tryHatch(ctx context.Context, v *faas.Version, code string)
 	inst, kind := d.pools[v.Lang].take(spec.Network), "pooled"
 	if inst == nil {
 		kind = "created"
-		createCtx, cancel := context.WithTimeout(ctx, time.Duration(v.Settings.QueueTimeout))
+		createCtx, cancel := context.WithTimeout(ctx, createTimeout)
 		defer cancel()
 		if inst, err = d.cfg.Engine.Create(createCtx, spec); err != nil {
 			if ctx.Err() != nil {

@@ -138,7 +138,7 @@ func (d *Dispatcher) flock(v *faas.Version) (*flock, error) {
 		return f, nil
 	}
 	if d.closed {
-		return nil, faas.Errorf(faas.CodeDraining, "the dispatcher is shutting down").After(time.Second)
+		return nil, draining()
 	}
 	fn := d.functions.get(faas.Ref{ID: v.FunctionID})
 	if fn == nil {
@@ -228,6 +228,11 @@ func (d *Dispatcher) remove(inst sandbox.Instance) {
 		}
 		wait = min(2*wait, 30*time.Second)
 	}
+}
+
+// draining is what is told to those who come too late.
+func draining() error {
+	return faas.Errorf(faas.CodeDraining, "the dispatcher is shutting down").After(time.Second)
 }
 
 // engineError turns an engine's failure into what a client is told.

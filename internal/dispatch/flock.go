@@ -300,7 +300,7 @@ func (f *flock) disband() {
 func (f *flock) shut() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.shutErr = faas.Errorf(faas.CodeDraining, "the dispatcher is shutting down").After(time.Second)
+	f.shutErr = draining()
 	f.line.fail(f.shutErr)
 }
 

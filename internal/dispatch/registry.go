@@ -73,6 +73,10 @@ func (d *Dispatcher) Put(ctx context.Context, ref faas.Ref, draft faas.Draft) (*
 		}
 		return lang, draft.Code, draft.Settings, nil
 	})
+	if ref.ID == "" && faas.CodeOf(err) == faas.CodeUnknownFunction { // deleted meanwhile, so the name is free
+		fn, err := d.create(ctx, ref.Name, draft)
+		return fn, err == nil, err
+	}
 	return fn, false, err
 }
 
@@ -150,6 +154,9 @@ func (d *Dispatcher) version(fn *faas.Function, lang, code string, patch faas.Se
 // only then lets calls see it. When it fails nothing has changed.
 func (d *Dispatcher) publish(ctx context.Context, fn *faas.Function, v *faas.Version, code string,
 	store func(ctx context.Context, fn *faas.Function, code, sandboxID string) error) (*faas.Function, error) {
+	if d.ctx.Err() != nil {
+		return nil, draining()
+	}
 	b, err := d.hatch(ctx, v, code)
 	if err != nil {
 		return nil, err
@@ -172,7 +179,11 @@ func (d *Dispatcher) publish(ctx context.Context, fn *faas.Function, v *faas.Ver
 	if before != nil {
 		old = d.flocks[before.Live().Key()]
 	}
+	closed := d.closed
 	d.mu.Unlock()
+	if closed { // Close did not see it
+		f.shut()
+	}
 	if old != nil {
 		old.retire(true)
 	}

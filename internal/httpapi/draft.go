@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/flockofbirds/fob/internal/faas"
 )
@@ -105,6 +106,12 @@ func readObject(body []byte, given faas.SettingsPatch, also ...string) (code str
 		}
 		return "", faas.Errorf(faas.CodeBadRequest, "the body begins like a JSON object, but cannot be read as one: %s", why)
 	}
+	if !utf8.Valid(body) { // else what is not would be replaced in silence
+		return "", faas.Errorf(faas.CodeBadRequest, "the body is not UTF-8 text")
+	}
+	if name, twice := repeated(body); twice {
+		return "", faas.Errorf(faas.CodeBadRequest, "the member %.80q is given twice", name)
+	}
 	hasCode := false
 	for name, raw := range members {
 		if err := checkSetting(name, also); err != nil {
@@ -135,6 +142,23 @@ func readObject(body []byte, given faas.SettingsPatch, also ...string) (code str
 		return "", faas.Errorf(faas.CodeBadRequest, `the JSON object has no member code; it is {"code": "…", "lang": "python", …}`)
 	}
 	return code, nil
+}
+
+// repeated returns a member that a valid JSON object has twice, if there is one.
+func repeated(object []byte) (name string, twice bool) {
+	d := json.NewDecoder(bytes.NewReader(object))
+	d.Token() // the opening brace
+	seen := make(map[string]bool)
+	for d.More() {
+		token, _ := d.Token()
+		name, _ := token.(string)
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil || seen[name] {
+			return name, seen[name]
+		}
+		seen[name] = true
+	}
+	return "", false
 }
 
 func checkSetting(name string, also []string) error {

@@ -156,8 +156,7 @@ func (c *Conn) Call(deadline time.Time, r *Request) (*Response, error) {
 		w.nc.Close()
 		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
-	w.out = r.appendHead(w.out[:0])
-	response, err := w.roundTrip(w.out, r.Body, c.maxAnswer)
+	response, err := w.roundTrip(r.appendHead(w.out[:0]), r.Body, c.maxAnswer)
 	var driverError *DriverError
 	if err != nil && !errors.As(err, &driverError) {
 		w.nc.Close()

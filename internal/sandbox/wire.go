@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -132,11 +133,11 @@ func (h *head) field(w *wire, line []byte) error {
 	name, value := line[:colon], bytes.TrimSpace(line[colon+1:])
 	switch {
 	case equalFold(name, "content-length"):
-		n, err := strconv.ParseInt(string(value), 10, 64)
-		if err != nil || n < 0 || (h.length >= 0 && h.length != n) {
+		n, err := strconv.ParseUint(string(value), 10, 63) // which takes no sign
+		if err != nil || (h.length >= 0 && h.length != int64(n)) {
 			return fmt.Errorf("%w: Content-Length %q", ErrBadAnswer, clip(value))
 		}
-		h.length = n
+		h.length = int64(n)
 	case equalFold(name, "content-type"):
 		if string(value) == "application/json" {
 			h.ContentType = "application/json" // allocates nothing
@@ -179,6 +180,9 @@ func (w *wire) readBody(h *head, maxAnswer int64) ([]byte, error) {
 		return nil, fmt.Errorf("%w: both Content-Length and Transfer-Encoding", ErrBadAnswer)
 	case h.chunked:
 		body, err := io.ReadAll(io.LimitReader(httputil.NewChunkedReader(w.in), maxAnswer+1))
+		if _, broken := errors.AsType[net.Error](err); err != nil && !broken && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil, fmt.Errorf("%w: %w", ErrBadAnswer, err)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("reading the answer: %w", err)
 		}

@@ -1,0 +1,21 @@
+# The dispatcher, one static binary and nothing else. No syntax line: the classic builder must do.
+ARG GO_IMAGE=golang:1.26-trixie
+
+FROM ${GO_IMAGE} AS build
+# So that what the classic builder leaves of this stage can be told from other images, and removed.
+LABEL fob.stage=build
+ARG GOPROXY
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+RUN CGO_ENABLED=0 go build -trimpath -o /dispatcher ./cmd/dispatcher
+
+FROM scratch
+COPY --from=build /dispatcher /dispatcher
+# All addresses of the container: what the host publishes is the host's to say.
+ENV FOB_ADDR=0.0.0.0:9999 FOB_DATA=/var/lib/fob
+VOLUME /var/lib/fob
+EXPOSE 9999
+ENTRYPOINT ["/dispatcher"]
+CMD ["serve"]

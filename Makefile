@@ -1,0 +1,33 @@
+# `make help` lists the targets. What a target needs and this machine lacks, scripts/setup brings.
+.DEFAULT_GOAL := help
+.PHONY: help run test ci build image fmt clean
+
+IMAGE ?= flockofbirds/dispatcher
+GO_IMAGE ?= golang:1.26-trixie
+
+# Go stops where git does not trust the folder, as root in a container does another owner's; then it builds without a commit.
+export GOFLAGS := $(strip $(GOFLAGS) $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false))
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## set up what is missing, build, and serve in the foreground (FOB_* settings; ARGS='--flag …')
+	@exec scripts/run $(ARGS)
+
+test: ## every test, with the race detector and Docker (PKG=./internal/…, GO_TEST_FLAGS='-run …')
+	@exec scripts/test $(GO_TEST_FLAGS) $(PKG)
+
+ci: ## vet, staticcheck, formatting, shellcheck, test, compose walk-through
+	@exec scripts/ci
+
+build: ## build/dispatcher, one static binary
+	@CGO_ENABLED=0 go build -trimpath -o build/dispatcher ./cmd/dispatcher
+
+image: ## the dispatcher's image (IMAGE=name)
+	docker build --build-arg GO_IMAGE=$(GO_IMAGE) -t $(IMAGE) .
+
+fmt: ## format the Go code
+	gofmt -w .
+
+clean: ## remove what building left
+	rm -rf build

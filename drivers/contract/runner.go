@@ -1,0 +1,348 @@
+// Package contract checks that a driver, in whatever sandbox it runs, keeps
+// the driver contract in README.md. The cases are JSON files, so that a driver
+// in a third language needs no Go.
+package contract
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+//go:embed cases/*.json
+var caseFiles embed.FS
+
+// Patience is how long the runner waits for one answer, or for a line to
+// appear in the log. It is long, for nothing here measures time.
+const Patience = 60 * time.Second
+
+// Driver is one freshly started, blank driver.
+type Driver struct {
+	// Dial opens a connection to it that needs no token.
+	Dial func(ctx context.Context) (net.Conn, error)
+
+	// Log returns what it has written to standard output and error so far.
+	Log func() string
+}
+
+// Case is one file of cases/, as README.md describes it.
+type Case struct {
+	Name  string `json:"-"` // the file's, without .json
+	Why   string
+	Code  map[string]Parts
+	Load  *Expect // 200 when absent
+	Calls []struct {
+		Send   Send
+		Expect Expect
+	}
+	Log []string
+}
+
+// Send is one call to make.
+type Send struct {
+	Args    json.RawMessage // becomes the header Fob-Args
+	JSON    json.RawMessage // becomes the body, as does
+	Body    Parts
+	Method  string // Fob-Method
+	Target  string // Fob-Target
+	Headers map[string]string
+}
+
+// Expect is what an answer must be; what is absent is not looked at.
+type Expect struct {
+	Status  int // 200 when absent
+	JSON    json.RawMessage
+	Body    *Parts            // byte for byte
+	Headers map[string]string // "" for one that must be absent
+	Error   *Error
+}
+
+// Error is what an error object must be.
+type Error struct {
+	Code      string
+	Type      string
+	Line      int
+	Message   []string // substrings
+	Traceback []string // substrings
+}
+
+// Run boots a driver for every case that has code in a language and runs the
+// case against it. boot must give a new, blank driver every time.
+func Run(t *testing.T, lang string, boot func(t *testing.T) Driver) {
+	for _, c := range Cases(t, lang) {
+		t.Run(c.Name, func(t *testing.T) { c.Run(t, lang, boot(t)) })
+	}
+}
+
+// Cases reads the cases that have code in a language, in order of their names.
+func Cases(t *testing.T, lang string) []Case {
+	t.Helper()
+	names, err := fs.Glob(caseFiles, "cases/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []Case
+	for _, name := range names {
+		data, err := caseFiles.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := parseCase(data, lang)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		c.Name = strings.TrimSuffix(strings.TrimPrefix(name, "cases/"), ".json")
+		if _, ok := c.Code[lang]; ok {
+			cases = append(cases, c)
+		} else if c.Why == "" {
+			t.Errorf("%s has no code for %s and does not say why", name, lang)
+		}
+	}
+	if len(cases) == 0 {
+		t.Fatalf("there is no case for the language %q", lang)
+	}
+	return cases
+}
+
+func parseCase(data []byte, lang string) (c Case, err error) {
+	var document any
+	// Numbers are kept as they are written.
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
+	if err := decoder.Decode(&document); err != nil {
+		return c, err
+	}
+	data, err = json.Marshal(forLanguage(document, lang))
+	if err != nil {
+		return c, err
+	}
+	decoder = json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	return c, decoder.Decode(&c)
+}
+
+// forLanguage puts the one that is for lang in the place of every object by
+// language.
+func forLanguage(value any, lang string) any {
+	switch value := value.(type) {
+	case []any:
+		for i := range value {
+			value[i] = forLanguage(value[i], lang)
+		}
+	case map[string]any:
+		for name := range value {
+			if strings.HasPrefix(name, "@") {
+				return forLanguage(value["@"+lang], lang)
+			}
+		}
+		for name := range value {
+			value[name] = forLanguage(value[name], lang)
+		}
+	}
+	return value
+}
+
+// Run loads the case's code into a driver and makes its calls.
+func (c Case) Run(t *testing.T, lang string, d Driver) {
+	client := d.Client(t)
+	status, header, body := client.Load(t, string(c.Code[lang]))
+	load := c.Load
+	if load == nil {
+		load = &Expect{}
+	}
+	load.check(t, "load", status, header, body)
+	for i, call := range c.Calls {
+		what := fmt.Sprintf("call %d", i+1)
+		status, header, body := client.Do(t, call.Send.request(t))
+		call.Expect.check(t, what, status, header, body)
+	}
+	for _, line := range c.Log {
+		Eventually(t, fmt.Sprintf("the log has the line %q", line), func() bool {
+			return slices.Contains(strings.Split(d.Log(), "\n"), line)
+		})
+	}
+}
+
+func (s Send) request(t *testing.T) *http.Request {
+	t.Helper()
+	body := []byte(s.Body)
+	if s.JSON != nil {
+		body = s.JSON
+	}
+	request, err := http.NewRequest(http.MethodPost, "http://driver/", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Args != nil {
+		request.Header.Set("Fob-Args", ascii(s.Args))
+	}
+	if s.Method != "" {
+		request.Header.Set("Fob-Method", s.Method)
+	}
+	if s.Target != "" {
+		request.Header.Set("Fob-Target", s.Target)
+	}
+	for name, value := range s.Headers {
+		request.Header.Set(name, value)
+	}
+	return request
+}
+
+func (e *Expect) check(t *testing.T, what string, status int, header http.Header, body []byte) {
+	t.Helper()
+	want := e.Status
+	if want == 0 {
+		want = http.StatusOK
+	}
+	if status != want {
+		t.Errorf("%s answered %d, want %d: %s", what, status, want, show(body))
+		return
+	}
+	if e.JSON != nil && !sameJSON(e.JSON, body) {
+		t.Errorf("%s answered %s, want %s", what, show(body), show(e.JSON))
+	}
+	if e.Body != nil && !bytes.Equal(*e.Body, body) {
+		t.Errorf("%s answered %s, want %s", what, show(body), show(*e.Body))
+	}
+	for name, value := range e.Headers {
+		if got := strings.Join(header.Values(name), ", "); got != value {
+			t.Errorf("%s: header %s is %q, want %q", what, name, got, value)
+		}
+	}
+	if e.Error == nil {
+		if code := header.Get("Fob-Error"); code != "" {
+			t.Errorf("%s: unexpected Fob-Error %s: %s", what, code, show(body))
+		}
+		return
+	}
+	e.Error.check(t, what, header, body)
+}
+
+func (e *Error) check(t *testing.T, what string, header http.Header, body []byte) {
+	t.Helper()
+	var document struct {
+		Error struct {
+			Code, Type, Message, Traceback string
+			Line                           int
+		}
+	}
+	if err := json.Unmarshal(body, &document); err != nil {
+		t.Errorf("%s: the error is not JSON: %v: %s", what, err, show(body))
+		return
+	}
+	got := document.Error
+	if got.Code != e.Code || header.Get("Fob-Error") != e.Code {
+		t.Errorf("%s: code %q, Fob-Error %q, want %q: %s", what, got.Code, header.Get("Fob-Error"), e.Code, show(body))
+	}
+	if e.Type != "" && got.Type != e.Type {
+		t.Errorf("%s: type %q, want %q", what, got.Type, e.Type)
+	}
+	if e.Line != 0 && got.Line != e.Line {
+		t.Errorf("%s: line %d, want %d", what, got.Line, e.Line)
+	}
+	for _, part := range e.Message {
+		if !strings.Contains(got.Message, part) {
+			t.Errorf("%s: message %q lacks %q", what, show([]byte(got.Message)), part)
+		}
+	}
+	for _, part := range e.Traceback {
+		if !strings.Contains(got.Traceback, part) {
+			t.Errorf("%s: the traceback lacks %q:\n%s", what, part, show([]byte(got.Traceback)))
+		}
+	}
+	for _, frame := range []string{"driver.py", "fob/", "driver.js", "lib/function.js", "node:internal"} {
+		if strings.Contains(got.Traceback, frame) {
+			t.Errorf("%s: the traceback shows the driver's own %s:\n%s", what, frame, got.Traceback)
+		}
+	}
+	if len(got.Message) > 8<<10 || len(got.Traceback) > 64<<10 {
+		t.Errorf("%s: message of %d bytes, traceback of %d, want at most 8 KiB and 64 KiB", what, len(got.Message), len(got.Traceback))
+	}
+}
+
+// Client speaks HTTP to a driver.
+type Client struct{ http *http.Client }
+
+// Client returns a client that is closed when the test ends.
+func (d Driver) Client(t *testing.T) *Client {
+	transport := &http.Transport{
+		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return d.Dial(ctx) },
+		DisableCompression: true,
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &Client{&http.Client{
+		Transport:     transport,
+		Timeout:       Patience,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// Do sends a request and returns the whole answer.
+func (c *Client) Do(t *testing.T, request *http.Request) (int, http.Header, []byte) {
+	t.Helper()
+	status, header, body, err := c.Try(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status, header, body
+}
+
+// Try is Do for other goroutines than the test's own.
+func (c *Client) Try(request *http.Request) (int, http.Header, []byte, error) {
+	request.Header.Set("User-Agent", "") // none, for a driver passes it on
+	response, err := c.http.Do(request)
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	return response.StatusCode, response.Header, body, err
+}
+
+// Load sends code and returns the answer.
+func (c *Client) Load(t *testing.T, code string) (int, http.Header, []byte) {
+	t.Helper()
+	document, err := json.Marshal(map[string]any{"code": code, "function": "f", "version": 1, "concurrency": 2, "unknown": nil})
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := http.NewRequest(http.MethodPut, "http://driver/_fob/function", bytes.NewReader(document))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Do(t, request)
+}
+
+// Eventually waits until a condition holds, and fails the test when it does
+// not for as long as Patience.
+func Eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(Patience); !holds(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("it never came about that %s", what)
+		}
+	}
+}
+
+func sameJSON(a, b []byte) bool {
+	var x, y any
+	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
+}
+
+func show(data []byte) string {
+	if len(data) > 2000 {
+		return fmt.Sprintf("%s … (%d bytes)", data[:2000], len(data))
+	}
+	return string(data)
+}

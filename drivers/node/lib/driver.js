@@ -1,0 +1,144 @@
+'use strict';
+// What all connections share: the function and how it is doing.
+
+const { Failure } = require('./errors');
+const { Function, Request, parseObject } = require('./function');
+
+const REASONS = {
+  200: 'OK', 400: 'Bad Request', 401: 'Unauthorized', 404: 'Not Found', 405: 'Method Not Allowed', 409: 'Conflict',
+  422: 'Unprocessable Content', 431: 'Request Header Fields Too Large', 500: 'Internal Server Error',
+};
+const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'proxy-connection', 'te', 'trailer', 'transfer-encoding', 'upgrade']);
+
+/** Makes an answer of JSON text. */
+function plain(status, text, more = '') {
+  return `HTTP/1.1 ${status} ${REASONS[status]}\r\nContent-Type: application/json\r\n${more}` +
+    `Content-Length: ${Buffer.byteLength(text)}\r\n\r\n${text}`;
+}
+
+/** Makes an answer of anything that was thrown. */
+function refusal(thrown) {
+  const failure = thrown instanceof Failure ? thrown : new Failure(500, 'raised', String(thrown?.stack ?? thrown));
+  return plain(failure.status, JSON.stringify(failure.document), `Fob-Error: ${failure.code}\r\n`);
+}
+
+/** Makes an answer of the function's own Response. */
+async function own(response) {
+  const { status } = response;
+  const bad = (why) => new Failure(500, 'bad_result', `callme returned a Response that is none: ${why}`);
+  if (!(status >= 200 && status <= 599)) throw bad(`its status is ${status}, not a number from 200 to 599`);
+  let body;
+  try {
+    body = Buffer.from(await response.arrayBuffer());
+  } catch (e) {
+    throw bad(`its body cannot be read: ${e?.message ?? e}`);
+  }
+  let head = `HTTP/1.1 ${status} ${REASONS[status] ?? 'Own'}\r\n`;
+  for (const [name, value] of response.headers) {
+    if (/[\x00-\x08\x0a-\x1f\x7f]/.test(value)) throw bad(`its header ${name} is not one line of text`);
+    if (HOP_BY_HOP.has(name) || name === 'content-length' || name.startsWith('fob-')) continue;
+    head += `${name}: ${value}\r\n`;
+  }
+  if (status === 204 || status === 304) body = Buffer.alloc(0);
+  else head += `content-length: ${body.length}\r\n`;
+  return Buffer.concat([Buffer.from(head + '\r\n', 'latin1'), body]);
+}
+
+class Driver {
+  #started = false;
+  #state = 'blank';
+  #about = {};
+  #inFlight = 0;
+  #function = null;
+
+  constructor(log) {
+    this.log = log;
+    this.port = null;
+  }
+
+  health() {
+    const about = { ...this.#about };
+    if (this.#function) about.takes_request = this.#function.takesRequest;
+    return {
+      state: this.#state, lang: 'node', runtime: process.versions.node, contract: 1,
+      in_flight: this.#inFlight, port: this.port, ...about,
+    };
+  }
+
+  /** Loads what the body of a PUT says, once and for life. */
+  async load(document) {
+    const about = {};
+    if (typeof document.code !== 'string') {
+      throw new Failure(400, 'bad_request', 'the body must be {"code": "…"}, with the code as a string');
+    }
+    for (const [name, fits] of [['function', (v) => typeof v === 'string'], ['version', Number.isInteger]]) {
+      if (!Object.hasOwn(document, name)) continue;
+      if (!fits(document[name])) throw new Failure(400, 'bad_request', `${name} is not of its type`);
+      about[name] = document[name];
+    }
+    if (this.#started) throw new Failure(409, 'already_loaded', 'a driver loads code once; start a new one for other code');
+    this.#started = true;
+    this.#state = 'loading'; // and stays so when it fails: this driver is spent
+    try {
+      this.#function = await Function.load(document.code);
+    } finally {
+      this.log.endCall();
+    }
+    this.#about = about;
+    this.#state = 'loaded';
+  }
+
+  /** Answers one request with text or bytes, or a promise of them; what goes wrong is thrown. */
+  answer(method, target, headers, body) {
+    switch (target) {
+      case '/':
+        if (method !== 'POST') throw new Failure(405, 'bad_method', 'calls are POST /');
+        return this.#call(headers, body);
+      case '/_fob/health':
+        if (method !== 'GET') throw new Failure(405, 'bad_method', 'health is GET /_fob/health');
+        return plain(200, JSON.stringify(this.health()));
+      case '/_fob/function':
+        if (method !== 'PUT') throw new Failure(405, 'bad_method', 'loading is PUT /_fob/function');
+        return this.load(parseObject(body.toString('utf8'), 'the body')).then(() => plain(200, JSON.stringify(this.health())));
+    }
+    throw new Failure(404, 'unknown_path', 'there are /, /_fob/health and /_fob/function');
+  }
+
+  #call(headers, body) {
+    const f = this.#function;
+    if (f === null) throw new Failure(409, 'not_loaded', 'nothing is loaded; PUT /_fob/function first');
+    this.#inFlight++;
+    let value;
+    let later = false;
+    try {
+      value = f.call(headers['fob-args'], body, f.takesRequest ? requestOf(headers, body) : undefined);
+      if (typeof value === 'string') return plain(200, value);
+      later = true;
+      return this.#finish(value);
+    } finally {
+      if (!later) this.#end();
+    }
+  }
+
+  async #finish(value) {
+    try {
+      const settled = await value;
+      return typeof settled === 'string' ? plain(200, settled) : await own(settled);
+    } finally {
+      this.#end();
+    }
+  }
+
+  #end() {
+    this.#inFlight--;
+    this.log.endCall();
+  }
+}
+
+function requestOf(headers, body) {
+  const callers = Object.fromEntries(Object.entries(headers).filter(([name]) => !name.startsWith('fob-')));
+  const target = Buffer.from(headers['fob-target'] ?? '/', 'latin1').toString('utf8');
+  return new Request(headers['fob-method'] ?? 'POST', target, callers, body);
+}
+
+module.exports = { Driver, refusal };

@@ -1,0 +1,106 @@
+'use strict';
+// What goes wrong, as the contract's error object.
+
+const fs = require('fs');
+const path = require('path');
+
+const MESSAGE = 8 << 10; // bytes shown at most
+const TRACEBACK = 64 << 10;
+
+const DRIVER = path.dirname(__dirname) + path.sep;
+// A frame in the user's code, and its line.
+const USER = /(?:^|[\s(/])function\.m?js:(\d+)(?::\d+)?\)?$/;
+
+Error.stackTraceLimit = 50;
+
+/** An error of the contract: a status and the members of its error object. */
+class Failure extends Error {
+  constructor(status, code, message, more = {}) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.document = { error: { code, message: clip(message, MESSAGE), ...more } };
+  }
+}
+
+function clip(text, limit) {
+  if (text.length * 3 <= limit) return text;
+  const bytes = Buffer.from(text);
+  if (bytes.length <= limit) return text;
+  let end = limit - 3;
+  while ((bytes[end] & 0xc0) === 0x80) end--;
+  return bytes.toString('utf8', 0, end) + '…';
+}
+
+/** The user's code, to show its lines. */
+const source = { lines: [], folder: '' };
+
+/** Says what was thrown, which may be anything: {type, message, line, traceback}. */
+function describe(thrown) {
+  try {
+    if (!(thrown instanceof Error) && Object.prototype.toString.call(thrown) !== '[object Error]') {
+      const message = String(typeof thrown === 'object' && thrown !== null ? JSON.stringify(thrown) : String(thrown));
+      const type = thrown === null ? 'null' : typeof thrown;
+      return { type, message, traceback: clip(`${type}: ${message}\n`, TRACEBACK) };
+    }
+    const type = String(thrown.name === 'Error' && thrown.constructor?.name || thrown.name);
+    const frames = framesOf(thrown);
+    const line = frames.map((frame) => USER.exec(frame)).find(Boolean);
+    let traceback = show(thrown, type, frames);
+    for (let cause = thrown.cause, depth = 0; cause instanceof Error && depth < 8; cause = cause.cause, depth++) {
+      traceback += 'caused by ' + show(cause, cause.name, framesOf(cause));
+    }
+    const about = { type, message: String(thrown.message), traceback: clip(traceback, TRACEBACK) };
+    if (line) about.line = Number(line[1]);
+    return about;
+  } catch { // getters and names of the function's own may throw, too
+    return { type: 'Error', message: '(its message cannot be shown)', traceback: '' };
+  }
+}
+
+function show(error, type, frames) {
+  let text = `${type}: ${error.message}\n`;
+  for (const frame of frames) {
+    text += frame + '\n';
+    const user = USER.exec(frame);
+    const line = user && source.lines[user[1] - 1];
+    if (line !== null && line !== undefined) text += '        ' + line.trim() + '\n';
+  }
+  return text;
+}
+
+function framesOf(error) {
+  const frames = String(error.stack)
+    .split('\n')
+    .filter((line) => /^\s+at /.test(line) && !line.includes(DRIVER) && !line.includes('node:internal'))
+    .map((line) => (source.folder ? line.replaceAll(source.folder, '') : line));
+  // What lies beyond the user's outermost frame is how the driver came to call it.
+  while (frames.length > 0 && !USER.test(frames[frames.length - 1])) frames.pop();
+  return frames;
+}
+
+/** Makes what the user's code threw a Failure. */
+function raised(status, code, thrown) {
+  const { message, ...about } = describe(thrown);
+  return new Failure(status, code, message, about);
+}
+
+/** Makes a syntax error a Failure; its stack names the line unless that is given. */
+function doesNotCompile(error, line) {
+  const at = /function\.m?js:(\d+)/.exec(String(error.stack));
+  return new Failure(422, 'does_not_compile', error.message, { type: error.name, line: line ?? Number(at?.[1] ?? 1) });
+}
+
+/** Takes the user's code, so that tracebacks can show its lines. */
+function remember(code) {
+  source.lines = code.split(/\r\n|[\n\r\u2028\u2029]/);
+}
+
+/** Makes the folder for an ES module; tracebacks leave it out. */
+function moduleFolder() {
+  const folder = fs.mkdtempSync(path.join(require('os').tmpdir(), 'fob-'));
+  source.folder = require('url').pathToFileURL(folder).href + '/';
+  return folder;
+}
+
+module.exports = { Failure, describe, doesNotCompile, moduleFolder, raised, remember };

@@ -1,0 +1,109 @@
+'use strict';
+// Makes a callme of the user's code, as a CommonJS module or an ES module.
+
+const fs = require('fs');
+const { createRequire } = require('module');
+const path = require('path');
+const { pathToFileURL } = require('url');
+const vm = require('vm');
+const { Failure, doesNotCompile, moduleFolder, raised, remember } = require('./errors');
+
+// How V8 says that the code would be fine if it were an ES module.
+const WANTS_MODULE = new RegExp([
+  'Cannot use import statement outside a module',
+  "Unexpected token 'export'",
+  "Cannot use 'import\\.meta' outside a module",
+  'await is only valid in async functions and the top level bodies of modules',
+].join('|'));
+
+const NAMES = ['exports', 'require', 'module', '__filename', '__dirname'];
+const FILE = 'function.js';
+
+// Node 18 has no constant for it, but takes a function, which later ones refuse.
+const importModuleDynamically = vm.constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER ?? ((name) => import(name));
+
+/** Runs the code and returns its callme, or fails with 422. */
+async function load(code) {
+  code = code.replace(/^\ufeff/, '').replace(/^#!/, '//');
+  remember(code);
+  let callme;
+  try {
+    compile(code);
+  } catch (e) {
+    if (!WANTS_MODULE.test(e.message)) throw doesNotCompile(e);
+    callme = await loadModule(code);
+    return check(callme);
+  }
+  try {
+    callme = loadCommon(code);
+  } catch (e) {
+    throw raised(422, 'load_failed', e);
+  }
+  return check(callme);
+}
+
+function compile(code) {
+  return vm.compileFunction(code, NAMES, { filename: FILE, importModuleDynamically });
+}
+
+function loadCommon(code) {
+  // A callme that is merely declared can only be seen from within.
+  const run = compile(code + "\n;return typeof callme === 'undefined' ? undefined : callme;");
+  const module = { exports: {} };
+  const folder = process.cwd();
+  const declared = run.call(module.exports, module.exports, createRequire(path.join(folder, FILE)), module, FILE, folder);
+  return pick(module.exports, declared);
+}
+
+async function loadModule(code) {
+  const folder = moduleFolder();
+  const file = path.join(folder, 'function.mjs');
+  let exported;
+  try {
+    fs.writeFileSync(file, code);
+    exported = await import(pathToFileURL(file).href);
+  } catch (e) {
+    // One that the code itself raised, as JSON.parse does, comes from a line of it.
+    if (!(e instanceof SyntaxError) || /^\s+at .*function\.mjs:/m.test(String(e.stack))) throw raised(422, 'load_failed', e);
+    throw doesNotCompile(e, lineInModule(code, e));
+  } finally {
+    fs.rmSync(folder, { recursive: true, force: true });
+  }
+  return exported.callme ?? pick(exported.default, undefined);
+}
+
+// V8 tells the line of a syntax error for a script, not for a module: so the
+// module is made to look like a script, line for line, and counts if the error
+// is the same.
+function lineInModule(code, error) {
+  const blank = (text) => text.replace(/\S/g, ' ');
+  const script = code
+    .replace(/^\s*import\b[^'"()]*['"][^'"\n]*['"]/gm, blank)
+    .replace(/^(\s*)export\s+default\b/gm, '$1exported =')
+    .replace(/^\s*export\s+(?:\{[^}]*\}(?:\s*from\s*['"][^'"\n]*['"])?|\*[^'"]*['"][^'"\n]*['"])?/gm, blank)
+    .replaceAll('import.meta', 'import_meta');
+  try {
+    new vm.Script(`'use strict'; (async () => {${script}\n})`, { filename: 'function.mjs' });
+  } catch (e) {
+    if (e.message === error.message) return Number(/^function\.mjs:(\d+)/.exec(String(e.stack))?.[1]) || undefined;
+  }
+  return undefined;
+}
+
+function pick(exported, declared) {
+  if (typeof exported === 'function') return exported;
+  return exported?.callme ?? declared;
+}
+
+function check(callme) {
+  if (callme === undefined || callme === null) {
+    throw new Failure(422, 'no_callme', 'the code defines no function callme; add: function callme() { … }');
+  }
+  if (typeof callme !== 'function') throw new Failure(422, 'no_callme', `callme is not a function but ${typeof callme}`);
+  if (/^class\b/.test(Function.prototype.toString.call(callme))) {
+    throw new Failure(422, 'no_callme', 'callme is a class; make it a function');
+  }
+  return callme;
+}
+
+module.exports = { load };

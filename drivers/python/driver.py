@@ -1,0 +1,105 @@
+"""The Python driver: loads one function and answers calls to it.
+
+See drivers/contract/README.md for what it must do. The parts are fob.log (the
+function's log), fob.function (load, bind, call; with annotations, values and
+errors beside it), fob.http (the wire) and, in fob itself, what a function may
+import.
+"""
+
+import os
+import select
+import signal
+import socket
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # python3 -I leaves it out
+
+from fob import http, log  # noqa: E402
+from fob.errors import Failure  # noqa: E402
+
+
+def main():
+    setting = {name: os.environ.pop(name, "") for name in ("FOB_SOCKET", "FOB_TOKEN", "FOB_TCP", "FOB_CODE_URL")}
+    if not setting["FOB_SOCKET"] and not setting["FOB_TOKEN"]:
+        print("driver: nothing to listen on: set FOB_SOCKET to a path, or FOB_TOKEN to listen on TCP", file=sys.stderr)
+        sys.exit(2)
+    streams = log.install()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: end(streams, 0))
+    driver = http.Driver(setting["FOB_TOKEN"], streams)
+    try:
+        tcp = listen_tcp(setting["FOB_TCP"] or "0.0.0.0:8080", driver) if setting["FOB_TOKEN"] else None
+        if setting["FOB_CODE_URL"]:
+            fetch(setting["FOB_CODE_URL"], setting["FOB_TOKEN"], driver)
+        if tcp is not None:
+            tcp.listen(1024)
+        unix = listen_unix(setting["FOB_SOCKET"]) if setting["FOB_SOCKET"] else None
+    except (OSError, ValueError) as e:
+        print(f"driver: cannot start: {e}", file=sys.stderr)
+        end(streams, 1)
+
+    # Loading a function needs these. Connections that come meanwhile wait in
+    # the backlog for less time than importing them before listening would take.
+    import inspect  # noqa: F401
+    import traceback  # noqa: F401
+
+    poll = select.poll()
+    listeners = {listener.fileno(): listener for listener in (unix, tcp) if listener is not None}
+    for fd in listeners:
+        poll.register(fd, select.POLLIN)
+    while True:
+        for fd, _ in poll.poll():
+            http.accept(listeners[fd], driver)
+
+
+def listen_unix(path):
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        os.unlink(path)  # a driver that was killed leaves it behind
+    except FileNotFoundError:
+        pass
+    mask = os.umask(0)
+    try:
+        listener.bind(path)
+    finally:
+        os.umask(mask)
+    listener.listen(1024)
+    return listener
+
+
+def listen_tcp(address, driver):
+    """Binds, so that the port is known; listening comes last."""
+    host, _, port = address.rpartition(":")
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host.strip("[]"), int(port)))
+    driver.port = listener.getsockname()[1]
+    return listener
+
+
+def fetch(url, token, driver):
+    """Loads the code that a URL gives."""
+    from urllib.request import Request, urlopen
+
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        with urlopen(Request(url, headers=headers), timeout=30) as answer:
+            code = answer.read().decode("utf-8")
+    except (OSError, ValueError) as e:
+        raise ValueError(f"FOB_CODE_URL={url}: {e}") from None
+    try:
+        driver.load({"code": code})
+    except Failure as e:
+        error = e.document["error"]
+        raise ValueError(f"FOB_CODE_URL={url}: {error.get('traceback') or error['message']}") from None
+
+
+def end(streams, status):
+    """Ends the process at once, with the log written as far as that takes no more than 100 ms."""
+    for stream in streams:
+        stream.end(0.05)
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()

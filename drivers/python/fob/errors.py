@@ -1,0 +1,73 @@
+"""What goes wrong, as the contract's error object."""
+
+FILE = "function.py"  # what the user's code is called in tracebacks
+MESSAGE, TRACEBACK = 8 << 10, 64 << 10  # bytes shown at most
+
+_HERE = __file__.rpartition("/")[0]
+
+
+class Failure(Exception):
+    """An error of the contract: a status and the members of its error object."""
+
+    def __init__(self, status, code, message, **more):
+        self.status = status
+        self.code = code
+        self.document = {"error": {"code": code, "message": clip(message, MESSAGE), **more}}
+
+
+def clip(text, limit):
+    data = text.encode("utf-8", "backslashreplace")
+    if len(data) <= limit:
+        return text
+    return data[: limit - 3].decode("utf-8", "ignore") + "…"
+
+
+def text_of(e):
+    try:
+        return str(e)
+    except BaseException:  # noqa: B902, a __str__ of the function's own
+        return "(its message cannot be shown)"
+
+
+def _line(e):
+    """Returns the line in the user's code where e came from, innermost first, or None."""
+    line, tb = None, e.__traceback__
+    while tb is not None:
+        if tb.tb_frame.f_code.co_filename == FILE:
+            line = tb.tb_lineno
+        tb = tb.tb_next
+    return line
+
+
+def _traceback(e):
+    """Formats e with what led to it, without the driver's frames."""
+    import traceback  # loaded since boot; costs too much to load before the socket accepts
+
+    def strip(shown, seen):
+        if shown is None or id(shown) in seen:
+            return
+        seen.add(id(shown))
+        shown.stack[:] = [f for f in shown.stack if not f.filename.startswith(_HERE)]
+        for nested in (shown.__cause__, shown.__context__, *(shown.exceptions or ())):
+            strip(nested, seen)
+
+    try:
+        shown = traceback.TracebackException(type(e), e, e.__traceback__, compact=True)
+        shown.exceptions = getattr(shown, "exceptions", None)
+        strip(shown, set())
+        return clip("".join(shown.format()), TRACEBACK)
+    except BaseException:  # noqa: B902, an exception type of the function's own may break it
+        return f"{type(e).__name__}: {text_of(e)}\n"
+
+
+def _describe(e):
+    about = {"type": type(e).__name__, "traceback": _traceback(e)}
+    line = _line(e)
+    if line is not None:
+        about["line"] = line
+    return about
+
+
+def raised(status, code, e):
+    """Makes an exception of the user's code a Failure."""
+    return Failure(status, code, text_of(e), **_describe(e))

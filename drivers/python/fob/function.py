@@ -1,0 +1,212 @@
+"""The user's function: loading it, binding its arguments and calling it."""
+
+import linecache
+import sys
+import threading
+import types
+
+from fob import Response
+from fob.annotations import converter
+from fob.errors import FILE, Failure, raised, text_of
+from fob.values import json_type, parse_object, render_result
+
+CO_COROUTINE = 0x80  # as inspect has it
+
+
+def load(code, end_call):
+    """Runs the user's code as a module and returns its Function. end_call is called in the thread that a call ended in."""
+    code = code.removeprefix("\ufeff")
+    # No modification time keeps linecache from looking for the file.
+    linecache.cache[FILE] = (len(code), None, code.splitlines(True), FILE)
+    try:
+        compiled = compile(code, FILE, "exec", dont_inherit=True)
+    except SyntaxError as e:
+        raise Failure(422, "does_not_compile", e.msg, type=type(e).__name__, line=e.lineno or 1) from None
+    except (ValueError, MemoryError, RecursionError, OverflowError) as e:
+        raise Failure(422, "does_not_compile", text_of(e) or "nested too deeply", type=type(e).__name__) from None
+
+    module = types.ModuleType("function")
+    module.__file__ = FILE
+    sys.modules["function"] = module  # where pickle and dataclasses look a class up
+    try:
+        exec(compiled, module.__dict__)
+    except BaseException as e:  # noqa: B902, SystemExit too
+        raise raised(422, "load_failed", e) from None
+    callme = module.__dict__.get("callme")
+    if callme is None:
+        raise Failure(422, "no_callme", "the code defines no function callme; add: def callme(): ...")
+    if not callable(callme):
+        raise Failure(422, "no_callme", f"callme is not a function but {type(callme).__name__}")
+    try:
+        return Function(callme, end_call)
+    except ValueError as e:  # a builtin without a signature
+        raise Failure(422, "no_callme", f"callme takes nobody knows what: {text_of(e)}; wrap it in a def") from None
+    except BaseException as e:  # noqa: B902, a signature of the function's own may raise anything
+        raise raised(422, "load_failed", e) from None
+
+
+class Function:
+    """A loaded callme. All that its signature says is worked out once, here."""
+
+    def __init__(self, callme, end_call):
+        import inspect  # loaded since boot, as traceback is
+
+        signature = inspect.signature(callme)
+        self.callme = callme
+        self.end_call = end_call
+        self.text = f"callme{signature}"
+        kinds = inspect.Parameter
+        named = [p for p in signature.parameters.values() if p.kind not in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)]
+        self.names = frozenset(p.name for p in named)
+        self.required = frozenset(p.name for p in named if p.default is kinds.empty) - {"request"}
+        self.positional = [(p.name, p.default) for p in named if p.kind is kinds.POSITIONAL_ONLY]
+        self.takes_request = "request" in self.names
+        self.catches_all = any(p.kind is kinds.VAR_KEYWORD for p in signature.parameters.values())
+        self.bare = not self.names and not self.catches_all
+        scope = getattr(inspect.unwrap(callme), "__globals__", {})
+        found = ((p.name, converter(p.annotation, scope)) for p in named)
+        self.converters = {name: convert for name, convert in found if convert}
+        self.codes = frozenset(_codes(callme))
+        # A coroutine needs the loop, which takes long to import: now rather than in the first call.
+        self.loop = _Loop(end_call) if any(c.co_flags & CO_COROUTINE for c in self.codes) else None
+
+    def call(self, text, body, request=None):
+        """Calls with the text arguments (JSON bytes or None) and the body.
+
+        Returns JSON bytes, or the Response that the function returned. What
+        goes wrong is a Failure.
+        """
+        if self.bare and text is None and not body:
+            args, kwargs = (), {}
+        else:
+            args, kwargs = self._bind(text, body, request)
+        try:
+            value = self.callme(*args, **kwargs)
+            if value is not None and hasattr(value, "__await__"):
+                value = self._wait(value)
+        except BaseException as e:  # noqa: B902, SystemExit too
+            raise self._failure(e) from None
+        if isinstance(value, Response):
+            return value
+        return render_result(value)
+
+    def _failure(self, e):
+        if isinstance(e, (TypeError, ValueError)):
+            last = e.__traceback__
+            while last.tb_next is not None:
+                last = last.tb_next
+            # Without a frame beyond ours it was the call itself that did not fit.
+            if last is e.__traceback__ or last.tb_frame.f_code in self.codes:
+                return raised(404, "bad_arguments", e)
+        return raised(500, "raised", e)
+
+    def _wait(self, awaitable):
+        if self.loop is None:
+            self.loop = _Loop(self.end_call)
+        return self.loop.wait(awaitable)
+
+    def _bind(self, text, body, request):
+        args = parse_object(text, "Fob-Args") if text else {}
+        typed = self._typed(body, request)
+        if args:
+            self._convert(args)
+            if typed:
+                self._refuse_twice(args, typed)
+                args.update(typed)
+        else:
+            args = typed
+        if self.takes_request:
+            args["request"] = request
+            if not self.catches_all:
+                args = {name: value for name, value in args.items() if name in self.names}
+        names = args.keys()
+        if not (self.required <= names and (self.catches_all or names <= self.names)):
+            self._refuse(names)
+        if not self.positional:
+            return (), args
+        first = []
+        for name, default in self.positional:
+            first.append(args.pop(name, default))
+        return first, args
+
+    def _typed(self, body, request):
+        if not body:
+            return {}
+        if request is None:
+            return parse_object(body, "the body")
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json" and not kind.endswith("+json"):
+            return {}
+        try:
+            return parse_object(body, "the body")
+        except Failure:  # it is the function's to judge
+            return {}
+
+    def _convert(self, args):
+        for name, value in args.items():
+            if type(value) is not str:
+                raise Failure(400, "bad_request", f"Fob-Args must be an object of strings; {name} is {json_type(value)}")
+        for name, convert in self.converters.items():
+            if name in args:
+                try:
+                    args[name] = convert(args[name])
+                except ValueError as e:
+                    raise Failure(404, "bad_arguments", f"{name}: {e}") from None
+
+    def _refuse_twice(self, text, typed):
+        twice = text.keys() & typed.keys()
+        if self.takes_request and not self.catches_all:
+            twice &= self.names
+        if twice:
+            raise Failure(404, "bad_arguments", f"{_list(twice)} given twice, in the query and in the body")
+
+    def _refuse(self, names):
+        wrong = []
+        if missing := self.required - names:
+            wrong.append(f"missing parameters: {_list(missing)}")
+        if not self.catches_all and (surplus := names - self.names):
+            wrong.append(f"unknown parameters: {_list(surplus)}")
+        raise Failure(404, "bad_arguments", f"{'; '.join(wrong)}; the function is {self.text}")
+
+
+def _list(names):
+    return ", ".join(sorted(names))
+
+
+def _codes(callme):
+    """Yields the code of callme itself, and of what functools.wraps says that it wraps."""
+    seen = set()
+    while callme is not None and id(callme) not in seen:
+        seen.add(id(callme))
+        function = callme if hasattr(callme, "__code__") else getattr(callme, "func", None) or type(callme).__call__
+        code = getattr(function, "__code__", None)
+        if code is not None:
+            yield code
+        callme = getattr(callme, "__wrapped__", None)
+
+
+class _Loop:
+    """One event loop in a thread of its own, for all calls."""
+
+    def __init__(self, end_call):
+        import asyncio
+
+        self._end_call = end_call
+        self._run = asyncio.run_coroutine_threadsafe
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="fob-loop", daemon=True).start()
+
+    def wait(self, awaitable):
+        value, e = self._run(self._shield(awaitable), self._loop).result()
+        if e is not None:
+            raise e
+        return value
+
+    async def _shield(self, awaitable):
+        # A SystemExit that reached the loop would end it, and with it every other call.
+        try:
+            return await awaitable, None
+        except BaseException as e:  # noqa: B902
+            return None, e
+        finally:
+            self._end_call()

@@ -1,0 +1,1 @@
+function callme() { console.log('Hello serverless world!'); return 42; }

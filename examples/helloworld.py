@@ -1,0 +1,1 @@
+def callme(): print("Hello serverless world!"); return 42

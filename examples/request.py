@@ -1,0 +1,10 @@
+# A parameter called request gets the caller's HTTP request.
+# curl -H 'X-Bird: wren' -d 'any bytes' "$FOB/api/call/$ID?a=1"
+def callme(request):
+    return {
+        "method": request.method,
+        "path": request.path,
+        "query": request.query,
+        "bird": request.headers.get("x-bird"),
+        "bytes": len(request.body),
+    }

@@ -1,0 +1,262 @@
+package docker
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/pkg/stdcopy"
+
+	"github.com/flockofbirds/fob/internal/sandbox"
+)
+
+const (
+	// bootTime is how long a driver may take to accept connections. It is
+	// long because a machine that starts many at once is slow.
+	bootTime = 30 * time.Second
+
+	// bootPoll is how often it is tried meanwhile. There is no asking the
+	// kernel to be told that a socket listens.
+	bootPoll = 2 * time.Millisecond
+
+	// cleanUpTime is how long the clearing away after a failure may take.
+	cleanUpTime = 30 * time.Second
+
+	// socketMount is where a sandbox has its socket folder.
+	socketMount = "/run/fob"
+
+	pidsLimit = 64
+	openFiles = 1024
+)
+
+// Create implements sandbox.Engine. A driver image that is missing is built.
+func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	image, err := e.image(ctx, spec.Lang)
+	if err != nil {
+		return nil, err
+	}
+	inst, err := e.create(ctx, spec, image)
+	// Both can be taken away by others at any time; each costs one more try.
+	if err != nil && e.imageLost(image, err) {
+		if image, err = e.image(ctx, spec.Lang); err == nil {
+			inst, err = e.create(ctx, spec, image)
+		}
+	}
+	if err != nil && e.networkLost(ctx, err) {
+		inst, err = e.create(ctx, spec, image)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return inst, nil
+}
+
+// create makes one attempt and leaves nothing behind when it fails.
+func (e *Engine) create(ctx context.Context, spec sandbox.Spec, image string) (*instance, error) {
+	begin := time.Now()
+	mode, err := e.mode(ctx, spec.Network)
+	if err != nil {
+		return nil, err
+	}
+	id := newID()
+	inst := e.newInstance(id, "fob-"+e.config.Aviary+"-"+id, spec, begin)
+	e.mu.Lock()
+	e.known[id] = inst
+	e.mu.Unlock()
+	err = inst.boot(ctx, image, mode)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		cleanUp, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
+		defer cancel()
+		if failed := inst.Remove(cleanUp); failed != nil {
+			e.log.Error().Err(failed).Str("sandbox", id).Msg("a sandbox that could not be created is still there; the next start clears it")
+			e.forget(id)
+		}
+		return nil, err
+	}
+	inst.ready.Store(true)
+	return inst, nil
+}
+
+// boot brings the container up, up to the driver's first accepted connection.
+func (i *instance) boot(ctx context.Context, image, network string) error {
+	e := i.e
+	var phases [3]time.Duration
+	begin := time.Now()
+	if err := e.sockets.open(i.id); err != nil {
+		return err
+	}
+	// The engine finishes what it was asked to create even when nobody waits
+	// for it any more, and it would do so after we had cleared up.
+	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
+	defer cancel()
+	_, err := e.api.ContainerCreate(whole, e.containerConfig(i, image), e.hostConfig(i, network), nil, nil, i.ref)
+	if err != nil {
+		if strings.Contains(err.Error(), "bind source path does not exist") {
+			return fmt.Errorf("creating a sandbox: %w: %w", errNotShared(e.sockets.path), err)
+		}
+		return fault("creating a sandbox", err)
+	}
+	phases[0] = time.Since(begin)
+	if err := e.api.ContainerStart(ctx, i.ref, container.StartOptions{}); err != nil {
+		return poolHint(fault("starting a sandbox", err))
+	}
+	i.started.Store(true)
+	phases[1] = time.Since(begin)
+	c, err := e.api.ContainerInspect(ctx, i.ref)
+	if err != nil {
+		return fault("looking at a new sandbox", err)
+	}
+	i.host = e.address(i.id, c)
+	if err := i.awaitDriver(ctx); err != nil {
+		return err
+	}
+	phases[2] = time.Since(begin)
+	e.log.Debug().Str("sandbox", i.id).Dur("create", phases[0]).Dur("start", phases[1]-phases[0]).
+		Dur("boot", phases[2]-phases[1]).Msg("sandbox created")
+	return nil
+}
+
+// awaitDriver waits until the driver accepts connections, or dies.
+func (i *instance) awaitDriver(ctx context.Context) error {
+	booting, cancel := context.WithTimeoutCause(ctx, bootTime, errors.New("the driver did not listen on its socket within "+bootTime.String()))
+	defer cancel()
+	poll := time.NewTicker(bootPoll)
+	defer poll.Stop()
+	// Deaths come as events; this is for when their stream is broken.
+	check := time.NewTicker(time.Second)
+	defer check.Stop()
+	for {
+		conn, err := i.Dial(booting)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-i.done:
+			exit, err := i.settle(ctx)
+			if err != nil {
+				return err
+			}
+			return fmt.Errorf("sandbox %s ended with status %d before its driver was up; %s", i.id, exit.Code, i.lastWords(ctx))
+		case <-booting.Done():
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fmt.Errorf("sandbox %s: %w; %s", i.id, context.Cause(booting), i.lastWords(ctx))
+		case <-check.C:
+			if c, err := i.e.api.ContainerInspect(booting, i.ref); errdefs.IsNotFound(err) {
+				i.died(codeUnknown)
+			} else if err == nil && !alive(c.State.Status) {
+				i.died(c.State.ExitCode)
+			}
+		case <-poll.C:
+		}
+	}
+}
+
+func (e *Engine) containerConfig(i *instance, image string) *container.Config {
+	return &container.Config{
+		Image:    image,
+		Hostname: i.id,
+		User:     e.user,
+		Env: []string{
+			"FOB_SOCKET=" + socketMount + "/" + sandbox.SocketName,
+			"FOB_TOKEN=" + newToken(),
+			"HOME=/tmp",
+		},
+		Labels: map[string]string{
+			labelAviary:  e.config.Aviary,
+			labelSandbox: i.id,
+			labelLang:    i.spec.Lang,
+		},
+	}
+}
+
+// hostConfig is the design's "Sandbox, by default".
+func (e *Engine) hostConfig(i *instance, network string) *container.HostConfig {
+	resources := e.resources(i.spec.Limits)
+	pids := int64(pidsLimit)
+	resources.PidsLimit = &pids
+	resources.Ulimits = []*container.Ulimit{
+		{Name: "nofile", Soft: openFiles, Hard: openFiles},
+		{Name: "core", Soft: 0, Hard: 0},
+	}
+	init := true
+	return &container.HostConfig{
+		NetworkMode:    container.NetworkMode(network),
+		IpcMode:        container.IPCModePrivate,
+		RestartPolicy:  container.RestartPolicy{Name: container.RestartPolicyDisabled},
+		Runtime:        e.config.Runtime,
+		ReadonlyRootfs: true,
+		CapDrop:        []string{"ALL"},
+		SecurityOpt:    []string{"no-new-privileges:true"},
+		Init:           &init,
+		Resources:      resources,
+		Tmpfs: map[string]string{
+			"/tmp": "rw,noexec,nosuid,nodev,mode=1777,size=64m",
+			// Private IPC brings these two, writable; /tmp is to be the only
+			// place for files, with the only limit to keep.
+			"/dev/shm":    "ro,noexec,nosuid,nodev,size=64k",
+			"/dev/mqueue": "ro,noexec,nosuid,nodev,size=64k",
+		},
+		// A mount of this kind, unlike a bind in the older notation, is
+		// refused when its source is missing rather than making one.
+		Mounts: []mount.Mount{{
+			Type:   mount.TypeBind,
+			Source: e.sockets.engineFolder(i.id),
+			Target: socketMount,
+		}},
+		LogConfig: container.LogConfig{
+			Type: "json-file",
+			Config: map[string]string{
+				"max-size": "1m",
+				"max-file": "2",
+				"mode":     "non-blocking", // printing must never block a function
+			},
+		},
+	}
+}
+
+// tail returns the last lines of a container's log.
+func (e *Engine) tail(ctx context.Context, ref string) (string, error) {
+	stream, err := e.api.ContainerLogs(ctx, ref, container.LogsOptions{ShowStdout: true, ShowStderr: true, Tail: strconv.Itoa(tailLines)})
+	if err != nil {
+		return "", err
+	}
+	defer stream.Close()
+	var text bytes.Buffer
+	if _, err := stdcopy.StdCopy(&text, &text, stream); err != nil {
+		return "", err
+	}
+	return strings.TrimSpace(text.String()), nil
+}
+
+// tailLines is how much of a log goes into an error.
+const tailLines = 20
+
+func newID() string {
+	var b [8]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// newToken returns what the driver asks for on TCP: 256 random bits.
+func newToken() string {
+	var b [32]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}

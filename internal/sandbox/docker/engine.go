@@ -1,0 +1,280 @@
+// Package docker makes sandboxes that are Docker containers.
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/client"
+	"github.com/rs/zerolog"
+
+	"github.com/flockofbirds/fob/internal/sandbox"
+)
+
+// The labels on what the engine makes. Only what has exactly our aviary's
+// label is ever touched.
+const (
+	labelAviary  = "fob.aviary"
+	labelSandbox = "fob.sandbox"
+	labelLang    = "fob.lang"
+)
+
+// Config says how to make sandboxes.
+type Config struct {
+	// Aviary tells our sandboxes from others': 1 to 24 letters, digits, _
+	// and -. It is part of the names of containers, networks and folders.
+	Aviary string
+
+	// SocketDir holds one folder per sandbox with its driver's socket. It is
+	// made if missing. A Unix socket's path has at most 107 bytes, so this
+	// has to be short.
+	SocketDir string
+
+	// BaseImage is what driver images are built from, such as
+	// debian:trixie-slim.
+	BaseImage string
+
+	// Runtime is an OCI runtime that the Docker engine knows, such as runsc;
+	// empty for its default.
+	Runtime string
+
+	Log zerolog.Logger
+}
+
+// Engine makes sandboxes on one Docker engine. It implements sandbox.Engine.
+type Engine struct {
+	config  Config
+	log     zerolog.Logger
+	api     *client.Client
+	sockets socketDir
+	user    string // UID:GID that drivers run as
+	cpus    int    // of the machine that runs the containers
+
+	stop     context.CancelFunc
+	watching sync.WaitGroup
+	building map[string]*build // by image; never changes size after New
+	network  network
+
+	mu    sync.Mutex
+	known map[string]*instance // by sandbox ID, those being created included
+}
+
+var aviaryPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,23}$`)
+
+// New connects to the Docker engine that the environment names (DOCKER_HOST
+// and so on, or the local one). When that cannot be reached the error wraps
+// sandbox.ErrNoEngine and says what to do.
+func New(ctx context.Context, config Config) (*Engine, error) {
+	if !aviaryPattern.MatchString(config.Aviary) {
+		return nil, fmt.Errorf("%q cannot be an aviary's name: set FOB_AVIARY to 1 to 24 letters, digits, _ and -, beginning with a letter or digit", config.Aviary)
+	}
+	sockets, err := newSocketDir(config.SocketDir, config.Aviary)
+	if err != nil {
+		return nil, err
+	}
+	api, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	if err != nil {
+		return nil, fmt.Errorf("the Docker client's settings are not usable: %w; correct DOCKER_HOST and the other DOCKER_ variables", err)
+	}
+	e := &Engine{
+		config:  config,
+		log:     config.Log,
+		api:     api,
+		sockets: sockets,
+		user:    driverUser(os.Geteuid()),
+		network: network{name: "fob-" + config.Aviary + "-egress", free: make(chan struct{}, 1)},
+		known:   map[string]*instance{},
+	}
+	if err := e.greet(ctx); err != nil {
+		return nil, errors.Join(err, api.Close())
+	}
+	watchCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	e.stop = stop
+	e.watching.Go(func() { e.watch(watchCtx) })
+	return e, nil
+}
+
+// greet finds out about the engine what the rest needs to know.
+func (e *Engine) greet(ctx context.Context) error {
+	info, err := e.api.Info(ctx)
+	if err != nil {
+		return unreachable(e.api.DaemonHost(), err)
+	}
+	if _, known := info.Runtimes[e.config.Runtime]; e.config.Runtime != "" && !known {
+		return fmt.Errorf("the Docker engine has no runtime %q: install it and list it in /etc/docker/daemon.json, or unset FOB_RUNTIME", e.config.Runtime)
+	}
+	e.cpus = info.NCPU
+	if e.building, err = e.images(); err != nil {
+		return err
+	}
+	return e.locate(ctx, info.Name)
+}
+
+// driverUser is who runs a driver: nobody that exists, and never ourselves,
+// because the owner of the socket folders could change their mode.
+func driverUser(own int) string {
+	if own == 65532 {
+		return "65533:65533"
+	}
+	return "65532:65532"
+}
+
+// unreachable explains why there is no talking to the engine.
+func unreachable(host string, err error) error {
+	advice := "start Docker, or set DOCKER_HOST to where it is"
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		advice = "add this user to the group that owns the socket (usually: usermod -aG docker USER, then log in again), or run as root"
+	case !client.IsErrConnectionFailed(err):
+		return fmt.Errorf("asking the Docker engine at %s about itself: %w", host, err)
+	}
+	return fmt.Errorf("%w: Docker at %s: %w; %s", sandbox.ErrNoEngine, host, err, advice)
+}
+
+// fault gives an error of the Docker client a subject, and marks what means
+// that the engine is not there.
+func fault(doing string, err error) error {
+	if client.IsErrConnectionFailed(err) {
+		return fmt.Errorf("%s: %w: %w", doing, sandbox.ErrNoEngine, err)
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// Name returns "docker".
+func (e *Engine) Name() string { return "docker" }
+
+// Close ends the watching of the engine's events and leaves all sandboxes
+// running.
+func (e *Engine) Close() error {
+	e.stop()
+	e.watching.Wait()
+	return e.api.Close()
+}
+
+// ours selects what belongs to the aviary.
+func (e *Engine) ours() filters.Args {
+	return filters.NewArgs(filters.Arg("label", labelAviary+"="+e.config.Aviary))
+}
+
+// List implements sandbox.Engine. It also clears the socket folders of
+// sandboxes that are no more.
+func (e *Engine) List(ctx context.Context) ([]sandbox.Instance, error) {
+	folders, err := e.sockets.list()
+	if err != nil {
+		return nil, err
+	}
+	running, err := e.reconcile(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]sandbox.Instance, 0, len(running))
+	listed := make(map[string]bool, len(running))
+	for _, c := range running {
+		id := c.Labels[labelSandbox]
+		if !sandboxID.MatchString(id) {
+			e.log.Warn().Str("container", c.ID).Msg("a container has our aviary's label but no sandbox's: left alone until the aviary is purged")
+			continue
+		}
+		listed[id] = true
+		inst, err := e.lookUp(ctx, id, c.ID)
+		if err != nil {
+			return nil, err
+		}
+		if inst != nil {
+			found = append(found, inst)
+		}
+	}
+	for _, id := range folders {
+		e.mu.Lock()
+		_, inUse := e.known[id]
+		e.mu.Unlock()
+		if inUse || listed[id] {
+			continue
+		}
+		if err := e.sockets.clear(id); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// lookUp returns the instance that a listed container is, adopting it when it
+// is not known, or nil when it is still being created or just went.
+func (e *Engine) lookUp(ctx context.Context, id, containerID string) (*instance, error) {
+	if inst, known := e.get(id); known {
+		if !inst.ready.Load() {
+			return nil, nil
+		}
+		return inst, nil
+	}
+	inspect, err := e.api.ContainerInspect(ctx, containerID)
+	if errdefs.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fault("looking at a sandbox found running", err)
+	}
+	inst := e.adopt(id, inspect)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if other, known := e.known[id]; known { // by another List, meanwhile
+		return other, nil
+	}
+	e.known[id] = inst
+	return inst, nil
+}
+
+func (e *Engine) get(id string) (*instance, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	inst, known := e.known[id]
+	return inst, known
+}
+
+// reconcile lists the aviary's containers and marks those of our sandboxes as
+// dead that do not run any more.
+func (e *Engine) reconcile(ctx context.Context) ([]container.Summary, error) {
+	// Only what was running before the list was made must be in it.
+	expected := map[string]*instance{}
+	e.mu.Lock()
+	for id, inst := range e.known {
+		if inst.started.Load() {
+			expected[id] = inst
+		}
+	}
+	e.mu.Unlock()
+	containers, err := e.api.ContainerList(ctx, container.ListOptions{All: true, Filters: e.ours()})
+	if err != nil {
+		return nil, fault("listing sandboxes", err)
+	}
+	for _, c := range containers {
+		id := c.Labels[labelSandbox]
+		if inst := expected[id]; inst != nil && alive(c.State) {
+			delete(expected, id)
+		}
+	}
+	for _, inst := range expected {
+		inst.died(codeUnknown)
+	}
+	return containers, nil
+}
+
+func alive(state container.ContainerState) bool {
+	return state == container.StateRunning || state == container.StatePaused
+}
+
+// forget drops a removed sandbox.
+func (e *Engine) forget(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.known, id)
+}

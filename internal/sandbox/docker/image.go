@@ -1,0 +1,270 @@
+package docker
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	buildtypes "github.com/docker/docker/api/types/build"
+
+	"github.com/flockofbirds/fob/drivers"
+	"github.com/flockofbirds/fob/internal/sandbox"
+)
+
+// build is one language's driver image.
+type build struct {
+	lang  string
+	image string        // NAME:TAG, by content
+	free  chan struct{} // a lock that a context can end the wait for
+	ready bool          // guarded by free: it was there when last seen
+}
+
+// quiet is the longest that a running build says nothing on the log.
+const quiet = 3 * time.Second
+
+// images lists the driver images that there can be, by language.
+func (e *Engine) images() (map[string]*build, error) {
+	if e.config.BaseImage == "" {
+		return nil, errors.New("there is no base image for drivers: set FOB_BASE_IMAGE, for example to debian:trixie-slim")
+	}
+	all := map[string]*build{}
+	for _, lang := range drivers.Langs() {
+		all[lang] = &build{
+			lang:  lang,
+			image: "fob-" + lang + ":" + drivers.Digest(lang, e.config.BaseImage),
+			free:  make(chan struct{}, 1),
+		}
+	}
+	return all, nil
+}
+
+// Prepare implements sandbox.Engine: it builds the driver images that are
+// missing.
+func (e *Engine) Prepare(ctx context.Context, langs ...string) error {
+	for _, lang := range langs {
+		if _, err := e.image(ctx, lang); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// image returns the name of a language's driver image, having built it if need
+// be. Who asks for one that is being built waits for it.
+func (e *Engine) image(ctx context.Context, lang string) (string, error) {
+	b := e.building[lang]
+	if b == nil {
+		return "", fmt.Errorf("there is no driver for the language %q: use one of %s", lang, strings.Join(drivers.Langs(), ", "))
+	}
+	select {
+	case b.free <- struct{}{}:
+		defer func() { <-b.free }()
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	if b.ready {
+		return b.image, nil
+	}
+	_, err := e.api.ImageInspect(ctx, b.image)
+	if errdefs.IsNotFound(err) {
+		err = e.build(ctx, b)
+	} else if err != nil {
+		err = fault("looking for the image "+b.image, err)
+	}
+	b.ready = err == nil
+	return b.image, err
+}
+
+// imageLost notes that a container could not be created for want of its image,
+// and reports whether that is what err says.
+func (e *Engine) imageLost(image string, err error) bool {
+	if !errdefs.IsNotFound(err) || !strings.Contains(strings.ToLower(err.Error()), "no such image") {
+		return false
+	}
+	for _, b := range e.building {
+		if b.image == image {
+			b.free <- struct{}{}
+			b.ready = false
+			<-b.free
+		}
+	}
+	return true
+}
+
+// build builds a driver image with the engine's own builder, which every
+// engine has.
+func (e *Engine) build(ctx context.Context, b *build) error {
+	begin := time.Now()
+	source, err := pack(b.lang)
+	if err != nil {
+		return fmt.Errorf("packing the %s driver: %w", b.lang, err)
+	}
+	log := e.log.With().Str("image", b.image).Logger()
+	log.Info().Str("base", e.config.BaseImage).Msg("building the " + b.lang + " driver image; it is kept for next time")
+	response, err := e.api.ImageBuild(ctx, source, buildtypes.ImageBuildOptions{
+		Version:     buildtypes.BuilderV1,
+		Tags:        []string{b.image},
+		BuildArgs:   map[string]*string{"BASE": &e.config.BaseImage},
+		Labels:      map[string]string{"fob.driver": b.lang},
+		Remove:      true,
+		ForceRemove: true,
+	})
+	if err != nil {
+		return fault("building the image "+b.image, err)
+	}
+	defer response.Body.Close()
+	output := &output{report: func(line string) {
+		log.Info().Dur("ms", time.Since(begin)).Msg(line)
+	}}
+	stopTalking := output.keepTalking()
+	err = output.read(response.Body)
+	stopTalking()
+	if ctx.Err() != nil {
+		return fmt.Errorf("building the image %s: %w", b.image, ctx.Err())
+	}
+	if err != nil {
+		return e.explain(b, err, output.step, output.last)
+	}
+	log.Info().Dur("ms", time.Since(begin)).Msg("the " + b.lang + " driver image is built")
+	return nil
+}
+
+// explain says why a build failed and what to do.
+func (e *Engine) explain(b *build, err error, step string, last []string) error {
+	var refused buildError
+	if !errors.As(err, &refused) {
+		return fmt.Errorf("building the image %s: %w: the engine broke off: %w", b.image, sandbox.ErrNoEngine, err)
+	}
+	advice := "the build needs the network, for the distribution's packages"
+	if strings.Contains(step, " : FROM ") {
+		advice = fmt.Sprintf("the base image %s is not here and cannot be pulled: set FOB_BASE_IMAGE to one that can, or import one of that name (docker import, docker load)", e.config.BaseImage)
+	}
+	return fmt.Errorf("building the image %s: %w; %s; the end of the output: %s", b.image, err, advice, strings.Join(last, " | "))
+}
+
+// pack makes the build context of a driver: the files that are embedded in
+// this program, its Dockerfile among them.
+func pack(lang string) (io.Reader, error) {
+	files, err := drivers.Files(lang)
+	if err != nil {
+		return nil, err
+	}
+	var packed bytes.Buffer
+	w := tar.NewWriter(&packed)
+	err = fs.WalkDir(files, ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := fs.ReadFile(files, path)
+		if err != nil {
+			return err
+		}
+		// Embedded files have no useful mode of their own.
+		header := &tar.Header{Typeflag: tar.TypeReg, Name: path, Mode: 0o644, Size: int64(len(content))}
+		if err := w.WriteHeader(header); err != nil {
+			return err
+		}
+		_, err = w.Write(content)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &packed, w.Close()
+}
+
+// buildError is what the builder says went wrong.
+type buildError string
+
+func (e buildError) Error() string { return string(e) }
+
+// output is what a build prints.
+type output struct {
+	report func(line string)
+
+	mu     sync.Mutex
+	step   string // that the build is at
+	last   []string
+	spoken time.Time // when a line was last reported
+}
+
+// read follows the engine's stream of JSON messages to its end.
+func (o *output) read(stream io.Reader) error {
+	messages := json.NewDecoder(stream)
+	for {
+		var m struct {
+			Stream string `json:"stream"`
+			Status string `json:"status"`
+			ID     string `json:"id"`
+			Error  string `json:"error"`
+		}
+		err := messages.Decode(&m)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if m.Error != "" {
+			return buildError(m.Error)
+		}
+		for line := range strings.Lines(m.Stream + strings.TrimSpace(m.ID+" "+m.Status)) {
+			o.line(strings.TrimSpace(line))
+		}
+	}
+}
+
+func (o *output) line(line string) {
+	if line == "" {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.last) == tailLines {
+		o.last = slices.Delete(o.last, 0, 1)
+	}
+	o.last = append(o.last, line)
+	isStep := strings.HasPrefix(line, "Step ")
+	if isStep {
+		o.step = line
+	}
+	if isStep || time.Since(o.spoken) > quiet {
+		o.spoken = time.Now()
+		o.report(line)
+	}
+}
+
+// keepTalking reports the last line again whenever nothing new comes for a
+// while, until the function that it returns is called.
+func (o *output) keepTalking() (stop func()) {
+	quit := make(chan struct{})
+	var talking sync.WaitGroup
+	talking.Go(func() {
+		tick := time.NewTicker(quiet)
+		defer tick.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+			}
+			o.mu.Lock()
+			if len(o.last) > 0 && time.Since(o.spoken) > quiet {
+				o.spoken = time.Now()
+				o.report("still at: " + o.last[len(o.last)-1])
+			}
+			o.mu.Unlock()
+		}
+	})
+	return func() { close(quit); talking.Wait() }
+}

@@ -1,0 +1,272 @@
+package docker
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+
+	"github.com/flockofbirds/fob/internal/sandbox"
+)
+
+// driverPort is where a driver listens on TCP.
+const driverPort = 8080
+
+const (
+	codeUnknown = -1
+	codeKilled  = 128 + 9
+)
+
+// oomNotice is how long after a container's death the engine may take to say
+// that memory was why: the two come to it from the kernel on different ways.
+const oomNotice = 500 * time.Millisecond
+
+// instance is one container. It implements sandbox.Instance.
+type instance struct {
+	e       *Engine
+	id      string
+	ref     string // the container's name or ID
+	created time.Time
+	host    string // set before ready is
+
+	started atomic.Bool // the container has run
+	ready   atomic.Bool // Create has finished with it
+	sealed  atomic.Bool // its folder is
+
+	done     chan struct{}
+	oom      chan struct{} // closed when the engine tells of an OOM kill in it
+	removing chan struct{} // a lock that a context can end the wait for
+
+	mu      sync.Mutex
+	spec    sandbox.Spec
+	exit    sandbox.Exit // Code is valid once done is closed
+	oomed   bool         // oom is closed
+	settled bool         // exit is final
+}
+
+func (e *Engine) newInstance(id, ref string, spec sandbox.Spec, created time.Time) *instance {
+	return &instance{
+		e: e, id: id, ref: ref, spec: spec, created: created,
+		done:     make(chan struct{}),
+		oom:      make(chan struct{}),
+		removing: make(chan struct{}, 1),
+		exit:     sandbox.Exit{Code: codeUnknown},
+	}
+}
+
+// adopt makes an instance of a container that an earlier engine value made.
+func (e *Engine) adopt(id string, c container.InspectResponse) *instance {
+	spec := sandbox.Spec{Lang: c.Config.Labels[labelLang], Network: networkEgress}
+	if c.HostConfig.NetworkMode.IsNone() {
+		spec.Network = networkNone
+	}
+	spec.Limits = sandbox.Limits{Memory: c.HostConfig.Memory, CPUs: float64(c.HostConfig.NanoCPUs) / 1e9}
+	created, err := time.Parse(time.RFC3339Nano, c.Created)
+	if err != nil {
+		e.log.Warn().Err(err).Str("sandbox", id).Msg("the engine's time of creation cannot be read")
+	}
+	inst := e.newInstance(id, c.ID, spec, created)
+	inst.host = e.address(id, c)
+	inst.started.Store(true)
+	inst.ready.Store(true)
+	if !alive(c.State.Status) {
+		inst.died(c.State.ExitCode)
+	}
+	return inst
+}
+
+// address returns the container's address on the egress network.
+func (e *Engine) address(id string, c container.InspectResponse) string {
+	if end := c.NetworkSettings.Networks[e.network.name]; end != nil && end.IPAddress != "" {
+		return end.IPAddress
+	}
+	return id // the host name
+}
+
+// ID implements sandbox.Instance.
+func (i *instance) ID() string { return i.id }
+
+// Created implements sandbox.Instance.
+func (i *instance) Created() time.Time { return i.created }
+
+// Done implements sandbox.Instance.
+func (i *instance) Done() <-chan struct{} { return i.done }
+
+// Addr implements sandbox.Instance.
+func (i *instance) Addr() (string, int) { return i.host, driverPort }
+
+// Spec implements sandbox.Instance. Its limits are those last set.
+func (i *instance) Spec() sandbox.Spec {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.spec
+}
+
+// Dial implements sandbox.Instance. The folder is sealed before the first
+// connection is handed out, so that no user's code ever runs with it open,
+// even when the engine value that created it was killed before it could.
+func (i *instance) Dial(ctx context.Context) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", i.e.sockets.socket(i.id))
+	if err != nil {
+		return nil, fmt.Errorf("connecting to sandbox %s: %w", i.id, err)
+	}
+	if !i.sealed.Load() {
+		if err := i.e.sockets.seal(i.id); err != nil {
+			conn.Close()
+			return nil, fmt.Errorf("closing the socket folder of sandbox %s: %w", i.id, err)
+		}
+		i.sealed.Store(true)
+	}
+	return conn, nil
+}
+
+// Resize implements sandbox.Instance.
+func (i *instance) Resize(ctx context.Context, limits sandbox.Limits) error {
+	select {
+	case <-i.done:
+		return fmt.Errorf("sandbox %s is dead: its limits cannot be changed", i.id)
+	default:
+	}
+	_, err := i.e.api.ContainerUpdate(ctx, i.ref, container.UpdateConfig{Resources: i.e.resources(limits)})
+	if err != nil {
+		return fault("changing the limits of sandbox "+i.id, err)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.spec.Limits = limits
+	return nil
+}
+
+// resources are the limits in Docker's terms. It refuses more processors than
+// the machine has, which means no more than all of them.
+func (e *Engine) resources(limits sandbox.Limits) container.Resources {
+	return container.Resources{
+		Memory:     limits.Memory,
+		MemorySwap: limits.Memory,
+		NanoCPUs:   int64(min(limits.CPUs, float64(e.cpus)) * 1e9),
+	}
+}
+
+// died notes the sandbox's end.
+func (i *instance) died(code int) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.exit.Code == codeUnknown {
+		i.exit.Code = code
+	}
+	select {
+	case <-i.done:
+	default:
+		close(i.done)
+	}
+}
+
+// outOfMem notes that the kernel killed a process in the sandbox.
+func (i *instance) outOfMem() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.oomed {
+		i.oomed = true
+		close(i.oom)
+	}
+}
+
+// Exit implements sandbox.Instance.
+func (i *instance) Exit(ctx context.Context) (sandbox.Exit, error) {
+	select {
+	case <-i.done:
+	case <-ctx.Done():
+		return sandbox.Exit{}, ctx.Err()
+	}
+	return i.settle(ctx)
+}
+
+// settle finds out how a dead sandbox ended, while its container is there to
+// be asked.
+func (i *instance) settle(ctx context.Context) (sandbox.Exit, error) {
+	i.mu.Lock()
+	exit, settled := i.exit, i.settled
+	i.mu.Unlock()
+	if settled {
+		return exit, nil
+	}
+	c, err := i.e.api.ContainerInspect(ctx, i.ref)
+	switch {
+	case err == nil:
+		exit.Code = c.State.ExitCode
+		exit.OutOfMem = c.State.OOMKilled
+	case !errdefs.IsNotFound(err):
+		return sandbox.Exit{}, fault("asking how sandbox "+i.id+" ended", err)
+	case exit.Code == codeUnknown:
+		exit.Code = codeKilled // somebody removed it; that is how
+	}
+	// An engine's own verdict is about the container's first process, which
+	// here is the init; the killed one is its child, and the init passes the
+	// status on.
+	if exit.Code == codeKilled && !exit.OutOfMem {
+		notice := time.NewTimer(oomNotice)
+		defer notice.Stop()
+		select {
+		case <-i.oom:
+			exit.OutOfMem = true
+		case <-notice.C:
+		case <-ctx.Done():
+			return sandbox.Exit{}, ctx.Err()
+		}
+	}
+	exit.OutOfMem = exit.OutOfMem && exit.Code == codeKilled
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.settled {
+		i.exit, i.settled = exit, true
+	}
+	return i.exit, nil
+}
+
+// Remove implements sandbox.Instance.
+func (i *instance) Remove(ctx context.Context) error {
+	select {
+	case i.removing <- struct{}{}:
+		defer func() { <-i.removing }()
+	case <-ctx.Done():
+		return fault("removing sandbox "+i.id, ctx.Err())
+	}
+	select {
+	case <-i.done:
+		// After this there will be no container to ask.
+		if _, err := i.settle(ctx); err != nil && ctx.Err() != nil {
+			return err
+		}
+	default:
+		i.mu.Lock()
+		i.exit.Code, i.exit.Removed, i.settled = codeKilled, true, true
+		i.mu.Unlock()
+	}
+	if err := i.e.removeContainer(ctx, i.ref); err != nil {
+		return err
+	}
+	i.died(codeKilled)
+	if err := i.e.sockets.clear(i.id); err != nil {
+		return err
+	}
+	i.e.forget(i.id)
+	return nil
+}
+
+// lastWords returns the end of the sandbox's log on one line, for messages.
+func (i *instance) lastWords(ctx context.Context) string {
+	text, err := i.e.tail(ctx, i.ref)
+	if err != nil {
+		return "its log cannot be read: " + err.Error()
+	}
+	if text == "" {
+		return "its log is empty"
+	}
+	return "the end of its log: " + strings.ReplaceAll(text, "\n", " | ")
+}

@@ -1,0 +1,151 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	dockernet "github.com/docker/docker/api/types/network"
+)
+
+// The networks a Spec can ask for; the same words as faas has for settings.
+const (
+	networkEgress = "egress"
+	networkNone   = "none"
+)
+
+// iccOption is the bridge driver's switch for traffic between containers.
+const iccOption = "com.docker.network.bridge.enable_icc"
+
+// network is the aviary's bridge: out to the world, but not to one another.
+type network struct {
+	name  string
+	free  chan struct{} // a lock that a context can end the wait for
+	ready bool          // guarded by free: it was there when last seen
+}
+
+// mode returns what a container's network mode is for a Spec's network.
+func (e *Engine) mode(ctx context.Context, name string) (string, error) {
+	switch name {
+	case networkNone:
+		return "none", nil
+	case networkEgress:
+		return e.network.name, e.ensureNetwork(ctx)
+	}
+	return "", fmt.Errorf("there is no network %q: use %s or %s", name, networkEgress, networkNone)
+}
+
+func (n *network) lock(ctx context.Context) error {
+	select {
+	case n.free <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (n *network) unlock() { <-n.free }
+
+// ensureNetwork makes the egress network if it is not there.
+func (e *Engine) ensureNetwork(ctx context.Context) error {
+	n := &e.network
+	if err := n.lock(ctx); err != nil {
+		return err
+	}
+	defer n.unlock()
+	if n.ready {
+		return nil
+	}
+	found, err := e.api.NetworkInspect(ctx, n.name, dockernet.InspectOptions{})
+	switch {
+	case err == nil && found.Labels[labelAviary] != e.config.Aviary:
+		return fmt.Errorf("there is a Docker network %s that is not this dispatcher's: remove it, or set FOB_AVIARY to another name", n.name)
+	case err == nil && found.Options[iccOption] != "false":
+		return fmt.Errorf("the Docker network %s lets sandboxes reach one another: remove it, and it will be made anew", n.name)
+	case err == nil:
+		n.ready = true
+		return nil
+	case !errdefs.IsNotFound(err):
+		return fault("looking for the sandboxes' network", err)
+	}
+	_, err = e.api.NetworkCreate(ctx, n.name, dockernet.CreateOptions{
+		Driver:  "bridge",
+		Options: map[string]string{iccOption: "false"},
+		Labels:  map[string]string{labelAviary: e.config.Aviary},
+	})
+	if err != nil {
+		return poolHint(fault("making the sandboxes' network", err))
+	}
+	n.ready = true
+	return nil
+}
+
+// networkLost notes that a container could not be started for want of the
+// network, and reports whether that is what err says.
+func (e *Engine) networkLost(ctx context.Context, err error) bool {
+	if !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "network") {
+		return false
+	}
+	if e.network.lock(ctx) != nil {
+		return false
+	}
+	defer e.network.unlock()
+	e.network.ready = false
+	return true
+}
+
+// poolHint adds to errors about used up addresses what to do. The texts are
+// those of engines from 20.10 to 28.
+func poolHint(err error) error {
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "non-overlapping IPv4 address pool") || strings.Contains(text, "fully subnetted"):
+		return fmt.Errorf("%w; Docker has no address range left for another network: remove unused ones (docker network prune), or widen default-address-pools in /etc/docker/daemon.json", err)
+	case strings.Contains(text, "no available IPv4 addresses"):
+		return fmt.Errorf("%w; the sandboxes' network is full: lower max_scale, or widen default-address-pools in /etc/docker/daemon.json", err)
+	}
+	return err
+}
+
+// removeNetworks removes the aviary's networks.
+func (e *Engine) removeNetworks(ctx context.Context) error {
+	if err := e.network.lock(ctx); err != nil {
+		return err
+	}
+	defer e.network.unlock()
+	e.network.ready = false
+	networks, err := e.api.NetworkList(ctx, dockernet.ListOptions{Filters: e.ours()})
+	if err != nil {
+		return fault("listing networks to purge", err)
+	}
+	for _, n := range networks {
+		if err := e.removeNetwork(ctx, n.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeNetwork removes one network. A container's endpoint can outlive the
+// container by a moment, hence the tries.
+func (e *Engine) removeNetwork(ctx context.Context, id string) error {
+	poll := time.NewTicker(50 * time.Millisecond)
+	defer poll.Stop()
+	for tries := 0; ; tries++ {
+		err := e.api.NetworkRemove(ctx, id)
+		if err == nil || errdefs.IsNotFound(err) {
+			return nil
+		}
+		if tries == 40 || !strings.Contains(err.Error(), "active endpoints") {
+			return fault("removing the sandboxes' network", err)
+		}
+		select {
+		case <-ctx.Done():
+			return fault("removing the sandboxes' network", errors.Join(err, ctx.Err()))
+		case <-poll.C:
+		}
+	}
+}

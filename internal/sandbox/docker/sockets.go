@@ -1,0 +1,98 @@
+package docker
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/flockofbirds/fob/internal/sandbox"
+)
+
+// maxSocketPath is what sockaddr_un holds on Linux, less the final NUL.
+const maxSocketPath = 107
+
+var sandboxID = regexp.MustCompile(`^[0-9a-f]{16}$`)
+
+// socketDir holds a folder per sandbox, called AVIARY-ID: aviaries may share
+// the directory, and none clears another's folders.
+type socketDir struct {
+	path   string // as we see it
+	source string // as the Docker engine sees it
+	prefix string // of our folders
+}
+
+func newSocketDir(path, aviary string) (socketDir, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return socketDir{}, err
+	}
+	d := socketDir{path: path, source: path, prefix: aviary + "-"}
+	if n := len(d.socket("0123456789abcdef")); n > maxSocketPath {
+		return socketDir{}, fmt.Errorf("the sockets in %s would have paths of %d bytes, and a Unix socket's has at most %d: set FOB_SOCKETS to a folder with a path that is %d bytes shorter",
+			path, n, maxSocketPath, n-maxSocketPath)
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return socketDir{}, fmt.Errorf("making the folder for sockets: %w; set FOB_SOCKETS to one that can be made", err)
+	}
+	// The folders inside are open to all while a driver makes its socket; it
+	// is this mode that keeps other users of the machine out.
+	if err := os.Chmod(path, 0o700); err != nil {
+		return socketDir{}, fmt.Errorf("closing the folder for sockets to others: %w; set FOB_SOCKETS to one of your own", err)
+	}
+	return d, nil
+}
+
+func (d socketDir) folder(id string) string { return filepath.Join(d.path, d.prefix+id) }
+func (d socketDir) socket(id string) string { return filepath.Join(d.folder(id), sandbox.SocketName) }
+
+// engineFolder is a sandbox's folder as the Docker engine has to be told.
+func (d socketDir) engineFolder(id string) string { return filepath.Join(d.source, d.prefix+id) }
+
+// open makes a sandbox's folder, in which its driver can make a socket.
+func (d socketDir) open(id string) error {
+	folder := d.folder(id)
+	if err := os.Mkdir(folder, 0o777); err != nil {
+		return fmt.Errorf("making a folder for a sandbox's socket: %w", err)
+	}
+	return os.Chmod(folder, 0o777) // whatever the umask is
+}
+
+// seal ends that: who is not the folder's owner can change nothing in it any
+// more. Connecting to the socket stays possible.
+func (d socketDir) seal(id string) error { return os.Chmod(d.folder(id), 0o555) }
+
+// clear removes a sandbox's folder. What is in it may belong to the driver's
+// user, but the folder is ours, and that is enough.
+func (d socketDir) clear(id string) error {
+	folder := d.folder(id)
+	err := os.Chmod(folder, 0o700)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = os.RemoveAll(folder)
+	}
+	if err != nil {
+		return fmt.Errorf("clearing a sandbox's socket folder: %w", err)
+	}
+	return nil
+}
+
+// list returns the IDs of the sandboxes that have a folder.
+func (d socketDir) list() ([]string, error) {
+	entries, err := os.ReadDir(d.path)
+	if err != nil {
+		return nil, fmt.Errorf("listing socket folders: %w", err)
+	}
+	var ids []string
+	for _, entry := range entries {
+		if id, ours := strings.CutPrefix(entry.Name(), d.prefix); ours && sandboxID.MatchString(id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}

@@ -1,0 +1,242 @@
+// Package process makes sandboxes that are plain processes of this machine:
+// the same drivers with no isolation at all. It is for tests and trials.
+//
+// Memory and processor limits are not enforced, a function may do whatever the
+// dispatcher's user may, and what it starts in a session of its own outlives
+// it.
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/flockofbirds/fob/internal/sandbox"
+)
+
+// Config says where sandboxes live.
+type Config struct {
+	// Dir holds a folder per sandbox, with its driver's socket and its
+	// temporary files, and the unpacked drivers. It is made if missing. A
+	// Unix socket's path has at most 107 bytes (103 on macOS), so this has
+	// to be short.
+	Dir string
+
+	// Aviary tells our sandboxes from others' in the same Dir: 1 to 24
+	// letters, digits, _ and -.
+	Aviary string
+
+	Log zerolog.Logger
+}
+
+// Engine makes sandboxes that are processes. It implements sandbox.Engine.
+type Engine struct {
+	dir    string // absolute
+	prefix string // of our sandboxes' folders: AVIARY-
+	log    zerolog.Logger
+
+	stop     context.CancelFunc
+	watching sync.WaitGroup
+
+	unpacking sync.Mutex
+
+	mu    sync.Mutex
+	known map[string]*instance // by ID, those being created included
+}
+
+const (
+	// maxSocketPath is what sockaddr_un holds on every system, less the NUL.
+	maxSocketPath = 103
+
+	// checkEvery is how often it is looked which sandboxes are alive. The
+	// end of those that this engine value started is signalled besides.
+	checkEvery = 100 * time.Millisecond
+)
+
+var (
+	aviaryPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,23}$`)
+	sandboxID     = regexp.MustCompile(`^[0-9a-f]{16}$`)
+)
+
+// New returns an engine for the sandboxes of an aviary in a directory.
+func New(config Config) (*Engine, error) {
+	if !aviaryPattern.MatchString(config.Aviary) {
+		return nil, fmt.Errorf("%q cannot be an aviary's name: set FOB_AVIARY to 1 to 24 letters, digits, _ and -, beginning with a letter or digit", config.Aviary)
+	}
+	dir, err := filepath.Abs(config.Dir)
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{dir: dir, prefix: config.Aviary + "-", log: config.Log, known: map[string]*instance{}}
+	if n := len(e.path("0123456789abcdef", sandbox.SocketName)); n > maxSocketPath {
+		return nil, fmt.Errorf("the sockets in %s would have paths of %d bytes, and a Unix socket's has at most %d: set FOB_SOCKETS to a folder with a path that is %d bytes shorter",
+			dir, n, maxSocketPath, n-maxSocketPath)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the sandboxes' folder: %w; set FOB_SOCKETS to one that can be made", err)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("closing the sandboxes' folder to others: %w; set FOB_SOCKETS to one of your own", err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	e.stop = stop
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, syscall.SIGCHLD)
+	e.watching.Go(func() {
+		defer signal.Stop(ended)
+		e.watch(ctx, ended)
+	})
+	e.log.Warn().Msg("sandboxes are plain processes: functions are not isolated from this machine or from one another")
+	return e, nil
+}
+
+// Name returns "process".
+func (e *Engine) Name() string { return "process" }
+
+// Prepare implements sandbox.Engine: it looks for the interpreters and unpacks
+// the drivers.
+func (e *Engine) Prepare(ctx context.Context, langs ...string) error {
+	for _, lang := range langs {
+		if _, err := e.command(lang); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// watch notices deaths until ctx ends.
+func (e *Engine) watch(ctx context.Context, ended <-chan os.Signal) {
+	tick := time.NewTicker(checkEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ended:
+		case <-tick.C:
+		}
+		for _, inst := range e.all() {
+			inst.check()
+		}
+	}
+}
+
+func (e *Engine) all() []*instance {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all := make([]*instance, 0, len(e.known))
+	for _, inst := range e.known {
+		all = append(all, inst)
+	}
+	return all
+}
+
+func (e *Engine) get(id string) (*instance, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	inst, known := e.known[id]
+	return inst, known
+}
+
+// add makes an instance known, unless one of its ID is; it returns the one
+// that is known then.
+func (e *Engine) add(inst *instance) *instance {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if other, known := e.known[inst.id]; known {
+		return other
+	}
+	e.known[inst.id] = inst
+	return inst
+}
+
+func (e *Engine) forget(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.known, id)
+}
+
+// path names a file in a sandbox's folder.
+func (e *Engine) path(id string, name ...string) string {
+	return filepath.Join(append([]string{e.dir, e.prefix + id}, name...)...)
+}
+
+// folders returns the IDs of the aviary's sandboxes that have a folder.
+func (e *Engine) folders() ([]string, error) {
+	entries, err := os.ReadDir(e.dir)
+	if err != nil {
+		return nil, fmt.Errorf("listing sandboxes: %w", err)
+	}
+	var ids []string
+	for _, entry := range entries {
+		if id, ours := strings.CutPrefix(entry.Name(), e.prefix); ours && sandboxID.MatchString(id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+// List implements sandbox.Engine. It clears the folders of those that an
+// earlier engine value started and that are dead now.
+func (e *Engine) List(ctx context.Context) ([]sandbox.Instance, error) {
+	ids, err := e.folders()
+	if err != nil {
+		return nil, err
+	}
+	var found []sandbox.Instance
+	for _, id := range ids {
+		inst, known := e.get(id)
+		if !known {
+			if inst, err = e.adopt(ctx, id); err != nil {
+				return nil, err
+			}
+		}
+		if inst != nil && inst.ready.Load() {
+			inst.check()
+			found = append(found, inst)
+		}
+	}
+	return found, nil
+}
+
+// Purge implements sandbox.Engine.
+func (e *Engine) Purge(ctx context.Context) error {
+	ids, err := e.folders()
+	if err != nil {
+		return err
+	}
+	var all []error
+	for _, id := range ids {
+		inst, known := e.get(id)
+		if !known {
+			inst, err = e.adopt(ctx, id)
+			all = append(all, err)
+		}
+		if inst != nil {
+			all = append(all, inst.Remove(ctx))
+		}
+	}
+	return errors.Join(all...)
+}
+
+// Close implements sandbox.Engine. What sandboxes print from now on is lost.
+func (e *Engine) Close() error {
+	e.stop()
+	e.watching.Wait()
+	for _, inst := range e.all() {
+		if inst.log != nil {
+			inst.log.stop()
+		}
+	}
+	return nil
+}

@@ -1,0 +1,110 @@
+package process
+
+import (
+	"bufio"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+const (
+	lineLimit = 8 << 10 // bytes of one line that are logged
+	tailLines = 20      // that go into an error
+)
+
+// logReader logs what a driver prints, and remembers the end of it.
+type logReader struct {
+	log zerolog.Logger
+	end chan struct{}
+
+	mu   sync.Mutex
+	pipe *os.File // our end; nil before open
+	last []string
+}
+
+func newLogReader(log zerolog.Logger) *logReader {
+	return &logReader{log: log, end: make(chan struct{})}
+}
+
+// open begins reading and returns the end to write to.
+func (r *logReader) open() (*os.File, error) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	r.pipe = read
+	r.mu.Unlock()
+	go r.read(read)
+	return write, nil
+}
+
+func (r *logReader) read(pipe *os.File) {
+	defer close(r.end)
+	lines := bufio.NewReaderSize(pipe, lineLimit)
+	for rest := false; ; {
+		line, more, err := lines.ReadLine()
+		if err != nil {
+			return
+		}
+		if !rest { // the rest of a line that is too long is dropped
+			r.line(string(line), more)
+		}
+		rest = more
+	}
+}
+
+func (r *logReader) line(line string, cut bool) {
+	if cut {
+		line += "…"
+	}
+	r.log.Debug().Msg(line)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.last) == tailLines {
+		r.last = slices.Delete(r.last, 0, 1)
+	}
+	r.last = append(r.last, line)
+}
+
+// drain waits until everything is read that a driver printed which is dead
+// now. What it had started may keep the pipe open, so it does not wait long.
+func (r *logReader) drain() {
+	select {
+	case <-r.end:
+	case <-time.After(strayTime):
+	}
+}
+
+// finish is for a dead driver: it reads the rest and ends.
+func (r *logReader) finish() {
+	r.mu.Lock()
+	opened := r.pipe != nil
+	r.mu.Unlock()
+	if opened {
+		r.drain()
+		r.stop()
+	}
+}
+
+// stop ends the reading.
+func (r *logReader) stop() {
+	r.mu.Lock()
+	pipe := r.pipe
+	r.mu.Unlock()
+	if pipe != nil {
+		pipe.Close()
+		<-r.end
+	}
+}
+
+// tail returns the last lines on one.
+func (r *logReader) tail() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Join(r.last, " | ")
+}
