@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -31,12 +30,10 @@ func start(program, pool string) (*dispatcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
 	}
-	addr := listener.Addr().String()
-	listener.Close()
 	d := &dispatcher{url: "http://" + addr, data: data, cmd: exec.Command(program, "serve"), ended: make(chan struct{})}
 	d.cmd.Env = append(os.Environ(), "FOB_ADDR="+addr, "FOB_DATA="+data, "FOB_SOCKETS="+filepath.Join(data, "s"),
 		"FOB_POOL="+pool, "FOB_ENGINE=docker", "FOB_REMOVE_SANDBOXES=true", "FOB_AVIARY=", "FOB_STANDBY=false", "FOB_LOG_LEVEL=info")

@@ -1,7 +1,7 @@
 // Bench measures a dispatcher on a real Docker engine: how long registering
 // takes, and what a call costs beside the same call straight to the driver's
-// socket. Machines differ and are noisy, so the ratios inside one run are what
-// counts. The load generator is fortio's.
+// socket and through a plain reverse proxy. Machines differ and are noisy, so
+// the ratios inside one run are what counts. The load generator is fortio's.
 package main
 
 import (
@@ -24,12 +24,21 @@ func main() {
 	program := flag.String("dispatcher", "build/dispatcher", "the dispatcher `program` to measure")
 	out := flag.String("json", "build/bench.json", "`file` for the results")
 	quick := flag.Bool("quick", false, "measure for a shorter time")
+	proxySocket := flag.String("proxy", "", "serve the reverse proxy in front of this driver's `socket`, and nothing else")
+	addr := flag.String("addr", "", "`address` of -proxy")
 	flag.Parse()
+	if *proxySocket != "" {
+		fail(serveProxy(*proxySocket, *addr))
+	}
 	registrations, duration, rounds := 20, 5*time.Second, 3
 	if *quick {
 		registrations, duration, rounds = 8, 2*time.Second, 2
 	}
-	if err := run(*program, *out, registrations, duration, rounds); err != nil {
+	fail(run(*program, *out, registrations, duration, rounds))
+}
+
+func fail(err error) {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -56,7 +65,7 @@ func run(program, out string, registrations int, duration time.Duration, rounds 
 		r.Registrations = append(r.Registrations, measured)
 	}
 	for _, lang := range []string{"python", "node"} {
-		for _, clients := range []int{1, 16} {
+		for _, clients := range []int{1, 16, 64} {
 			progress("calling a no-op %s function with %d clients", lang, clients)
 			measured, err := compare(d, lang, clients, duration, rounds)
 			if err != nil {

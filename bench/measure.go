@@ -55,48 +55,63 @@ type load struct {
 	P50, P99       time.Duration
 }
 
-// comparison is the same call made straight to the driver and through the
-// dispatcher.
+// comparison is the same call of one function in one sandbox, made straight to
+// the driver, through the reverse proxy, and through the dispatcher.
 type comparison struct {
 	Lang       string
 	Clients    int
 	Driver     load
+	Proxy      load
 	Dispatcher load
 }
 
-// compare lets clients call a no-op function in one sandbox as fast as they
-// get answers, in turns straight to the driver and through the dispatcher.
+// compare lets clients call a no-op function as fast as they get answers, the
+// three ways in turns.
 func compare(d *dispatcher, lang string, clients int, duration time.Duration, rounds int) (comparison, error) {
+	c := comparison{Lang: lang, Clients: clients}
 	name := fmt.Sprintf("noop-%s-%d", lang, clients)
 	if _, err := d.ask("PUT", fmt.Sprintf("/api/functions/%s?lang=%s&concurrency=%d&max_scale=1", name, lang, clients), noop[lang]); err != nil {
-		return comparison{}, err
+		return c, err
 	}
 	socket, err := d.socket(name)
 	if err != nil {
-		return comparison{}, err
+		return c, err
 	}
+	p, err := startProxy(socket)
+	if err != nil {
+		return c, err
+	}
+	defer p.stop()
 	driver := fhttp.HTTPOptions{URL: "http://driver/", MethodOverride: "POST"}
 	driver.UnixDomainSocket = socket
-	through := fhttp.HTTPOptions{URL: d.url + "/api/call/" + name}
-	var direct, dispatched []load
-	for _, options := range []fhttp.HTTPOptions{driver, through} { // warm up
-		if _, err := attack(options, clients, duration/4); err != nil {
-			return comparison{}, err
+	ways := []struct {
+		options fhttp.HTTPOptions
+		into    *load
+		rounds  []load
+	}{
+		{options: driver, into: &c.Driver},
+		{options: fhttp.HTTPOptions{URL: p.url + "/"}, into: &c.Proxy},
+		{options: fhttp.HTTPOptions{URL: d.url + "/api/call/" + name}, into: &c.Dispatcher},
+	}
+	for _, way := range ways { // warm up
+		if _, err := attack(way.options, clients, duration/4); err != nil {
+			return c, err
 		}
 	}
 	for range rounds {
-		a, err := attack(driver, clients, duration)
-		if err != nil {
-			return comparison{}, err
+		for i := range ways {
+			measured, err := attack(ways[i].options, clients, duration)
+			if err != nil {
+				return c, err
+			}
+			ways[i].rounds = append(ways[i].rounds, measured)
 		}
-		b, err := attack(through, clients, duration)
-		if err != nil {
-			return comparison{}, err
-		}
-		direct, dispatched = append(direct, a), append(dispatched, b)
+	}
+	for _, way := range ways {
+		*way.into = median(way.rounds)
 	}
 	_, err = d.ask("DELETE", "/api/functions/"+name, "")
-	return comparison{Lang: lang, Clients: clients, Driver: median(direct), Dispatcher: median(dispatched)}, err
+	return c, err
 }
 
 func attack(options fhttp.HTTPOptions, clients int, duration time.Duration) (load, error) {

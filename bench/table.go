@@ -23,10 +23,17 @@ func table(out io.Writer, r results) {
 	fmt.Fprintln(w)
 	fmt.Fprintln(w, "no-op call\tclients\t\tcalls/s\tp50\tp99\t")
 	for _, c := range r.Calls {
-		a, b := c.Driver, c.Dispatcher
-		fmt.Fprintf(w, "%s\t%d\tdriver's socket\t%.0f\t%s\t%s\t\n", c.Lang, c.Clients, a.CallsPerSecond, ms(a.P50), ms(a.P99))
-		fmt.Fprintf(w, "\t\tdispatcher\t%.0f\t%s\t%s\t\n", b.CallsPerSecond, ms(b.P50), ms(b.P99))
-		fmt.Fprintf(w, "\t\tratio\t%.2f\t%.2f\t%.2f\t\n", b.CallsPerSecond/a.CallsPerSecond, ratio(b.P50, a.P50), ratio(b.P99, a.P99))
+		row := func(lang, clients, way string, l load) {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%.0f\t%s\t%s\t\n", lang, clients, way, l.CallsPerSecond, ms(l.P50), ms(l.P99))
+		}
+		row(c.Lang, fmt.Sprint(c.Clients), "(a) driver's socket", c.Driver)
+		row("", "", "(b) reverse proxy", c.Proxy)
+		row("", "", "(c) dispatcher", c.Dispatcher)
+		times := func(way string, l load) {
+			fmt.Fprintf(w, "\t\t%s\t× %.2f\t× %.2f\t× %.2f\t\n", way, c.Dispatcher.CallsPerSecond/l.CallsPerSecond, ratio(c.Dispatcher.P50, l.P50), ratio(c.Dispatcher.P99, l.P99))
+		}
+		times("(c) to (a)", c.Driver)
+		times("(c) to (b)", c.Proxy)
 	}
 	w.Flush()
 }

@@ -40,6 +40,7 @@ type Driver struct {
 type Case struct {
 	Name  string `json:"-"` // the file's, without .json
 	Why   string
+	Since map[string]string // the least version of a language's runtime, such as "20.12"
 	Code  map[string]Parts
 	Load  *Expect // 200 when absent
 	Calls []struct {
@@ -157,6 +158,10 @@ func forLanguage(value any, lang string) any {
 func (c Case) Run(t *testing.T, lang string, d Driver) {
 	client := d.Client(t)
 	status, header, body := client.Load(t, string(c.Code[lang]))
+	if since := c.Since[lang]; since != "" && older(client.runtime(t), since) {
+		t.Logf("this case is for %s %s and later", lang, since)
+		return
+	}
 	load := c.Load
 	if load == nil {
 		load = &Expect{}
@@ -172,6 +177,29 @@ func (c Case) Run(t *testing.T, lang string, d Driver) {
 			return slices.Contains(strings.Split(d.Log(), "\n"), line)
 		})
 	}
+}
+
+// runtime asks which version of the language the driver runs.
+func (c *Client) runtime(t *testing.T) string {
+	t.Helper()
+	request, err := http.NewRequest(http.MethodGet, "http://driver/_fob/health", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, body := c.Do(t, request)
+	var health struct{ Runtime string }
+	if err := json.Unmarshal(body, &health); err != nil || health.Runtime == "" {
+		t.Fatalf("health names no runtime: %s", show(body))
+	}
+	return health.Runtime
+}
+
+// older compares versions such as 20.9.1 and 20.12.
+func older(version, than string) bool {
+	var a, b [2]int
+	fmt.Sscanf(version, "%d.%d", &a[0], &a[1])
+	fmt.Sscanf(than, "%d.%d", &b[0], &b[1])
+	return a[0] < b[0] || a[0] == b[0] && a[1] < b[1]
 }
 
 func (s Send) request(t *testing.T) *http.Request {

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/flockofbirds/fob/internal/faas"
@@ -28,6 +29,7 @@ func (d *Dispatcher) adopt(ctx context.Context) error {
 		return err
 	}
 	var probes sync.WaitGroup
+	var adopted atomic.Int64
 	for _, inst := range instances {
 		key, recorded := records[inst.ID()]
 		delete(records, inst.ID())
@@ -39,16 +41,14 @@ func (d *Dispatcher) adopt(ctx context.Context) error {
 			d.background(func() { d.discard(inst) })
 			continue
 		}
-		probes.Go(func() { d.probe(inst, v) })
+		probes.Go(func() {
+			if d.probe(inst, v) {
+				adopted.Add(1)
+			}
+		})
 	}
 	probes.Wait()
-	d.mu.RLock()
-	birds := 0
-	for _, f := range d.flocks {
-		birds += len(f.birds) // nobody else has them yet
-	}
-	d.mu.RUnlock()
-	d.log.Info().Int("adopted", birds).Int("found", len(instances)).Msg("sandboxes of an earlier start")
+	d.log.Info().Int64("adopted", adopted.Load()).Int("found", len(instances)).Msg("sandboxes of an earlier start")
 
 	stale := make([]string, 0, len(records))
 	for id := range records {
@@ -69,7 +69,7 @@ func (d *Dispatcher) adopt(ctx context.Context) error {
 
 // probe adopts a sandbox if it is healthy. One that still runs a call of the
 // earlier dispatcher's is adopted in the background once that is over.
-func (d *Dispatcher) probe(inst sandbox.Instance, v *faas.Version) {
+func (d *Dispatcher) probe(inst sandbox.Instance, v *faas.Version) (adopted bool) {
 	b := d.newBird(inst, time.Now())
 	ctx, cancel := context.WithTimeout(d.ctx, probePatience)
 	defer cancel()
@@ -80,9 +80,11 @@ func (d *Dispatcher) probe(inst sandbox.Instance, v *faas.Version) {
 		d.background(func() { d.discard(inst) })
 	case health.InFlight == 0:
 		d.take(b, v, health)
+		return true
 	default:
 		d.background(func() { d.outlast(b, v) })
 	}
+	return false
 }
 
 // outlast waits for the calls of an earlier dispatcher to end, as long as the

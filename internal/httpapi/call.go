@@ -85,18 +85,18 @@ func callID(r *http.Request) string {
 	return uuid.NewString()
 }
 
-var traceparentPattern = regexp.MustCompile(`^00-([0-9a-f]{32})-[0-9a-f]{16}-([0-9a-f]{2})$`)
+var traceparentPattern = regexp.MustCompile(`^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$`)
 
 // traceparent continues the caller's trace (W3C Trace Context, version 00)
 // with a span of our own, or begins one.
 func traceparent(from string) string {
-	const noTrace = "00000000000000000000000000000000"
+	const noTrace, noSpan = "00000000000000000000000000000000", "0000000000000000" // neither is valid
 	b := make([]byte, 0, 55)
 	b = append(b, "00-"...)
 	flags := "00"
-	if m := traceparentPattern.FindStringSubmatch(from); m != nil && m[1] != noTrace {
+	if m := traceparentPattern.FindStringSubmatch(from); m != nil && m[1] != noTrace && m[2] != noSpan {
 		b = append(b, m[1]...)
-		flags = m[2]
+		flags = m[3]
 	} else {
 		b = appendRandomHex(b)
 		b = appendRandomHex(b)

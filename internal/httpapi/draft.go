@@ -104,7 +104,7 @@ func readObject(body []byte, given faas.SettingsPatch, also ...string) (code str
 		if err != nil {
 			why = err.Error()
 		}
-		return "", faas.Errorf(faas.CodeBadRequest, "the body begins like a JSON object, but cannot be read as one: %s", why)
+		return "", faas.Errorf(faas.CodeBadRequest, "the body cannot be read as a JSON object: %s", why)
 	}
 	if !utf8.Valid(body) { // else what is not would be replaced in silence
 		return "", faas.Errorf(faas.CodeBadRequest, "the body is not UTF-8 text")

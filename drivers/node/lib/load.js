@@ -19,27 +19,24 @@ const WANTS_MODULE = new RegExp([
 const NAMES = ['exports', 'require', 'module', '__filename', '__dirname'];
 const FILE = 'function.js';
 
-// Node 18 has no constant for it, but takes a function, which later ones refuse.
-const importModuleDynamically = vm.constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER ?? ((name) => import(name));
+// Lets import() work as in a file. Node before 20.12 has no way to it.
+const importModuleDynamically = vm.constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER;
 
 /** Runs the code and returns its callme, or fails with 422. */
 async function load(code) {
   code = code.replace(/^\ufeff/, '').replace(/^#!/, '//');
   remember(code);
-  let callme;
   try {
     compile(code);
   } catch (e) {
     if (!WANTS_MODULE.test(e.message)) throw doesNotCompile(e);
-    callme = await loadModule(code);
-    return check(callme);
+    return check(await loadModule(code));
   }
   try {
-    callme = loadCommon(code);
+    return check(loadCommon(code));
   } catch (e) {
-    throw raised(422, 'load_failed', e);
+    throw e instanceof Failure ? e : raised(422, 'load_failed', e);
   }
-  return check(callme);
 }
 
 function compile(code) {

@@ -1,0 +1,263 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const addCode = `def callme(param1, param2):
+    if param1 == "" or param2 == "":
+        return None
+    return int(param1) + int(param2)
+`
+
+// shown is a function as the API shows it.
+type shown struct {
+	ID       string         `json:"id"`
+	Name     string         `json:"name"`
+	Aliases  map[string]int `json:"aliases"`
+	Version  shownVersion   `json:"version"`
+	Versions []shownVersion `json:"versions"`
+}
+
+type shownVersion struct {
+	Number   int            `json:"version"`
+	Lang     string         `json:"lang"`
+	Size     int            `json:"size"`
+	Digest   string         `json:"digest"`
+	Settings map[string]any `json:"settings"`
+}
+
+// show reads a function from an answer that must have that status.
+func show(t *testing.T, a answered, status int) (fn shown) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(a.Body), &fn); err != nil || a.Status != status {
+		t.Fatalf("answered %d %s, want %d and a function", a.Status, a.Body, status)
+	}
+	return fn
+}
+
+// send makes a request with headers.
+func (r *running) send(method, path, body string, header http.Header) answered {
+	r.t.Helper()
+	request, err := http.NewRequest(method, r.URL+path, strings.NewReader(body))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	request.Header = header
+	if host := header.Get("Host"); host != "" {
+		request.Host = host
+	}
+	a, err := exchange(request)
+	if err != nil {
+		r.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return a
+}
+
+func TestPutMakesVersions(t *testing.T) {
+	r := boot(t, nil)
+	made := r.do("PUT", "/api/functions/greet?timeout=5s&memory=64MB", `def callme(): return "one"`)
+	first := show(t, made, 201)
+	if first.Name != "greet" || first.Version.Number != 1 || first.Version.Lang != "python" || first.Aliases["live"] != 1 ||
+		first.Version.Settings["timeout"] != "5s" || first.Version.Settings["memory"] != "64MB" || first.Version.Size != 26 {
+		t.Errorf("the new function is %+v", first)
+	}
+	if location := made.Header.Get("Location"); location != "/api/functions/"+first.ID {
+		t.Errorf("Location is %q", location)
+	}
+	// Settings not given are kept, the language too.
+	second := show(t, r.do("PUT", "/api/functions/greet?timeout=6s", `def callme(): return "two"`), 200)
+	if second.ID != first.ID || second.Version.Number != 2 || second.Version.Settings["memory"] != "64MB" || second.Version.Settings["timeout"] != "6s" {
+		t.Errorf("the second version is %+v", second)
+	}
+	// By ID, as one document, and in another language.
+	third := show(t, r.do("PUT", "/api/functions/"+first.ID, `{"code": "function callme() { return 'three' }", "lang": "node", "concurrency": 2}`), 200)
+	if third.Version.Number != 3 || third.Version.Lang != "node" || third.Version.Settings["memory"] != "64MB" || third.Version.Settings["concurrency"] != 2.0 {
+		t.Errorf("the third version is %+v", third)
+	}
+	fourth := show(t, r.do("PATCH", "/api/functions/greet?timeout=7s", `{"memory": "96MB"}`), 200)
+	if fourth.Version.Number != 4 || fourth.Version.Digest != third.Version.Digest || fourth.Version.Settings["timeout"] != "7s" || fourth.Version.Settings["memory"] != "96MB" {
+		t.Errorf("the patched version is %+v", fourth)
+	}
+	if len(fourth.Versions) != 4 {
+		t.Errorf("it has %d versions, want 4", len(fourth.Versions))
+	}
+	for ref, want := range map[string]string{
+		"greet": "three", "greet:live": "three", "greet@1": "one", "greet@2": "two", "greet@3": "three", "greet@4": "three",
+		first.ID: "three", first.ID + "@1": "one", strings.ToUpper(first.ID) + ":live": "three",
+	} {
+		r.do("GET", "/api/call/"+ref, "").wants(t, 200, `{"result": "`+want+`"}`)
+	}
+	r.do("GET", "/api/call/greet@5", "").wantsProblem(t, 404, "unknown_function")
+	r.do("GET", "/api/call/greet:gold", "").wantsProblem(t, 404, "unknown_function")
+	r.do("GET", "/api/cs/greet@2", "").wants(t, 200, `def callme(): return "two"`)
+	r.do("GET", "/api/cs/greet", "").wants(t, 200, `function callme() { return 'three' }`)
+	if at := show(t, r.do("GET", "/api/functions/greet@2", ""), 200); at.Version.Number != 2 || at.Aliases["live"] != 4 {
+		t.Errorf("greet@2 is shown as %+v", at)
+	}
+	r.do("GET", "/api/stats", "").wants(t, 200, `{"functions": ["`+first.ID+`"]}`)
+}
+
+func TestRefusedChanges(t *testing.T) {
+	r := boot(t, nil)
+	fn := show(t, r.do("PUT", "/api/functions/greet", `def callme(): return 1`), 201)
+	const unknown = "00000000-0000-4000-8000-000000000000"
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+		code               string
+		words              []string
+	}{
+		{"PUT", "/api/functions/greet", "def callme(:", 422, "does_not_compile", []string{"SyntaxError"}},
+		{"PUT", "/api/functions/greet", "x = 1", 422, "does_not_compile", []string{"callme"}},
+		{"PUT", "/api/functions/greet", "", 400, "bad_request", []string{"no code"}},
+		{"PUT", "/api/functions/greet?memory=1", "def callme(): return 2", 400, "bad_request", []string{"memory", "32MB"}},
+		{"PUT", "/api/functions/greet?lang=cobol", "def callme(): return 2", 415, "unknown_language", []string{"cobol", "python", "node"}},
+		{"PUT", "/api/functions/greet?name=other", "def callme(): return 2", 400, "bad_request", []string{"name"}},
+		{"PUT", "/api/functions/greet@1", "def callme(): return 2", 400, "bad_request", []string{"greet"}},
+		{"PUT", "/api/functions/greet:live", "def callme(): return 2", 400, "bad_request", []string{"greet"}},
+		{"PUT", "/api/functions/" + unknown, "def callme(): return 2", 404, "unknown_function", []string{unknown}},
+		{"PUT", "/api/functions/-greet", "def callme(): return 2", 400, "bad_request", []string{"-greet"}},
+		{"POST", "/api/gen?name=greet", "def callme(): return 2", 409, "name_taken", []string{"greet", "PUT"}},
+		{"POST", "/api/gen?name=" + unknown, "def callme(): return 2", 400, "bad_request", []string{"looks like"}},
+		{"POST", "/api/gen?name=", "def callme(): return 2", 400, "bad_request", []string{"empty"}},
+		{"PATCH", "/api/functions/greet", "", 400, "bad_request", []string{"no setting", "memory"}},
+		{"PATCH", "/api/functions/greet?colour=red", "", 400, "bad_request", []string{"colour"}},
+		{"PATCH", "/api/functions/greet", `{"code": "def callme(): return 2"}`, 400, "bad_request", []string{"code"}},
+		{"PATCH", "/api/functions/greet?memory=1GB", `{"memory": "1GB"}`, 400, "bad_request", []string{"memory", "both"}},
+		{"PATCH", "/api/functions/nobody?memory=1GB", "", 404, "unknown_function", []string{"nobody"}},
+		{"DELETE", "/api/functions/greet@1", "", 400, "bad_request", []string{"greet"}},
+		{"DELETE", "/api/functions/nobody", "", 404, "unknown_function", []string{"nobody"}},
+		{"GET", "/api/functions/nobody", "", 404, "unknown_function", []string{"nobody"}},
+		{"GET", "/api/functions?limit=0", "", 400, "bad_request", []string{"limit"}},
+		{"GET", "/api/functions?after=nobody", "", 400, "bad_request", []string{"nobody"}},
+		{"POST", "/api/functions/greet", "", 405, "method_not_allowed", []string{"POST", "PUT"}},
+		{"GET", "/api/nothing", "", 404, "unknown_route", []string{"/api/nothing"}},
+	} {
+		p := r.do(c.method, c.path, c.body).wantsProblem(t, c.status, c.code)
+		for _, word := range c.words {
+			if !strings.Contains(p.Detail, word) {
+				t.Errorf("%s %s: the detail %q lacks %q", c.method, c.path, p.Detail, word)
+			}
+		}
+	}
+	if now := show(t, r.do("GET", "/api/functions/greet", ""), 200); now.ID != fn.ID || len(now.Versions) != 1 {
+		t.Errorf("after all that the function is %+v", now)
+	}
+	r.do("GET", "/api/call/greet", "").wants(t, 200, `{"result": 1}`)
+}
+
+func TestDelete(t *testing.T) {
+	r := boot(t, nil)
+	fn := show(t, r.do("PUT", "/api/functions/greet", `def callme(): return 1`), 201)
+	other := r.gen("", `def callme(): return 2`)
+	r.do("DELETE", "/api/functions/greet", "").wants(t, 204, "")
+	for _, path := range []string{"/api/call/greet", "/api/call/" + fn.ID, "/api/meta/greet", "/api/cs/" + fn.ID, "/api/functions/greet"} {
+		r.do("GET", path, "").wantsProblem(t, 404, "unknown_function")
+	}
+	r.do("DELETE", "/api/functions/greet", "").wantsProblem(t, 404, "unknown_function")
+	r.do("GET", "/api/stats", "").wants(t, 200, `{"functions": ["`+other+`"]}`)
+	// The name is free again, for another function.
+	again := show(t, r.do("PUT", "/api/functions/greet", `def callme(): return 3`), 201)
+	if again.ID == fn.ID || again.Version.Number != 1 {
+		t.Errorf("the new function is %+v", again)
+	}
+	r.do("GET", "/api/call/greet", "").wants(t, 200, `{"result": 3}`)
+}
+
+func TestPages(t *testing.T) {
+	r := boot(t, nil)
+	var want []string
+	for range 3 {
+		want = append(want, r.gen("", "def callme(): pass"))
+	}
+	var got []string
+	path := "/api/functions?limit=2"
+	for pages := 0; ; pages++ {
+		var page struct {
+			Functions []shown `json:"functions"`
+			Next      *string `json:"next"`
+		}
+		a := r.do("GET", path, "")
+		if err := json.Unmarshal([]byte(a.Body), &page); err != nil || a.Status != 200 || pages > 2 {
+			t.Fatalf("page %d is %d %s", pages, a.Status, a.Body)
+		}
+		for _, fn := range page.Functions {
+			got = append(got, fn.ID)
+		}
+		if page.Next == nil {
+			break
+		}
+		path = "/api/functions?limit=2&after=" + *page.Next
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the pages list %v, want %v", got, want)
+	}
+}
+
+func TestMetaBeforeAndAfter(t *testing.T) {
+	r := boot(t, nil)
+	type where struct {
+		Host      *string `json:"host"`
+		Port      *int    `json:"port"`
+		Sandboxes []struct {
+			ID       string    `json:"id"`
+			State    string    `json:"state"`
+			Host     string    `json:"host"`
+			Port     int       `json:"port"`
+			InFlight int       `json:"in_flight"`
+			Started  time.Time `json:"started"`
+		} `json:"sandboxes"`
+	}
+	meta := func(ref string) (w where) {
+		t.Helper()
+		a := r.do("GET", "/api/meta/"+ref, "")
+		if err := json.Unmarshal([]byte(a.Body), &w); err != nil || a.Status != 200 {
+			t.Fatalf("meta of %s is %d %s", ref, a.Status, a.Body)
+		}
+		return w
+	}
+	flag := filepath.Join(t.TempDir(), "go on")
+	id := r.gen("", fmt.Sprintf("import os, time\ndef callme():\n  while not os.path.exists(%q): time.sleep(0.01)\n  return 0", flag))
+	w := meta(id)
+	if w.Host == nil || *w.Host != "127.0.0.1" || w.Port == nil || *w.Port == 0 || len(w.Sandboxes) != 1 || w.Sandboxes[0].State != "ready" || w.Sandboxes[0].Started.IsZero() {
+		t.Errorf("meta of a function at rest is %+v", w)
+	}
+	done := make(chan answered, 1)
+	go func() {
+		a, err := r.try("GET", "/api/call/"+id, "")
+		if err != nil {
+			t.Error(err)
+		}
+		done <- a
+	}()
+	eventually(t, time.Minute, "the sandbox is busy", func() bool {
+		w := meta(id)
+		return len(w.Sandboxes) == 1 && w.Sandboxes[0].State == "busy" && w.Sandboxes[0].InFlight == 1
+	})
+	// A new version's meta is its own; the old one's tells where the call runs.
+	r.do("PUT", "/api/functions/"+id+"?idle_timeout=1ms", "def callme(): return 1")
+	eventually(t, time.Minute, "no sandbox is left", func() bool {
+		w := meta(id)
+		return w.Host == nil && w.Port == nil && len(w.Sandboxes) == 0
+	})
+	if a := r.do("GET", "/api/meta/"+id, ""); a.Body != `{"host": null, "port": null, "sandboxes": []}` {
+		t.Errorf("meta of a function that runs nowhere is %s", a.Body)
+	}
+	if w := meta(id + "@1"); len(w.Sandboxes) != 1 || w.Sandboxes[0].State != "busy" {
+		t.Errorf("meta of the old version is %+v", w)
+	}
+	r.do("GET", "/api/call/"+id, "").wants(t, 200, `{"result": 1}`)
+	if err := os.WriteFile(flag, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	(<-done).wants(t, 200, `{"result": 0}`)
+}

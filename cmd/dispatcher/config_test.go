@@ -1,0 +1,144 @@
+package main
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/rs/zerolog"
+)
+
+func TestValidate(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*Config)
+		words  []string // of the message; none means that all is well
+	}{
+		{"as it is", func(*Config) {}, nil},
+		{"docker everywhere", func(c *Config) { c.Engine, c.Addr = "docker", "0.0.0.0:9999" }, nil},
+		{"process on this machine, version 6", func(c *Config) { c.Addr = "[::1]:0" }, nil},
+		{"process on localhost", func(c *Config) { c.Addr = "localhost:0" }, nil},
+		{"no pool", func(c *Config) { c.Pool = nil }, nil},
+		{"an address without a port", func(c *Config) { c.Addr = "127.0.0.1" }, []string{"FOB_ADDR", "127.0.0.1:9999"}},
+		{"no address", func(c *Config) { c.Addr = "" }, []string{"FOB_ADDR"}},
+		{"process everywhere", func(c *Config) { c.Addr = "0.0.0.0:9999" }, []string{"FOB_ENGINE=process", "isolates nothing", "FOB_ADDR=127.0.0.1:9999", "FOB_ENGINE=docker"}},
+		{"process everywhere, unsaid", func(c *Config) { c.Addr = ":9999" }, []string{"FOB_ENGINE=process", "FOB_ADDR"}},
+		{"process everywhere, version 6", func(c *Config) { c.Addr = "[::]:9999" }, []string{"FOB_ENGINE=process"}},
+		{"process on a name", func(c *Config) { c.Addr = "example.com:9999" }, []string{"FOB_ENGINE=process"}},
+		{"an unknown engine", func(c *Config) { c.Engine = "podman" }, []string{"FOB_ENGINE=podman", "docker", "process"}},
+		{"a pool of an unknown language", func(c *Config) { c.Pool = map[string]int{"cobol": 1} }, []string{"FOB_POOL", "cobol", "python", "node"}},
+		{"a pool of less than none", func(c *Config) { c.Pool = map[string]int{"node": -1} }, []string{"FOB_POOL", "node=-1", "0 to 100"}},
+		{"a great pool", func(c *Config) { c.Pool = map[string]int{"node": 101} }, []string{"FOB_POOL", "node=101"}},
+		{"no load timeout", func(c *Config) { c.LoadTimeout = 0 }, []string{"FOB_LOAD_TIMEOUT", "10s"}},
+		{"a drain timeout in the past", func(c *Config) { c.DrainTimeout = -time.Second }, []string{"FOB_DRAIN_TIMEOUT=-1s", "0s"}},
+		{"not to drain", func(c *Config) { c.DrainTimeout = 0 }, nil},
+		{"a small body", func(c *Config) { c.MaxBody = 1023 }, []string{"FOB_MAX_BODY=1023B", "1KB", "1GB"}},
+		{"a great body", func(c *Config) { c.MaxBody = 1<<30 + 1 }, []string{"FOB_MAX_BODY"}},
+		{"no data", func(c *Config) { c.Data = "" }, []string{"FOB_DATA", "folder"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cfg := testConfig(t)
+			c.change(&cfg)
+			err := cfg.Validate()
+			if len(c.words) == 0 && err != nil {
+				t.Errorf("refused: %v", err)
+			}
+			for _, word := range c.words {
+				if err == nil || !strings.Contains(err.Error(), word) {
+					t.Errorf("the error is %v, and should mention %q", err, word)
+				}
+			}
+		})
+	}
+}
+
+func TestValidateMakesPathsAbsolute(t *testing.T) {
+	t.Chdir(t.TempDir())
+	here, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := testConfig(t)
+	cfg.Data = "data"
+	if err := cfg.Validate(); err != nil || cfg.Data != filepath.Join(here, "data") || cfg.Sockets != filepath.Join(here, "data", "sockets") {
+		t.Errorf("data is %s, sockets %s, %v", cfg.Data, cfg.Sockets, err)
+	}
+	cfg.Sockets = "short"
+	if err := cfg.Validate(); err != nil || cfg.Sockets != filepath.Join(here, "short") {
+		t.Errorf("sockets is %s, %v", cfg.Sockets, err)
+	}
+}
+
+func TestDefaultData(t *testing.T) {
+	for _, c := range []struct {
+		uid  int
+		env  map[string]string
+		want string
+	}{
+		{0, map[string]string{"HOME": "/root", "XDG_DATA_HOME": "/x"}, "/var/lib/fob"},
+		{1000, map[string]string{"HOME": "/home/ann"}, "/home/ann/.local/share/fob"},
+		{1000, map[string]string{"HOME": "/home/ann", "XDG_DATA_HOME": "/data"}, "/data/fob"},
+		{1000, map[string]string{"HOME": "/home/ann", "XDG_DATA_HOME": "relative"}, "/home/ann/.local/share/fob"},
+	} {
+		if got := defaultData(c.uid, func(name string) string { return c.env[name] }); got != c.want {
+			t.Errorf("defaultData(%d, %v) = %s, want %s", c.uid, c.env, got, c.want)
+		}
+	}
+}
+
+func TestBusyAddress(t *testing.T) {
+	r := boot(t, nil)
+	cfg := testConfig(t)
+	cfg.Addr = strings.TrimPrefix(r.URL, "http://")
+	_, err := New(cfg, zerolog.Nop())
+	if err == nil || !strings.Contains(err.Error(), "in use") || !strings.Contains(err.Error(), "FOB_ADDR") {
+		t.Errorf("a busy address: %v", err)
+	}
+}
+
+// commandLine is the command line, as main has it.
+func commandLine(t *testing.T) *kong.Kong {
+	t.Helper()
+	k, err := kong.New(&commands{}, kong.Vars{"data": "/var/lib/fob"}, kong.Exit(func(int) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func TestStrangeSettings(t *testing.T) {
+	environ := []string{"FOB_ADDR=127.0.0.1:1", "FOB_ADR=127.0.0.1:1", "PATH=/bin", "FOB_POOL=python=1", "FOB_", "FOB_LOG_LEVEL=debug", "MY_FOB_THING=1", "FOB_ENGINES=docker"}
+	if got := strangeSettings(commandLine(t).Model.Leaves(true), environ); !slices.Equal(got, []string{"FOB_", "FOB_ADR", "FOB_ENGINES"}) {
+		t.Errorf("strange are %v", got)
+	}
+	if got := strangeSettings(commandLine(t).Model.Leaves(true), []string{"PATH=/bin", "FOB_DATA=/x"}); len(got) != 0 {
+		t.Errorf("strange are %v", got)
+	}
+}
+
+// The command line says the same as the environment, and wins.
+func TestSettingsFromFlagsAndEnvironment(t *testing.T) {
+	for name, value := range map[string]string{"FOB_ADDR": "127.0.0.1:1", "FOB_POOL": "python=7,node=0", "FOB_MAX_BODY": "2MB", "FOB_ENGINE": "process", "FOB_DATA": "/data", "FOB_STANDBY": "true"} {
+		t.Setenv(name, value)
+	}
+	var c commands
+	k, err := kong.New(&c, kong.Vars{"data": "/var/lib/fob"}, kong.Exit(func(int) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Parse([]string{"serve", "--addr", "127.0.0.1:2", "--load-timeout", "3s"}); err != nil {
+		t.Fatal(err)
+	}
+	got := c.Serve.Config
+	if got.Addr != "127.0.0.1:2" || got.Pool["python"] != 7 || got.Pool["node"] != 0 || got.MaxBody != 2<<20 || got.Engine != "process" ||
+		got.Data != "/data" || !got.Standby || got.LoadTimeout != 3*time.Second || got.DrainTimeout != 30*time.Second {
+		t.Errorf("the settings are %+v", got)
+	}
+	t.Setenv("FOB_ADDR", "0.0.0.0:1")
+	if _, err := k.Parse([]string{"serve"}); err == nil || !strings.Contains(err.Error(), "FOB_ENGINE=process") {
+		t.Errorf("what Validate refuses was taken: %v", err)
+	}
+}

@@ -1,0 +1,349 @@
+package main
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+	"github.com/go-chi/chi/v5"
+
+	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/httpapi"
+)
+
+// root is the repository, as seen from where tests of this package run.
+const root = "../.."
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(root, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+// table returns the rows of the Markdown table with that header, cells
+// without their code marks.
+func table(t *testing.T, path string, header ...string) [][]string {
+	t.Helper()
+	text := readFile(t, path)
+	_, rest, found := strings.Cut(text, "\n| "+strings.Join(header, " | ")+" |\n|"+strings.Repeat("---|", len(header))+"\n")
+	if !found {
+		t.Fatalf("%s has no table | %s |", path, strings.Join(header, " | "))
+	}
+	var rows [][]string
+	for line := range strings.Lines(rest) {
+		if !strings.HasPrefix(line, "|") {
+			break
+		}
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+		if len(cells) != len(header) {
+			t.Fatalf("%s: %q has %d cells, not %d", path, line, len(cells), len(header))
+		}
+		for i := range cells {
+			cells[i] = strings.TrimSpace(cells[i])
+		}
+		rows = append(rows, cells)
+	}
+	return rows
+}
+
+// code is what a cell shows as code, all of it.
+func code(cell string) string {
+	inner, _ := strings.CutPrefix(cell, "`")
+	inner, ok := strings.CutSuffix(inner, "`")
+	if !ok {
+		return "not code: " + cell
+	}
+	return inner
+}
+
+func TestReadmeFunctionSettings(t *testing.T) {
+	rows := table(t, "README.md", "setting", "default", "range", "what it does")
+	if len(rows) != len(faas.SettingTable) {
+		t.Fatalf("the table has %d rows, and there are %d settings", len(rows), len(faas.SettingTable))
+	}
+	for i, row := range rows {
+		setting := faas.SettingTable[i]
+		name, value, limits := code(row[0]), code(row[1]), row[2]
+		if name != setting.Name {
+			t.Errorf("row %d is about %s, not %s", i, name, setting.Name)
+			continue
+		}
+		defaults := faas.DefaultSettings()
+		if got, err := (faas.SettingsPatch{name: value}).Apply(defaults); err != nil || got != defaults {
+			t.Errorf("%s=%s is not the default: the defaults are %+v", name, value, defaults)
+		}
+		if !strings.HasSuffix(setting.Doc, limits) {
+			t.Errorf("%s: the range is %q, and its help says %q", name, limits, setting.Doc)
+		}
+		m := regexp.MustCompile(`^(\S+) to (\S+)$`).FindStringSubmatch(limits)
+		if m == nil {
+			continue
+		}
+		low, high := m[1], m[2]
+		wide := faas.DefaultSettings()
+		wide.MinScale, wide.MaxScale = 0, 1000
+		for text, fits := range map[string]bool{low: true, high: true, beyond(t, low, -1): false, beyond(t, high, 1): false} {
+			if _, err := (faas.SettingsPatch{name: text}).Apply(wide); (err == nil) != fits {
+				t.Errorf("%s=%s: %v, and the range is %s", name, text, err, limits)
+			}
+		}
+	}
+}
+
+// beyond adds to the number in a text such as 10ms.
+func beyond(t *testing.T, text string, add float64) string {
+	t.Helper()
+	m := regexp.MustCompile(`^([0-9.]+)(\D*)$`).FindStringSubmatch(text)
+	if m == nil {
+		t.Fatalf("%q is no number with a unit", text)
+	}
+	n, err := strconv.ParseFloat(m[1], 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strconv.FormatFloat(n+add, 'f', -1, 64) + m[2]
+}
+
+func serveFlags(t *testing.T) []*kong.Flag {
+	t.Helper()
+	for _, command := range newParser(t).Model.Leaves(true) {
+		if command.Name == "serve" {
+			return command.Flags
+		}
+	}
+	t.Fatal("there is no command serve")
+	return nil
+}
+
+func TestReadmeDispatcherSettings(t *testing.T) {
+	rows := table(t, "README.md", "flag", "environment", "default", "what it does")
+	flags := serveFlags(t)
+	if len(rows) != len(flags) {
+		t.Fatalf("the table has %d rows, and there are %d flags", len(rows), len(flags))
+	}
+	for i, flag := range flags {
+		row := rows[i]
+		if code(row[0]) != "--"+flag.Name || len(flag.Envs) != 1 || code(row[1]) != flag.Envs[0] {
+			t.Errorf("row %d is about %s and %s, not --%s and %v", i, row[0], row[1], flag.Name, flag.Envs)
+		}
+		if flag.HasDefault && code(row[2]) != flag.Default || !flag.HasDefault && strings.Contains(row[2], "`") && !strings.HasPrefix(row[2], "folder") {
+			t.Errorf("--%s: the default is %q, not %s", flag.Name, flag.Default, row[2])
+		}
+	}
+	home := func(name string) string { return map[string]string{"HOME": "~"}[name] }
+	if other := defaultData(1000, home); !strings.Contains(rows[1][3], "`"+other+"`") {
+		t.Errorf("--data: %q does not say the default of other users, %s", rows[1][3], other)
+	}
+}
+
+func TestReadmeRoutes(t *testing.T) {
+	var listed, there []string
+	for _, row := range table(t, "README.md", "method", "path", "what it does") {
+		listed = append(listed, row[0]+" "+code(row[1]))
+	}
+	routes := httpapi.New(httpapi.Config{Metrics: http.NotFoundHandler()}).Routes()
+	err := chi.Walk(routes, func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		there = append(there, method+" "+route)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(listed)
+	slices.Sort(there)
+	if !slices.Equal(listed, there) {
+		t.Errorf("the table lists\n%v\nand there are\n%v", listed, there)
+	}
+}
+
+func TestReadmeAnswers(t *testing.T) {
+	left := statusTable(t)
+	before := 0
+	for _, row := range table(t, "README.md", "status", "code", "fault", "retryable", "when", "what to do") {
+		name := faas.Code(code(row[1]))
+		status, known := left[name]
+		delete(left, name)
+		fault, retryable := "platform", "no"
+		if name.FunctionsFault() {
+			fault = "function"
+		}
+		if name.Retryable() {
+			retryable = "yes"
+		}
+		if want := []string{strconv.Itoa(status), row[1], fault, retryable}; !known || !slices.Equal(row[:4], want) {
+			t.Errorf("the row %v should be %v", row[:4], want)
+		}
+		if row[4] == "" || row[5] == "" || status < before {
+			t.Errorf("the row of %s is empty or out of order", name)
+		}
+		before = status
+	}
+	if len(left) > 0 {
+		t.Errorf("the table lacks %v", left)
+	}
+}
+
+// statusTable reads httpapi's table from its source, for it is nobody else's
+// to use.
+func statusTable(t *testing.T) map[faas.Code]int {
+	t.Helper()
+	names, statuses := map[string]faas.Code{}, map[faas.Code]int{}
+	for _, path := range []string{"internal/faas/error.go", "internal/httpapi/problem.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, path), nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.ValueSpec: // Name Code = "value"
+				if len(n.Values) == 1 {
+					if value, ok := n.Values[0].(*ast.BasicLit); ok && value.Kind == token.STRING {
+						text, _ := strconv.Unquote(value.Value)
+						names[n.Names[0].Name] = faas.Code(text)
+					}
+				}
+			case *ast.KeyValueExpr: // faas.Name: {404, "Title"}
+				entry, ok := n.Value.(*ast.CompositeLit)
+				if !ok || len(entry.Elts) != 2 {
+					return true
+				}
+				name := ""
+				switch key := n.Key.(type) {
+				case *ast.SelectorExpr:
+					name = key.Sel.Name
+				case *ast.Ident:
+					name = key.Name
+				}
+				if number, ok := entry.Elts[0].(*ast.BasicLit); ok {
+					statuses[names[name]], _ = strconv.Atoi(number.Value)
+				}
+			}
+			return true
+		})
+	}
+	if len(statuses) != len(names) {
+		t.Errorf("there are %d codes, and %d in the table of statuses: %v %v", len(names), len(statuses), names, statuses)
+	}
+	return statuses
+}
+
+func newParser(t *testing.T) *kong.Kong {
+	t.Helper()
+	k, err := kong.New(&commands{}, kong.Vars{"data": defaultData(0, nil)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// documents are those that users read.
+var documents = []string{"README.md", "docs/ARCHITECTURE.md", "CHANGELOG.md"}
+
+// TestDocsLinks follows the relative links, to files and to headings.
+func TestDocsLinks(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	for _, document := range documents {
+		found := link.FindAllStringSubmatch(readFile(t, document), -1)
+		for _, m := range found {
+			target, anchor, _ := strings.Cut(m[1], "#")
+			if strings.HasPrefix(target, "https://") {
+				continue
+			}
+			path := document
+			if target != "" {
+				path = filepath.Join(filepath.Dir(document), target)
+			}
+			if _, err := os.Stat(filepath.Join(root, path)); err != nil {
+				t.Errorf("%s links to %s: %v", document, m[1], err)
+			} else if anchor != "" && !slices.Contains(anchors(readFile(t, path)), anchor) {
+				t.Errorf("%s links to %s, and %s has the headings %v", document, m[1], path, anchors(readFile(t, path)))
+			}
+		}
+		if document == "README.md" && len(found) < 10 {
+			t.Errorf("README.md has only %d links", len(found))
+		}
+	}
+}
+
+// anchors makes of headings what GitHub makes of them.
+func anchors(markdown string) []string {
+	var all []string
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(markdown, -1) {
+		plain := regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		all = append(all, strings.ReplaceAll(plain, " ", "-"))
+	}
+	return all
+}
+
+// TestDocsNames checks that whatever setting and make target is named exists.
+func TestDocsNames(t *testing.T) {
+	names := strings.Fields("FOB_PORT FOB_DOCKER_SOCKET") // docker-compose.yml's own
+	for _, name := range names {
+		if !strings.Contains(readFile(t, "docker-compose.yml"), "${"+name+":-") {
+			t.Errorf("docker-compose.yml has no %s", name)
+		}
+	}
+	for _, flag := range serveFlags(t) {
+		names = append(names, flag.Envs...)
+	}
+	makefile := readFile(t, "Makefile")
+	for _, document := range documents {
+		text := readFile(t, document)
+		for _, name := range regexp.MustCompile(`\bFOB_[A-Z_]+\b`).FindAllString(text, -1) {
+			if !slices.Contains(names, name) {
+				t.Errorf("%s names the setting %s, and there is none", document, name)
+			}
+		}
+		for _, m := range regexp.MustCompile("(?m)(?:^|`|FOB_\\S+ )make ([a-z]+)").FindAllStringSubmatch(text, -1) {
+			if !strings.Contains(makefile, "\n"+m[1]+":") {
+				t.Errorf("%s names the target %s, and the Makefile has none", document, m[1])
+			}
+		}
+	}
+}
+
+// TestDocsImportTable holds the architecture's table against the one that
+// TestImportRule holds against the code.
+func TestDocsImportTable(t *testing.T) {
+	documented := map[string][]string{}
+	for _, row := range table(t, "docs/ARCHITECTURE.md", "package", "what it is", "may import") {
+		imports := []string{}
+		for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[2], -1) {
+			imports = append(imports, m[1])
+		}
+		if row[2] == "everything" {
+			imports = nil
+		}
+		documented[code(row[0])] = imports
+	}
+	want := maps.Clone(mayImport)
+	for _, program := range mayImportAll {
+		if _, err := os.Stat(filepath.Join(root, program)); err == nil {
+			want[program] = nil
+		}
+	}
+	for name, imports := range want {
+		got, listed := documented[name]
+		slices.Sort(got)
+		if imports = slices.Sorted(slices.Values(imports)); !listed || !slices.Equal(got, imports) {
+			t.Errorf("the table says that %s may import %v, and the rule says %v", name, got, imports)
+		}
+		delete(documented, name)
+	}
+	if len(documented) > 0 {
+		t.Errorf("the rule does not know %v", slices.Collect(maps.Keys(documented)))
+	}
+}

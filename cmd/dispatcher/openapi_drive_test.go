@@ -1,0 +1,294 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/flockofbirds/fob/api"
+)
+
+const nobody = "00000000-0000-4000-8000-000000000000"
+
+// TestOpenAPI drives every route of the program into every answer that the
+// document has for it.
+func TestOpenAPI(t *testing.T) {
+	c := newChecker(t, api.OpenAPI)
+	r := boot(t, func(c *Config) {
+		c.MaxBody = 64 << 10
+		c.LoadTimeout = 5 * time.Second
+	})
+	a := &asker{r, &http.Client{Transport: c}}
+	// What loading this code does is up to the file.
+	mode := filepath.Join(t.TempDir(), "mode")
+	moody := fmt.Sprintf("import os, time\nmode = open(%q).read()\n"+
+		"if mode == 'raise': raise ValueError('not today')\n"+
+		"if mode == 'exit': os._exit(3)\n"+
+		"if mode == 'hang': time.sleep(600)\n"+
+		"def callme(): return 1\n", mode)
+	loading := func(what string) {
+		t.Helper()
+		if err := os.WriteFile(mode, []byte(what), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	loading("fine")
+
+	driveGenerate(t, a)
+	driveManagement(t, a)
+	driveCalls(t, a)
+	driveBusy(t, a)
+	driveOperations(t, a)
+
+	a.ask(t, ask{request: "PUT /api/functions/moody", body: moody, status: 201})
+	for what, want := range map[string]ask{
+		"raise": {status: 422, code: "does_not_compile"},
+		"exit":  {status: 502, code: "sandbox_died"},
+		"hang":  {status: 504, code: "timeout"},
+	} {
+		loading(what)
+		var all sync.WaitGroup
+		for request, body := range map[string]string{
+			"POST /api/gen":                         moody,
+			"PUT /api/functions/new":                moody,
+			"PATCH /api/functions/moody?timeout=1s": "",
+		} {
+			q := want
+			q.request, q.body = request, body
+			all.Go(func() { a.ask(t, q) })
+		}
+		all.Wait()
+	}
+
+	driveStandby(t, a)
+
+	// Nothing but a broken disk makes the store fail, so it is pulled from
+	// under the program; for that reason this comes last.
+	loading("fine")
+	if err := r.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range []ask{
+		{request: "POST /api/gen", body: moody},
+		{request: "PUT /api/functions/moody", body: moody},
+		{request: "PATCH /api/functions/moody?timeout=1s"},
+		{request: "DELETE /api/functions/moody"},
+		{request: "GET /api/cs/moody"},
+	} {
+		q.status, q.code = 500, "internal"
+		a.ask(t, q)
+	}
+	c.checkAllSeen()
+}
+
+func driveGenerate(t *testing.T, a *asker) {
+	const code = "def callme():\n    return 42\n"
+	everySetting := "timeout=5s&memory=256MB&cpus=0.5&concurrency=2&min_scale=0&max_scale=3&idle_timeout=1m&queue=10&queue_timeout=1s&network=none"
+	broken := waiver{malformed: true}
+	for _, q := range []ask{
+		{request: "POST /api/gen", body: code, status: 200},
+		{request: "POST /api/gen", body: code, header: map[string]string{"Content-Type": "application/json"}, status: 200},
+		{request: "POST /api/gen", body: code, header: map[string]string{"Content-Type": "application/x-www-form-urlencoded"}, status: 200},
+		{request: "POST /api/gen", body: code, header: map[string]string{"Content-Type": "application/octet-stream"}, status: 200},
+		{request: "POST /api/gen?lang=python&name=taken&" + everySetting, body: code, status: 200},
+		{request: "POST /api/gen?lang=node", body: `{"code": "function callme(a) { return a }", "timeout": "5s", "concurrency": 3, "cpus": 0.5}`, status: 200},
+		{request: "POST /api/gen?name=taken", body: code, status: 409, code: "name_taken"},
+		{request: "POST /api/gen", body: code + strings.Repeat("#", 70<<10), status: 413, code: "too_large"},
+		{request: "POST /api/gen?lang=cobol", body: code, waiver: broken, status: 415, code: "unknown_language"},
+		{request: "POST /api/gen", body: "def callme(:", status: 422, code: "does_not_compile"},
+		{request: "POST /api/gen", body: "x = 1", status: 422, code: "does_not_compile"},
+	} {
+		a.ask(t, q)
+	}
+	for _, q := range []ask{
+		{request: "POST /api/gen"},
+		{request: "POST /api/gen", body: "\xff\xfe"},
+		{request: "POST /api/gen", body: `{"code": 1}`},
+		{request: "POST /api/gen", body: `{"lang": "python"}`},
+		{request: "POST /api/gen", body: `{"code": "`},
+		{request: "POST /api/gen?colour=blue", body: code},
+		{request: "POST /api/gen?memory=1", body: code},
+		{request: "POST /api/gen?concurrency=0", body: code},
+		{request: "POST /api/gen?timeout=-1", body: code},
+		{request: "POST /api/gen?timeout=1s&timeout=2s", body: code},
+		{request: "POST /api/gen?timeout=%zz", body: code},
+		{request: "POST /api/gen?name=two+words", body: code},
+	} {
+		q.waiver, q.status, q.code = broken, 400, "bad_request"
+		a.ask(t, q)
+	}
+}
+
+func driveManagement(t *testing.T, a *asker) {
+	const code = "def callme(a='1'):\n    return a\n"
+	broken := waiver{malformed: true}
+	a.ask(t, ask{request: "GET /api/stats", status: 200})
+	for _, q := range []ask{
+		{request: "PUT /api/functions/hello?timeout=7s", body: code, status: 201},
+		{request: "PUT /api/functions/hello?memory=64MB", body: code, status: 200},
+		{request: "PUT /api/functions/hello", body: `{"code": "def callme(): pass", "name": "hello"}`, status: 200},
+		{request: "PUT /api/functions/" + nobody, body: code, status: 404, code: "unknown_function"},
+		{request: "PUT /api/functions/hello@1", body: code, status: 400, code: "bad_request"},
+		{request: "PUT /api/functions/hello", body: code + strings.Repeat("#", 70<<10), status: 413, code: "too_large"},
+		{request: "PUT /api/functions/hello?lang=cobol", body: code, waiver: broken, status: 415, code: "unknown_language"},
+		{request: "PATCH /api/functions/hello?timeout=9s", body: `{"queue": 7}`, status: 200},
+		{request: "PATCH /api/functions/hello", status: 400, code: "bad_request"},
+		{request: "PATCH /api/functions/hello", body: `{"code": "x"}`, waiver: broken, status: 400, code: "bad_request"},
+		{request: "PATCH /api/functions/nobody?timeout=1s", status: 404, code: "unknown_function"},
+		{request: "PATCH /api/functions/hello", body: `{"timeout": "1s"}` + strings.Repeat(" ", 70<<10), status: 413, code: "too_large"},
+
+		{request: "GET /api/functions/hello", status: 200},
+		{request: "GET /api/functions/hello@1", status: 200},
+		{request: "GET /api/functions/hello@99", status: 404, code: "unknown_function"},
+		{request: "GET /api/functions/hello:blue", status: 404, code: "unknown_function"},
+		{request: "GET /api/functions?limit=1", status: 200},
+		{request: "GET /api/functions?limit=0", waiver: broken, status: 400, code: "bad_request"},
+		{request: "GET /api/functions?after=" + nobody, status: 400, code: "bad_request"},
+		{request: "GET /api/cs/hello:live", status: 200, answer: "def callme(): pass"},
+		{request: "GET /api/meta/hello", status: 200},
+		{request: "GET /api/meta/nobody", status: 404, code: "unknown_function"},
+		{request: "GET /api/cs/nobody", status: 404, code: "unknown_function"},
+
+		{request: "PUT /api/functions/passing", body: code, status: 201},
+		{request: "DELETE /api/functions/passing@1", status: 400, code: "bad_request"},
+		{request: "DELETE /api/functions/passing", status: 204},
+		{request: "DELETE /api/functions/passing", status: 404, code: "unknown_function"},
+	} {
+		a.ask(t, q)
+	}
+	for _, path := range []string{"/api/call/", "/api/meta/", "/api/cs/", "/api/functions/"} {
+		for _, ref := range []string{"..%2f..%2fetc", "%00", "a%20b", "hello@0", "hello:", "%ff"} {
+			a.ask(t, ask{request: "GET " + path + ref, waiver: broken, status: 400, code: "bad_request"})
+		}
+	}
+	// A sandbox that is idle for long enough goes.
+	a.ask(t, ask{request: "PUT /api/functions/shy?idle_timeout=1ms", body: code, status: 201})
+	eventually(t, 30*time.Second, "nothing runs shy", func() bool {
+		return a.do("GET", "/api/meta/shy", "").Body == `{"host": null, "port": null, "sandboxes": []}`
+	})
+}
+
+func driveCalls(t *testing.T, a *asker) {
+	put := func(name, query, code string) {
+		t.Helper()
+		a.ask(t, ask{request: "PUT /api/functions/" + name + query, body: code, status: 201})
+	}
+	put("add", "", "def callme(param1, param2):\n    return int(param1) + int(param2)\n")
+	put("echo", "", "def callme(request, n=0):\n    return {'method': request.method, 'n': n}\n")
+	put("own", "", "import fob\ndef callme(status: int = 200):\n"+
+		"    return fob.Response('<p>hi', status=status, headers={'Content-Type': 'text/html', 'X-Mood': 'good'})\n")
+	put("bad", "?timeout=300ms", "import os, time\ndef callme(how):\n"+
+		"    if how == 'raise': return {}['x']\n"+
+		"    if how == 'exit': os._exit(3)\n"+
+		"    if how == 'hang': time.sleep(600)\n"+
+		"    if how == 'nan': return float('nan')\n"+
+		"    return 'x' * 100000\n")
+
+	own := waiver{own: []string{"X-Mood"}}
+	trace := map[string]string{"X-Call-Id": "mine:1", "Traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+	for _, method := range []string{"GET", "POST"} {
+		call := method + " /api/call/"
+		for _, q := range []ask{
+			{request: call + "add?param1:1,param2:1", status: 200, answer: `{"result": 2}`},
+			{request: call + "add@1?param1=1&param2=1", header: trace, status: 200, answer: `{"result": 2}`},
+			{request: call + "echo?n=1", status: 200, answer: `{"result": {"method": "` + method + `", "n": "1"}}`},
+			{request: call + "own", waiver: own, status: 200, answer: "<p>hi"},
+			{request: call + "own?status=404", waiver: own, status: 404, answer: "<p>hi"},
+			{request: call + "own?status=418", waiver: own, status: 418, answer: "<p>hi"},
+			{request: call + "nobody", status: 404, code: "unknown_function"},
+			{request: call + "add?param1=1", status: 404, code: "bad_arguments"},
+			{request: call + "add?param1=1&param2=two", status: 404, code: "bad_arguments"},
+			{request: call + "add?param1=1&param1=1", waiver: waiver{malformed: true}, status: 400, code: "bad_request"},
+			{request: call + "add?param1:1,", waiver: waiver{malformed: true}, status: 400, code: "bad_request"},
+			{request: call + "add?param1=" + strings.Repeat("1", 70<<10), status: 413, code: "too_large"},
+			{request: call + "bad?how=raise", status: 500, code: "function_raised"},
+			{request: call + "bad?how=nan", status: 500, code: "bad_result"},
+			{request: call + "bad?how=exit", status: 502, code: "sandbox_died"},
+			{request: call + "bad?how=much", status: 502, code: "bad_answer"},
+			{request: call + "bad?how=hang", status: 504, code: "timeout"},
+		} {
+			a.ask(t, q)
+		}
+	}
+	for _, q := range []ask{
+		{request: "POST /api/call/add", body: `{"param1": 1, "param2": 1}`, status: 200, answer: `{"result": 2}`},
+		{request: "POST /api/call/add?param1=1", body: `{"param2": 1}`, status: 200, answer: `{"result": 2}`},
+		{request: "POST /api/call/echo", body: "any \x00 thing", status: 200},
+		{request: "POST /api/call/add", body: "[1, 1]", waiver: waiver{malformed: true}, status: 400, code: "bad_request"},
+		{request: "POST /api/call/add", body: strings.Repeat(" ", 70<<10), status: 413, code: "too_large"},
+	} {
+		a.ask(t, q)
+	}
+}
+
+// driveBusy brings functions to their limits.
+func driveBusy(t *testing.T, a *asker) {
+	gate := filepath.Join(t.TempDir(), "gate")
+	code := fmt.Sprintf("import os, time\ndef callme():\n    while not os.path.exists(%q):\n        time.sleep(0.01)\n", gate)
+	a.ask(t, ask{request: "PUT /api/functions/full?max_scale=1&queue=0", body: code, status: 201})
+	a.ask(t, ask{request: "PUT /api/functions/slow?max_scale=1&queue_timeout=50ms", body: code, status: 201})
+	var held, waiting sync.WaitGroup
+	defer held.Wait()
+	defer func() {
+		if err := os.WriteFile(gate, nil, 0o644); err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, name := range []string{"full", "slow"} {
+		held.Go(func() {
+			if got, err := a.try("GET", "/api/call/"+name, ""); err != nil || got.Status != http.StatusOK {
+				t.Errorf("the call that was held: %v %v", got, err)
+			}
+		})
+		eventually(t, 30*time.Second, "the call is in its sandbox", func() bool {
+			return strings.Contains(a.do("GET", "/api/meta/"+name, "").Body, `"state": "busy"`)
+		})
+	}
+	for _, method := range []string{"GET", "POST"} {
+		a.ask(t, ask{request: method + " /api/call/full", status: 429, code: "over_limit"})
+		waiting.Go(func() {
+			a.ask(t, ask{request: method + " /api/call/slow", status: 503, code: "no_capacity"})
+		})
+	}
+	waiting.Wait()
+}
+
+func driveOperations(t *testing.T, a *asker) {
+	a.ask(t, ask{request: "GET /healthz", status: 200, answer: `{"status": "ok"}`})
+	a.ask(t, ask{request: "GET /readyz", status: 200, answer: `{"status": "ready"}`})
+	a.ask(t, ask{request: "GET /metrics", status: 200})
+	a.ask(t, ask{request: "GET /api/version", status: 200})
+	a.ask(t, ask{request: "GET /api/openapi.yaml", status: 200, answer: string(api.OpenAPI)})
+	a.ask(t, ask{request: "GET /nowhere", status: 404, code: "unknown_route"})
+	a.ask(t, ask{request: "GET /api/call/add/more", status: 404, code: "unknown_route"})
+	got := a.ask(t, ask{request: "DELETE /api/call/add", status: 405, code: "method_not_allowed"})
+	if allow := strings.Join(got.Header.Values("Allow"), ", "); allow != "GET, POST" {
+		t.Errorf("Allow: %s, want GET, POST", allow)
+	}
+}
+
+// driveStandby asks everything of a second dispatcher on the same data.
+func driveStandby(t *testing.T, a *asker) {
+	second := &asker{bootUnready(t, func(c *Config) { c.Data, c.Standby = a.cfg.Data, true }), a.client}
+	eventually(t, 10*time.Second, "the second dispatcher stands by", func() bool {
+		return strings.Contains(second.do("GET", "/readyz", "").Body, `"standby"`)
+	})
+	second.ask(t, ask{request: "GET /readyz", status: 503, code: "standby"})
+	second.ask(t, ask{request: "GET /healthz", status: 200})
+	for _, request := range []string{
+		"POST /api/gen", "GET /api/call/add", "POST /api/call/add", "GET /api/stats", "GET /api/meta/add", "GET /api/cs/add",
+		"GET /api/functions", "GET /api/functions/add", "PUT /api/functions/add", "PATCH /api/functions/add", "DELETE /api/functions/add",
+	} {
+		body := ""
+		if strings.HasPrefix(request, "PUT") || strings.HasSuffix(request, "gen") {
+			body = "def callme(): pass"
+		}
+		second.ask(t, ask{request: request, body: body, status: 503, code: "standby"})
+	}
+	second.stop()
+}

@@ -1,0 +1,193 @@
+package faas
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestDefaultSettings(t *testing.T) {
+	got, err := SettingsPatch{}.Apply(DefaultSettings())
+	if err != nil || got != DefaultSettings() {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	got, err = SettingsPatch(nil).Apply(DefaultSettings())
+	if err != nil || got != DefaultSettings() {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestSettings(t *testing.T) {
+	for name, c := range map[string]struct {
+		field   func(Settings) any
+		good    map[string]any // text → value
+		refused string         // separated by |
+	}{
+		"timeout": {
+			func(s Settings) any { return time.Duration(s.Timeout) },
+			map[string]any{"10ms": 10 * time.Millisecond, "1h": time.Hour, "30s": 30 * time.Second, "1m30s": 90 * time.Second, "0.5s": 500 * time.Millisecond},
+			"|0|0s|9ms|9.999ms|-1|-1s|30|1h1ns|3601s|1d|soon|99999999999h|30 s|∞|1s\x00",
+		},
+		"memory": {
+			func(s Settings) any { return s.Memory },
+			map[string]any{"32MB": Bytes(32 << 20), "64GB": Bytes(64 << 30), "128mb": Bytes(128 << 20), "1g": Bytes(1 << 30), "33554432": Bytes(32 << 20), "256MiB": Bytes(256 << 20), "1.5GB": Bytes(3 << 29)},
+			"|0|1|1MB|33554431|-1|-128MB|65GB|68719476737|1e30|99999999999999999999GB|1PB|lots|NaN|Inf|128 M B|MB",
+		},
+		"cpus": {
+			func(s Settings) any { return s.CPUs },
+			map[string]any{"0.05": 0.05, "64": 64.0, "0.5": 0.5, "1": 1.0, "2e0": 2.0},
+			"|0|0.049|-1|64.1|65|NaN|Inf|-Inf|1e400|half|1,5|1 ",
+		},
+		"concurrency": {
+			func(s Settings) any { return s.Concurrency },
+			map[string]any{"1": 1, "1000": 1000, "7": 7},
+			"|0|-1|1001|1.5|1e2|x|99999999999999999999| 1|0x10",
+		},
+		"min_scale": {
+			func(s Settings) any { return s.MinScale },
+			map[string]any{"0": 0, "10": 10},
+			"|-1|1001|11|x|0.5", // 11 is above the default max_scale
+		},
+		"max_scale": {
+			func(s Settings) any { return s.MaxScale },
+			map[string]any{"1": 1, "1000": 1000},
+			"|0|-1|1001|x|0.5",
+		},
+		"idle_timeout": {
+			func(s Settings) any { return time.Duration(s.IdleTimeout) },
+			map[string]any{"1ms": time.Millisecond, "24h": 24 * time.Hour, "5m": 5 * time.Minute},
+			"|0|0s|999us|-1s|24h1ns|60|x",
+		},
+		"queue": {
+			func(s Settings) any { return s.Queue },
+			map[string]any{"0": 0, "100000": 100000, "7": 7},
+			"|-1|100001|x|0.5",
+		},
+		"queue_timeout": {
+			func(s Settings) any { return time.Duration(s.QueueTimeout) },
+			map[string]any{"1ms": time.Millisecond, "1h": time.Hour, "5s": 5 * time.Second},
+			"|0|0s|999us|-1s|1h1ns|60|x",
+		},
+		"network": {
+			func(s Settings) any { return s.Network },
+			map[string]any{"egress": NetworkEgress, "none": NetworkNone},
+			"|host|bridge|None|EGRESS|none ",
+		},
+	} {
+		if !IsSetting(name) {
+			t.Errorf("there is no setting %s", name)
+		}
+		for text, want := range c.good {
+			got, err := SettingsPatch{name: text}.Apply(DefaultSettings())
+			if err != nil || c.field(got) != want {
+				t.Errorf("%s=%s: got %v, %v", name, text, c.field(got), err)
+			}
+		}
+		for _, text := range strings.Split(c.refused, "|") {
+			got, err := SettingsPatch{name: text}.Apply(DefaultSettings())
+			if CodeOf(err) != CodeBadRequest || !strings.Contains(err.Error(), name) {
+				t.Errorf("%s=%q: got %v, %v", name, text, c.field(got), err)
+			}
+		}
+	}
+}
+
+// TestSettingTableIsComplete: every field of Settings can be set, by its name
+// in JSON, and in the order of the table.
+func TestSettingTableIsComplete(t *testing.T) {
+	fields := reflect.TypeFor[Settings]()
+	if fields.NumField() != len(SettingTable) {
+		t.Fatalf("Settings has %d fields, and the table %d", fields.NumField(), len(SettingTable))
+	}
+	for i, setting := range SettingTable {
+		if name := fields.Field(i).Tag.Get("json"); name != setting.Name || setting.Doc == "" {
+			t.Errorf("the field is called %s, and the setting %s (%q)", name, setting.Name, setting.Doc)
+		}
+	}
+}
+
+func TestSettingsTogether(t *testing.T) {
+	base, err := SettingsPatch{"min_scale": "5", "max_scale": "5", "memory": "1GB"}.Apply(DefaultSettings())
+	if err != nil || base.MinScale != 5 || base.MaxScale != 5 || base.Memory != 1<<30 || base.CPUs != 1 {
+		t.Errorf("got %+v, %v", base, err)
+	}
+	for what, patch := range map[string]SettingsPatch{
+		"min above max":            {"min_scale": "6"},
+		"max below min":            {"max_scale": "4"},
+		"unknown":                  {"colour": "blue"},
+		"of another case":          {"Timeout": "5s"},
+		"one good, one bad":        {"timeout": "5s", "queue": "many"},
+		"something long":           {strings.Repeat("x", 100000): "1"},
+		"something long for queue": {"queue": strings.Repeat("9", 100000)},
+	} {
+		_, err := patch.Apply(base)
+		if CodeOf(err) != CodeBadRequest {
+			t.Errorf("%s: %v", what, err)
+		} else if len(err.Error()) > 500 {
+			t.Errorf("%s: the message has %d bytes", what, len(err.Error()))
+		}
+	}
+	// What cannot stand alone may do so together.
+	if got, err := (SettingsPatch{"min_scale": "8", "max_scale": "9"}).Apply(base); err != nil || got.MinScale != 8 {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestSettingsJSON(t *testing.T) {
+	text, err := json.Marshal(DefaultSettings())
+	want := `{"timeout":"30s","memory":"128MB","cpus":1,"concurrency":1,"min_scale":0,"max_scale":10,"idle_timeout":"5m0s","queue":1000,"queue_timeout":"30s","network":"egress"}`
+	if err != nil || string(text) != want {
+		t.Errorf("got %s, %v, want %s", text, err, want)
+	}
+	odd, err := SettingsPatch{"timeout": "12345678ns", "memory": "33554433", "cpus": "0.07", "idle_timeout": "1h0m1.5s"}.Apply(DefaultSettings())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []Settings{DefaultSettings(), odd} {
+		text, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back Settings
+		if err := json.Unmarshal(text, &back); err != nil || back != s {
+			t.Errorf("%+v became %s became %+v, %v", s, text, back, err)
+		}
+		// What is shown can be handed in again.
+		var members map[string]any
+		if err := json.Unmarshal(text, &members); err != nil {
+			t.Fatal(err)
+		}
+		patch := make(SettingsPatch)
+		for name, value := range members {
+			given, isText := value.(string)
+			if !isText {
+				raw, _ := json.Marshal(value)
+				given = string(raw)
+			}
+			patch[name] = given
+		}
+		if again, err := patch.Apply(Settings{}); err != nil || again != s {
+			t.Errorf("%s handed in became %+v, %v", text, again, err)
+		}
+	}
+	for _, bad := range []string{`{"timeout": "soon"}`, `{"memory": "lots"}`, `{"timeout": 30}`} {
+		var s Settings
+		if err := json.Unmarshal([]byte(bad), &s); err == nil {
+			t.Errorf("%s became %+v", bad, s)
+		}
+	}
+}
+
+func TestBytes(t *testing.T) {
+	for n, want := range map[Bytes]string{0: "0B", 1: "1B", 1023: "1023B", 1 << 10: "1KB", 1536: "1536B", 1 << 20: "1MB", 3 << 19: "1536KB", 64 << 30: "64GB"} {
+		if n.String() != want {
+			t.Errorf("%d is written %s, want %s", int64(n), n, want)
+		}
+		var back Bytes
+		if err := back.UnmarshalText([]byte(want)); err != nil || back != n {
+			t.Errorf("%s is read as %d, %v", want, int64(back), err)
+		}
+	}
+}

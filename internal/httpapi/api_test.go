@@ -1,0 +1,199 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/flockofbirds/fob/api"
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+// TestOriginalAnswers holds the answers that the original's users know, byte
+// for byte.
+func TestOriginalAnswers(t *testing.T) {
+	registry := newFakeRegistry()
+	a := newAPI(t, registry, func(context.Context, *faas.Call) (*faas.Result, error) { return plainResult(`{"result": 2}`), nil })
+	check := func(request, body, kind, want string) *httptest.ResponseRecorder {
+		t.Helper()
+		method, target, _ := strings.Cut(request, " ")
+		w := serve(a, method, target, body)
+		if w.Code != http.StatusOK || w.Body.String() != want || w.Header().Get("Content-Type") != kind {
+			t.Errorf("%s: answered %d %s %q, want %q", request, w.Code, w.Header().Get("Content-Type"), w.Body, want)
+		}
+		return w
+	}
+	const isJSON = "application/json"
+	w := check("POST /api/gen", "def callme(): return 42", isJSON, `{"id": "`+testID+`"}`)
+	if l := w.Header().Get("Location"); l != "/api/functions/"+testID {
+		t.Errorf("Location: %s", l)
+	}
+	check("GET /api/call/hello?param1:1,param2:1", "", isJSON, `{"result": 2}`)
+	check("GET /api/stats", "", isJSON, `{"functions": ["`+testID+`", "`+otherID+`"]}`)
+	check("GET /api/meta/hello", "", isJSON, `{"host": null, "port": null, "sandboxes": []}`)
+	registry.sandboxes = []faas.SandboxInfo{{ID: "00112233aabbccdd", State: "ready", Host: "172.17.0.2", Port: 8080, InFlight: 0, Started: time.Unix(1e9, 0).UTC()}}
+	check("GET /api/meta/hello", "", isJSON, `{"host": "172.17.0.2", "port": 8080, "sandboxes": [{"id": "00112233aabbccdd", "state": "ready", `+
+		`"host": "172.17.0.2", "port": 8080, "in_flight": 0, "started": "2001-09-09T01:46:40Z"}]}`)
+	registry.code = "<b> & \"ä\"\r\n"
+	w = check("GET /api/cs/hello", "", "text/plain; charset=utf-8", registry.code)
+	if w.Header().Get("X-Content-Type-Options") != "nosniff" || w.Header().Get("Fob-Version") != "3" {
+		t.Errorf("the code came with %v", w.Header())
+	}
+}
+
+func TestEncode(t *testing.T) {
+	for want, v := range map[string]any{
+		`{"a": [1, 2, {"b": null}]}`: map[string]any{"a": []any{1, 2, map[string]any{"b": nil}}},
+		`"a:b,c\"d:e,\\"`:            `a:b,c"d:e,\`,
+		`{"<&>": "\u2028"}`:          map[string]string{"<&>": "\u2028"},
+		`["\\", "x", "\\\""]`:        []string{`\`, "x", `\"`},
+		`{}`:                         map[string]int{},
+	} {
+		if got := string(encode(v)); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+func TestListFunctions(t *testing.T) {
+	type page struct {
+		Functions []functionDoc
+		Next      *string
+	}
+	list := func(query string) (*fakeRegistry, *httptest.ResponseRecorder, page) {
+		registry := newFakeRegistry()
+		w := serve(newAPI(t, registry, nil), "GET", "/api/functions"+query, "")
+		var p page
+		if w.Code == http.StatusOK {
+			if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
+				t.Errorf("%s: %v", w.Body, err)
+			}
+		}
+		return registry, w, p
+	}
+	registry, _, p := list("")
+	if registry.limit != 101 || registry.after != "" || len(p.Functions) != 2 || p.Next != nil {
+		t.Errorf("all: asked for %d, got %+v", registry.limit, p)
+	}
+	if p.Functions[0].Versions != nil || p.Functions[0].Version == nil || p.Functions[0].Version.Number != 3 {
+		t.Errorf("a list shows %+v", p.Functions[0])
+	}
+	registry, _, p = list("?limit=1&after=" + otherID)
+	if registry.limit != 2 || registry.after != otherID || len(p.Functions) != 1 || p.Next == nil || *p.Next != testID {
+		t.Errorf("a page: asked for %d after %s, got %+v", registry.limit, registry.after, p)
+	}
+	for _, query := range []string{"?limit=0", "?limit=1001", "?limit=x", "?limit=", "?limit=1&limit=2", "?page=1", "?limit=%zz"} {
+		_, w, _ := list(query)
+		wantProblem(t, w.Code, w.Header(), w.Body.String(), 400, faas.CodeBadRequest)
+	}
+}
+
+func TestGetAndDelete(t *testing.T) {
+	registry := newFakeRegistry()
+	a := newAPI(t, registry, nil)
+	w := serve(a, "GET", "/api/functions/hello", "")
+	var shown functionDoc
+	if err := json.Unmarshal(w.Body.Bytes(), &shown); err != nil || w.Code != 200 || shown.ID != testID || len(shown.Versions) != 1 || shown.Aliases["live"] != 3 {
+		t.Errorf("answered %d %s", w.Code, w.Body)
+	}
+	w = serve(a, "DELETE", "/api/functions/hello", "")
+	if w.Code != http.StatusNoContent || w.Body.Len() > 0 || registry.ref.Name != "hello" {
+		t.Errorf("answered %d %s", w.Code, w.Body)
+	}
+}
+
+func TestAllow(t *testing.T) {
+	a := newAPI(t, newFakeRegistry(), nil)
+	for request, want := range map[string]string{
+		"GET /api/gen":               "POST",
+		"DELETE /api/call/hello":     "GET, POST",
+		"PUT /api/call/..%2fhello":   "GET, POST",
+		"POST /api/functions/hello":  "GET, PUT, PATCH, DELETE",
+		"POST /api/functions":        "GET",
+		"HEAD /api/stats":            "GET",
+		"OPTIONS /api/functions/a@3": "GET, PUT, PATCH, DELETE",
+		"POST /metrics":              "GET",
+		"PROPFIND /healthz":          "GET",
+	} {
+		method, target, _ := strings.Cut(request, " ")
+		w := serve(a, method, target, "")
+		if got := strings.Join(w.Header().Values("Allow"), ", "); w.Code != http.StatusMethodNotAllowed || got != want {
+			t.Errorf("%s: answered %d, Allow: %s, want %s", request, w.Code, got, want)
+			continue
+		}
+		wantProblem(t, w.Code, w.Header(), w.Body.String(), 405, codeMethodNotAllowed)
+	}
+	for _, target := range []string{"/", "/api", "/api/", "/api/gen/", "/api/call/", "/api/call/a/b", "/API/gen", "/api/stats/..", "//api/stats"} {
+		w := serve(a, "GET", target, "")
+		wantProblem(t, w.Code, w.Header(), w.Body.String(), 404, codeUnknownRoute)
+	}
+}
+
+func TestPanic(t *testing.T) {
+	a := newAPI(t, newFakeRegistry(), func(context.Context, *faas.Call) (*faas.Result, error) { panic("secret") })
+	w := serve(a, "GET", "/api/call/hello", "", "X-Call-Id", "mine")
+	p := wantProblem(t, w.Code, w.Header(), w.Body.String(), 500, faas.CodeInternal)
+	if strings.Contains(w.Body.String(), "secret") || p.CallID != "mine" {
+		t.Errorf("answered %s", w.Body)
+	}
+}
+
+// TestNotOpen: without a backend everything that needs one says why there is
+// none, and the rest answers.
+func TestNotOpen(t *testing.T) {
+	a := New(Config{Metrics: http.NotFoundHandler(), MaxBody: testMaxBody})
+	for _, why := range []*faas.Error{nil, faas.Errorf(faas.CodeStandby, "another one serves").After(time.Second)} {
+		code := faas.CodeStarting
+		if why != nil {
+			a.Unready(why)
+			code = why.Code
+		}
+		for _, request := range []string{
+			"POST /api/gen", "GET /api/call/hello", "POST /api/call/hello", "GET /api/stats", "GET /api/meta/hello", "GET /api/cs/hello", "GET /readyz",
+			"GET /api/functions", "GET /api/functions/hello", "PUT /api/functions/hello", "PATCH /api/functions/hello", "DELETE /api/functions/hello",
+		} {
+			method, target, _ := strings.Cut(request, " ")
+			w := serve(a, method, target, "x = 1")
+			wantProblem(t, w.Code, w.Header(), w.Body.String(), 503, code)
+			if w.Header().Get("Retry-After") != "1" {
+				t.Errorf("%s: answered %v", request, w.Header())
+			}
+		}
+		if w := serve(a, "GET", "/healthz", ""); w.Code != 200 {
+			t.Errorf("GET /healthz: answered %d", w.Code)
+		}
+	}
+}
+
+// TestUnreadyServesOn: with a backend, being not ready concerns /readyz alone,
+// so that a dispatcher that drains finishes what it has.
+func TestUnreadyServesOn(t *testing.T) {
+	a := newAPI(t, newFakeRegistry(), func(context.Context, *faas.Call) (*faas.Result, error) { return plainResult(`{"result": 2}`), nil })
+	if w := serve(a, "GET", "/readyz", ""); w.Code != 200 || w.Body.String() != `{"status": "ready"}` {
+		t.Errorf("GET /readyz: answered %d %s", w.Code, w.Body)
+	}
+	a.Unready(faas.Errorf(faas.CodeDraining, "shutting down"))
+	w := serve(a, "GET", "/readyz", "")
+	wantProblem(t, w.Code, w.Header(), w.Body.String(), 503, faas.CodeDraining)
+	if w := serve(a, "GET", "/api/call/hello", ""); w.Code != 200 {
+		t.Errorf("a call: answered %d %s", w.Code, w.Body)
+	}
+}
+
+func TestOperations(t *testing.T) {
+	a := newAPI(t, newFakeRegistry(), nil)
+	for target, want := range map[string]string{
+		"/healthz":          `{"status": "ok"}`,
+		"/metrics":          "metrics",
+		"/api/version":      `{"version": "1", "commit": "c", "go": "go", "engine": "docker"}`,
+		"/api/openapi.yaml": string(api.OpenAPI),
+	} {
+		if w := serve(a, "GET", target, ""); w.Code != 200 || w.Body.String() != want {
+			t.Errorf("%s: answered %d %.200s", target, w.Code, w.Body)
+		}
+	}
+}

@@ -1,0 +1,232 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+func TestCall(t *testing.T) {
+	var got faas.Call
+	a := newAPI(t, newFakeRegistry(), func(_ context.Context, call *faas.Call) (*faas.Result, error) {
+		call.Trace.Version = &faas.Version{Number: 7}
+		call.Trace.Timing = faas.Timing{Queue: time.Millisecond, Run: 1500 * time.Microsecond}
+		got = *call
+		return plainResult(`{"result": 2}`), nil
+	})
+	w := serve(a, "POST", "/api/call/hello@7?param1:1,param2:%201", `{"a": 1}`, "X-Mine", "yes")
+	if w.Code != http.StatusOK || w.Body.String() != `{"result": 2}` {
+		t.Fatalf("answered %d %s", w.Code, w.Body)
+	}
+	for name, want := range map[string]string{
+		"Content-Type":   "application/json",
+		"Content-Length": "13",
+		"Fob-Version":    "7",
+		"Server-Timing":  "queue;dur=1.000, start;dur=0.000, run;dur=1.500",
+		"Fob-Error":      "",
+	} {
+		if value := w.Header().Get(name); value != want {
+			t.Errorf("%s: %q, want %q", name, value, want)
+		}
+	}
+	if got.Ref != (faas.Ref{Name: "hello", Version: 7}) || string(got.Args) != `{"param1":"1","param2":" 1"}` || string(got.Body) != `{"a": 1}` {
+		t.Errorf("invoked %+v", got)
+	}
+	if got.Method != "POST" || got.Target != "/api/call/hello@7?param1:1,param2:%201" || got.Host != "example.com" || got.Header.Get("X-Mine") != "yes" {
+		t.Errorf("a function that takes the request would get %+v", got)
+	}
+	if got.ID == "" || got.ID != w.Header().Get("X-Call-Id") {
+		t.Errorf("call %q answered as %q", got.ID, w.Header().Get("X-Call-Id"))
+	}
+}
+
+// own is a response that a function made itself.
+func own(status int, header http.Header, body string, length int64) invoker {
+	return func(context.Context, *faas.Call) (*faas.Result, error) {
+		return &faas.Result{Status: status, Header: header, Body: io.NopCloser(strings.NewReader(body)), Length: length}, nil
+	}
+}
+
+func TestFunctionsOwnResponse(t *testing.T) {
+	header := http.Header{"Content-Type": {"text/html"}, "Set-Cookie": {"a=1", "b=2"}, "X-Call-Id": {"forged"}, "Server-Timing": {"forged"}}
+	w := serve(newAPI(t, newFakeRegistry(), own(404, header, "<p>", -1)), "GET", "/api/call/hello", "")
+	if w.Code != http.StatusNotFound || w.Body.String() != "<p>" || w.Header().Get("Content-Type") != "text/html" {
+		t.Errorf("answered %d %v %s", w.Code, w.Header(), w.Body)
+	}
+	if cookies := w.Header()["Set-Cookie"]; len(cookies) != 2 {
+		t.Errorf("Set-Cookie: %v", cookies)
+	}
+	if w.Header().Get("X-Call-Id") == "forged" || w.Header().Get("Server-Timing") == "forged" || w.Header().Get("Content-Length") != "" {
+		t.Errorf("answered with %v", w.Header())
+	}
+	for _, status := range []int{http.StatusNoContent, http.StatusNotModified} {
+		server := httptest.NewServer(newAPI(t, newFakeRegistry(), own(status, nil, "", 0)))
+		response, err := http.Get(server.URL + "/api/call/hello")
+		if err != nil || response.StatusCode != status || response.Header.Get("Content-Length") != "" {
+			t.Errorf("%d: answered %v, %v", status, response, err)
+		}
+		server.Close()
+	}
+}
+
+func TestFailedCall(t *testing.T) {
+	a := newAPI(t, newFakeRegistry(), func(_ context.Context, call *faas.Call) (*faas.Result, error) {
+		call.Trace.Version = &faas.Version{Number: 7}
+		return nil, faas.Errorf(faas.CodeOverLimit, "busy").After(2 * time.Second)
+	})
+	w := serve(a, "GET", "/api/call/hello", "", "X-Call-Id", "mine")
+	p := wantProblem(t, w.Code, w.Header(), w.Body.String(), 429, faas.CodeOverLimit)
+	h := w.Header()
+	if p.CallID != "mine" || h.Get("X-Call-Id") != "mine" || h.Get("Fob-Version") != "7" || h.Get("Server-Timing") == "" ||
+		h.Get("Traceparent") == "" || h.Get("Fob-Error") != "function" || h.Get("Retry-After") != "2" {
+		t.Errorf("answered %v %s", h, w.Body)
+	}
+}
+
+// TestRefusedCall: what is refused before it gets to the function still has
+// its call's ID and trace.
+func TestRefusedCall(t *testing.T) {
+	a := newAPI(t, newFakeRegistry(), nil)
+	for target, code := range map[string]faas.Code{
+		"/api/call/a b":           faas.CodeBadRequest,
+		"/api/call/hello?a=1&a=1": faas.CodeBadRequest,
+		"/api/call/hello?a:1,":    faas.CodeBadRequest,
+		"/api/call/hello?" + strings.Repeat("a", maxQuery+1): faas.CodeTooLarge,
+	} {
+		w := serve(a, "GET", strings.ReplaceAll(target, " ", "%20"), "", "X-Call-Id", "mine")
+		p := wantProblem(t, w.Code, w.Header(), w.Body.String(), statuses[code].status, code)
+		if p.CallID != "mine" || w.Header().Get("Traceparent") == "" {
+			t.Errorf("%.40s: answered %v %s", target, w.Header(), w.Body)
+		}
+	}
+}
+
+func TestCallID(t *testing.T) {
+	a := newAPI(t, newFakeRegistry(), own(200, nil, "", 0))
+	minted := regexp.MustCompile(`^[0-9a-f-]{36}$`)
+	for id, accepted := range map[string]bool{
+		"a": true, "order-7:try.2_x": true, strings.Repeat("a", 128): true, testID: true,
+		"": false, "two words": false, "a/b": false, "<b>": false, "ä": false, "a\tb": false, strings.Repeat("a", 129): false, `"`: false,
+	} {
+		got := serve(a, "GET", "/api/call/hello", "", "X-Call-Id", id).Header().Get("X-Call-Id")
+		if accepted && got != id || !accepted && !minted.MatchString(got) {
+			t.Errorf("%q was answered as %q", id, got)
+		}
+	}
+	one := serve(a, "GET", "/api/call/hello", "").Header().Get("X-Call-Id")
+	if two := serve(a, "GET", "/api/call/hello", "").Header().Get("X-Call-Id"); one == two {
+		t.Errorf("two calls have the ID %s", one)
+	}
+}
+
+func TestTraceparent(t *testing.T) {
+	const trace, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+	var seen string
+	a := newAPI(t, newFakeRegistry(), func(_ context.Context, call *faas.Call) (*faas.Result, error) {
+		seen = call.Header.Get("Traceparent")
+		return plainResult("{}"), nil
+	})
+	valid := regexp.MustCompile(`^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$`)
+	for from, continued := range map[string]bool{
+		"00-" + trace + "-" + span + "-01": true,
+		"00-" + trace + "-" + span + "-00": true,
+		"":                                 false,
+		"nonsense":                         false,
+		"00-" + strings.Repeat("0", 32) + "-" + span + "-01":  false,
+		"00-" + trace + "-" + strings.Repeat("0", 16) + "-01": false,
+		"00-" + strings.ToUpper(trace) + "-" + span + "-01":   false,
+		"ff-" + trace + "-" + span + "-01":                    false,
+		"00-" + trace + "-" + span + "-01-more":               false,
+	} {
+		got := serve(a, "GET", "/api/call/hello", "", "Traceparent", from).Header().Get("Traceparent")
+		m := valid.FindStringSubmatch(got)
+		if m == nil || seen != got {
+			t.Fatalf("%q became %q, and the function saw %q", from, got, seen)
+		}
+		if m[2] == span || m[2] == strings.Repeat("0", 16) || m[1] == strings.Repeat("0", 32) {
+			t.Errorf("%q became %q, which has no span of its own", from, got)
+		}
+		if continued != (m[1] == trace) || continued && m[3] != from[len(from)-2:] {
+			t.Errorf("%q became %q", from, got)
+		}
+	}
+}
+
+// TestRefs goes over a real connection, for a test request would not have some
+// of these paths.
+func TestRefs(t *testing.T) {
+	registry := newFakeRegistry()
+	server := httptest.NewServer(newAPI(t, registry, nil))
+	defer server.Close()
+	for path, want := range map[string]faas.Ref{
+		"hello":                   {Name: "hello"},
+		"h%65llo":                 {Name: "hello"},
+		"hello@3":                 {Name: "hello", Version: 3},
+		"hello%403":               {Name: "hello", Version: 3},
+		"hello:live":              {Name: "hello", Alias: "live"},
+		"hello%3Alive":            {Name: "hello", Alias: "live"},
+		testID:                    {ID: testID},
+		strings.ToUpper(testID):   {ID: testID},
+		testID + "@2":             {ID: testID, Version: 2},
+		"%33" + testID[1:] + "@2": {ID: testID, Version: 2},
+	} {
+		response, err := http.Get(server.URL + "/api/cs/" + path)
+		if err != nil || response.StatusCode != 200 || registry.ref != want {
+			t.Errorf("%s: %v, %v, resolved %+v", path, response, err, registry.ref)
+		}
+		response.Body.Close()
+	}
+	for path, want := range map[string]int{
+		"..%2f..%2fetc%2fpasswd": 400,
+		"%2e%2e":                 400,
+		"..":                     400,
+		"a%2fb":                  400,
+		"%00":                    400,
+		"hello%00":               400,
+		"%ff":                    400,
+		"%C3%A4":                 400,
+		"hello%2540":             400,
+		"hello@0":                400,
+		"hello@":                 400,
+		"{" + testID + "}":       400,
+		strings.Repeat("a", 64):  400,
+		"a/b":                    404,
+		"":                       404,
+	} {
+		status, header, body := rawRequest(t, server.Listener.Addr().String(), "GET /api/cs/"+path+" HTTP/1.1\r\nHost: x\r\n\r\n")
+		wantProblem(t, status, header, body, want, map[int]faas.Code{400: faas.CodeBadRequest, 404: codeUnknownRoute}[want])
+	}
+	if status, _, _ := rawRequest(t, server.Listener.Addr().String(), "GET /api/cs/%zz HTTP/1.1\r\nHost: x\r\n\r\n"); status != 400 {
+		t.Errorf("%%zz: %d", status)
+	}
+}
+
+func TestBrokenAnswerIsNoWholeOne(t *testing.T) {
+	for what, length := range map[string]int64{"length known": 100, "length unknown": -1} {
+		server := httptest.NewServer(newAPI(t, newFakeRegistry(), func(context.Context, *faas.Call) (*faas.Result, error) {
+			body := io.MultiReader(strings.NewReader("half"), brokenReader{})
+			return &faas.Result{Status: 200, Header: make(http.Header), Body: io.NopCloser(body), Length: length}, nil
+		}))
+		response, err := http.Get(server.URL + "/api/call/hello")
+		if err == nil {
+			_, err = io.ReadAll(response.Body)
+			response.Body.Close()
+		}
+		if err == nil {
+			t.Errorf("%s: half an answer looked like a whole one", what)
+		}
+		server.Close()
+	}
+}
+
+type brokenReader struct{}
+
+func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("broken") }

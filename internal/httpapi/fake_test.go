@@ -1,0 +1,151 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+const (
+	testID  = "3f2b8c1e-5d0a-4e6f-9b7c-1a2d3e4f5a6b"
+	otherID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+)
+
+// fakeRegistry has one function, fails when told to, and remembers what it was
+// asked last.
+type fakeRegistry struct {
+	fn        *faas.Function
+	code      string
+	sandboxes []faas.SandboxInfo
+	created   bool  // what Put says
+	err       error // of every method
+
+	name     string
+	draft    faas.Draft
+	ref      faas.Ref
+	settings faas.SettingsPatch
+	after    string
+	limit    int
+}
+
+func newFakeRegistry() *fakeRegistry {
+	v := &faas.Version{FunctionID: testID, Number: 3, Lang: "python", Settings: faas.DefaultSettings(), Size: 1, Digest: "sha256:"}
+	fn := &faas.Function{ID: testID, Name: "hello", Created: time.Unix(1e9, 0).UTC()}
+	return &fakeRegistry{fn: fn.With(v), code: "def callme(): return 42"}
+}
+
+func (f *fakeRegistry) Create(_ context.Context, name string, draft faas.Draft) (*faas.Function, error) {
+	f.name, f.draft = name, draft
+	return f.fn, f.err
+}
+
+func (f *fakeRegistry) Put(_ context.Context, ref faas.Ref, draft faas.Draft) (*faas.Function, bool, error) {
+	f.ref, f.draft = ref, draft
+	return f.fn, f.created, f.err
+}
+
+func (f *fakeRegistry) Patch(_ context.Context, ref faas.Ref, settings faas.SettingsPatch) (*faas.Function, error) {
+	f.ref, f.settings = ref, settings
+	return f.fn, f.err
+}
+
+func (f *fakeRegistry) Delete(_ context.Context, ref faas.Ref) error {
+	f.ref = ref
+	return f.err
+}
+
+func (f *fakeRegistry) Resolve(_ context.Context, ref faas.Ref) (*faas.Function, *faas.Version, error) {
+	f.ref = ref
+	return f.fn, f.fn.Live(), f.err
+}
+
+func (f *fakeRegistry) List(_ context.Context, after string, limit int) ([]*faas.Function, error) {
+	f.after, f.limit = after, limit
+	second := *f.fn
+	second.ID = otherID
+	return []*faas.Function{f.fn, &second}[:min(2, limit)], f.err
+}
+
+func (f *fakeRegistry) IDs(context.Context) ([]string, error) {
+	return []string{testID, otherID}, f.err
+}
+
+func (f *fakeRegistry) Code(context.Context, *faas.Version) (string, error) { return f.code, f.err }
+
+func (f *fakeRegistry) Sandboxes(context.Context, *faas.Version) ([]faas.SandboxInfo, error) {
+	return f.sandboxes, f.err
+}
+
+// invoker is a faas.Invoker that is one function.
+type invoker func(ctx context.Context, call *faas.Call) (*faas.Result, error)
+
+// Invoke implements faas.Invoker.
+func (f invoker) Invoke(ctx context.Context, call *faas.Call) (*faas.Result, error) {
+	return f(ctx, call)
+}
+
+// plainResult is what a function's plain value comes to.
+func plainResult(body string) *faas.Result {
+	return &faas.Result{
+		Status: http.StatusOK,
+		Header: http.Header{"Content-Type": {"application/json"}},
+		Body:   io.NopCloser(strings.NewReader(body)),
+		Length: int64(len(body)),
+	}
+}
+
+const testMaxBody = 6 << 20
+
+// newAPI returns an API over a registry and an invoker, which may be nil when
+// the test does not get that far.
+func newAPI(t *testing.T, registry faas.Registry, invoke invoker) *API {
+	a := New(Config{
+		Log:     zerolog.New(zerolog.NewTestWriter(t)),
+		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "metrics") }),
+		Build:   Build{Version: "1", Commit: "c", Go: "go", Engine: "docker"},
+		MaxBody: testMaxBody,
+	})
+	a.Open(Backend{Registry: registry, Invoker: invoke})
+	a.Unready(nil)
+	return a
+}
+
+// serve answers one request. Header comes as names and values in turn.
+func serve(a *API, method, target, body string, header ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	a.ServeHTTP(w, r)
+	return w
+}
+
+// wantProblem fails the test unless an answer is an error of that status and
+// code, and returns it.
+func wantProblem(t *testing.T, status int, header http.Header, body string, wantStatus int, wantCode faas.Code) problem {
+	t.Helper()
+	var p problem
+	if err := json.Unmarshal([]byte(body), &p); err != nil {
+		t.Fatalf("answered %d %q, which is no problem document: %v", status, body, err)
+	}
+	if status != wantStatus || p.Status != wantStatus || p.Code != wantCode {
+		t.Fatalf("answered %d %s, want %d %s", status, body, wantStatus, wantCode)
+	}
+	if kind := header.Get("Content-Type"); kind != "application/problem+json" {
+		t.Errorf("an error has the Content-Type %q", kind)
+	}
+	if p.Type != "urn:fob:error:"+string(wantCode) || p.Title == "" || p.Detail == "" {
+		t.Errorf("the error lacks something: %s", body)
+	}
+	return p
+}
