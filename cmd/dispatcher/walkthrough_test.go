@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -97,5 +98,30 @@ func TestDockerWalkthrough(t *testing.T) {
 	r.stop()
 	if left := containers(t, aviary); len(left) > 0 {
 		t.Errorf("with --remove-sandboxes it leaves %v", left)
+	}
+}
+
+// A sandbox's limit of processes and threads leaves room for all the calls that
+// concurrency lets in.
+func TestDockerConcurrency(t *testing.T) {
+	const calls = 100
+	aviary := testAviary(t)
+	r := boot(t, func(c *Config) { c.Engine, c.Aviary = "docker", aviary })
+	r.do("PUT", fmt.Sprintf("/api/functions/f?concurrency=%d&max_scale=1", calls), `
+import threading
+together = threading.Barrier(100)
+def callme(): return together.wait(60) >= 0
+`)
+	answers := make(chan string, calls)
+	for range calls {
+		go func() {
+			a, err := r.try("GET", "/api/call/f", "")
+			answers <- fmt.Sprint(a.Status, a.Body, err)
+		}()
+	}
+	for range calls {
+		if answer := <-answers; answer != `200{"result": true}<nil>` {
+			t.Fatalf("answered %s", answer)
+		}
 	}
 }

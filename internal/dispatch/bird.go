@@ -146,11 +146,17 @@ func raised(e *sandbox.DriverError) *faas.Raised {
 
 // specOf is the sandbox that a version needs.
 func specOf(v *faas.Version) sandbox.Spec {
-	return sandbox.Spec{
+	spec := sandbox.Spec{
 		Lang:    v.Lang,
 		Network: v.Settings.Network,
 		Limits:  sandbox.Limits{Memory: int64(v.Settings.Memory), CPUs: v.Settings.CPUs},
 	}
+	// A driver may need a thread for each call at a time; what is left for the
+	// function's own stays the same.
+	if more := v.Settings.Concurrency - 1; more > 0 {
+		spec.Limits.Pids = sandbox.DefaultPids + int64(more)
+	}
+	return spec
 }
 
 // live sees a bird through its life: it keeps the record of what the sandbox

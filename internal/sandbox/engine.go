@@ -24,11 +24,15 @@ type Spec struct {
 	Limits  Limits
 }
 
+// DefaultPids is how many processes and threads a sandbox may have.
+const DefaultPids = 64
+
 // Limits are those limits of a sandbox that may change while it lives, so that
 // one from the pool can be fitted to a version.
 type Limits struct {
 	Memory int64   // bytes, swap included
 	CPUs   float64 // processors
+	Pids   int64   // processes and threads; 0 is DefaultPids
 }
 
 // Engine makes sandboxes. All that it makes belongs to one aviary, and it

@@ -34,7 +34,6 @@ const (
 	// socketMount is where a sandbox has its socket folder.
 	socketMount = "/run/fob"
 
-	pidsLimit = 64
 	openFiles = 1024
 )
 
@@ -49,7 +48,7 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instanc
 	}
 	inst, err := e.create(ctx, spec, image)
 	// Both can be taken away by others at any time; each costs one more try.
-	if err != nil && e.imageLost(image, err) {
+	if err != nil && e.imageLost(ctx, spec.Lang, err) {
 		if image, err = e.image(ctx, spec.Lang); err == nil {
 			inst, err = e.create(ctx, spec, image)
 		}
@@ -189,8 +188,6 @@ func (e *Engine) containerConfig(i *instance, image string) *container.Config {
 // hostConfig is the design's "Sandbox, by default".
 func (e *Engine) hostConfig(i *instance, network string) *container.HostConfig {
 	resources := e.resources(i.spec.Limits)
-	pids := int64(pidsLimit)
-	resources.PidsLimit = &pids
 	resources.Ulimits = []*container.Ulimit{
 		{Name: "nofile", Soft: openFiles, Hard: openFiles},
 		{Name: "core", Soft: 0, Hard: 0},

@@ -86,11 +86,11 @@ func TestDockerInspectShowsEverySetting(t *testing.T) {
 		t.Error("new privileges can be had")
 	}
 
-	if err := inst.Resize(t.Context(), sandbox.Limits{Memory: 256 << 20, CPUs: 0.5}); err != nil {
+	if err := inst.Resize(t.Context(), sandbox.Limits{Memory: 256 << 20, CPUs: 0.5, Pids: 100}); err != nil {
 		t.Fatal(err)
 	}
 	host = inspect(t, api, inst).HostConfig
-	if host.Memory != 256<<20 || host.MemorySwap != 256<<20 || host.NanoCPUs != 5e8 || *host.PidsLimit != 64 {
+	if host.Memory != 256<<20 || host.MemorySwap != 256<<20 || host.NanoCPUs != 5e8 || *host.PidsLimit != 100 {
 		t.Errorf("after Resize: memory %d, with swap %d, processors %d, pids %d", host.Memory, host.MemorySwap, host.NanoCPUs, *host.PidsLimit)
 	}
 }

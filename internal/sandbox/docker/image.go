@@ -66,12 +66,10 @@ func (e *Engine) image(ctx context.Context, lang string) (string, error) {
 	if b == nil {
 		return "", fmt.Errorf("there is no driver for the language %q: use one of %s", lang, strings.Join(drivers.Langs(), ", "))
 	}
-	select {
-	case b.free <- struct{}{}:
-		defer func() { <-b.free }()
-	case <-ctx.Done():
-		return "", ctx.Err()
+	if err := b.lock(ctx); err != nil {
+		return "", err
 	}
+	defer b.unlock()
 	if b.ready {
 		return b.image, nil
 	}
@@ -85,19 +83,29 @@ func (e *Engine) image(ctx context.Context, lang string) (string, error) {
 	return b.image, err
 }
 
+func (b *build) lock(ctx context.Context) error {
+	select {
+	case b.free <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (b *build) unlock() { <-b.free }
+
 // imageLost notes that a container could not be created for want of its image,
 // and reports whether that is what err says.
-func (e *Engine) imageLost(image string, err error) bool {
+func (e *Engine) imageLost(ctx context.Context, lang string, err error) bool {
 	if !errdefs.IsNotFound(err) || !strings.Contains(strings.ToLower(err.Error()), "no such image") {
 		return false
 	}
-	for _, b := range e.building {
-		if b.image == image {
-			b.free <- struct{}{}
-			b.ready = false
-			<-b.free
-		}
+	b := e.building[lang]
+	if b.lock(ctx) != nil {
+		return false
 	}
+	defer b.unlock()
+	b.ready = false
 	return true
 }
 

@@ -67,6 +67,9 @@ func (e *Engine) adopt(id string, c container.InspectResponse) *instance {
 		spec.Network = networkNone
 	}
 	spec.Limits = sandbox.Limits{Memory: c.HostConfig.Memory, CPUs: float64(c.HostConfig.NanoCPUs) / 1e9}
+	if pids := c.HostConfig.PidsLimit; pids != nil && *pids != sandbox.DefaultPids {
+		spec.Limits.Pids = *pids
+	}
 	created, err := time.Parse(time.RFC3339Nano, c.Created)
 	if err != nil {
 		e.log.Warn().Err(err).Str("sandbox", id).Msg("the engine's time of creation cannot be read")
@@ -146,10 +149,15 @@ func (i *instance) Resize(ctx context.Context, limits sandbox.Limits) error {
 // resources are the limits in Docker's terms. It refuses more processors than
 // the machine has, which means no more than all of them.
 func (e *Engine) resources(limits sandbox.Limits) container.Resources {
+	pids := limits.Pids
+	if pids == 0 { // which would be no limit to Docker
+		pids = sandbox.DefaultPids
+	}
 	return container.Resources{
 		Memory:     limits.Memory,
 		MemorySwap: limits.Memory,
 		NanoCPUs:   int64(min(limits.CPUs, float64(e.cpus)) * 1e9),
+		PidsLimit:  &pids,
 	}
 }
 

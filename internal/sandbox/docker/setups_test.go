@@ -134,6 +134,16 @@ func TestDockerAsOrdinaryUser(t *testing.T) {
 	if err != nil || !strings.Contains(string(output), itWorks) {
 		t.Errorf("%v: %s", err, output)
 	}
+	if os.Geteuid() != 0 {
+		return // who may use Docker cannot give that up
+	}
+	outsider := exec.CommandContext(t.Context(), child.Path)
+	outsider.Env = child.Env
+	outsider.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
+	output, err = outsider.CombinedOutput()
+	if err == nil || !strings.Contains(string(output), "usermod -aG docker") {
+		t.Errorf("not in the group: %v: %s", err, output)
+	}
 }
 
 // prepare builds the image that a child needs, so that its time is its own.

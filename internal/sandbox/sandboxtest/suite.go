@@ -97,7 +97,7 @@ func (h Harness) tcpNeedsToken(t *testing.T) {
 func (h Harness) resize(t *testing.T) {
 	e, _ := h.open(t)
 	inst := Create(t, e, Spec("python"))
-	for _, limits := range []sandbox.Limits{{Memory: 256 << 20, CPUs: 0.5}, {Memory: 64 << 20, CPUs: 0.05}, {Memory: 96 << 20, CPUs: 64}} {
+	for _, limits := range []sandbox.Limits{{Memory: 256 << 20, CPUs: 0.5}, {Memory: 64 << 20, CPUs: 0.05}, {Memory: 96 << 20, CPUs: 64, Pids: 200}} {
 		if err := inst.Resize(t.Context(), limits); err != nil {
 			t.Fatalf("Resize to %+v: %v", limits, err)
 		}
