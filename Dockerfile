@@ -9,7 +9,8 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -o /dispatcher ./cmd/dispatcher
+ARG COMMIT=unknown
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-X main.commit=${COMMIT}" -o /dispatcher ./cmd/dispatcher
 
 FROM scratch
 COPY --from=build /dispatcher /dispatcher

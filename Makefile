@@ -1,15 +1,16 @@
 # `make help` lists the targets. What a target needs and this machine lacks, scripts/setup brings.
 .DEFAULT_GOAL := help
-.PHONY: help run test ci build image fmt clean
+.PHONY: help run test ci bench bench-quick build image fmt clean
 
 IMAGE ?= flockofbirds/dispatcher
 GO_IMAGE ?= golang:1.26-trixie
+COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
 # Go stops where git does not trust the folder, as root in a container does another owner's; then it builds without a commit.
 export GOFLAGS := $(strip $(GOFLAGS) $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false))
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## set up what is missing, build, and serve in the foreground (FOB_* settings; ARGS='--flag …')
 	@exec scripts/run $(ARGS)
@@ -20,11 +21,17 @@ test: ## every test, with the race detector and Docker (PKG=./internal/…, GO_T
 ci: ## vet, staticcheck, formatting, shellcheck, test, compose walk-through
 	@exec scripts/ci
 
+bench: ## measure registering and calling on a real engine: a table, and build/bench.json
+	@exec scripts/bench
+
+bench-quick: ## bench in less than two minutes
+	@exec scripts/bench -quick
+
 build: ## build/dispatcher, one static binary
-	@CGO_ENABLED=0 go build -trimpath -o build/dispatcher ./cmd/dispatcher
+	@CGO_ENABLED=0 go build -trimpath -ldflags '-X main.commit=$(COMMIT)' -o build/dispatcher ./cmd/dispatcher
 
 image: ## the dispatcher's image (IMAGE=name)
-	docker build --build-arg GO_IMAGE=$(GO_IMAGE) -t $(IMAGE) .
+	docker build --build-arg GO_IMAGE=$(GO_IMAGE) --build-arg COMMIT=$(COMMIT) -t $(IMAGE) .
 
 fmt: ## format the Go code
 	gofmt -w .

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
@@ -28,6 +27,9 @@ import (
 
 // release is the version of this program.
 const release = "0.1.0"
+
+// commit is what it was built from; the linker sets it (-X main.commit=…).
+var commit = "unknown"
 
 // prepareAgain is how long to wait after driver images could not be built.
 const prepareAgain = 10 * time.Second
@@ -237,13 +239,5 @@ func (p *Program) close() {
 
 // build says which dispatcher this is.
 func build(engine string) httpapi.Build {
-	b := httpapi.Build{Version: release, Commit: "unknown", Go: runtime.Version(), Engine: engine}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, setting := range info.Settings {
-			if setting.Key == "vcs.revision" {
-				b.Commit = setting.Value
-			}
-		}
-	}
-	return b
+	return httpapi.Build{Version: release, Commit: commit, Go: runtime.Version(), Engine: engine}
 }

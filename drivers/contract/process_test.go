@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -70,7 +72,7 @@ func start(t *testing.T, lang string, change func(*exec.Cmd), env ...string) *pr
 	line := drivers.Command(lang)
 	p.cmd = exec.Command(line[0], line[1:]...)
 	p.cmd.Dir = filepath.Join(folder, "d")
-	p.cmd.Env = append(os.Environ(), append([]string{"FOB_SOCKET=" + p.socket, "TMPDIR=" + folder}, env...)...)
+	p.cmd.Env = append(withoutOurs(os.Environ()), append([]string{"FOB_SOCKET=" + p.socket, "TMPDIR=" + folder}, env...)...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if change != nil {
@@ -150,4 +152,9 @@ func TestExamplesLoad(t *testing.T) {
 			})
 		}
 	})
+}
+
+// withoutOurs is an environment without what somebody set for a dispatcher.
+func withoutOurs(environ []string) []string {
+	return slices.DeleteFunc(environ, func(entry string) bool { return strings.HasPrefix(entry, "FOB_") })
 }
