@@ -1,0 +1,331 @@
+package dispatch
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/flockofbirds/fob/internal/sandbox"
+)
+
+// fakeEngine makes sandboxes that live in this process and speak the driver
+// contract over net.Pipe. What their functions do is written in Go: a
+// function's code is a key of calls, and of loads when its loading is special.
+type fakeEngine struct {
+	calls map[string]func(*fakeSandbox, *http.Request) string
+	loads map[string]func(*fakeSandbox) string // "" loads it after all
+	gate  chan struct{}                        // "gated" calls take one each
+
+	mu       sync.Mutex
+	refusal  error         // what Create fails with
+	creating chan struct{} // what Create waits for the closing of
+	stuck    error         // what Remove fails with
+	attempts int           // at Create
+	born     []*fakeSandbox
+}
+
+func newFakeEngine() *fakeEngine {
+	e := &fakeEngine{gate: make(chan struct{}), loads: map[string]func(*fakeSandbox) string{}}
+	e.calls = map[string]func(*fakeSandbox, *http.Request) string{
+		"version": func(s *fakeSandbox, _ *http.Request) string { return s.version() },
+		"gated": func(s *fakeSandbox, _ *http.Request) string {
+			select {
+			case <-e.gate:
+				return s.version()
+			case <-s.done:
+				return ""
+			}
+		},
+		"forever": func(s *fakeSandbox, _ *http.Request) string { <-s.done; return "" },
+		"crash":   func(s *fakeSandbox, _ *http.Request) string { s.die(sandbox.Exit{Code: 3}); return "" },
+	}
+	return e
+}
+
+func (e *fakeEngine) set(change func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	change()
+}
+
+func (e *fakeEngine) Name() string                             { return "fake" }
+func (e *fakeEngine) Prepare(context.Context, ...string) error { return nil }
+func (e *fakeEngine) Close() error                             { return nil }
+
+func (e *fakeEngine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
+	e.mu.Lock()
+	e.attempts++
+	wait, refusal := e.creating, e.refusal
+	e.mu.Unlock()
+	if refusal != nil {
+		return nil, refusal
+	}
+	if wait != nil {
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := &fakeSandbox{
+		e: e, id: fmt.Sprintf("%016x", len(e.born)+1), created: time.Now(), spec: spec,
+		done: make(chan struct{}), state: sandbox.Health{State: "blank", Lang: spec.Lang},
+	}
+	e.born = append(e.born, s)
+	return s, nil
+}
+
+func (e *fakeEngine) List(context.Context) ([]sandbox.Instance, error) {
+	var list []sandbox.Instance
+	for _, s := range e.there() {
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+func (e *fakeEngine) Purge(ctx context.Context) error {
+	for _, s := range e.there() {
+		s.Remove(ctx)
+	}
+	return nil
+}
+
+// there lists the sandboxes that were not removed, dead ones included.
+func (e *fakeEngine) there() []*fakeSandbox {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(e.born), func(s *fakeSandbox) bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.removed
+	})
+}
+
+// running lists the sandboxes that have a code loaded and live.
+func (e *fakeEngine) running(code string) []*fakeSandbox {
+	return slices.DeleteFunc(e.there(), func(s *fakeSandbox) bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.loaded.Code != code || s.dead
+	})
+}
+
+// served counts the calls that its sandboxes ever began.
+func (e *fakeEngine) served() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	total := 0
+	for _, s := range e.born {
+		n, _ := s.numbers()
+		total += n
+	}
+	return total
+}
+
+// fakeSandbox is one of its sandboxes.
+type fakeSandbox struct {
+	e       *fakeEngine
+	id      string
+	created time.Time
+	done    chan struct{}
+
+	mu      sync.Mutex
+	spec    sandbox.Spec
+	loaded  sandbox.Load
+	state   sandbox.Health // as it claims
+	conns   []net.Conn
+	served  int // calls begun
+	most    int // calls at the same time
+	dead    bool
+	deaf    bool // Dial fails, though nobody has noticed a death
+	silent  bool // answers nothing
+	removed bool
+	exit    sandbox.Exit
+}
+
+func (s *fakeSandbox) ID() string            { return s.id }
+func (s *fakeSandbox) Created() time.Time    { return s.created }
+func (s *fakeSandbox) Addr() (string, int)   { return "fake", 8080 }
+func (s *fakeSandbox) Done() <-chan struct{} { return s.done }
+
+func (s *fakeSandbox) Spec() sandbox.Spec {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.spec
+}
+
+func (s *fakeSandbox) Dial(context.Context) (net.Conn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dead || s.deaf {
+		return nil, errors.New("connection refused")
+	}
+	ours, theirs := net.Pipe()
+	s.conns = append(s.conns, theirs)
+	go s.serve(theirs)
+	return ours, nil
+}
+
+func (s *fakeSandbox) Resize(_ context.Context, limits sandbox.Limits) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spec.Limits = limits
+	return nil
+}
+
+func (s *fakeSandbox) Exit(ctx context.Context) (sandbox.Exit, error) {
+	select {
+	case <-s.done:
+		return s.exit, nil
+	case <-ctx.Done():
+		return sandbox.Exit{}, ctx.Err()
+	}
+}
+
+func (s *fakeSandbox) Remove(context.Context) error {
+	s.e.mu.Lock()
+	stuck := s.e.stuck
+	s.e.mu.Unlock()
+	if stuck != nil {
+		return stuck
+	}
+	s.die(sandbox.Exit{Code: 137, Removed: true})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.removed = true
+	return nil
+}
+
+// die ends the sandbox, unless it is dead already.
+func (s *fakeSandbox) die(exit sandbox.Exit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dead {
+		return
+	}
+	s.dead, s.exit = true, exit
+	for _, c := range s.conns {
+		c.Close()
+	}
+	close(s.done)
+}
+
+// hangUp closes all connections and refuses new ones, as a driver does that
+// died so lately that its engine has not noticed.
+func (s *fakeSandbox) hangUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deaf = true
+	for _, c := range s.conns {
+		c.Close()
+	}
+}
+
+func (s *fakeSandbox) serve(c net.Conn) {
+	defer c.Close()
+	for in := bufio.NewReader(c); ; {
+		r, err := http.ReadRequest(in)
+		if err != nil {
+			return
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		answer := s.answer(r, body)
+		if answer == "" {
+			return
+		}
+		if _, err := io.WriteString(c, answer); err != nil {
+			return
+		}
+	}
+}
+
+// answer returns a whole answer, or "" to break the connection.
+func (s *fakeSandbox) answer(r *http.Request, body []byte) string {
+	s.mu.Lock()
+	silent := s.silent
+	s.mu.Unlock()
+	if silent {
+		<-s.done
+		return ""
+	}
+	switch r.Method + " " + r.URL.Path {
+	case "GET /_fob/health":
+	case "PUT /_fob/function":
+		var load sandbox.Load
+		json.Unmarshal(body, &load)
+		s.mu.Lock()
+		spent := s.loaded.Code != ""
+		s.loaded = load
+		s.mu.Unlock()
+		if spent {
+			return driverError(409, "already_loaded", "", "it is spent")
+		}
+		if special := s.e.loads[load.Code]; special != nil {
+			if answer := special(s); answer != "" {
+				return answer
+			}
+		}
+		s.mu.Lock()
+		s.state.State, s.state.Function, s.state.Version = "loaded", load.Function, load.Version
+		s.mu.Unlock()
+	case "POST /":
+		s.mu.Lock()
+		call := s.e.calls[s.loaded.Code]
+		s.served++
+		s.state.InFlight++
+		s.most = max(s.most, s.state.InFlight)
+		s.mu.Unlock()
+		defer func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.state.InFlight--
+		}()
+		if call == nil {
+			return driverError(409, "not_loaded", "", "nothing is loaded")
+		}
+		return call(s, r)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return answerJSON(200, s.state)
+}
+
+func (s *fakeSandbox) version() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return answerJSON(200, map[string]int{"result": s.loaded.Version})
+}
+
+// numbers returns how many calls it began, and how many it had at most.
+func (s *fakeSandbox) numbers() (served, most int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.served, s.most
+}
+
+func answerJSON(status int, v any, header ...string) string {
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return fmt.Sprintf("HTTP/1.1 %d X\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s",
+		status, strings.Join(header, ""), len(body), body)
+}
+
+func driverError(status int, code, kind, message string) string {
+	return answerJSON(status, map[string]any{"error": sandbox.DriverError{Code: code, Type: kind, Message: message}}, "Fob-Error: "+code+"\r\n")
+}

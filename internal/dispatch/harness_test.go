@@ -1,0 +1,285 @@
+package dispatch
+
+import (
+	"context"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/store"
+	"github.com/flockofbirds/fob/internal/telemetry"
+)
+
+// world is a dispatcher over a fake engine and the in-memory store.
+type world struct {
+	*Dispatcher
+	t      testing.TB
+	engine *fakeEngine
+	store  faas.Store
+	cfg    Config
+}
+
+// newWorld makes a dispatcher without a pool, unless change says otherwise.
+// Whoever calls it closes it.
+func newWorld(t testing.TB, change func(*Config)) *world {
+	t.Helper()
+	engine := newFakeEngine()
+	s, err := store.New(t.Context(), store.NewMemory())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, engine: engine, store: s, cfg: Config{
+		Engine:      engine,
+		Store:       s,
+		Log:         zerolog.Nop(),
+		Metrics:     telemetry.NewMetrics(),
+		Langs:       []string{"python", "node"},
+		MaxAnswer:   1 << 20,
+		LoadTimeout: 10 * time.Second,
+		Tick:        time.Second,
+	}}
+	if change != nil {
+		change(&w.cfg)
+	}
+	w.boot()
+	return w
+}
+
+// boot starts a dispatcher over the world as it is.
+func (w *world) boot() {
+	w.t.Helper()
+	d, err := New(w.t.Context(), w.cfg)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.Dispatcher = d
+}
+
+// simulated runs a test in a world where time passes only when everybody
+// waits for it, and in which no goroutine may be left at the end.
+func simulated(t *testing.T, change func(*Config), test func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, change)
+		// Deferred, so that a failed test ends too.
+		defer func() {
+			w.Close()
+			w.engine.Purge(context.Background())
+		}()
+		test(t, w)
+		synctest.Wait()
+		w.check()
+	})
+}
+
+// leakless fails the test if goroutines that it started are left at its end.
+func leakless(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, before) })
+}
+
+// settings reads "name=value name=value".
+func settings(text string) faas.SettingsPatch {
+	patch := faas.SettingsPatch{}
+	for _, field := range strings.Fields(text) {
+		name, value, _ := strings.Cut(field, "=")
+		patch[name] = value
+	}
+	return patch
+}
+
+func (w *world) create(code, set string) *faas.Function {
+	w.t.Helper()
+	fn, err := w.Create(w.t.Context(), "", faas.Draft{Code: code, Settings: settings(set)})
+	if err != nil {
+		w.t.Fatalf("Create(%q, %q): %v", code, set, err)
+	}
+	return fn
+}
+
+func (w *world) put(fn *faas.Function, code, set string) *faas.Function {
+	w.t.Helper()
+	next, _, err := w.Put(w.t.Context(), faas.Ref{ID: fn.ID}, faas.Draft{Code: code, Settings: settings(set)})
+	if err != nil {
+		w.t.Fatalf("Put(%q, %q): %v", code, set, err)
+	}
+	return next
+}
+
+// outcome is what became of a call.
+type outcome struct {
+	body  string
+	err   error
+	trace faas.Trace
+}
+
+func (o outcome) wants(t testing.TB, body string) {
+	t.Helper()
+	if o.err != nil || o.body != body {
+		t.Fatalf("answered %q, %v; want %q", o.body, o.err, body)
+	}
+}
+
+func (o outcome) fails(t testing.TB, code faas.Code, words ...string) *faas.Error {
+	t.Helper()
+	e, ok := o.err.(*faas.Error)
+	if !ok || e.Code != code {
+		t.Fatalf("answered %q, %v; want an error %s", o.body, o.err, code)
+	}
+	for _, word := range words {
+		if !strings.Contains(e.Message, word) {
+			t.Fatalf("the error says %q, and should mention %q", e.Message, word)
+		}
+	}
+	return e
+}
+
+// call calls a ref and waits for what becomes of it.
+func (w *world) call(ctx context.Context, ref faas.Ref) outcome {
+	call := &faas.Call{ID: "test", Ref: ref}
+	result, err := w.Invoke(ctx, call)
+	o := outcome{err: err, trace: call.Trace}
+	if err == nil {
+		body, _ := io.ReadAll(result.Body)
+		result.Body.Close()
+		o.body = string(body)
+	}
+	return o
+}
+
+// begin makes a call in the background.
+func (w *world) begin(ctx context.Context, fn *faas.Function) <-chan outcome {
+	done := make(chan outcome, 1)
+	go func() { done <- w.call(ctx, faas.Ref{ID: fn.ID}) }()
+	return done
+}
+
+// beginAll makes calls one after the other, so that their order is known. It
+// is for simulated worlds.
+func (w *world) beginAll(fn *faas.Function, n int) []<-chan outcome {
+	var all []<-chan outcome
+	for range n {
+		all = append(all, w.begin(w.t.Context(), fn))
+		synctest.Wait()
+	}
+	return all
+}
+
+// still fails the test if a call has ended.
+func still(t testing.TB, calls ...<-chan outcome) {
+	t.Helper()
+	for i, call := range calls {
+		select {
+		case o := <-call:
+			t.Fatalf("call %d ended with %q, %v", i, o.body, o.err)
+		default:
+		}
+	}
+}
+
+// flockOf returns the flock of a function's live version.
+func (w *world) flockOf(fn *faas.Function) *flock {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.flocks[fn.Live().Key()]
+}
+
+// check holds what must be true at every moment.
+func (w *world) check() {
+	w.t.Helper()
+	w.mu.RLock()
+	flocks := w.snapshot()
+	w.mu.RUnlock()
+	for _, f := range flocks {
+		f.mu.Lock()
+		s := f.version.Settings
+		if waiting := f.line.len(); waiting > 0 && f.free() != nil {
+			w.t.Errorf("%d calls wait while a slot is free", waiting)
+		}
+		if n := len(f.birds) + f.starting; n > s.MaxScale {
+			w.t.Errorf("%d sandboxes, and max_scale is %d", n, s.MaxScale)
+		}
+		for _, b := range f.birds {
+			if b.inFlight < 0 || b.inFlight > s.Concurrency {
+				w.t.Errorf("%d calls in a sandbox, and concurrency is %d", b.inFlight, s.Concurrency)
+			}
+		}
+		f.mu.Unlock()
+	}
+}
+
+// atRest says what is still going on, or "" when nothing is: no call, no start,
+// no sandbox that leaves, and the engine and the store know of the same
+// sandboxes as the flocks and the pools.
+func (w *world) atRest() string {
+	w.mu.RLock()
+	flocks := w.snapshot()
+	w.mu.RUnlock()
+	known := map[string]bool{}
+	records, err := w.store.Sandboxes(context.Background())
+	if err != nil {
+		return err.Error()
+	}
+	for _, f := range flocks {
+		f.mu.Lock()
+		busy := f.line.len() > 0 || f.starting > 0 || len(f.leaving) > 0
+		for _, b := range f.birds {
+			busy = busy || b.inFlight != 0
+			known[b.inst.ID()] = true
+			if records[b.inst.ID()] != f.version.Key() {
+				busy = true
+			}
+		}
+		f.mu.Unlock()
+		if busy {
+			return "a flock is not at rest, or its record is wrong"
+		}
+	}
+	if len(records) != len(known) {
+		return "the store has records of sandboxes that are gone"
+	}
+	for _, p := range w.pools {
+		p.mu.Lock()
+		for _, inst := range p.blank {
+			known[inst.ID()] = true
+		}
+		p.mu.Unlock()
+	}
+	there := w.engine.there()
+	if len(there) != len(known) {
+		return "the engine has sandboxes that nobody knows, or the other way round"
+	}
+	for _, s := range there {
+		if !known[s.id] {
+			return "the engine has a sandbox that nobody knows"
+		}
+	}
+	return ""
+}
+
+// eventually polls until condition holds, and fails the test when it never
+// does.
+func eventually(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// together runs n goroutines and waits for them.
+func together(n int, work func(i int)) {
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { work(i) })
+	}
+	all.Wait()
+}
