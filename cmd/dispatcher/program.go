@@ -69,6 +69,9 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 		Build:   build(cfg.Engine),
 		MaxBody: int64(cfg.MaxBody),
 	})
+	if cfg.Standby {
+		p.api.Unready(faas.Errorf(faas.CodeStandby, "this dispatcher is on standby: another one serves").After(time.Second))
+	}
 	p.server = &http.Server{
 		Handler:           p.api,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -126,7 +129,6 @@ func (p *Program) Run(ctx context.Context, ready func()) error {
 // takes up the functions and sandboxes that are there.
 func (p *Program) open(ctx context.Context) error {
 	if p.cfg.Standby {
-		p.api.Unready(faas.Errorf(faas.CodeStandby, "this dispatcher is on standby: another one serves").After(time.Second))
 		p.log.Info().Str("data", p.cfg.Data).Msg("waiting for the data folder's lock, or for the dispatcher that has it to end")
 	}
 	db, err := store.Open(ctx, filepath.Join(p.cfg.Data, "fob.db"), p.cfg.Standby)

@@ -56,10 +56,11 @@ func (f *flock) acquire(ctx context.Context, t *faas.Timing) (*bird, error) {
 		f.recheck = time.AfterFunc(growPatience, f.checkLine)
 	}
 	if f.overfull() && f.line.leave(w) {
+		waiting := f.line.len()
 		f.mu.Unlock()
 		f.d.cfg.Metrics.Throttled.WithLabelValues(f.label()...).Inc()
-		return nil, faas.Errorf(faas.CodeOverLimit, "the function is busy: %d calls run and %d wait already (its settings concurrency, max_scale and queue)",
-			s.MaxScale*s.Concurrency, s.Queue).After(time.Second)
+		return nil, faas.Errorf(faas.CodeOverLimit, "the function is busy: %d calls wait already (its settings are max_scale=%d, concurrency=%d, queue=%d)",
+			waiting, s.MaxScale, s.Concurrency, s.Queue).After(time.Second)
 	}
 	f.mu.Unlock()
 

@@ -59,7 +59,7 @@ func TestQueueLimit(t *testing.T) {
 		// 2 in the sandbox, 2 that another is being started for, 3 queued.
 		calls := w.beginAll(fn, 7)
 		over := w.call(t.Context(), faas.Ref{ID: fn.ID})
-		if e := over.fails(t, faas.CodeOverLimit, "4 calls run", "3 wait"); e.RetryAfter <= 0 {
+		if e := over.fails(t, faas.CodeOverLimit, "5 calls wait", "queue=3"); e.RetryAfter <= 0 {
 			t.Error("it does not say when to try again")
 		}
 		still(t, calls...)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -219,8 +220,9 @@ func (r *Request) appendHead(b []byte) []byte {
 		host = r.Host
 		b = appendField(b, "Fob-Method", r.Method)
 		b = appendField(b, "Fob-Target", r.Target)
+		hops := strings.Join(r.Header["Connection"], ",")
 		for name, values := range r.Header {
-			if name == "Host" || !EndToEnd(name) {
+			if name == "Host" || !EndToEnd(name) || hops != "" && namedIn(hops, name) {
 				continue
 			}
 			for _, value := range values {
@@ -237,6 +239,17 @@ func (r *Request) appendHead(b []byte) []byte {
 	b = append(b, "Content-Length: "...)
 	b = strconv.AppendInt(b, int64(len(r.Body)), 10)
 	return append(b, "\r\n\r\n"...)
+}
+
+// namedIn reports whether a Connection header names a field as one that concerns
+// this connection only.
+func namedIn(connection, name string) bool {
+	for option := range strings.SplitSeq(connection, ",") {
+		if strings.EqualFold(strings.TrimSpace(option), name) {
+			return true
+		}
+	}
+	return false
 }
 
 func appendField(b []byte, name, value string) []byte {

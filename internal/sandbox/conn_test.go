@@ -91,7 +91,7 @@ func TestCallSends(t *testing.T) {
 		Args: []byte("{}"), Body: []byte("raw\x00"), Method: "PATCH", Target: "/api/call/x?a=%20", Host: "example.com:80",
 		Header: http.Header{
 			"Accept": {"a", "b"}, "Cookie": {"c=1"}, "Authorization": {"secret"}, "Content-Type": {"text/plain"},
-			"Connection": {"close"}, "Keep-Alive": {"5"}, "Transfer-Encoding": {"chunked"}, "Content-Length": {"999"}, "Upgrade": {"h2c"},
+			"Connection": {"close, X-Hop"}, "X-Hop": {"1"}, "Keep-Alive": {"5"}, "Transfer-Encoding": {"chunked"}, "Content-Length": {"999"}, "Upgrade": {"h2c"},
 			"Te": {"x"}, "Trailer": {"x"}, "Expect": {"100-continue"}, "Proxy-Connection": {"x"}, "Proxy-Authorization": {"x"},
 			"Fob-Args": {`{"forged":"1"}`}, "Fob-Method": {"forged"}, "Fob-Error": {"forged"}, "Host": {"forged"},
 		},

@@ -210,7 +210,14 @@ func (w *wire) readBody(h *head, maxAnswer int64) ([]byte, error) {
 func (w *wire) readLine() ([]byte, error) {
 	line, err := w.in.ReadSlice('\n')
 	if err == bufio.ErrBufferFull {
-		return nil, fmt.Errorf("%w: a header line is too long", ErrBadAnswer)
+		long := bytes.Clone(line)
+		for err == bufio.ErrBufferFull && len(long) <= maxHeader {
+			line, err = w.in.ReadSlice('\n')
+			long = append(long, line...)
+		}
+		if line = long; len(line) > maxHeader {
+			return nil, fmt.Errorf("%w: a header line of more than %d bytes", ErrBadAnswer, maxHeader)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the answer: %w", err)

@@ -40,6 +40,7 @@ func TestAnswers(t *testing.T) {
 		"names in any case":     {"HTTP/1.1 200 OK\r\ncontent-LENGTH: 1\r\nCONTENT-type:a/b\r\nx-mOOd: \t good \r\n\r\nx", 200, "a/b", http.Header{"X-Mood": {"good"}}, "x"},
 		"the same length twice": {answer(200, "Content-Length: 1\r\n", "x"), 200, "", nil, "x"},
 		"a field twice":         {answer(200, "Set-Cookie: a\r\nset-cookie: b\r\n", "x"), 200, "", http.Header{"Set-Cookie": {"a", "b"}}, "x"},
+		"a long field":          {answer(200, "X-A: "+long[:50_000]+"\r\n", "x"), 200, "", http.Header{"X-A": {long[:50_000]}}, "x"},
 		"an empty field":        {answer(200, "X-A:\r\n", "x"), 200, "", http.Header{"X-A": {""}}, "x"},
 		"fields that stay back": {answer(200, "Keep-Alive: 5\r\nProxy-Authenticate: x\r\nTrailer: x\r\nUpgrade: x\r\nfob-version: 9\r\nFOB-ANYTHING: x\r\nX-A: b\r\n", "x"), 200, "", http.Header{"X-A": {"b"}}, "x"},
 	} {
