@@ -20,17 +20,18 @@ func testAviary(t *testing.T) string {
 	aviary := "test-" + hex.EncodeToString(raw)
 	dockerCLI(t, "version") // a missing engine is a failure
 	t.Cleanup(func() {
-		// A killed dispatcher's last requests may still be under way.
+		// A killed dispatcher's last requests may still be under way, so what
+		// cannot be removed now can be later.
 		eventually(t, time.Minute, "the aviary is empty", func() bool {
-			ids := containers(t, aviary)
+			ids, networks := containers(t, aviary), networks(t, aviary)
 			if len(ids) > 0 {
 				exec.Command("docker", append([]string{"rm", "--force", "--volumes"}, ids...)...).Run()
 			}
-			return len(ids) == 0
+			if len(networks) > 0 {
+				exec.Command("docker", append([]string{"network", "rm"}, networks...)...).Run()
+			}
+			return len(ids)+len(networks) == 0
 		})
-		for _, network := range lines(dockerCLI(t, "network", "ls", "--quiet", "--filter", "label=fob.aviary="+aviary)) {
-			dockerCLI(t, "network", "rm", network)
-		}
 	})
 	return aviary
 }
@@ -41,6 +42,12 @@ func containers(t *testing.T, aviary string) []string {
 	ids := lines(dockerCLI(t, "ps", "--all", "--quiet", "--no-trunc", "--filter", "label=fob.aviary="+aviary))
 	slices.Sort(ids)
 	return ids
+}
+
+// networks lists the IDs of an aviary's networks.
+func networks(t *testing.T, aviary string) []string {
+	t.Helper()
+	return lines(dockerCLI(t, "network", "ls", "--quiet", "--filter", "label=fob.aviary="+aviary))
 }
 
 // dockerCLI runs the client and returns what it says.

@@ -2,8 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"regexp"
 	"slices"
@@ -241,6 +243,39 @@ func TestCallHeaders(t *testing.T) {
 		a := r.send("GET", "/api/call/"+id+"?x=1", "", header)
 		if !minted.MatchString(a.Header.Get("X-Call-Id")) || !begun.MatchString(a.Header.Get("Traceparent")) {
 			t.Errorf("X-Call-Id is %q, traceparent %q", a.Header.Get("X-Call-Id"), a.Header.Get("Traceparent"))
+		}
+	}
+}
+
+// The longest request head that is let in is one that a driver takes, and what
+// is longer costs no sandbox.
+func TestLongHeads(t *testing.T) {
+	r := boot(t, nil)
+	for lang, code := range map[string]string{
+		"python": "def callme(request, **text): return len(text['a'])",
+		"node":   "function callme(request, a) { return a.length }",
+	} {
+		id := r.gen("?lang="+lang, code)
+		before := r.do("GET", "/api/meta/"+id, "").Body
+		for _, c := range []struct{ query, status, body string }{
+			{strings.Repeat("é", 16_000), "200 OK", `{"result": 16000}`},
+			{strings.Repeat("é", 17_000), "413 Request Entity Too Large", ""},
+			{"b", "200 OK", `{"result": 1}`},
+		} {
+			nc, err := net.Dial("tcp", strings.TrimPrefix(r.URL, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			// Not percent-encoded: that is how the argument grows most.
+			fmt.Fprintf(nc, "GET /api/call/%s?a=%s HTTP/1.1\r\nHost: h\r\nConnection: close\r\nX-Long: %s\r\n\r\n", id, c.query, strings.Repeat("x", 60<<10))
+			answer, err := io.ReadAll(nc)
+			if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 "+c.status) || !strings.HasSuffix(string(answer), c.body) {
+				t.Errorf("%s with %d bytes of query: %v, %.300s", lang, len(c.query), err, answer)
+			}
+		}
+		if after := r.do("GET", "/api/meta/"+id, "").Body; after != before {
+			t.Errorf("%s: another sandbox, %s after %s", lang, after, before)
 		}
 	}
 }

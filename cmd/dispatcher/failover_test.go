@@ -284,6 +284,40 @@ func TestDockerDeployUnderLoad(t *testing.T) {
 	})
 }
 
+// Without an engine the dispatcher ends, and says what to do.
+func TestNoEngine(t *testing.T) {
+	p := spawn(t, map[string]string{"FOB_DATA": shortDir(t), "DOCKER_HOST": "unix:///nowhere/docker.sock"})
+	select {
+	case <-p.ended:
+	case <-time.After(time.Minute):
+		t.Fatal("the dispatcher goes on without an engine")
+	}
+	if code, output := p.cmd.ProcessState.ExitCode(), p.output.String(); code != 1 || !strings.Contains(output, "start Docker, or set DOCKER_HOST") {
+		t.Errorf("it ended with %d and said %s", code, output)
+	}
+}
+
+// A sandbox that is too busy to say that it lives is adopted, once it does.
+func TestDockerBusyIsAdopted(t *testing.T) {
+	aviary := testAviary(t)
+	settings := map[string]string{"FOB_DATA": shortDir(t), "FOB_AVIARY": aviary, "FOB_POOL": "python=0,node=1"}
+	p := spawn(t, settings)
+	p.awaitReady(3 * time.Minute)
+	p.do("PUT", "/api/functions/busy?lang=node&timeout=1m", "let n = 0; function callme(ms) { const end = Date.now() + Number(ms); while (Date.now() < end); return ++n }")
+	p.do("GET", "/api/call/busy?ms=0", "").wants(t, 200, `{"result": 1}`)
+	go p.try("GET", "/api/call/busy?ms=4000", "")
+	eventually(t, time.Minute, "the call runs", func() bool {
+		return strings.Contains(p.do("GET", "/api/meta/busy", "").Body, `"busy"`)
+	})
+	p.kill()
+	p = spawn(t, settings)
+	p.awaitReady(time.Minute)
+	eventually(t, time.Minute, "the busy sandbox is adopted", func() bool {
+		return strings.Contains(p.do("GET", "/api/meta/busy", "").Body, `"ready"`)
+	})
+	p.do("GET", "/api/call/busy?ms=0", "").wants(t, 200, `{"result": 3}`)
+}
+
 // envInt reads a number from the environment.
 func envInt(name string, otherwise int) int {
 	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {

@@ -143,9 +143,11 @@ func (p *Program) open(ctx context.Context) error {
 		}
 	}
 	p.log.Info().Str("data", p.cfg.Data).Str("aviary", aviary).Str("engine", p.cfg.Engine).Msg("starting")
-	if p.engine, err = p.newEngine(ctx, aviary); err != nil {
+	engine, err := p.newEngine(ctx, aviary)
+	if err != nil {
 		return err
 	}
+	p.engine = engine
 	p.dispatcher, err = dispatch.New(ctx, dispatch.Config{
 		Engine:      p.engine,
 		Store:       db,
@@ -171,15 +173,23 @@ func (p *Program) open(ctx context.Context) error {
 func (p *Program) newEngine(ctx context.Context, aviary string) (sandbox.Engine, error) {
 	if p.cfg.Engine == "process" {
 		p.log.Warn().Msg("FOB_ENGINE=process: functions run as plain processes of this user, WITHOUT ANY ISOLATION; for trials with code that you trust")
-		return process.New(process.Config{Dir: p.cfg.Sockets, Aviary: aviary, Log: p.log})
+		engine, err := process.New(process.Config{Dir: p.cfg.Sockets, Aviary: aviary, Log: p.log})
+		if err != nil {
+			return nil, err // not a nil *process.Engine, which is no nil sandbox.Engine
+		}
+		return engine, nil
 	}
-	return docker.New(ctx, docker.Config{
+	engine, err := docker.New(ctx, docker.Config{
 		Aviary:    aviary,
 		SocketDir: p.cfg.Sockets,
 		BaseImage: p.cfg.BaseImage,
 		Runtime:   p.cfg.Runtime,
 		Log:       p.log,
 	})
+	if err != nil {
+		return nil, err
+	}
+	return engine, nil
 }
 
 // prepare makes sure that sandboxes can be created, and then is ready. Until it

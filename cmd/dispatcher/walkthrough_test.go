@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestDockerWalkthrough is the original's walk-through, to the letter, with the
@@ -123,5 +124,27 @@ def callme(): return together.wait(60) >= 0
 		if answer := <-answers; answer != `200{"result": true}<nil>` {
 			t.Fatalf("answered %s", answer)
 		}
+	}
+}
+
+// A sandbox from the pool gives a function all the memory that it asked for,
+// whatever the sandbox had when its interpreter started.
+func TestDockerPooledMemory(t *testing.T) {
+	aviary := testAviary(t)
+	r := boot(t, func(c *Config) { c.Engine, c.Aviary = "docker", aviary })
+	eventually(t, time.Minute, "the pools are full", func() bool {
+		return strings.Contains(r.do("GET", "/metrics", "").Body, `fob_sandboxes{state="blank"} 2`)
+	})
+	for lang, code := range map[string]string{
+		"python": "def callme(): return len([float(n) for n in range(10_000_000)])",
+		"node":   "function callme() { const all = []; for (let i = 0; i < 100; i++) all.push(new Array(500_000).fill(i + .5)); return all.length }",
+	} {
+		r.do("PUT", "/api/functions/"+lang+"?memory=1GB&lang="+lang, code)
+		if a := r.do("GET", "/api/call/"+lang, ""); a.Status != 200 {
+			t.Errorf("%s with 1 GB: %d %s", lang, a.Status, a.Body)
+		}
+	}
+	if got := r.do("GET", "/metrics", "").Body; !strings.Contains(got, `fob_cold_starts_total{kind="pooled"} 2`) {
+		t.Error("the sandboxes were not from the pool")
 	}
 }

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,6 +76,8 @@ func (d *Dispatcher) probe(inst sandbox.Instance, v *faas.Version) (adopted bool
 	defer cancel()
 	health, err := b.conn.Health(ctx)
 	switch {
+	case errors.Is(err, context.DeadlineExceeded): // a busy one may not be able to answer
+		d.background(func() { d.outlast(b, v) })
 	case err != nil || health.State != "loaded":
 		b.conn.Close()
 		d.background(func() { d.discard(inst) })
@@ -92,13 +95,13 @@ func (d *Dispatcher) probe(inst sandbox.Instance, v *faas.Version) (adopted bool
 func (d *Dispatcher) outlast(b *bird, v *faas.Version) {
 	ctx, cancel := context.WithTimeout(d.ctx, time.Duration(v.Settings.Timeout))
 	defer cancel()
-	for {
+	for ctx.Err() == nil {
 		health, err := b.conn.Health(ctx)
-		if err == nil && health.InFlight == 0 {
+		if err == nil && health.State == "loaded" && health.InFlight == 0 {
 			d.take(b, v, health)
 			return
 		}
-		if err != nil {
+		if err != nil || health.State != "loaded" {
 			break
 		}
 		select {

@@ -86,7 +86,7 @@ func TestWhatIsNotAdopted(t *testing.T) {
 				w.Close()
 				c.make(t, w)
 				w.boot()
-				time.Sleep(time.Second) // longer than a silent one is waited for
+				time.Sleep(31 * time.Second) // longer than a silent one is waited for: the version's timeout
 				synctest.Wait()
 				if n := len(w.engine.there()); n != c.left {
 					t.Errorf("%d sandboxes, want %d", n, c.left)

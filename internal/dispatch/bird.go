@@ -10,10 +10,6 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-// createTimeout bounds the engine's making of a sandbox. It has nothing to do
-// with how long a call is willing to wait: the next one is glad of it too.
-const createTimeout = time.Minute
-
 // bird is one sandbox that has a version loaded.
 type bird struct {
 	inst         sandbox.Instance
@@ -81,9 +77,7 @@ func (d *Dispatcher) tryHatch(ctx context.Context, v *faas.Version, code string)
 	inst, kind := d.pools[v.Lang].take(spec.Network), "pooled"
 	if inst == nil {
 		kind = "created"
-		createCtx, cancel := context.WithTimeout(ctx, createTimeout)
-		defer cancel()
-		if inst, err = d.cfg.Engine.Create(createCtx, spec); err != nil {
+		if inst, err = d.startSandbox(ctx, spec); err != nil {
 			if ctx.Err() != nil {
 				return nil, false, ctx.Err()
 			}
@@ -93,10 +87,9 @@ func (d *Dispatcher) tryHatch(ctx context.Context, v *faas.Version, code string)
 	b = d.newBird(inst, begun)
 	if err := d.load(ctx, b, v, code); err != nil {
 		b.conn.Close()
-		if faas.CodeOf(err) == faas.CodeTimeout {
-			d.remove(inst) // the answer says that the code is stopped
-		} else {
-			d.dispose(inst)
+		removed := d.dispose(inst)
+		if faas.CodeOf(err) == faas.CodeTimeout && !d.await(removed, stopPatience) {
+			err = faas.Errorf(faas.CodeInternal, "the code was still being loaded after %v, and could not be stopped yet", d.cfg.LoadTimeout)
 		}
 		return nil, kind == "pooled", err
 	}

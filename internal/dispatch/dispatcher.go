@@ -41,6 +41,8 @@ type Dispatcher struct {
 	pools map[string]*pool
 	names keyLock // serialises changes to one function
 
+	creating chan struct{} // holds a token for each sandbox that the engine is making
+
 	mu        sync.RWMutex
 	functions *index
 	flocks    map[faas.VersionKey]*flock
@@ -66,6 +68,7 @@ func New(ctx context.Context, cfg Config) (*Dispatcher, error) {
 		pools:     make(map[string]*pool),
 		functions: newIndex(functions),
 		flocks:    make(map[faas.VersionKey]*flock),
+		creating:  make(chan struct{}, maxCreating),
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	for _, lang := range cfg.Langs {
@@ -202,12 +205,57 @@ func (d *Dispatcher) Stats() map[string]int {
 }
 
 // dispose removes a sandbox without keeping anybody waiting, unless that is
-// Close: then there is no later.
-func (d *Dispatcher) dispose(inst sandbox.Instance) {
-	if !d.background(func() { d.remove(inst) }) {
+// Close: then there is no later. It returns what is closed once that is done.
+func (d *Dispatcher) dispose(inst sandbox.Instance) <-chan struct{} {
+	removed := make(chan struct{})
+	work := func() {
 		d.remove(inst)
+		close(removed)
 	}
+	if !d.background(work) {
+		work()
+	}
+	return removed
 }
+
+// await waits for a removal, and reports false when it takes longer than
+// patience, or than the dispatcher is open.
+func (d *Dispatcher) await(removed <-chan struct{}, patience time.Duration) bool {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-removed:
+		return true
+	case <-d.ctx.Done():
+	case <-timer.C:
+	}
+	return false
+}
+
+// createTimeout bounds the engine's making of a sandbox. It has nothing to do
+// with how long a call is willing to wait: the next one is glad of it too.
+const createTimeout = time.Minute
+
+// maxCreating is how many sandboxes the engine makes at once. More would only
+// make each slower, and a function may ask for a thousand.
+const maxCreating = 4
+
+// startSandbox has the engine make a sandbox, in its turn.
+func (d *Dispatcher) startSandbox(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
+	select {
+	case d.creating <- struct{}{}:
+		defer func() { <-d.creating }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+	return d.cfg.Engine.Create(ctx, spec)
+}
+
+// closePatience is how long Close waits for an engine that is removing a
+// sandbox; what is left, the next start removes.
+const closePatience = 5 * time.Second
 
 // remove takes a sandbox away for good, trying again until the engine lets it.
 func (d *Dispatcher) remove(inst sandbox.Instance) {
@@ -215,7 +263,9 @@ func (d *Dispatcher) remove(inst sandbox.Instance) {
 	wait := 100 * time.Millisecond
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		stop := context.AfterFunc(d.ctx, func() { time.AfterFunc(closePatience, cancel) })
 		err := inst.Remove(ctx)
+		stop()
 		cancel()
 		if err == nil {
 			return

@@ -20,17 +20,31 @@ type flock struct {
 	birds       []*bird // that take calls
 	leaving     []*bird // that only finish theirs
 	starting    int
-	lastJoin    time.Time     // of a bird
-	lastFailure time.Time     // of a start
+	lastJoin    time.Time // of a bird
+	failures    int       // of starts, one after the other; those at once count as one
+	lastFailure time.Time
+	lastErr     error         // of the last failure
 	run         time.Duration // average of the last calls
 	recheck     *time.Timer   // set while somebody waits
 	retired     bool          // live points to another version
 	shutErr     error         // why it takes no more calls, once it does not
 }
 
-// failurePause is how long a flock that can serve waits after a failed start
-// before it tries to grow again.
-const failurePause = time.Second
+// After a failed start the next one waits: not at all after the first when there
+// is nothing else that could serve, then firstPause and twice as long each time.
+// Code that raises at import is to cost no container a call.
+const (
+	firstPause   = time.Second
+	longestPause = time.Minute
+)
+
+// pause is how long after the last failed start none is tried.
+func (f *flock) pause() time.Duration {
+	if f.failures == 0 || f.failures == 1 && len(f.birds) == 0 {
+		return 0
+	}
+	return min(firstPause<<min(f.failures-1, 10), longestPause)
+}
 
 func newFlock(d *Dispatcher, v *faas.Version) *flock {
 	return &flock{d: d, version: v}
@@ -49,8 +63,13 @@ func (f *flock) acquire(ctx context.Context, t *faas.Timing) (*bird, error) {
 		f.mu.Unlock()
 		return b, nil
 	}
+	now := time.Now()
+	if len(f.birds) == 0 && f.starting == 0 && now.Sub(f.lastFailure) < f.pause() {
+		defer f.mu.Unlock()
+		return nil, f.lastErr
+	}
 	s := f.version.Settings
-	w := f.line.join(time.Now())
+	w := f.line.join(now)
 	f.rescale(w.since)
 	if f.recheck == nil {
 		f.recheck = time.AfterFunc(growPatience, f.checkLine)
@@ -226,7 +245,7 @@ func (f *flock) rescale(now time.Time) {
 		l.Idle = append(l.Idle, b.idleSince)
 	}
 	decision := decide(f.version.Settings, l, now)
-	if len(f.birds) == 0 || now.Sub(f.lastFailure) >= failurePause {
+	if now.Sub(f.lastFailure) >= f.pause() {
 		for range decision.Start {
 			f.starting++
 			f.d.background(f.start)
@@ -244,7 +263,10 @@ func (f *flock) start() {
 	defer f.mu.Unlock()
 	f.starting--
 	if err != nil {
-		f.lastFailure = time.Now()
+		if f.starting == 0 { // several at once count as one
+			f.failures++
+		}
+		f.lastFailure, f.lastErr = time.Now(), err
 		f.d.log.Warn().Err(err).Str("function", f.version.FunctionID).Int("version", f.version.Number).Msg("could not start a sandbox")
 		if len(f.birds) == 0 && f.starting == 0 {
 			f.line.fail(err)
@@ -266,7 +288,7 @@ func (f *flock) join(b *bird) {
 	b.flock = f
 	b.ready = time.Now()
 	b.idleSince = b.ready
-	f.lastJoin = b.ready
+	f.lastJoin, f.failures = b.ready, 0
 	f.birds = append(f.birds, b)
 	f.d.background(b.live)
 	if f.shutErr != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/flockofbirds/fob/internal/faas"
@@ -73,7 +74,11 @@ func (f *flock) call(b *bird, call *faas.Call) (*faas.Result, error) {
 		f.finish(b, call.Trace.Timing.Run)
 		return nil, callError(driverError)
 	}
-	// Whatever went wrong, this sandbox is not used again.
+	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		f.release(b)
+		return nil, faas.Errorf(faas.CodeNoCapacity, "the dispatcher has too many files and connections open (its limit of open files)").After(time.Second).Because(err)
+	}
+	// Whatever else went wrong, this sandbox is not used again.
 	f.dismiss(b)
 	switch {
 	case errors.Is(err, sandbox.ErrNotSent):
@@ -94,13 +99,8 @@ func (f *flock) call(b *bird, call *faas.Call) (*faas.Result, error) {
 // sandbox having finished first, and says that time ran out.
 func (f *flock) timedOut(b *bird) error {
 	timeout := time.Duration(f.version.Settings.Timeout)
-	patience := time.NewTimer(timeout + stopPatience)
-	defer patience.Stop()
-	select {
-	case <-b.removed:
+	if f.d.await(b.removed, timeout+stopPatience) {
 		return faas.Errorf(faas.CodeTimeout, "the function was still running after its timeout of %v, and was stopped", timeout)
-	case <-f.d.ctx.Done():
-	case <-patience.C:
 	}
 	return faas.Errorf(faas.CodeInternal, "the function was still running after its timeout of %v, and could not be stopped yet", timeout)
 }

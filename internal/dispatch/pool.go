@@ -74,11 +74,10 @@ func (p *pool) size() int {
 // run keeps the pool full until the dispatcher closes. It starts one sandbox
 // at a time, to leave the machine to the calls.
 func (p *pool) run() {
-	const firstPause, longestPause = time.Second, 30 * time.Second
 	pause := firstPause
 	for {
 		for p.size() < p.target {
-			inst, err := p.d.cfg.Engine.Create(p.d.ctx, p.spec)
+			inst, err := p.d.startSandbox(p.d.ctx, p.spec)
 			if p.d.ctx.Err() != nil {
 				if err == nil {
 					p.keep(inst) // for clear

@@ -98,7 +98,7 @@ func TestPoolBacksOff(t *testing.T) {
 		p := newPool(w.Dispatcher, "python", 1)
 		w.background(p.run)
 		begun := time.Now()
-		for _, c := range []struct{ seconds, attempts int }{{0, 1}, {1, 2}, {3, 3}, {7, 4}, {15, 5}, {31, 6}, {61, 7}, {91, 8}} {
+		for _, c := range []struct{ seconds, attempts int }{{0, 1}, {1, 2}, {3, 3}, {7, 4}, {15, 5}, {31, 6}, {63, 7}, {123, 8}} {
 			time.Sleep(time.Until(begun.Add(time.Duration(c.seconds)*time.Second + time.Millisecond)))
 			synctest.Wait()
 			var attempts int
@@ -108,7 +108,7 @@ func TestPoolBacksOff(t *testing.T) {
 			}
 		}
 		w.engine.set(func() { w.engine.refusal = nil })
-		time.Sleep(30 * time.Second)
+		time.Sleep(time.Minute)
 		synctest.Wait()
 		if p.size() != 1 {
 			t.Error("the pool is not filled once the engine works again")

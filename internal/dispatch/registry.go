@@ -224,6 +224,7 @@ func (d *Dispatcher) Delete(ctx context.Context, ref faas.Ref) error {
 	for _, f := range flocks {
 		f.disband()
 	}
+	d.cfg.Metrics.Forget(fn.ID)
 	d.log.Info().Str("function", fn.ID).Str("name", fn.Name).Msg("deleted")
 	return nil
 }

@@ -11,7 +11,10 @@ import (
 )
 
 const (
-	maxQuery = 64 << 10 // bytes
+	// maxQuery, in bytes, is such that three times as much (a character may
+	// become a \u escape), with the longest headers that are let in, is less
+	// than what a driver takes.
+	maxQuery = 32 << 10
 	maxArgs  = 1000
 )
 

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -11,6 +12,9 @@ import (
 
 // bodyPatience is how long a client may take to send a body.
 const bodyPatience = time.Minute
+
+// firstRead is how much memory a body gets before any of it has come, in bytes.
+const firstRead = 32 << 10
 
 // maxDiscard is how much of a body that is too large is read and thrown away,
 // in bytes: a client that is still sending often does not see the answer.
@@ -27,21 +31,19 @@ func (a *API) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.ContentLength > a.cfg.MaxBody {
 		return nil, a.tooLarge(r)
 	}
+	// Memory is spent on what has come, not on what is announced.
+	var body bytes.Buffer
 	if r.ContentLength > 0 {
-		body := make([]byte, r.ContentLength)
-		if _, err := io.ReadFull(r.Body, body); err != nil {
-			return nil, incomplete(err)
-		}
-		return body, nil
+		body.Grow(int(min(r.ContentLength, firstRead)) + bytes.MinRead)
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, a.cfg.MaxBody+1))
+	n, err := body.ReadFrom(io.LimitReader(r.Body, a.cfg.MaxBody+1))
 	if err != nil {
 		return nil, incomplete(err)
 	}
-	if int64(len(body)) > a.cfg.MaxBody {
+	if n > a.cfg.MaxBody {
 		return nil, a.tooLarge(r)
 	}
-	return body, nil
+	return body.Bytes(), nil
 }
 
 func (a *API) tooLarge(r *http.Request) error {

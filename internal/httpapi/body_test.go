@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -151,5 +152,57 @@ func TestClientGone(t *testing.T) {
 	}
 	if err := <-gone; err != context.Canceled {
 		t.Errorf("the call heard %v", err)
+	}
+}
+
+// A client that has gone away before the work was done, or seems to, is not told
+// that it was.
+func TestGoneIsNoSuccess(t *testing.T) {
+	registry := newFakeRegistry()
+	server := httptest.NewServer(newAPI(t, slowRegistry{registry}, nil))
+	defer server.Close()
+	nc, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(time.Minute))
+	io.WriteString(nc, "POST /api/gen HTTP/1.1\r\nHost: h\r\nContent-Length: 18\r\n\r\ndef callme(): pass")
+	nc.(*net.TCPConn).CloseWrite()
+	if answer, _ := io.ReadAll(nc); len(answer) > 0 {
+		t.Errorf("it was answered %q", answer)
+	}
+}
+
+// slowRegistry creates nothing before its client has gone away.
+type slowRegistry struct{ *fakeRegistry }
+
+func (slowRegistry) Create(ctx context.Context, _ string, _ faas.Draft) (*faas.Function, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// What is announced costs nothing before it has come.
+func TestAnnouncedBody(t *testing.T) {
+	server := httptest.NewServer(newAPI(t, newFakeRegistry(), nil))
+	defer server.Close()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	const clients = 50
+	for range clients {
+		nc, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		io.WriteString(nc, "POST /api/gen HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: "+strconv.Itoa(testMaxBody)+"\r\n\r\n")
+		// That it goes on says that it has begun to read the body.
+		if line, err := bufio.NewReader(nc).ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" {
+			t.Fatalf("%q, %v", line, err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if spent := after.TotalAlloc - before.TotalAlloc; spent > clients*testMaxBody/10 {
+		t.Errorf("%d bodies that were announced took %d MB", clients, spent>>20)
 	}
 }

@@ -16,11 +16,19 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
+// answerPatience is how long a client may take to read an answer that is longer
+// than bufferedAnswer, which is in bytes and surely fits the kernel's buffers.
+const (
+	answerPatience = time.Minute
+	bufferedAnswer = 16 << 10
+)
+
 // call answers GET and POST /api/call/REF.
 func (a *API) call(w http.ResponseWriter, r *http.Request) error {
 	call := faas.Call{ID: callID(r), Method: r.Method, Target: r.RequestURI, Host: r.Host, Header: r.Header}
 	h := w.Header()
 	h["X-Call-Id"] = []string{call.ID}
+	h["Server-Timing"] = []string{serverTiming(call.Trace.Timing)}
 	trace := traceparent(r.Header.Get("Traceparent"))
 	h["Traceparent"] = []string{trace}
 	r.Header["Traceparent"] = []string{trace} // for a function that takes the request
@@ -52,8 +60,20 @@ func (a *API) call(w http.ResponseWriter, r *http.Request) error {
 			h[name] = values
 		}
 	}
+	if _, typed := h["Content-Type"]; !typed {
+		// The function gave it no type, and neither net/http nor a browser is
+		// to guess one.
+		h["Content-Type"] = nil
+		h["X-Content-Type-Options"] = []string{"nosniff"}
+	}
 	if result.Length >= 0 && result.Status != http.StatusNoContent && result.Status != http.StatusNotModified {
 		h["Content-Length"] = []string{strconv.FormatInt(result.Length, 10)}
+	}
+	if result.Length > bufferedAnswer {
+		// A client that does not read must not hold the answer for ever.
+		deadline := http.NewResponseController(w)
+		deadline.SetWriteDeadline(time.Now().Add(answerPatience))
+		defer deadline.SetWriteDeadline(time.Time{})
 	}
 	w.WriteHeader(result.Status)
 	if _, err := io.Copy(w, result.Body); err != nil && r.Context().Err() == nil {
@@ -65,11 +85,14 @@ func (a *API) call(w http.ResponseWriter, r *http.Request) error {
 
 // ref reads the route's ref.
 func ref(r *http.Request) (faas.Ref, error) {
-	// chi routes by the path as sent when that differs, and leaves the
-	// parameter escaped.
-	text, err := url.PathUnescape(chi.URLParam(r, "ref"))
-	if err != nil {
-		return faas.Ref{}, faas.Errorf(faas.CodeBadRequest, "the path is not properly percent-encoded")
+	text := chi.URLParam(r, "ref")
+	if r.URL.RawPath != "" {
+		// chi then routes by the path as it was sent, and leaves the parameter
+		// escaped.
+		var err error
+		if text, err = url.PathUnescape(text); err != nil {
+			return faas.Ref{}, faas.Errorf(faas.CodeBadRequest, "the path is not properly percent-encoded")
+		}
 	}
 	return faas.ParseRef(text)
 }

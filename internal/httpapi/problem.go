@@ -57,10 +57,12 @@ type problem struct {
 }
 
 // problem answers a request with an error. What is no *faas.Error is logged,
-// and the client is told only that something went wrong.
+// and the client is told only that something went wrong. A client that has
+// gone away has its connection closed.
 func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil && errors.Is(err, r.Context().Err()) {
-		return // nobody is there to read it
+		// Nobody waits for the answer. Returning without one would be a 200.
+		panic(http.ErrAbortHandler)
 	}
 	e, ok := errors.AsType[*faas.Error](err)
 	if !ok {

@@ -48,6 +48,14 @@ func NewMetrics() *Metrics {
 	return m
 }
 
+// Forget drops what was counted under a function that is no more.
+func (m *Metrics) Forget(function string) {
+	labels := prometheus.Labels{"function": function}
+	m.Calls.DeletePartialMatch(labels)
+	m.Throttled.DeletePartialMatch(labels)
+	m.Run.DeletePartialMatch(labels)
+}
+
 // CountSandboxes has stats asked for the number of sandboxes by state at each
 // scrape.
 func (m *Metrics) CountSandboxes(stats func() map[string]int) {

@@ -117,10 +117,16 @@ class Connection {
   part(answer) {
     this.parted = true;
     this.have = NONE;
-    this.socket.end(answer);
+    this.socket.end(closing(answer));
     this.socket.resume();
     this.socket.setTimeout(1000, () => this.socket.destroy());
   }
+}
+
+/** Says in an answer, text or bytes, that the connection ends with it. */
+function closing(answer) {
+  const cut = answer.indexOf('\r\n') + 2;
+  return Buffer.concat([answer.slice(0, cut), 'Connection: close\r\n', answer.slice(cut)].map((part) => Buffer.from(part)));
 }
 
 function header(line, headers) {

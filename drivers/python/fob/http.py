@@ -317,7 +317,7 @@ class Connection:
         """Answers and waits a little for the peer to hang up, as closing on unread bytes would reset the answer away."""
         try:
             self.sock.settimeout(1)
-            self.sock.sendall(answer)
+            self.sock.sendall(answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
             self.sock.shutdown(socket.SHUT_WR)
             for _ in range(64):
                 if not self.sock.recv(CHUNK):

@@ -28,6 +28,10 @@ const (
 	// kernel to be told that a socket listens.
 	bootPoll = 2 * time.Millisecond
 
+	// creationTime is how long the engine may take to create a container
+	// before we forget about it and leave it to the next start to clear.
+	creationTime = 2 * time.Minute
+
 	// cleanUpTime is how long the clearing away after a failure may take.
 	cleanUpTime = 30 * time.Second
 
@@ -101,7 +105,7 @@ func (i *instance) boot(ctx context.Context, image, network string) error {
 	}
 	// The engine finishes what it was asked to create even when nobody waits
 	// for it any more, and it would do so after we had cleared up.
-	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
+	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), creationTime)
 	defer cancel()
 	_, err := e.api.ContainerCreate(whole, e.containerConfig(i, image), e.hostConfig(i, network), nil, nil, i.ref)
 	if err != nil {

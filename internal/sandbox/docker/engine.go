@@ -15,6 +15,7 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/client"
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
@@ -175,19 +176,28 @@ func (e *Engine) List(ctx context.Context) ([]sandbox.Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	found := make([]sandbox.Instance, 0, len(running))
 	listed := make(map[string]bool, len(running))
-	for _, c := range running {
+	instances := make([]*instance, len(running))
+	var looking errgroup.Group
+	looking.SetLimit(8)
+	for n, c := range running {
 		id := c.Labels[labelSandbox]
-		if !sandboxID.MatchString(id) {
-			e.log.Warn().Str("container", c.ID).Msg("a container has our aviary's label but no sandbox's: left alone until the aviary is purged")
+		if !sandboxID.MatchString(id) { // in our aviary, but no sandbox of ours
+			e.log.Warn().Str("container", c.ID).Msg("removing a container that has our aviary's label but no sandbox's")
+			looking.Go(func() error { return e.removeContainer(ctx, c.ID) })
 			continue
 		}
 		listed[id] = true
-		inst, err := e.lookUp(ctx, id, c.ID)
-		if err != nil {
-			return nil, err
-		}
+		looking.Go(func() (err error) {
+			instances[n], err = e.lookUp(ctx, id, c.ID)
+			return err
+		})
+	}
+	if err := looking.Wait(); err != nil {
+		return nil, err
+	}
+	var found []sandbox.Instance
+	for _, inst := range instances {
 		if inst != nil {
 			found = append(found, inst)
 		}

@@ -22,11 +22,12 @@ const (
 func (e *Engine) watch(ctx context.Context) {
 	pause := firstPause
 	for {
-		heard, err := e.follow(ctx)
+		begun := time.Now()
+		err := e.follow(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if heard {
+		if time.Since(begun) > longestPause { // it stood for a while
 			pause = firstPause
 		}
 		e.log.Warn().Err(err).Dur("retry_ms", pause).Msg("the Docker engine's events broke off")
@@ -39,9 +40,8 @@ func (e *Engine) watch(ctx context.Context) {
 	}
 }
 
-// follow opens one event stream and follows it to its end. It reports whether
-// the stream came to stand.
-func (e *Engine) follow(ctx context.Context) (bool, error) {
+// follow opens one event stream and follows it to its end.
+func (e *Engine) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	wanted := e.ours()
@@ -55,14 +55,14 @@ func (e *Engine) follow(ctx context.Context) (bool, error) {
 	})
 	// What ended while nobody listened.
 	if _, err := e.reconcile(ctx); err != nil {
-		return false, err
+		return err
 	}
 	for {
 		select {
 		case m := <-messages:
 			e.hear(m)
 		case err := <-failed:
-			return true, err
+			return err
 		}
 	}
 }
