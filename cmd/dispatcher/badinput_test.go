@@ -276,7 +276,7 @@ func (r *rounds) badCalls(t *testing.T) {
 		{"no UTF-8 in a value", "GET", add + "?param1=%ff&param2=1", "", wants(400, "bad_request", "param1", "UTF-8")},
 		{"no UTF-8 in a name", "GET", add + "?%ff=1", "", wants(400, "bad_request", "name")},
 		{"1001 parameters", "GET", add + "?" + strings.Join(many, "&"), "", wants(400, "bad_request", "1000")},
-		{"a long query", "GET", add + "?param1=" + strings.Repeat("1", 64<<10), "", wants(413, "too_large", "65536", "POST")},
+		{"a long query", "GET", add + "?param1=" + strings.Repeat("1", 64<<10), "", wants(413, "too_large", "32768", "POST")},
 
 		{"a body that is no JSON", "POST", add, "param1=1", wants(400, "bad_request")},
 		{"a body that ends early", "POST", add, `{"param1": 1, `, wants(400, "bad_request")},
