@@ -23,15 +23,19 @@ func testAviary(t *testing.T) string {
 		// A killed dispatcher's last requests may still be under way, so what
 		// cannot be removed now can be later.
 		eventually(t, time.Minute, "the aviary is empty", func() bool {
-			ids, networks := containers(t, aviary), networks(t, aviary)
+			ids := containers(t, aviary)
 			if len(ids) > 0 {
 				exec.Command("docker", append([]string{"rm", "--force", "--volumes"}, ids...)...).Run()
 			}
-			if len(networks) > 0 {
-				exec.Command("docker", append([]string{"network", "rm"}, networks...)...).Run()
-			}
-			return len(ids)+len(networks) == 0
+			return len(ids) == 0
 		})
+		// Engine 20.10 may lose count of a network's endpoints when its client is
+		// killed while a container starts; such a network goes when it restarts.
+		for _, network := range networks(t, aviary) {
+			if out, err := exec.Command("docker", "network", "rm", network).CombinedOutput(); err != nil {
+				t.Logf("docker network rm: %s", out)
+			}
+		}
 	})
 	return aviary
 }
