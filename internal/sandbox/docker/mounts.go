@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 )
@@ -26,9 +27,42 @@ func (e *Engine) locate(ctx context.Context, engineHost string) error {
 		return fmt.Errorf("writing in the folder for sockets: %w; set FOB_SOCKETS to a folder of your own", err)
 	}
 	defer os.Remove(marker)
-	containers, err := e.api.ContainerList(ctx, container.ListOptions{})
+	e.sockets.source = dir
+	for deadline := time.Now().Add(locatePatience); ; {
+		source, err := e.seen(ctx, dir, marker)
+		if err != nil {
+			return err
+		}
+		if source != "" {
+			e.sockets.source = source
+			return nil
+		}
+		// An engine of the same host name runs beside us, as on a plain
+		// machine or in a container with an engine of its own.
+		if own, _ := os.Hostname(); !inContainer() || own == engineHost {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return errNotShared(e.sockets.path)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// locatePatience is for an engine that has started our container, but not got
+// round to noting so.
+const locatePatience = 3 * time.Second
+
+// seen returns what the engine calls our folder if a container sees the marker
+// in it, and else "".
+func (e *Engine) seen(ctx context.Context, dir, marker string) (string, error) {
+	containers, err := e.api.ContainerList(ctx, container.ListOptions{All: true})
 	if err != nil {
-		return fault("looking for the container that this runs in", err)
+		return "", fault("looking for the container that this runs in", err)
 	}
 	for _, c := range containers {
 		mount, rest := covering(c.Mounts, dir)
@@ -38,17 +72,11 @@ func (e *Engine) locate(ctx context.Context, engineHost string) error {
 		if _, err := e.api.ContainerStatPath(ctx, c.ID, marker); err != nil {
 			continue // not there, or the container has just ended
 		}
-		e.sockets.source = filepath.Join(mount.Source, rest)
-		e.log.Debug().Str("container", c.ID[:12]).Str("folder", e.sockets.source).Msg("the socket folder is a mount of this container")
-		return nil
+		source := filepath.Join(mount.Source, rest)
+		e.log.Debug().Str("container", c.ID[:12]).Str("folder", source).Msg("the socket folder is a mount of this container")
+		return source, nil
 	}
-	e.sockets.source = dir
-	// An engine of the same host name runs beside us, as on a plain machine
-	// or in a container with an engine of its own.
-	if own, _ := os.Hostname(); inContainer() && own != engineHost {
-		return errNotShared(e.sockets.path)
-	}
-	return nil
+	return "", nil
 }
 
 // errNotShared says that sandboxes' sockets cannot be reached.
