@@ -5,12 +5,10 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"regexp"
 	"strconv"
 	"time"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
 	"github.com/flockofbirds/fob/internal/faas"
@@ -33,13 +31,11 @@ func (a *API) call(w http.ResponseWriter, r *http.Request) error {
 	h["Traceparent"] = []string{trace}
 	r.Header["Traceparent"] = []string{trace} // for a function that takes the request
 
-	backend, err := a.open()
+	backend, ref, err := a.target(r)
 	if err != nil {
 		return err
 	}
-	if call.Ref, err = ref(r); err != nil {
-		return err
-	}
+	call.Ref = ref
 	if call.Args, err = parseArgs(r.URL.RawQuery); err != nil {
 		return err
 	}
@@ -81,20 +77,6 @@ func (a *API) call(w http.ResponseWriter, r *http.Request) error {
 		panic(http.ErrAbortHandler) // a broken answer must not look like a whole one
 	}
 	return nil
-}
-
-// ref reads the route's ref.
-func ref(r *http.Request) (faas.Ref, error) {
-	text := chi.URLParam(r, "ref")
-	if r.URL.RawPath != "" {
-		// chi then routes by the path as it was sent, and leaves the parameter
-		// escaped.
-		var err error
-		if text, err = url.PathUnescape(text); err != nil {
-			return faas.Ref{}, faas.Errorf(faas.CodeBadRequest, "the path is not properly percent-encoded")
-		}
-	}
-	return faas.ParseRef(text)
 }
 
 var callIDPattern = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,128}$`)

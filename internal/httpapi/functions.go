@@ -74,11 +74,7 @@ func (a *API) listFunctions(w http.ResponseWriter, r *http.Request) error {
 
 // getFunction answers GET /api/functions/REF.
 func (a *API) getFunction(w http.ResponseWriter, r *http.Request) error {
-	backend, err := a.open()
-	if err != nil {
-		return err
-	}
-	ref, err := ref(r)
+	backend, ref, err := a.target(r)
 	if err != nil {
 		return err
 	}
@@ -92,11 +88,7 @@ func (a *API) getFunction(w http.ResponseWriter, r *http.Request) error {
 // putFunction answers PUT /api/functions/REF: it creates a function by name,
 // or adds a version to one.
 func (a *API) putFunction(w http.ResponseWriter, r *http.Request) error {
-	backend, err := a.open()
-	if err != nil {
-		return err
-	}
-	ref, err := ref(r)
+	backend, ref, err := a.target(r)
 	if err != nil {
 		return err
 	}
@@ -122,11 +114,7 @@ func (a *API) putFunction(w http.ResponseWriter, r *http.Request) error {
 // patchFunction answers PATCH /api/functions/REF: changed settings become a
 // new version.
 func (a *API) patchFunction(w http.ResponseWriter, r *http.Request) error {
-	backend, err := a.open()
-	if err != nil {
-		return err
-	}
-	ref, err := ref(r)
+	backend, ref, err := a.target(r)
 	if err != nil {
 		return err
 	}
@@ -143,11 +131,7 @@ func (a *API) patchFunction(w http.ResponseWriter, r *http.Request) error {
 
 // deleteFunction answers DELETE /api/functions/REF.
 func (a *API) deleteFunction(w http.ResponseWriter, r *http.Request) error {
-	backend, err := a.open()
-	if err != nil {
-		return err
-	}
-	ref, err := ref(r)
+	backend, ref, err := a.target(r)
 	if err != nil {
 		return err
 	}

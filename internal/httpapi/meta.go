@@ -26,17 +26,3 @@ func (a *API) meta(w http.ResponseWriter, r *http.Request) error {
 	}
 	return answer(w, http.StatusOK, where)
 }
-
-// resolve finds the version that the route's ref names.
-func (a *API) resolve(r *http.Request) (*Backend, *faas.Version, error) {
-	backend, err := a.open()
-	if err != nil {
-		return nil, nil, err
-	}
-	ref, err := ref(r)
-	if err != nil {
-		return nil, nil, err
-	}
-	_, version, err := backend.Registry.Resolve(r.Context(), ref)
-	return backend, version, err
-}

@@ -1,0 +1,38 @@
+package httpapi
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+// target is what a request to a route with a ref is about.
+func (a *API) target(r *http.Request) (*Backend, faas.Ref, error) {
+	backend, err := a.open()
+	if err != nil {
+		return nil, faas.Ref{}, err
+	}
+	text := chi.URLParam(r, "ref")
+	if r.URL.RawPath != "" {
+		// chi then routes by the path as it was sent, and leaves the parameter
+		// escaped.
+		if text, err = url.PathUnescape(text); err != nil {
+			return nil, faas.Ref{}, faas.Errorf(faas.CodeBadRequest, "the path is not properly percent-encoded")
+		}
+	}
+	ref, err := faas.ParseRef(text)
+	return backend, ref, err
+}
+
+// resolve finds the version that the route's ref names.
+func (a *API) resolve(r *http.Request) (*Backend, *faas.Version, error) {
+	backend, ref, err := a.target(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	_, version, err := backend.Registry.Resolve(r.Context(), ref)
+	return backend, version, err
+}
