@@ -172,7 +172,6 @@ func (p *Program) open(ctx context.Context) error {
 
 func (p *Program) newEngine(ctx context.Context, aviary string) (sandbox.Engine, error) {
 	if p.cfg.Engine == "process" {
-		p.log.Warn().Msg("FOB_ENGINE=process: functions run as plain processes of this user, WITHOUT ANY ISOLATION; for trials with code that you trust")
 		engine, err := process.New(process.Config{Dir: p.cfg.Sockets, Aviary: aviary, Log: p.log})
 		if err != nil {
 			return nil, err // not a nil *process.Engine, which is no nil sandbox.Engine

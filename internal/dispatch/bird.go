@@ -177,8 +177,9 @@ func (b *bird) live() {
 		return
 	}
 	b.conn.Close()
-	d.remove(b.inst)
-	close(b.removed)
+	if d.remove(b.inst) {
+		close(b.removed)
+	}
 	f.gone(b)
 	if err := d.cfg.Store.ForgetSandboxes(context.WithoutCancel(d.ctx), b.inst.ID()); err != nil {
 		d.log.Warn().Err(err).Str("sandbox", b.inst.ID()).Msg("could not drop the record of a sandbox")

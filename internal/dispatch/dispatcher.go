@@ -205,12 +205,13 @@ func (d *Dispatcher) Stats() map[string]int {
 }
 
 // dispose removes a sandbox without keeping anybody waiting, unless that is
-// Close: then there is no later. It returns what is closed once that is done.
+// Close: then there is no later. It returns what is closed once it is removed.
 func (d *Dispatcher) dispose(inst sandbox.Instance) <-chan struct{} {
 	removed := make(chan struct{})
 	work := func() {
-		d.remove(inst)
-		close(removed)
+		if d.remove(inst) {
+			close(removed)
+		}
 	}
 	if !d.background(work) {
 		work()
@@ -258,7 +259,8 @@ func (d *Dispatcher) startSandbox(ctx context.Context, spec sandbox.Spec) (sandb
 const closePatience = 5 * time.Second
 
 // remove takes a sandbox away for good, trying again until the engine lets it.
-func (d *Dispatcher) remove(inst sandbox.Instance) {
+// It reports false when the dispatcher closes before that.
+func (d *Dispatcher) remove(inst sandbox.Instance) bool {
 	const patience = time.Minute
 	wait := 100 * time.Millisecond
 	for {
@@ -268,12 +270,12 @@ func (d *Dispatcher) remove(inst sandbox.Instance) {
 		stop()
 		cancel()
 		if err == nil {
-			return
+			return true
 		}
 		d.log.Error().Err(err).Str("sandbox", inst.ID()).Msg("could not remove a sandbox; trying again")
 		select {
 		case <-d.ctx.Done(): // the next start removes it
-			return
+			return false
 		case <-time.After(wait):
 		}
 		wait = min(2*wait, 30*time.Second)
@@ -287,9 +289,6 @@ func draining() error {
 
 // engineError turns an engine's failure into what a client is told.
 func engineError(err error) error {
-	if e, ok := errors.AsType[*faas.Error](err); ok {
-		return e
-	}
 	message := "no sandbox could be started"
 	if errors.Is(err, sandbox.ErrNoEngine) {
 		message = "no sandbox could be started, because the engine that makes them cannot be reached"

@@ -159,19 +159,25 @@ func (f *flock) checkLine() {
 // finish gives a slot back after a call that took that long.
 func (f *flock) finish(b *bird, run time.Duration) {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.run == 0 {
 		f.run = run
 	} else {
 		f.run += (run - f.run) / 16
 	}
-	f.mu.Unlock()
-	f.release(b)
+	f.handOn(b)
 }
 
-// release gives a slot back, to the first call in line if there is one.
+// release gives a slot back of which nothing is to be learnt.
 func (f *flock) release(b *bird) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.handOn(b)
+}
+
+// handOn gives a slot to the first call in line if there is one. The caller
+// holds mu.
+func (f *flock) handOn(b *bird) {
 	if !b.draining && f.line.give(b) {
 		return // the slot has only changed hands
 	}

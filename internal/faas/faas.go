@@ -19,6 +19,7 @@ type Invoker interface {
 type Registry interface {
 	// Create registers a new function with one version, loaded and healthy
 	// in a sandbox and safe on disk before it returns. An empty name is none.
+	// It checks all of the draft: CheckCode, the language, the settings.
 	Create(ctx context.Context, name string, draft Draft) (*Function, error)
 
 	// Put adds a version to the function that ref names and moves the alias

@@ -26,23 +26,11 @@ func (a *API) call(w http.ResponseWriter, r *http.Request) error {
 	call := faas.Call{ID: callID(r), Method: r.Method, Target: r.RequestURI, Host: r.Host, Header: r.Header}
 	h := w.Header()
 	h["X-Call-Id"] = []string{call.ID}
-	h["Server-Timing"] = []string{serverTiming(call.Trace.Timing)}
-	trace := traceparent(r.Header.Get("Traceparent"))
-	h["Traceparent"] = []string{trace}
-	r.Header["Traceparent"] = []string{trace} // for a function that takes the request
+	trace := []string{traceparent(r.Header.Get("Traceparent"))}
+	h["Traceparent"] = trace
+	r.Header["Traceparent"] = trace // for a function that takes the request
 
-	backend, ref, err := a.target(r)
-	if err != nil {
-		return err
-	}
-	call.Ref = ref
-	if call.Args, err = parseArgs(r.URL.RawQuery); err != nil {
-		return err
-	}
-	if call.Body, err = a.readBody(w, r); err != nil {
-		return err
-	}
-	result, err := backend.Invoker.Invoke(r.Context(), &call)
+	result, err := a.invoke(w, r, &call)
 	if v := call.Trace.Version; v != nil {
 		h["Fob-Version"] = []string{strconv.Itoa(v.Number)}
 	}
@@ -72,11 +60,31 @@ func (a *API) call(w http.ResponseWriter, r *http.Request) error {
 		defer deadline.SetWriteDeadline(time.Time{})
 	}
 	w.WriteHeader(result.Status)
-	if _, err := io.Copy(w, result.Body); err != nil && r.Context().Err() == nil {
+	_, err = io.Copy(w, result.Body)
+	if err == nil && result.Length > bufferedAnswer {
+		err = http.NewResponseController(w).Flush() // within the deadline, not after it
+	}
+	if err != nil && r.Context().Err() == nil {
 		a.cfg.Log.Debug().Err(err).Str("call", call.ID).Msg("could not send the answer")
 		panic(http.ErrAbortHandler) // a broken answer must not look like a whole one
 	}
 	return nil
+}
+
+// invoke reads what the call is, and makes it.
+func (a *API) invoke(w http.ResponseWriter, r *http.Request, call *faas.Call) (*faas.Result, error) {
+	backend, ref, err := a.target(r)
+	if err != nil {
+		return nil, err
+	}
+	call.Ref = ref
+	if call.Args, err = parseArgs(r.URL.RawQuery); err != nil {
+		return nil, err
+	}
+	if call.Body, err = a.readBody(w, r); err != nil {
+		return nil, err
+	}
+	return backend.Invoker.Invoke(r.Context(), call)
 }
 
 var callIDPattern = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,128}$`)

@@ -32,9 +32,6 @@ func (a *API) readDraft(w http.ResponseWriter, r *http.Request) (name string, dr
 	} else {
 		draft.Code = string(body)
 	}
-	if err := faas.CheckCode(draft.Code); err != nil {
-		return "", draft, err
-	}
 	name, named := given["name"]
 	if named && name == "" {
 		return "", draft, faas.Errorf(faas.CodeBadRequest, "the name is empty: leave it out for a function without one")

@@ -44,11 +44,18 @@ func newFakeRegistry() *fakeRegistry {
 }
 
 func (f *fakeRegistry) Create(_ context.Context, name string, draft faas.Draft) (*faas.Function, error) {
+	// As a registry must, for the handlers leave it to it.
+	if err := faas.CheckCode(draft.Code); err != nil {
+		return nil, err
+	}
 	f.name, f.draft = name, draft
 	return f.fn, f.err
 }
 
 func (f *fakeRegistry) Put(_ context.Context, ref faas.Ref, draft faas.Draft) (*faas.Function, bool, error) {
+	if err := faas.CheckCode(draft.Code); err != nil {
+		return nil, false, err
+	}
 	f.ref, f.draft = ref, draft
 	return f.fn, f.created, f.err
 }
