@@ -3,31 +3,17 @@ package docker
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"golang.org/x/sync/errgroup"
 )
 
-// Purge implements sandbox.Engine: containers, networks and socket folders.
+// Purge implements sandbox.Engine: containers, networks and socket folders. What
+// cannot be removed keeps nothing else from being.
 func (e *Engine) Purge(ctx context.Context) error {
-	if err := e.purgeContainers(ctx); err != nil {
-		return err
-	}
-	if err := e.removeNetworks(ctx); err != nil {
-		return err
-	}
-	folders, err := e.sockets.list()
-	if err != nil {
-		return err
-	}
-	for _, id := range folders {
-		if err := e.sockets.clear(id); err != nil {
-			return err
-		}
-	}
-	return nil
+	return errors.Join(e.purgeContainers(ctx), e.removeNetworks(ctx), e.purgeFolders())
 }
 
 func (e *Engine) purgeContainers(ctx context.Context) error {
@@ -35,31 +21,29 @@ func (e *Engine) purgeContainers(ctx context.Context) error {
 	if err != nil {
 		return fault("listing what to purge", err)
 	}
-	work := make(chan container.Summary)
-	failed := make(chan error, len(containers))
-	var workers sync.WaitGroup
 	// The engine takes longest to wait for each container's end; a few at a
 	// time keep it busy without flooding it.
-	for range min(8, len(containers)) {
-		workers.Go(func() {
-			for c := range work {
-				if inst, known := e.get(c.Labels[labelSandbox]); known {
-					failed <- inst.Remove(ctx)
-				} else {
-					failed <- e.removeContainer(ctx, c.ID)
-				}
+	var removing errgroup.Group
+	removing.SetLimit(8)
+	for _, c := range containers {
+		removing.Go(func() error {
+			if inst, known := e.get(c.Labels[labelSandbox]); known {
+				return inst.Remove(ctx)
 			}
+			return e.removeContainer(ctx, c.ID)
 		})
 	}
-	for _, c := range containers {
-		work <- c
+	return removing.Wait()
+}
+
+func (e *Engine) purgeFolders() error {
+	folders, err := e.sockets.list()
+	if err != nil {
+		return err
 	}
-	close(work)
-	workers.Wait()
-	close(failed)
 	var all []error
-	for err := range failed {
-		all = append(all, err)
+	for _, id := range folders {
+		all = append(all, e.sockets.clear(id))
 	}
 	return errors.Join(all...)
 }

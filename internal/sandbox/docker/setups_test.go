@@ -15,6 +15,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/volume"
 	"github.com/docker/docker/client"
 	"github.com/docker/docker/pkg/stdcopy"
@@ -278,6 +279,9 @@ func TestDockerPurgeSparesStrangers(t *testing.T) {
 	if listed, err := e.List(t.Context()); err != nil || len(listed) != 1 {
 		t.Errorf("listed %v, %v: want the one sandbox", listed, err)
 	}
+	if _, err := api.ContainerInspect(t.Context(), ours); err == nil {
+		t.Error("List left a container with the aviary's label that is no sandbox")
+	}
 	if err := e.Purge(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -289,9 +293,28 @@ func TestDockerPurgeSparesStrangers(t *testing.T) {
 	if _, err := os.Stat(folder); err != nil {
 		t.Errorf("another aviary's folder: %v", err)
 	}
-	if _, err := api.ContainerInspect(t.Context(), ours); err == nil {
-		t.Error("a container with the aviary's label survived")
+}
+
+// A network that cannot go, for a stranger uses it, keeps nothing else.
+func TestDockerPurgeGoesOn(t *testing.T) {
+	api := dockerClient(t)
+	e, cfg := open(t)
+	sandboxtest.Create(t, e, sandboxtest.Spec("python"))
+	stranger := idle(t, api, nil)
+	if err := api.NetworkConnect(t.Context(), "fob-"+cfg.Aviary+"-egress", stranger, nil); err != nil {
+		t.Fatal(err)
 	}
+	if err := e.Purge(t.Context()); err == nil || !strings.Contains(err.Error(), "network") {
+		t.Errorf("Purge says %v, and left a network", err)
+	}
+	left, err := api.ContainerList(t.Context(), container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", "fob.aviary="+cfg.Aviary))})
+	if err != nil || len(left) > 0 {
+		t.Errorf("containers left: %v, %v", left, err)
+	}
+	if folders, err := filepath.Glob(filepath.Join(cfg.SocketDir, cfg.Aviary+"-*")); err != nil || len(folders) > 0 {
+		t.Errorf("folders left: %v, %v", folders, err)
+	}
+	removeContainer(t, api, stranger)
 }
 
 func TestDockerNewSaysWhatToDo(t *testing.T) {
