@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/sandbox"
@@ -41,7 +42,7 @@ type Dispatcher struct {
 	pools map[string]*pool
 	names keyLock // serialises changes to one function
 
-	creating chan struct{} // holds a token for each sandbox that the engine is making
+	creating *semaphore.Weighted // of the sandboxes that the engine makes at once
 
 	mu        sync.RWMutex
 	functions *index
@@ -68,7 +69,7 @@ func New(ctx context.Context, cfg Config) (*Dispatcher, error) {
 		pools:     make(map[string]*pool),
 		functions: newIndex(functions),
 		flocks:    make(map[faas.VersionKey]*flock),
-		creating:  make(chan struct{}, maxCreating),
+		creating:  semaphore.NewWeighted(maxCreating),
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	for _, lang := range cfg.Langs {
@@ -243,12 +244,10 @@ const maxCreating = 4
 
 // startSandbox has the engine make a sandbox, in its turn.
 func (d *Dispatcher) startSandbox(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
-	select {
-	case d.creating <- struct{}{}:
-		defer func() { <-d.creating }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := d.creating.Acquire(ctx, 1); err != nil {
+		return nil, err
 	}
+	defer d.creating.Release(1)
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
 	return d.cfg.Engine.Create(ctx, spec)

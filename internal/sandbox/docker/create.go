@@ -3,8 +3,6 @@ package docker
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
@@ -73,7 +71,7 @@ func (e *Engine) create(ctx context.Context, spec sandbox.Spec, image string) (*
 	if err != nil {
 		return nil, err
 	}
-	id := newID()
+	id := sandbox.NewID()
 	inst := e.newInstance(id, "fob-"+e.config.Aviary+"-"+id, spec, begin)
 	e.mu.Lock()
 	e.known[id] = inst
@@ -178,7 +176,7 @@ func (e *Engine) containerConfig(i *instance, image string) *container.Config {
 		User:     e.user,
 		Env: []string{
 			"FOB_SOCKET=" + socketMount + "/" + sandbox.SocketName,
-			"FOB_TOKEN=" + newToken(),
+			"FOB_TOKEN=" + sandbox.NewToken(),
 			"HOME=/tmp",
 		},
 		Labels: map[string]string{
@@ -248,16 +246,3 @@ func (e *Engine) tail(ctx context.Context, ref string) (string, error) {
 
 // tailLines is how much of a log goes into an error.
 const tailLines = 20
-
-func newID() string {
-	var b [8]byte
-	rand.Read(b[:])
-	return hex.EncodeToString(b[:])
-}
-
-// newToken returns what the driver asks for on TCP: 256 random bits.
-func newToken() string {
-	var b [32]byte
-	rand.Read(b[:])
-	return hex.EncodeToString(b[:])
-}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"regexp"
 	"sync"
 
 	"github.com/containerd/errdefs"
@@ -16,6 +15,7 @@ import (
 	"github.com/docker/docker/client"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
@@ -68,14 +68,12 @@ type Engine struct {
 	known map[string]*instance // by sandbox ID, those being created included
 }
 
-var aviaryPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,23}$`)
-
 // New connects to the Docker engine that the environment names (DOCKER_HOST
 // and so on, or the local one). When that cannot be reached the error wraps
 // sandbox.ErrNoEngine and says what to do.
 func New(ctx context.Context, config Config) (*Engine, error) {
-	if !aviaryPattern.MatchString(config.Aviary) {
-		return nil, fmt.Errorf("%q cannot be an aviary's name: set FOB_AVIARY to 1 to 24 letters, digits, _ and -, beginning with a letter or digit", config.Aviary)
+	if err := sandbox.CheckAviary(config.Aviary); err != nil {
+		return nil, err
 	}
 	sockets, err := newSocketDir(config.SocketDir, config.Aviary)
 	if err != nil {
@@ -91,7 +89,7 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 		api:     api,
 		sockets: sockets,
 		user:    driverUser(os.Geteuid()),
-		network: network{name: "fob-" + config.Aviary + "-egress", free: make(chan struct{}, 1)},
+		network: network{name: "fob-" + config.Aviary + "-egress", turn: semaphore.NewWeighted(1)},
 		known:   map[string]*instance{},
 	}
 	if err := e.greet(ctx); err != nil {
@@ -182,7 +180,7 @@ func (e *Engine) List(ctx context.Context) ([]sandbox.Instance, error) {
 	looking.SetLimit(8)
 	for n, c := range running {
 		id := c.Labels[labelSandbox]
-		if !sandboxID.MatchString(id) { // in our aviary, but no sandbox of ours
+		if !sandbox.IsID(id) { // in our aviary, but no sandbox of ours
 			e.log.Warn().Str("container", c.ID).Msg("removing a container that has our aviary's label but no sandbox's")
 			looking.Go(func() error { return e.removeContainer(ctx, c.ID) })
 			continue

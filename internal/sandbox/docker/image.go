@@ -16,6 +16,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	buildtypes "github.com/docker/docker/api/types/build"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/flockofbirds/fob/drivers"
 	"github.com/flockofbirds/fob/internal/sandbox"
@@ -24,9 +25,9 @@ import (
 // build is one language's driver image.
 type build struct {
 	lang  string
-	image string        // NAME:TAG, by content
-	free  chan struct{} // a lock that a context can end the wait for
-	ready bool          // guarded by free: it was there when last seen
+	image string              // NAME:TAG, by content
+	turn  *semaphore.Weighted // a lock that a context can end the wait for
+	ready bool                // guarded by turn: it was there when last seen
 }
 
 // quiet is the longest that a running build says nothing on the log.
@@ -42,7 +43,7 @@ func (e *Engine) images() (map[string]*build, error) {
 		all[lang] = &build{
 			lang:  lang,
 			image: "fob-" + lang + ":" + drivers.Digest(lang, e.config.BaseImage),
-			free:  make(chan struct{}, 1),
+			turn:  semaphore.NewWeighted(1),
 		}
 	}
 	return all, nil
@@ -66,10 +67,10 @@ func (e *Engine) image(ctx context.Context, lang string) (string, error) {
 	if b == nil {
 		return "", fmt.Errorf("there is no driver for the language %q: use one of %s", lang, strings.Join(drivers.Langs(), ", "))
 	}
-	if err := b.lock(ctx); err != nil {
+	if err := b.turn.Acquire(ctx, 1); err != nil {
 		return "", err
 	}
-	defer b.unlock()
+	defer b.turn.Release(1)
 	if b.ready {
 		return b.image, nil
 	}
@@ -83,17 +84,6 @@ func (e *Engine) image(ctx context.Context, lang string) (string, error) {
 	return b.image, err
 }
 
-func (b *build) lock(ctx context.Context) error {
-	select {
-	case b.free <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (b *build) unlock() { <-b.free }
-
 // imageLost notes that a container could not be created for want of its image,
 // and reports whether that is what err says.
 func (e *Engine) imageLost(ctx context.Context, lang string, err error) bool {
@@ -101,10 +91,10 @@ func (e *Engine) imageLost(ctx context.Context, lang string, err error) bool {
 		return false
 	}
 	b := e.building[lang]
-	if b.lock(ctx) != nil {
+	if b.turn.Acquire(ctx, 1) != nil {
 		return false
 	}
-	defer b.unlock()
+	defer b.turn.Release(1)
 	b.ready = false
 	return true
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
@@ -40,8 +41,8 @@ type instance struct {
 	sealed  atomic.Bool // its folder is
 
 	done     chan struct{}
-	oom      chan struct{} // closed when the engine tells of an OOM kill in it
-	removing chan struct{} // a lock that a context can end the wait for
+	oom      chan struct{}       // closed when the engine tells of an OOM kill in it
+	removing *semaphore.Weighted // a lock that a context can end the wait for
 
 	mu      sync.Mutex
 	spec    sandbox.Spec
@@ -55,7 +56,7 @@ func (e *Engine) newInstance(id, ref string, spec sandbox.Spec, created time.Tim
 		e: e, id: id, ref: ref, spec: spec, created: created,
 		done:     make(chan struct{}),
 		oom:      make(chan struct{}),
-		removing: make(chan struct{}, 1),
+		removing: semaphore.NewWeighted(1),
 		exit:     sandbox.Exit{Code: codeUnknown},
 	}
 }
@@ -239,12 +240,10 @@ func (i *instance) settle(ctx context.Context) (sandbox.Exit, error) {
 
 // Remove implements sandbox.Instance.
 func (i *instance) Remove(ctx context.Context) error {
-	select {
-	case i.removing <- struct{}{}:
-		defer func() { <-i.removing }()
-	case <-ctx.Done():
-		return fault("removing sandbox "+i.id, ctx.Err())
+	if err := i.removing.Acquire(ctx, 1); err != nil {
+		return fault("removing sandbox "+i.id, err)
 	}
+	defer i.removing.Release(1)
 	select {
 	case <-i.done:
 		// After this there will be no container to ask.

@@ -9,6 +9,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	dockernet "github.com/docker/docker/api/types/network"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // The networks a Spec can ask for; the same words as faas has for settings.
@@ -23,8 +25,8 @@ const iccOption = "com.docker.network.bridge.enable_icc"
 // network is the aviary's bridge: out to the world, but not to one another.
 type network struct {
 	name  string
-	free  chan struct{} // a lock that a context can end the wait for
-	ready bool          // guarded by free: it was there when last seen
+	turn  *semaphore.Weighted // a lock that a context can end the wait for
+	ready bool                // guarded by turn: it was there when last seen
 }
 
 // mode returns what a container's network mode is for a Spec's network.
@@ -38,24 +40,13 @@ func (e *Engine) mode(ctx context.Context, name string) (string, error) {
 	return "", fmt.Errorf("there is no network %q: use %s or %s", name, networkEgress, networkNone)
 }
 
-func (n *network) lock(ctx context.Context) error {
-	select {
-	case n.free <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (n *network) unlock() { <-n.free }
-
 // ensureNetwork makes the egress network if it is not there.
 func (e *Engine) ensureNetwork(ctx context.Context) error {
 	n := &e.network
-	if err := n.lock(ctx); err != nil {
+	if err := n.turn.Acquire(ctx, 1); err != nil {
 		return err
 	}
-	defer n.unlock()
+	defer n.turn.Release(1)
 	if n.ready {
 		return nil
 	}
@@ -89,10 +80,10 @@ func (e *Engine) networkLost(ctx context.Context, err error) bool {
 	if !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "network") {
 		return false
 	}
-	if e.network.lock(ctx) != nil {
+	if e.network.turn.Acquire(ctx, 1) != nil {
 		return false
 	}
-	defer e.network.unlock()
+	defer e.network.turn.Release(1)
 	e.network.ready = false
 	return true
 }
@@ -112,10 +103,10 @@ func poolHint(err error) error {
 
 // removeNetworks removes the aviary's networks.
 func (e *Engine) removeNetworks(ctx context.Context) error {
-	if err := e.network.lock(ctx); err != nil {
+	if err := e.network.turn.Acquire(ctx, 1); err != nil {
 		return err
 	}
-	defer e.network.unlock()
+	defer e.network.turn.Release(1)
 	e.network.ready = false
 	networks, err := e.api.NetworkList(ctx, dockernet.ListOptions{Filters: e.ours()})
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/flockofbirds/fob/internal/sandbox"
@@ -14,8 +13,6 @@ import (
 
 // maxSocketPath is what sockaddr_un holds on Linux, less the final NUL.
 const maxSocketPath = 107
-
-var sandboxID = regexp.MustCompile(`^[0-9a-f]{16}$`)
 
 // socketDir holds a folder per sandbox, called AVIARY-ID: aviaries may share
 // the directory, and none clears another's folders.
@@ -90,7 +87,7 @@ func (d socketDir) list() ([]string, error) {
 	}
 	var ids []string
 	for _, entry := range entries {
-		if id, ours := strings.CutPrefix(entry.Name(), d.prefix); ours && sandboxID.MatchString(id) {
+		if id, ours := strings.CutPrefix(entry.Name(), d.prefix); ours && sandbox.IsID(id) {
 			ids = append(ids, id)
 		}
 	}

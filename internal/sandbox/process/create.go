@@ -2,8 +2,6 @@ package process
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,9 +38,7 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instanc
 	if err != nil {
 		return nil, err
 	}
-	var b [8]byte
-	rand.Read(b[:])
-	inst := e.newInstance(hex.EncodeToString(b[:]), true, record{Spec: spec, Created: time.Now()})
+	inst := e.newInstance(sandbox.NewID(), true, record{Spec: spec, Created: time.Now()})
 	inst.log = newLogReader(e.log.With().Str("sandbox", inst.id).Logger())
 	e.add(inst)
 	err = inst.start(command)
@@ -106,11 +102,9 @@ func (i *instance) start(command []string) error {
 
 // environment is all that a driver gets to see of ours.
 func (i *instance) environment(temp string) []string {
-	var token [32]byte
-	rand.Read(token[:])
 	env := []string{
 		"FOB_SOCKET=" + i.e.path(i.id, sandbox.SocketName),
-		"FOB_TOKEN=" + hex.EncodeToString(token[:]),
+		"FOB_TOKEN=" + sandbox.NewToken(),
 		"FOB_TCP=" + loopback + ":0",
 		"HOME=" + temp,
 		"TMPDIR=" + temp,

@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -63,15 +62,10 @@ const (
 	checkEvery = 100 * time.Millisecond
 )
 
-var (
-	aviaryPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,23}$`)
-	sandboxID     = regexp.MustCompile(`^[0-9a-f]{16}$`)
-)
-
 // New returns an engine for the sandboxes of an aviary in a directory.
 func New(config Config) (*Engine, error) {
-	if !aviaryPattern.MatchString(config.Aviary) {
-		return nil, fmt.Errorf("%q cannot be an aviary's name: set FOB_AVIARY to 1 to 24 letters, digits, _ and -, beginning with a letter or digit", config.Aviary)
+	if err := sandbox.CheckAviary(config.Aviary); err != nil {
+		return nil, err
 	}
 	dir, err := filepath.Abs(config.Dir)
 	if err != nil {
@@ -179,7 +173,7 @@ func (e *Engine) folders() ([]string, error) {
 	}
 	var ids []string
 	for _, entry := range entries {
-		if id, ours := strings.CutPrefix(entry.Name(), e.prefix); ours && sandboxID.MatchString(id) {
+		if id, ours := strings.CutPrefix(entry.Name(), e.prefix); ours && sandbox.IsID(id) {
 			ids = append(ids, id)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"golang.org/x/sync/semaphore"
 	"io/fs"
 	"net"
 	"os"
@@ -55,7 +56,7 @@ type instance struct {
 	log   *logReader // nil for an adopted one
 
 	done     chan struct{}
-	removing chan struct{} // a lock that a context can end the wait for
+	removing *semaphore.Weighted // a lock that a context can end the wait for
 
 	mu     sync.Mutex
 	pid    int // also of its process group; 0 before it is started
@@ -64,7 +65,7 @@ type instance struct {
 }
 
 func (e *Engine) newInstance(id string, own bool, r record) *instance {
-	return &instance{e: e, id: id, own: own, record: r, done: make(chan struct{}), removing: make(chan struct{}, 1)}
+	return &instance{e: e, id: id, own: own, record: r, done: make(chan struct{}), removing: semaphore.NewWeighted(1)}
 }
 
 // adopt makes an instance of what an earlier engine value has started, or
@@ -250,12 +251,10 @@ func (i *instance) Exit(ctx context.Context) (sandbox.Exit, error) {
 
 // Remove implements sandbox.Instance.
 func (i *instance) Remove(ctx context.Context) error {
-	select {
-	case i.removing <- struct{}{}:
-		defer func() { <-i.removing }()
-	case <-ctx.Done():
-		return fmt.Errorf("removing sandbox %s: %w", i.id, ctx.Err())
+	if err := i.removing.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("removing sandbox %s: %w", i.id, err)
 	}
+	defer i.removing.Release(1)
 	i.kill()
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
