@@ -9,7 +9,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	dockernet "github.com/docker/docker/api/types/network"
-
 	"golang.org/x/sync/semaphore"
 )
 
