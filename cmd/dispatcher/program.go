@@ -162,7 +162,7 @@ func (p *Program) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.metrics.CountSandboxes(p.dispatcher.Stats)
+	p.metrics.Watch(0, 0, p.dispatcher.Snapshot)
 	p.api.Open(httpapi.Backend{
 		Registry: p.dispatcher,
 		Invoker:  dispatch.Observe(p.dispatcher, p.metrics, p.log),

@@ -190,7 +190,12 @@ func (d *Dispatcher) Sandboxes(_ context.Context, v *faas.Version) ([]faas.Sandb
 	return f.sandboxes(), nil
 }
 
-// Stats counts sandboxes by state, for the metrics.
+// Snapshot is what the metrics ask for at each scrape.
+func (d *Dispatcher) Snapshot() telemetry.Snapshot {
+	return telemetry.Snapshot{Sandboxes: d.Stats()}
+}
+
+// Stats counts sandboxes by state.
 func (d *Dispatcher) Stats() map[string]int {
 	counts := map[string]int{"blank": 0, "idle": 0, "busy": 0, "draining": 0, "starting": 0}
 	d.mu.RLock()

@@ -177,6 +177,9 @@ func (s *fakeSandbox) Dial(context.Context) (net.Conn, error) {
 	return ours, nil
 }
 
+func (s *fakeSandbox) Pause(context.Context) error  { return nil }
+func (s *fakeSandbox) Resume(context.Context) error { return nil }
+
 func (s *fakeSandbox) Resize(_ context.Context, limits sandbox.Limits) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -19,6 +19,16 @@ type Call struct {
 	// that takes the request, whatever the caller sent. Empty for none.
 	Body []byte
 
+	// Stream, when it is set, is the rest of a body that is longer than what
+	// is held whole: Body is its beginning. Only a function that takes the
+	// request can be given one. Invoke does not close it, and does not read it
+	// once it has returned and Result.Body is closed.
+	Stream io.Reader
+
+	// Timeout lowers how long the call may run; 0 leaves it to the version's
+	// settings.
+	Timeout time.Duration
+
 	// What a function that takes the request gets to see.
 	Method string
 	Target string // path and query as the caller sent them

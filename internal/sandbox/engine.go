@@ -79,6 +79,12 @@ type Instance interface {
 	// Resize changes the limits of the living sandbox.
 	Resize(ctx context.Context, limits Limits) error
 
+	// Pause stops the living sandbox's processes where they are, Resume lets
+	// them go on. Doing so twice is no error, and Remove works on a paused
+	// one as well.
+	Pause(ctx context.Context) error
+	Resume(ctx context.Context) error
+
 	// Done is closed once the sandbox is known to be dead or removed.
 	Done() <-chan struct{}
 

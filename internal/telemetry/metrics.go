@@ -10,40 +10,76 @@ import (
 
 // Metrics are the instruments of one dispatcher, in base units.
 type Metrics struct {
-	Calls      *prometheus.CounterVec // function, version, outcome
-	Throttled  *prometheus.CounterVec // function, version
-	ColdStarts *prometheus.CounterVec // kind: pooled, created
-	InFlight   prometheus.Gauge
-	Queue      prometheus.Histogram     // seconds
-	Start      prometheus.Histogram     // seconds
-	Run        *prometheus.HistogramVec // seconds; function, version
+	Calls     *prometheus.CounterVec // function, version, outcome
+	Throttled *prometheus.CounterVec // function, version
+	InFlight  prometheus.Gauge
+	Queue     prometheus.Histogram     // seconds
+	Start     prometheus.Histogram     // seconds
+	Run       *prometheus.HistogramVec // seconds; function, version
+
+	ColdStarts *prometheus.CounterVec // kind: pooled, created, resumed
+	Decisions  *prometheus.CounterVec // of the scaler, in sandboxes; decision: start, stop, pause
+	Evictions  prometheus.Counter
+	PoolDry    *prometheus.CounterVec // lang
+
+	EngineCalls  *prometheus.HistogramVec // seconds; call
+	EngineErrors *prometheus.CounterVec   // call
 
 	registry *prometheus.Registry
 }
 
-// buckets reach from a warm no-op call to a long one, in seconds.
-var buckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+// Snapshot is what can be counted at any moment, and is so at each scrape.
+type Snapshot struct {
+	Sandboxes map[string]int // by state
+	Memory    int64          // bytes that all sandboxes may use together
+	Queues    []Queue        // of the versions that have a sandbox or a waiting call
+	Pools     map[string]Pool
+}
+
+// Queue is how many calls of a version wait.
+type Queue struct {
+	Function, Version string
+	Waiting           int
+}
+
+// Pool is how many blank sandboxes of a language there are, and should be.
+type Pool struct{ Size, Target int }
+
+// Buckets in seconds: callBuckets reach from a warm no-op call to a long one,
+// engineBuckets from a look at a container to the start of one on a busy machine.
+var (
+	callBuckets   = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+	engineBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+)
 
 // NewMetrics makes the instruments in a registry of their own.
 func NewMetrics() *Metrics {
-	m := &Metrics{
-		Calls: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "fob_calls_total", Help: "Calls by function, version and outcome (ok or an error code)."}, []string{"function", "version", "outcome"}),
-		Throttled: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "fob_calls_throttled_total", Help: "Calls refused because a function's queue was full."}, []string{"function", "version"}),
-		ColdStarts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "fob_cold_starts_total", Help: "Versions loaded into a sandbox, by where it came from: pooled or created."}, []string{"kind"}),
-		InFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "fob_calls_in_flight", Help: "Calls that wait or run."}),
-		Queue: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "fob_call_queue_seconds", Help: "Time that calls waited for a slot.", Buckets: buckets}),
-		Start: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "fob_call_start_seconds", Help: "Time that calls waited for a sandbox to be started or loaded.", Buckets: buckets}),
-		Run: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "fob_call_run_seconds", Help: "Time that functions took.", Buckets: buckets}, []string{"function", "version"}),
-		registry: prometheus.NewRegistry(),
+	m := &Metrics{registry: prometheus.NewRegistry()}
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+		m.registry.MustRegister(vec)
+		return vec
 	}
-	m.registry.MustRegister(m.Calls, m.Throttled, m.ColdStarts, m.InFlight, m.Queue, m.Start, m.Run,
+	histograms := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		vec := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
+		m.registry.MustRegister(vec)
+		return vec
+	}
+	m.Calls = counters("fob_calls_total", "Calls by function, version and outcome (ok or an error code).", "function", "version", "outcome")
+	m.Throttled = counters("fob_calls_throttled_total", "Calls refused because of a limit of the function's own: its queue was full, or max_concurrency is 0.", "function", "version")
+	m.InFlight = prometheus.NewGauge(prometheus.GaugeOpts{Name: "fob_calls_in_flight", Help: "Calls that wait or run."})
+	m.Queue = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "fob_call_queue_seconds", Help: "Time that calls waited for a slot.", Buckets: callBuckets})
+	m.Start = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "fob_call_start_seconds", Help: "Time that calls waited for a sandbox to be started or loaded.", Buckets: callBuckets})
+	m.Run = histograms("fob_call_run_seconds", "Time that functions took to the first byte of their answers.", callBuckets, "function", "version")
+
+	m.ColdStarts = counters("fob_cold_starts_total", "Sandboxes that came to take calls, by where they came from: pooled, created or resumed.", "kind")
+	m.Decisions = counters("fob_scaler_decisions_total", "Sandboxes that the scaler decided to start, stop or pause.", "decision")
+	m.Evictions = prometheus.NewCounter(prometheus.CounterOpts{Name: "fob_evictions_total", Help: "Idle sandboxes removed to make room for others."})
+	m.PoolDry = counters("fob_pool_dry_total", "Times that the pool had no blank sandbox for a version that needed one.", "lang")
+
+	m.EngineCalls = histograms("fob_engine_call_seconds", "Time that the engine took, by what it was asked to do.", engineBuckets, "call")
+	m.EngineErrors = counters("fob_engine_errors_total", "Failures of the engine, by what it was asked to do.", "call")
+	m.registry.MustRegister(m.InFlight, m.Queue, m.Start, m.Evictions,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -56,13 +92,10 @@ func (m *Metrics) Forget(function string) {
 	m.Run.DeletePartialMatch(labels)
 }
 
-// CountSandboxes has stats asked for the number of sandboxes by state at each
-// scrape.
-func (m *Metrics) CountSandboxes(stats func() map[string]int) {
-	m.registry.MustRegister(&sandboxCollector{
-		desc:  prometheus.NewDesc("fob_sandboxes", "Sandboxes by state.", []string{"state"}, nil),
-		stats: stats,
-	})
+// Watch has stats asked for a snapshot at each scrape. The caps on sandboxes
+// and on their memory in bytes stay the same.
+func (m *Metrics) Watch(maxSandboxes int, maxMemory int64, stats func() Snapshot) {
+	m.registry.MustRegister(&collector{stats, maxSandboxes, maxMemory})
 }
 
 // Handler serves the metrics in the Prometheus text format.
@@ -70,15 +103,48 @@ func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-type sandboxCollector struct {
-	desc  *prometheus.Desc
-	stats func() map[string]int
+// Gatherer is for tests that look at all metrics.
+func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
+
+// collector turns a snapshot into metrics.
+type collector struct {
+	stats        func() Snapshot
+	maxSandboxes int
+	maxMemory    int64
 }
 
-func (c *sandboxCollector) Describe(out chan<- *prometheus.Desc) { out <- c.desc }
+var (
+	sandboxesDesc    = prometheus.NewDesc("fob_sandboxes", "Sandboxes by state.", []string{"state"}, nil)
+	maxSandboxesDesc = prometheus.NewDesc("fob_sandboxes_limit", "Sandboxes that there may be (FOB_MAX_SANDBOXES).", nil, nil)
+	memoryDesc       = prometheus.NewDesc("fob_sandbox_memory_bytes", "Memory that the sandboxes may use together.", nil, nil)
+	maxMemoryDesc    = prometheus.NewDesc("fob_sandbox_memory_limit_bytes", "Memory that the sandboxes may be given together (FOB_MAX_MEMORY).", nil, nil)
+	queueDesc        = prometheus.NewDesc("fob_queue_depth", "Calls that wait for a slot.", []string{"function", "version"}, nil)
+	poolDesc         = prometheus.NewDesc("fob_pool_size", "Blank sandboxes that are ready.", []string{"lang"}, nil)
+	poolTargetDesc   = prometheus.NewDesc("fob_pool_target", "Blank sandboxes that the pool keeps.", []string{"lang"}, nil)
+)
 
-func (c *sandboxCollector) Collect(out chan<- prometheus.Metric) {
-	for state, n := range c.stats() {
-		out <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(n), state)
+func (c *collector) Describe(out chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{sandboxesDesc, maxSandboxesDesc, memoryDesc, maxMemoryDesc, queueDesc, poolDesc, poolTargetDesc} {
+		out <- desc
+	}
+}
+
+func (c *collector) Collect(out chan<- prometheus.Metric) {
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+	now := c.stats()
+	for state, n := range now.Sandboxes {
+		gauge(sandboxesDesc, float64(n), state)
+	}
+	gauge(maxSandboxesDesc, float64(c.maxSandboxes))
+	gauge(memoryDesc, float64(now.Memory))
+	gauge(maxMemoryDesc, float64(c.maxMemory))
+	for _, q := range now.Queues {
+		gauge(queueDesc, float64(q.Waiting), q.Function, q.Version)
+	}
+	for lang, pool := range now.Pools {
+		gauge(poolDesc, float64(pool.Size), lang)
+		gauge(poolTargetDesc, float64(pool.Target), lang)
 	}
 }

@@ -61,18 +61,18 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-func TestCountSandboxesAsksAtEachScrape(t *testing.T) {
+func TestWatchAsksAtEachScrape(t *testing.T) {
 	m := NewMetrics()
 	if strings.Contains(scrape(t, m), "fob_sandboxes") {
 		t.Error("sandboxes are counted before there is anybody to ask")
 	}
 	var mu sync.Mutex
 	asked := 0
-	m.CountSandboxes(func() map[string]int {
+	m.Watch(7, 1<<20, func() Snapshot {
 		mu.Lock()
 		defer mu.Unlock()
 		asked++
-		return map[string]int{"idle": asked, "busy": 0}
+		return Snapshot{Sandboxes: map[string]int{"idle": asked, "busy": 0}}
 	})
 	for n := 1; n <= 2; n++ {
 		wantLines(t, scrape(t, m), `fob_sandboxes{state="idle"} `+strconv.Itoa(n), `fob_sandboxes{state="busy"} 0`)

@@ -147,6 +147,31 @@ func (i *instance) Resize(ctx context.Context, limits sandbox.Limits) error {
 	return nil
 }
 
+// Pause implements sandbox.Instance.
+func (i *instance) Pause(ctx context.Context) error {
+	err := i.e.api.ContainerPause(ctx, i.ref)
+	if err != nil && !i.paused(ctx, true) {
+		return fault("pausing sandbox "+i.id, err)
+	}
+	return nil
+}
+
+// Resume implements sandbox.Instance.
+func (i *instance) Resume(ctx context.Context) error {
+	err := i.e.api.ContainerUnpause(ctx, i.ref)
+	if err != nil && !i.paused(ctx, false) {
+		return fault("resuming sandbox "+i.id, err)
+	}
+	return nil
+}
+
+// paused reports whether the living container is known to be paused, or known
+// not to be, as wanted: engines call it an error to do either twice.
+func (i *instance) paused(ctx context.Context, wanted bool) bool {
+	c, err := i.e.api.ContainerInspect(ctx, i.ref)
+	return err == nil && c.State.Running && c.State.Paused == wanted
+}
+
 // resources are the limits in Docker's terms. It refuses more processors than
 // the machine has, which means no more than all of them.
 func (e *Engine) resources(limits sandbox.Limits) container.Resources {

@@ -181,6 +181,22 @@ func (i *instance) Resize(ctx context.Context, limits sandbox.Limits) error {
 	return i.update(func(r *record) { r.Spec.Limits = limits })
 }
 
+// Pause implements sandbox.Instance.
+func (i *instance) Pause(context.Context) error { return i.signal(syscall.SIGSTOP, "paused") }
+
+// Resume implements sandbox.Instance.
+func (i *instance) Resume(context.Context) error { return i.signal(syscall.SIGCONT, "resumed") }
+
+// signal sends a signal to the living sandbox's processes.
+func (i *instance) signal(signal syscall.Signal, done string) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.pid == 0 || i.dead() {
+		return fmt.Errorf("sandbox %s is dead: it cannot be %s", i.id, done)
+	}
+	return syscall.Kill(-i.pid, signal)
+}
+
 // update changes the record, in memory and on disk.
 func (i *instance) update(change func(*record)) error {
 	i.mu.Lock()
