@@ -15,6 +15,7 @@ const module = "github.com/flockofbirds/fob/"
 // each of our packages may import. Tests may import more.
 var mayImport = map[string][]string{
 	"internal/faas":      {},
+	"internal/front":     {},
 	"internal/sandbox":   {},
 	"internal/telemetry": {},
 	"api":                {},

@@ -17,6 +17,7 @@ import (
 	"github.com/flockofbirds/fob/drivers"
 	"github.com/flockofbirds/fob/internal/dispatch"
 	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/front"
 	"github.com/flockofbirds/fob/internal/httpapi"
 	"github.com/flockofbirds/fob/internal/sandbox"
 	"github.com/flockofbirds/fob/internal/sandbox/docker"
@@ -41,7 +42,7 @@ type Program struct {
 	metrics  *telemetry.Metrics
 	listener net.Listener
 	api      *httpapi.API
-	server   *http.Server
+	server   *front.Server
 
 	// Set once Run has opened them.
 	store      faas.Store
@@ -72,11 +73,14 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 	if cfg.Standby {
 		p.api.Unready(faas.Errorf(faas.CodeStandby, "this dispatcher is on standby: another one serves").After(time.Second))
 	}
-	p.server = &http.Server{
-		Handler:           p.api,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    128 << 10,
+	p.server = &front.Server{
+		Prefix: httpapi.CallPrefix,
+		HTTP: &http.Server{
+			Handler:           p.api,
+			ReadHeaderTimeout: 10 * time.Second,
+			IdleTimeout:       2 * time.Minute,
+			MaxHeaderBytes:    128 << 10,
+		},
 	}
 	return p, nil
 }

@@ -6,6 +6,7 @@ package httpapi
 import (
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -41,10 +42,11 @@ type Backend struct {
 
 // API is the handler of all routes.
 type API struct {
-	cfg     Config
-	router  *chi.Mux
-	backend atomic.Pointer[Backend]
-	unready atomic.Pointer[faas.Error]
+	cfg       Config
+	router    *chi.Mux
+	plainCall http.Handler // what the router does with GET and POST of CallPrefix
+	backend   atomic.Pointer[Backend]
+	unready   atomic.Pointer[faas.Error]
 }
 
 // New returns an API that is not ready and has no backend yet.
@@ -58,9 +60,11 @@ func New(cfg Config) *API {
 	}))
 	r.MethodNotAllowed(a.handle(a.methodNotAllowed))
 
+	a.plainCall = a.recover(a.handle(a.call))
+
 	r.Post("/api/gen", a.handle(a.generate))
-	r.Get("/api/call/{ref}", a.handle(a.call))
-	r.Post("/api/call/{ref}", a.handle(a.call))
+	r.Get(CallPrefix+"{ref}", a.handle(a.call))
+	r.Post(CallPrefix+"{ref}", a.handle(a.call))
 	r.Get("/api/stats", a.handle(a.stats))
 	r.Get("/api/meta/{ref}", a.handle(a.meta))
 	r.Get("/api/cs/{ref}", a.handle(a.code))
@@ -82,8 +86,18 @@ func New(cfg Config) *API {
 	return a
 }
 
-// ServeHTTP implements http.Handler.
-func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.router.ServeHTTP(w, r) }
+// CallPrefix is how the paths of calls begin. A ref follows.
+const CallPrefix = "/api/call/"
+
+// ServeHTTP implements http.Handler. Plain calls need no router.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if ref, is := strings.CutPrefix(r.URL.Path, CallPrefix); is && r.URL.RawPath == "" && ref != "" && strings.IndexByte(ref, '/') < 0 &&
+		(r.Method == http.MethodGet || r.Method == http.MethodPost) {
+		a.plainCall.ServeHTTP(w, r)
+		return
+	}
+	a.router.ServeHTTP(w, r)
+}
 
 // Routes lists the routes.
 func (a *API) Routes() chi.Routes { return a.router }

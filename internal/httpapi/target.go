@@ -3,6 +3,7 @@ package httpapi
 import (
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/go-chi/chi/v5"
 
@@ -15,7 +16,10 @@ func (a *API) target(r *http.Request) (*Backend, faas.Ref, error) {
 	if err != nil {
 		return nil, faas.Ref{}, err
 	}
-	text := chi.URLParam(r, "ref")
+	text, plain := strings.CutPrefix(r.URL.Path, CallPrefix)
+	if !plain || r.URL.RawPath != "" {
+		text = chi.URLParam(r, "ref")
+	}
 	if r.URL.RawPath != "" {
 		// chi then routes by the path as it was sent, and leaves the parameter
 		// escaped.

@@ -1,0 +1,194 @@
+package front
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// response is the answer to a plain request. Up to maxAhead bytes are sent in
+// one write with the head, when the handler has returned. A body of no stated
+// length is sent in chunks.
+type response struct {
+	c       *conn
+	header  http.Header
+	names   []string // of the header, for sorting
+	out     []byte   // not sent yet
+	status  int      // 0: the head has not been written
+	left    int64    // of a body of stated length, in bytes
+	chunked bool
+	broken  bool // the client did not get all
+	last    bool // the connection ends with this answer
+}
+
+// maxAhead is how much of an answer is held before it is sent, in bytes.
+const maxAhead = 32 << 10
+
+func (r *response) reset() {
+	clear(r.header)
+	if cap(r.out) > 2*maxAhead {
+		r.out = nil
+	}
+	r.out = r.out[:0]
+	r.status, r.left, r.chunked, r.broken, r.last = 0, 0, false, false, false
+}
+
+// Header implements http.ResponseWriter.
+func (r *response) Header() http.Header { return r.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (r *response) WriteHeader(status int) {
+	if r.status != 0 {
+		return
+	}
+	r.status = status
+	out := append(r.out, "HTTP/1.1 "...)
+	out = strconv.AppendInt(out, int64(status), 10)
+	out = append(out, ' ')
+	if text := http.StatusText(status); text != "" {
+		out = append(out, text...)
+	} else {
+		out = append(out, "status code "...)
+		out = strconv.AppendInt(out, int64(status), 10)
+	}
+	out = append(out, "\r\nDate: "...)
+	out = append(out, r.c.server.clock.date()...)
+	out = append(out, "\r\n"...)
+	names := r.names[:0]
+	for name := range r.header {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	r.names = names
+	length := int64(-1)
+	for _, name := range names {
+		for _, value := range r.header[name] {
+			switch name {
+			case "Content-Length":
+				length, _ = strconv.ParseInt(value, 10, 64)
+			case "Date", "Connection", "Transfer-Encoding":
+				continue // ours to say
+			}
+			out = append(out, name...)
+			out = append(out, ": "...)
+			if strings.ContainsAny(value, "\r\n") {
+				value = lineBreaks.Replace(value)
+			}
+			out = append(out, value...)
+			out = append(out, "\r\n"...)
+		}
+	}
+	switch {
+	case status == http.StatusNoContent || status == http.StatusNotModified:
+	case length >= 0:
+		r.left = length
+	default:
+		r.chunked = true
+		out = append(out, "Transfer-Encoding: chunked\r\n"...)
+	}
+	if r.last = r.last || r.c.server.draining.Load(); r.last {
+		out = append(out, "Connection: close\r\n"...)
+	}
+	r.out = append(out, "\r\n"...)
+}
+
+// lineBreaks keeps a header's value in its line, as net/http does.
+var lineBreaks = strings.NewReplacer("\r", " ", "\n", " ")
+
+// Write implements http.ResponseWriter.
+func (r *response) Write(b []byte) (int, error) {
+	r.WriteHeader(http.StatusOK)
+	switch {
+	case len(b) == 0:
+		return 0, nil
+	case r.chunked:
+		r.out = strconv.AppendInt(r.out, int64(len(b)), 16)
+		r.out = append(r.out, "\r\n"...)
+		r.out = append(r.out, b...)
+		r.out = append(r.out, "\r\n"...)
+	case int64(len(b)) > r.left:
+		return 0, http.ErrContentLength
+	default:
+		r.left -= int64(len(b))
+		r.out = append(r.out, b...)
+	}
+	if len(r.out) > maxAhead {
+		if err := r.send(); err != nil {
+			return 0, err
+		}
+	}
+	return len(b), nil
+}
+
+func (r *response) send() error {
+	if len(r.out) == 0 {
+		return nil
+	}
+	_, err := r.c.nc.Write(r.out)
+	r.out = r.out[:0]
+	if err != nil {
+		r.broken = true
+	}
+	return err
+}
+
+// FlushError is for http.ResponseController.
+func (r *response) FlushError() error {
+	r.WriteHeader(http.StatusOK)
+	return r.send()
+}
+
+// SetReadDeadline is for http.ResponseController. A plain request has been
+// read already.
+func (r *response) SetReadDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline is for http.ResponseController.
+func (r *response) SetWriteDeadline(t time.Time) error {
+	r.c.ownDeadline()
+	return r.c.nc.SetWriteDeadline(t)
+}
+
+// EnableFullDuplex is for http.ResponseController. A plain request has been
+// read already.
+func (r *response) EnableFullDuplex() error { return nil }
+
+// finish sends what is left when the handler has returned, and reports whether
+// the connection may go on.
+func (r *response) finish() bool {
+	if r.status == 0 {
+		if r.header["Content-Length"] == nil {
+			r.header["Content-Length"] = []string{"0"}
+		}
+		r.WriteHeader(http.StatusOK)
+	}
+	if r.broken || r.left > 0 { // what is missing shows only by the connection's end
+		return false
+	}
+	if r.chunked {
+		r.out = append(r.out, "0\r\n\r\n"...)
+	}
+	r.c.stayAlive()
+	return r.send() == nil && !r.last
+}
+
+// clock has the time as HTTP writes it, which changes once a second.
+type clock struct{ now atomic.Pointer[stamp] }
+
+type stamp struct {
+	second int64
+	text   string
+}
+
+// date is the value of the header Date.
+func (k *clock) date() string {
+	now := time.Now()
+	if s := k.now.Load(); s != nil && s.second == now.Unix() {
+		return s.text
+	}
+	s := &stamp{now.Unix(), now.UTC().Format(http.TimeFormat)}
+	k.now.Store(s)
+	return s.text
+}

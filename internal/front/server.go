@@ -1,0 +1,204 @@
+// Package front is the HTTP server in front of the API. Calls are short, and
+// net/http's own cost is more than that of dispatching them, so plain requests
+// are read and answered here: one goroutine a connection, one read and one
+// write a request. Whatever is not plain (see plain.go), and with it all that is
+// hard about HTTP, goes to net/http, connection and all. docs/BENCHMARKS.md has
+// what that bought.
+package front
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Server serves HTTP/1.1 on one listener.
+type Server struct {
+	// HTTP serves what is not plain. Its Handler, ErrorLog, ReadHeaderTimeout
+	// and IdleTimeout, which must be set, are for plain requests as well.
+	HTTP *http.Server
+
+	// Prefix is how the paths begin that are served as plain requests. What
+	// follows it in those has neither slashes nor percent signs.
+	Prefix string
+
+	mu       sync.Mutex
+	listener net.Listener
+	conns    map[*conn]struct{}
+	rest     *handover // to HTTP
+
+	draining atomic.Bool
+	clock    clock
+}
+
+// Serve takes connections until Shutdown or Close, and then returns
+// http.ErrServerClosed, as net/http does.
+func (s *Server) Serve(listener net.Listener) error {
+	s.mu.Lock()
+	if s.draining.Load() {
+		s.mu.Unlock()
+		return http.ErrServerClosed
+	}
+	s.listener = listener
+	s.conns = make(map[*conn]struct{})
+	s.rest = &handover{addr: listener.Addr(), conns: make(chan net.Conn), closed: make(chan struct{})}
+	s.mu.Unlock()
+	served := make(chan error, 1)
+	go func() { served <- s.HTTP.Serve(s.rest) }()
+	wait := firstWait
+	for {
+		nc, err := listener.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return <-served // after Shutdown or Close, which end it as well
+			}
+			// Out of file descriptors, most likely: some come free again.
+			s.logf("front: cannot accept: %v; trying again in %v", err, wait)
+			time.Sleep(wait)
+			wait = min(2*wait, time.Second)
+			continue
+		}
+		wait = firstWait
+		c := newConn(s, nc)
+		if !s.add(c) {
+			nc.Close()
+			continue
+		}
+		go c.serve()
+	}
+}
+
+const firstWait = 5 * time.Millisecond
+
+func (s *Server) logf(format string, args ...any) {
+	if s.HTTP.ErrorLog != nil {
+		s.HTTP.ErrorLog.Printf(format, args...)
+	}
+}
+
+// add keeps account of a connection, unless the server takes no more.
+func (s *Server) add(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining.Load() {
+		return false
+	}
+	s.conns[c] = struct{}{}
+	return true
+}
+
+func (s *Server) remove(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+}
+
+// shutdownPoll is how often Shutdown looks whether all requests are answered.
+const shutdownPoll = 5 * time.Millisecond
+
+// Shutdown takes no more connections, closes idle ones, and returns when all
+// requests have been answered, or with ctx's error when that ends first.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.drain()
+	rest := make(chan error, 1)
+	go func() { rest <- s.HTTP.Shutdown(ctx) }()
+	poll := time.NewTicker(shutdownPoll)
+	defer poll.Stop()
+	for s.closeIdle() > 0 {
+		select {
+		case <-ctx.Done():
+			<-rest
+			return ctx.Err()
+		case <-poll.C:
+		}
+	}
+	return <-rest
+}
+
+// Close closes everything at once.
+func (s *Server) Close() error {
+	s.drain()
+	s.mu.Lock()
+	for c := range s.conns {
+		c.nc.Close()
+	}
+	s.mu.Unlock()
+	return s.HTTP.Close()
+}
+
+// drain takes no more connections.
+func (s *Server) drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining.Store(true)
+	if s.listener != nil {
+		s.listener.Close()
+	}
+}
+
+// closeIdle tells connections that wait for a request to end, and returns how
+// many there still are.
+func (s *Server) closeIdle() (open int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if !c.nudged && !c.busy.Load() {
+			c.nudged = true
+			c.nc.SetReadDeadline(time.Unix(1, 0))
+		}
+	}
+	return len(s.conns)
+}
+
+// handover is the listener from which net/http takes the connections that it is
+// given.
+type handover struct {
+	addr   net.Addr
+	conns  chan net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+// give hands a connection over, and closes it when nobody takes it any more.
+func (h *handover) give(nc net.Conn) {
+	select {
+	case h.conns <- nc:
+	case <-h.closed:
+		nc.Close()
+	}
+}
+
+func (h *handover) Accept() (net.Conn, error) {
+	select {
+	case nc := <-h.conns:
+		return nc, nil
+	case <-h.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (h *handover) Close() error {
+	h.once.Do(func() { close(h.closed) })
+	return nil
+}
+
+func (h *handover) Addr() net.Addr { return h.addr }
+
+// replay is a connection of which something has been read already.
+type replay struct {
+	net.Conn
+	read []byte
+}
+
+func (r *replay) Read(b []byte) (int, error) {
+	if len(r.read) > 0 {
+		n := copy(b, r.read)
+		r.read = r.read[n:]
+		return n, nil
+	}
+	return r.Conn.Read(b)
+}
