@@ -29,7 +29,6 @@ const (
 
 // lane is what it takes to compare the ways for a number of clients.
 type lane struct {
-	lang    string
 	clients int
 	one     string // the function with one sandbox
 	four    string // the function with up to four
@@ -148,7 +147,7 @@ func (r *callsReport) measure(b *bench, d *dispatcher, lang string) error {
 }
 
 func newLane(d *dispatcher, lang string, clients int) (*lane, error) {
-	l := &lane{lang: lang, clients: clients, one: fmt.Sprintf("one-%s-%d", lang, clients), four: fmt.Sprintf("four-%s-%d", lang, clients)}
+	l := &lane{clients: clients, one: fmt.Sprintf("one-%s-%d", lang, clients), four: fmt.Sprintf("four-%s-%d", lang, clients)}
 	for name, settings := range map[string]string{
 		// (a) to (c) each keep their connections open meanwhile, and a driver
 		// may have a thread for each.

@@ -44,10 +44,10 @@ type coldReport []coldStart
 func cold(b *bench) (report, error) {
 	var r, runs coldReport
 	cases := coldCases(b.langs)
-	for _, pooled := range []bool{true, false} {
-		from, blank, count := fromPool, 1, pick(b, 60, 15)
-		if !pooled {
-			from, blank, count = fromEngine, 0, pick(b, 10, 3)
+	for _, from := range []string{fromPool, fromEngine} {
+		blank, count := 1, pick(b, 60, 15)
+		if from == fromEngine {
+			blank, count = 0, pick(b, 10, 3)
 		}
 		d, err := b.prepare(fmt.Sprintf("FOB_POOL=python=%d,node=%d", blank, blank))
 		if err != nil {
@@ -70,7 +70,7 @@ func cold(b *bench) (report, error) {
 		took, start, run := make([][]time.Duration, len(cases)), make([][]time.Duration, len(cases)), make([][]time.Duration, len(cases))
 		for n := range count {
 			if n%10 == 0 {
-				progress("first calls, %s: %d of %d of each of %d functions", from, n, count, len(cases))
+				progress("first calls from a %s: %d of %d of each of %d functions", from, n, count, len(cases))
 			}
 			for i := range cases {
 				if err := d.settle(2 * blank); err != nil {
@@ -95,7 +95,7 @@ func cold(b *bench) (report, error) {
 		for i, c := range cases {
 			r = append(r, coldStart{c.name, from, spreadOf(took[i]), spreadOf(start[i]).P50, spreadOf(run[i]).P50})
 		}
-		if pooled {
+		if from == fromPool {
 			if runs, err = dockerRuns(aviary, b.langs, pick(b, 10, 3)); err != nil {
 				return nil, err
 			}

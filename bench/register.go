@@ -8,8 +8,7 @@ import (
 
 // registration is how long POST /api/gen took.
 type registration struct {
-	Lang   string
-	Pooled bool // a blank sandbox was waiting
+	Lang, From string
 	spread
 }
 
@@ -19,9 +18,9 @@ type registrations []registration
 func register(b *bench) (report, error) {
 	var all registrations
 	count := pick(b, 20, 6)
-	for _, pooled := range []bool{true, false} {
+	for _, from := range []string{fromPool, fromEngine} {
 		blank := 0
-		if pooled {
+		if from == fromPool {
 			blank = 1
 		}
 		d, err := b.start(fmt.Sprintf("FOB_POOL=python=%d,node=%d", blank, blank))
@@ -30,7 +29,7 @@ func register(b *bench) (report, error) {
 		}
 		defer d.remove()
 		for _, lang := range b.langs {
-			progress("registering %d %s functions, pool: %v", count, lang, pooled)
+			progress("registering %d %s functions, each from a %s", count, lang, from)
 			var took []time.Duration
 			for n := range count {
 				if err := d.settle(2 * blank); err != nil {
@@ -46,7 +45,7 @@ func register(b *bench) (report, error) {
 					return nil, err
 				}
 			}
-			all = append(all, registration{lang, pooled, spreadOf(took)})
+			all = append(all, registration{lang, from, spreadOf(took)})
 		}
 		if err := d.stop(); err != nil {
 			return nil, err
@@ -58,13 +57,9 @@ func register(b *bench) (report, error) {
 
 func (r registrations) print(out io.Writer) {
 	w := newTable(out)
-	fmt.Fprintln(w, "POST /api/gen\tblank sandbox\tp50\tmax\tn\t")
+	fmt.Fprintln(w, "POST /api/gen\tfrom\tp50\tmax\tn\t")
 	for _, g := range r {
-		from := "to be started"
-		if g.Pooled {
-			from = "in the pool"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t\n", g.Lang, from, ms(g.P50), ms(g.Max), g.Count)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t\n", g.Lang, g.From, ms(g.P50), ms(g.Max), g.Count)
 	}
 	w.Flush()
 }
