@@ -34,11 +34,13 @@ func churn(b *bench) (report, error) {
 	}
 	defer d.remove()
 	warm, lasts := pick(b, 20*time.Second, 5*time.Second), pick(b, time.Minute, 10*time.Second)
+	// The engine's client keeps its idle connections for 30 s.
+	patience := pick(b, 35*time.Second, 5*time.Second)
 	progress("churning for %v to warm up", warm)
 	if _, _, err := r.work(d, warm); err != nil {
 		return nil, err
 	}
-	if r.Before, err = quiet(d, blank, nil); err != nil {
+	if r.Before, err = quiet(d, blank, patience); err != nil {
 		return nil, err
 	}
 	progress("churning for %v", lasts)
@@ -47,7 +49,7 @@ func churn(b *bench) (report, error) {
 		return nil, err
 	}
 	r.Lasted = time.Since(begun)
-	if r.After, err = quiet(d, blank, &r.Before); err != nil {
+	if r.After, err = quiet(d, blank, patience); err != nil {
 		return nil, err
 	}
 	return r, d.stop()
@@ -117,26 +119,16 @@ func (*churnReport) toZero(d *dispatcher, name, lang string) error {
 	return err
 }
 
-// quiet waits until only the pool is there, and looks at the process. Buffers
-// and connections to the engine are let go of after a while: that is waited
-// for, a minute at most, when there is something to compare with.
-func quiet(d *dispatcher, blank int, before *process) (process, error) {
-	var p process
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Second) {
-		if err := d.settle(blank); err != nil {
-			return p, err
-		}
-		d.client.CloseIdleConnections()
-		time.Sleep(4 * time.Second)
-		values, err := d.metrics()
-		if err != nil {
-			return p, err
-		}
-		p = process{values["process_resident_memory_bytes"], int(values["go_goroutines"]), int(values["process_open_fds"])}
-		if before == nil || p.Goroutines <= before.Goroutines && p.Memory <= before.Memory || time.Now().After(deadline) {
-			return p, nil
-		}
+// quiet waits until only the pool is there and nothing has happened for a while,
+// and looks at the process.
+func quiet(d *dispatcher, blank int, patience time.Duration) (process, error) {
+	if err := d.settle(blank); err != nil {
+		return process{}, err
 	}
+	d.client.CloseIdleConnections()
+	time.Sleep(patience)
+	values, err := d.metrics()
+	return process{values["process_resident_memory_bytes"], int(values["go_goroutines"]), int(values["process_open_fds"])}, err
 }
 
 func (r *churnReport) print(out io.Writer) {

@@ -32,7 +32,8 @@ type dispatcher struct {
 }
 
 // prepare makes a dispatcher that is yet to be started. env has settings of
-// its own, as FOB_NAME=value.
+// its own, as FOB_NAME=value. Its pools do not grow, so that it is known how
+// many blank sandboxes are to be waited for.
 func (b *bench) prepare(env ...string) (*dispatcher, error) {
 	data, err := os.MkdirTemp("/tmp", "fobbench") // short, for the sockets
 	if err != nil {
@@ -45,7 +46,7 @@ func (b *bench) prepare(env ...string) (*dispatcher, error) {
 	return &dispatcher{
 		program: b.program,
 		env: append(append(os.Environ(), "FOB_ADDR="+addr, "FOB_DATA="+data, "FOB_SOCKETS="+filepath.Join(data, "s"),
-			"FOB_ENGINE=docker", "FOB_REMOVE_SANDBOXES=true", "FOB_AVIARY=", "FOB_STANDBY=false", "FOB_LOG_LEVEL=info"), env...),
+			"FOB_ENGINE=docker", "FOB_POOL_MAX=1", "FOB_REMOVE_SANDBOXES=true", "FOB_AVIARY=", "FOB_STANDBY=false", "FOB_LOG_LEVEL=info"), env...),
 		url:    "http://" + addr,
 		data:   data,
 		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
