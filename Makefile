@@ -21,11 +21,11 @@ test: ## every test, with the race detector and Docker (PKG=./internal/…, GO_T
 ci: ## vet, staticcheck, formatting, shellcheck, test, compose walk-through
 	@exec scripts/ci
 
-bench: ## measure registering and calling on a real engine: a table, and build/bench.json
-	@exec scripts/bench
+bench: ## measure calls, cold starts and scale on a real engine: tables, and build/bench.json (ARGS='-only calls,cold')
+	@exec scripts/bench $(ARGS)
 
 bench-quick: ## bench in less than two minutes
-	@exec scripts/bench -quick
+	@exec scripts/bench -quick $(ARGS)
 
 build: ## build/dispatcher, one static binary
 	@CGO_ENABLED=0 go build -trimpath -ldflags '-X main.commit=$(COMMIT)' -o build/dispatcher ./cmd/dispatcher

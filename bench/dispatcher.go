@@ -10,22 +10,31 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// dispatcher is a dispatcher process with a data folder of its own.
+// dispatcher is a dispatcher process with a data folder of its own. It can be
+// started again after it was stopped.
 type dispatcher struct {
-	url   string
-	data  string
+	program string
+	env     []string
+	url     string
+	data    string
+	client  *http.Client
+
 	cmd   *exec.Cmd
 	log   bytes.Buffer
 	ended chan struct{}
+	boot  time.Duration // of the last start, from exec to ready
 }
 
-// start starts one and waits until it is ready.
-func start(program, pool string) (*dispatcher, error) {
+// prepare makes a dispatcher that is yet to be started. env has settings of
+// its own, as FOB_NAME=value. Its pools do not grow, so that it is known how
+// many blank sandboxes are to be waited for.
+func (b *bench) prepare(env ...string) (*dispatcher, error) {
 	data, err := os.MkdirTemp("/tmp", "fobbench") // short, for the sockets
 	if err != nil {
 		return nil, err
@@ -34,33 +43,60 @@ func start(program, pool string) (*dispatcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &dispatcher{url: "http://" + addr, data: data, cmd: exec.Command(program, "serve"), ended: make(chan struct{})}
-	d.cmd.Env = append(os.Environ(), "FOB_ADDR="+addr, "FOB_DATA="+data, "FOB_SOCKETS="+filepath.Join(data, "s"),
-		"FOB_POOL="+pool, "FOB_ENGINE=docker", "FOB_REMOVE_SANDBOXES=true", "FOB_AVIARY=", "FOB_STANDBY=false", "FOB_LOG_LEVEL=info")
-	d.cmd.Stderr = &d.log
-	if err := d.cmd.Start(); err != nil {
+	return &dispatcher{
+		program: b.program,
+		env: append(append(os.Environ(), "FOB_ADDR="+addr, "FOB_DATA="+data, "FOB_SOCKETS="+filepath.Join(data, "s"),
+			"FOB_ENGINE=docker", "FOB_POOL_MAX=1", "FOB_REMOVE_SANDBOXES=true", "FOB_AVIARY=", "FOB_STANDBY=false", "FOB_LOG_LEVEL=info"), env...),
+		url:    "http://" + addr,
+		data:   data,
+		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
+	}, nil
+}
+
+// start prepares one and starts it.
+func (b *bench) start(env ...string) (*dispatcher, error) {
+	d, err := b.prepare(env...)
+	if err != nil {
 		return nil, err
+	}
+	return d, d.start()
+}
+
+// start runs it and waits until it is ready.
+func (d *dispatcher) start() error {
+	d.log.Reset()
+	d.cmd, d.ended = exec.Command(d.program, "serve"), make(chan struct{})
+	d.cmd.Env, d.cmd.Stderr = d.env, &d.log
+	begun := time.Now()
+	if err := d.cmd.Start(); err != nil {
+		d.remove()
+		return err
 	}
 	go func() {
 		d.cmd.Wait()
 		close(d.ended)
 	}()
-	for deadline := time.Now().Add(5 * time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := begun.Add(5 * time.Minute); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 		select {
 		case <-d.ended:
-			return nil, fmt.Errorf("the dispatcher ended: %s", d.log.String())
+			d.remove()
+			return fmt.Errorf("the dispatcher ended: %s", d.log.String())
 		default:
 		}
 		if _, err := d.ask("GET", "/readyz", ""); err == nil {
-			return d, nil
+			d.boot = time.Since(begun)
+			return nil
 		}
 	}
-	d.stop()
-	return nil, errors.New("the dispatcher did not become ready in 5 minutes")
+	d.remove()
+	return errors.New("the dispatcher did not become ready in 5 minutes")
 }
 
 // stop ends it with its sandboxes. It may be called again.
 func (d *dispatcher) stop() error {
+	if d.ended == nil {
+		return nil
+	}
 	select {
 	case <-d.ended:
 		return nil
@@ -68,68 +104,123 @@ func (d *dispatcher) stop() error {
 	}
 	d.cmd.Process.Signal(syscall.SIGTERM)
 	<-d.ended
-	os.RemoveAll(d.data)
 	if code := d.cmd.ProcessState.ExitCode(); code != 0 {
 		return fmt.Errorf("the dispatcher ended with %d: %s", code, d.log.String())
 	}
 	return nil
 }
 
-// ask makes a request, which must succeed.
-func (d *dispatcher) ask(method, path, body string) (string, error) {
+// remove stops it and takes its data folder away. It is for defer: whoever
+// wants to know how it ended has stopped it before.
+func (d *dispatcher) remove() {
+	d.stop()
+	d.client.CloseIdleConnections()
+	os.RemoveAll(d.data)
+}
+
+// do makes a request and reads the answer, whatever it is.
+func (d *dispatcher) do(method, path, body string) (*http.Response, string, error) {
 	request, err := http.NewRequest(method, d.url+path, strings.NewReader(body))
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := d.client.Do(request)
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(response.Body)
+	return response, string(answer), err
+}
+
+// ask makes a request, which must succeed.
+func (d *dispatcher) ask(method, path, body string) (string, error) {
+	response, answer, err := d.do(method, path, body)
 	if err == nil && response.StatusCode/100 != 2 {
 		err = fmt.Errorf("%s %s: %s: %s", method, path, response.Status, answer)
 	}
-	return string(answer), err
+	return answer, err
 }
 
-func (d *dispatcher) commit() (string, error) {
-	answer, err := d.ask("GET", "/api/version", "")
+// metrics reads /metrics, by name with labels as they are written there.
+func (d *dispatcher) metrics() (map[string]float64, error) {
+	answer, err := d.ask("GET", "/metrics", "")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	var version struct{ Commit string }
-	err = json.Unmarshal([]byte(answer), &version)
-	return version.Commit, err
+	values := map[string]float64{}
+	for line := range strings.Lines(answer) {
+		line = strings.TrimSpace(line)
+		space := strings.LastIndexByte(line, ' ')
+		if space < 0 || line[0] == '#' {
+			continue
+		}
+		if values[line[:space]], err = strconv.ParseFloat(line[space+1:], 64); err != nil {
+			return nil, fmt.Errorf("/metrics: %q: %w", line, err)
+		}
+	}
+	return values, nil
 }
 
-// blank waits until both pools are full.
-func (d *dispatcher) blank() error {
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		answer, err := d.ask("GET", "/metrics", "")
+// settle waits until so many blank sandboxes are there, and no other at all.
+func (d *dispatcher) settle(blank int) error {
+	waiting := ""
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		values, err := d.metrics()
 		if err != nil {
 			return err
 		}
-		if strings.Contains(answer, "fob_sandboxes{state=\"blank\"} 2\n") {
+		found, others := sandboxes(values)
+		if found == blank && others == 0 {
 			return nil
 		}
+		waiting = fmt.Sprintf("%d blank and %d other sandboxes", found, others)
 	}
-	return errors.New("the pool did not fill up in a minute")
+	return fmt.Errorf("after 2 minutes there are %s, not %d blank ones and no other", waiting, blank)
 }
 
-// socket is where the driver listens that runs a function.
-func (d *dispatcher) socket(ref string) (string, error) {
+// sandboxes counts blank and all other sandboxes, those on their way included.
+func sandboxes(metrics map[string]float64) (blank, others int) {
+	for name, n := range metrics {
+		switch {
+		case name == `fob_sandboxes{state="blank"}`:
+			blank = int(n)
+		case strings.HasPrefix(name, "fob_sandboxes{"):
+			others += int(n)
+		}
+	}
+	return blank, others
+}
+
+// running lists the IDs of a function's sandboxes.
+func (d *dispatcher) running(ref string) ([]string, error) {
 	answer, err := d.ask("GET", "/api/meta/"+ref, "")
+	if err != nil {
+		return nil, err
+	}
+	var meta struct{ Sandboxes []struct{ ID string } }
+	if err := json.Unmarshal([]byte(answer), &meta); err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, s := range meta.Sandboxes {
+		ids = append(ids, s.ID)
+	}
+	return ids, nil
+}
+
+// socket is where the driver listens that runs a function, in one sandbox.
+func (d *dispatcher) socket(ref string) (string, error) {
+	ids, err := d.running(ref)
 	if err != nil {
 		return "", err
 	}
-	var meta struct{ Sandboxes []struct{ ID string } }
-	if err := json.Unmarshal([]byte(answer), &meta); err != nil || len(meta.Sandboxes) != 1 {
-		return "", fmt.Errorf("%s runs in %d sandboxes, not in one", ref, len(meta.Sandboxes))
+	if len(ids) != 1 {
+		return "", fmt.Errorf("%s runs in %d sandboxes, not in one", ref, len(ids))
 	}
-	paths, err := filepath.Glob(filepath.Join(d.data, "s", "*"+meta.Sandboxes[0].ID, "fob.sock"))
+	paths, err := filepath.Glob(filepath.Join(d.data, "s", "*"+ids[0], "fob.sock"))
 	if err != nil || len(paths) != 1 {
-		return "", fmt.Errorf("sandbox %s has no socket in %s", meta.Sandboxes[0].ID, d.data)
+		return "", fmt.Errorf("sandbox %s has no socket in %s", ids[0], d.data)
 	}
 	return paths[0], nil
 }

@@ -1,40 +1,105 @@
-// Bench measures a dispatcher on a real Docker engine: how long registering
-// takes, and what a call costs beside the same call straight to the driver's
-// socket and through a plain reverse proxy. Machines differ and are noisy, so
-// the ratios inside one run are what counts. The load generator is fortio's.
+// Bench measures a dispatcher on a real Docker engine, in sections that can be
+// run alone; docs/BENCHMARKS.md says what each row means. Machines differ and
+// are noisy, so the baselines run beside it, in turns, and the ratios inside
+// one run are what counts. The load generator is fortio's.
 package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
-// results is what a run measured, as it is written to the JSON file.
+// bench is what the sections share: what to measure, and how thoroughly.
+type bench struct {
+	program string
+	quick   bool
+	langs   []string
+	clients []int
+}
+
+// section is a part of the bench.
+type section struct {
+	name string
+	long bool // not for -quick, unless asked for by name
+	run  func(*bench) (report, error)
+}
+
+// report is what a section measured. The JSON file has it as it is.
+type report interface {
+	print(w io.Writer)
+	targets() []target
+}
+
+func sections() []section {
+	return []section{
+		{name: "register", run: register},
+		{name: "calls", run: calls},
+		{name: "cold", run: cold},
+		{name: "functions", run: functions},
+		{name: "crowd", run: crowd},
+		{name: "churn", long: true, run: churn},
+	}
+}
+
+// results is what a run measured, as it is written to the JSON file. Durations
+// are in nanoseconds.
 type results struct {
-	When          time.Time
-	Commit        string
-	Registrations []registration
-	Calls         []comparison
+	When     time.Time
+	Commit   string
+	Machine  string
+	Quick    bool
+	Sections map[string]report
+	Targets  []target
 }
 
 func main() {
+	var names []string
+	for _, s := range sections() {
+		names = append(names, s.name)
+	}
 	program := flag.String("dispatcher", "build/dispatcher", "the dispatcher `program` to measure")
 	out := flag.String("json", "build/bench.json", "`file` for the results")
-	quick := flag.Bool("quick", false, "measure for a shorter time")
+	quick := flag.Bool("quick", false, "measure for a shorter time, and leave churn out")
+	only := flag.String("only", "", "the `sections` to run: some of "+strings.Join(names, ",")+" (all)")
+	langs := flag.String("lang", "python,node", "`languages` of the functions in register, calls and cold")
+	clients := flag.String("clients", "1,16,64", "`numbers` of clients in calls")
 	proxySocket := flag.String("proxy", "", "serve the reverse proxy in front of this driver's `socket`, and nothing else")
 	addr := flag.String("addr", "", "`address` of -proxy")
 	flag.Parse()
 	if *proxySocket != "" {
 		fail(serveProxy(*proxySocket, *addr))
 	}
-	registrations, duration, rounds := 20, 5*time.Second, 3
-	if *quick {
-		registrations, duration, rounds = 8, 2*time.Second, 2
+	b := &bench{program: *program, quick: *quick, langs: strings.Split(*langs, ",")}
+	for _, lang := range b.langs {
+		if noop[lang] == "" {
+			fail(fmt.Errorf("-lang: there are python and node, not %q", lang))
+		}
 	}
-	fail(run(*program, *out, registrations, duration, rounds))
+	for _, text := range strings.Split(*clients, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > 250 { // concurrency, four times as much, goes up to 1000
+			fail(fmt.Errorf("-clients: %q is no number from 1 to 250", text))
+		}
+		b.clients = append(b.clients, n)
+	}
+	var chosen []section
+	for _, s := range sections() {
+		if *only == "" && !(s.long && b.quick) || slices.Contains(strings.Split(*only, ","), s.name) {
+			chosen = append(chosen, s)
+		}
+	}
+	if *only != "" && len(chosen) != strings.Count(*only, ",")+1 {
+		fail(fmt.Errorf("-only=%s: the sections are %v", *only, names))
+	}
+	fail(b.run(chosen, *out))
 }
 
 func fail(err error) {
@@ -44,63 +109,69 @@ func fail(err error) {
 	}
 }
 
-func run(program, out string, registrations int, duration time.Duration, rounds int) error {
-	r := results{When: time.Now().UTC().Truncate(time.Second)}
-
-	progress("starting a dispatcher with a pool (the first time it builds the driver images)")
-	d, err := start(program, "python=1,node=1")
-	if err != nil {
+// run runs the sections, prints their tables and writes the JSON file. A
+// section that fails does not keep the others from being run and shown.
+func (b *bench) run(chosen []section, out string) error {
+	r := results{When: time.Now().UTC().Truncate(time.Second), Quick: b.quick, Sections: map[string]report{}}
+	var err error
+	if r.Machine, err = machine(); err != nil {
 		return err
 	}
-	defer d.stop()
-	if r.Commit, err = d.commit(); err != nil {
+	progress("starting a dispatcher (the first time it builds the driver images)")
+	if r.Commit, err = b.commit(); err != nil {
 		return err
 	}
-	for _, lang := range []string{"python", "node"} {
-		progress("registering %d %s functions, each with a blank sandbox waiting", registrations, lang)
-		measured, err := register(d, lang, registrations, true)
+	var failures error
+	for _, s := range chosen {
+		measured, err := s.run(b)
 		if err != nil {
-			return err
+			failures = errors.Join(failures, fmt.Errorf("%s: %w", s.name, err))
+			progress("%s failed: %v", s.name, err)
+			continue
 		}
-		r.Registrations = append(r.Registrations, measured)
-	}
-	for _, lang := range []string{"python", "node"} {
-		for _, clients := range []int{1, 16, 64} {
-			progress("calling a no-op %s function with %d clients", lang, clients)
-			measured, err := compare(d, lang, clients, duration, rounds)
-			if err != nil {
-				return err
-			}
-			r.Calls = append(r.Calls, measured)
-		}
-	}
-	if err := d.stop(); err != nil {
-		return err
+		r.Sections[s.name] = measured
+		r.Targets = append(r.Targets, measured.targets()...)
 	}
 
-	progress("starting a dispatcher without a pool")
-	if d, err = start(program, "python=0,node=0"); err != nil {
-		return err
-	}
-	defer d.stop()
-	for _, lang := range []string{"python", "node"} {
-		progress("registering %d %s functions, each with a container to start", registrations/2, lang)
-		measured, err := register(d, lang, registrations/2, false)
-		if err != nil {
-			return err
+	fmt.Printf("\ncommit %.12s, %s, %s\n", r.Commit, r.When.Format(time.DateOnly), r.Machine)
+	for _, s := range chosen {
+		if measured := r.Sections[s.name]; measured != nil {
+			fmt.Println()
+			measured.print(os.Stdout)
 		}
-		r.Registrations = append(r.Registrations, measured)
 	}
-	if err := d.stop(); err != nil {
-		return err
-	}
-
-	table(os.Stdout, r)
+	printTargets(os.Stdout, r.Targets)
 	document, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(out, append(document, '\n'), 0o644)
+	return errors.Join(failures, os.WriteFile(out, append(document, '\n'), 0o644))
+}
+
+// commit is what the dispatcher was built from.
+func (b *bench) commit() (string, error) {
+	d, err := b.start("FOB_POOL=python=0,node=0")
+	if err != nil {
+		return "", err
+	}
+	defer d.remove()
+	answer, err := d.ask("GET", "/api/version", "")
+	if err != nil {
+		return "", err
+	}
+	var version struct{ Commit string }
+	if err := json.Unmarshal([]byte(answer), &version); err != nil {
+		return "", err
+	}
+	return version.Commit, d.stop()
+}
+
+// pick is the measure of a full or of a quick run.
+func pick[T any](b *bench, full, quick T) T {
+	if b.quick {
+		return quick
+	}
+	return full
 }
 
 // progress says what is being done.

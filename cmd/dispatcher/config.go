@@ -11,6 +11,7 @@ import (
 
 	"github.com/flockofbirds/fob/drivers"
 	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
 // Config is a dispatcher's settings, as flags and FOB_ environment variables.
@@ -24,9 +25,13 @@ type Config struct {
 	BaseImage string `env:"FOB_BASE_IMAGE" default:"debian:trixie-slim" placeholder:"IMAGE" help:"What driver images are built from (${default})."`
 	Runtime   string `env:"FOB_RUNTIME" placeholder:"NAME" help:"OCI runtime of the sandboxes, such as runsc (the engine's own)."`
 
-	Pool        map[string]int `env:"FOB_POOL" default:"python=2,node=1" mapsep:"," placeholder:"LANG=N,…" help:"Blank sandboxes kept started, by language (python=2,node=1)."`
+	Pool        map[string]int `env:"FOB_POOL" default:"python=2,node=1" mapsep:"," placeholder:"LANG=N,…" help:"Blank sandboxes kept started at least, by language (python=2,node=1)."`
+	PoolMax     int            `env:"FOB_POOL_MAX" default:"8" placeholder:"N" help:"Blank sandboxes of a language at most, when there are often none left (${default})."`
 	LoadTimeout time.Duration  `env:"FOB_LOAD_TIMEOUT" default:"10s" placeholder:"DURATION" help:"How long a function's code may take to load, its imports included (${default})."`
 	MaxBody     faas.Bytes     `env:"FOB_MAX_BODY" default:"6MB" placeholder:"SIZE" help:"Largest request and answer (${default})."`
+
+	MaxSandboxes int        `env:"FOB_MAX_SANDBOXES" placeholder:"N" help:"Sandboxes at a time, of all functions (100 for each processor)."`
+	MaxMemory    faas.Bytes `env:"FOB_MAX_MEMORY" placeholder:"SIZE" help:"Memory that all sandboxes may use together (80 % of the machine's)."`
 
 	Standby         bool          `env:"FOB_STANDBY" help:"Wait while another dispatcher uses the data folder, and take over when it ends."`
 	DrainTimeout    time.Duration `env:"FOB_DRAIN_TIMEOUT" default:"30s" placeholder:"DURATION" help:"How long calls in flight may take to finish at the end (${default})."`
@@ -58,6 +63,12 @@ func (c *Config) Validate() error {
 		}
 	}
 	switch {
+	case c.PoolMax < 0 || c.PoolMax > 100:
+		return fmt.Errorf("FOB_POOL_MAX=%d is not from 0 to 100", c.PoolMax)
+	case c.MaxSandboxes < 0:
+		return fmt.Errorf("FOB_MAX_SANDBOXES=%d: give how many sandboxes there may be, or 0 to have it follow from the machine", c.MaxSandboxes)
+	case c.MaxMemory < 0 || c.MaxMemory > 0 && c.MaxMemory < faas.DefaultSettings().Memory:
+		return fmt.Errorf("FOB_MAX_MEMORY=%v: give at least %v, which one sandbox has by default, or 0 to have it follow from the machine", c.MaxMemory, faas.DefaultSettings().Memory)
 	case c.LoadTimeout <= 0:
 		return fmt.Errorf("FOB_LOAD_TIMEOUT=%v: give a positive duration such as 10s", c.LoadTimeout)
 	case c.DrainTimeout < 0:
@@ -79,6 +90,33 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("FOB_SOCKETS: %w", err)
 	}
 	return nil
+}
+
+// Of the machine, unless something else is said.
+const (
+	sandboxesPerCPU = 100
+	memoryShare     = 0.8
+)
+
+// caps are how many sandboxes there may be, and how much memory they may use
+// together in bytes: what was said, or else what follows from the machine that
+// they run on.
+func (c *Config) caps(machine func() (sandbox.Machine, error)) (sandboxes int, memory int64, err error) {
+	sandboxes, memory = c.MaxSandboxes, int64(c.MaxMemory)
+	if sandboxes > 0 && memory > 0 {
+		return sandboxes, memory, nil
+	}
+	m, err := machine()
+	if err != nil {
+		return 0, 0, fmt.Errorf("%w; set FOB_MAX_SANDBOXES and FOB_MAX_MEMORY", err)
+	}
+	if sandboxes == 0 {
+		sandboxes = sandboxesPerCPU * m.CPUs
+	}
+	if memory == 0 {
+		memory = int64(memoryShare*float64(m.Memory)) >> 20 << 20 // whole MB, for people
+	}
+	return sandboxes, memory, nil
 }
 
 // defaultData is where functions are kept when nothing is said: the system's

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/rs/zerolog"
+
+	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
 func TestValidate(t *testing.T) {
@@ -32,6 +35,13 @@ func TestValidate(t *testing.T) {
 		{"a pool of an unknown language", func(c *Config) { c.Pool = map[string]int{"cobol": 1} }, []string{"FOB_POOL", "cobol", "python", "node"}},
 		{"a pool of less than none", func(c *Config) { c.Pool = map[string]int{"node": -1} }, []string{"FOB_POOL", "node=-1", "0 to 100"}},
 		{"a great pool", func(c *Config) { c.Pool = map[string]int{"node": 101} }, []string{"FOB_POOL", "node=101"}},
+		{"a pool that grows for ever", func(c *Config) { c.PoolMax = 101 }, []string{"FOB_POOL_MAX=101", "0 to 100"}},
+		{"a pool that shrinks to less than none", func(c *Config) { c.PoolMax = -1 }, []string{"FOB_POOL_MAX=-1"}},
+		{"a pool that does not grow", func(c *Config) { c.PoolMax = 0 }, nil},
+		{"less than no sandboxes", func(c *Config) { c.MaxSandboxes = -1 }, []string{"FOB_MAX_SANDBOXES=-1", "0"}},
+		{"memory for less than one sandbox", func(c *Config) { c.MaxMemory = 127 << 20 }, []string{"FOB_MAX_MEMORY=127MB", "128MB", "0"}},
+		{"less than no memory", func(c *Config) { c.MaxMemory = -1 }, []string{"FOB_MAX_MEMORY"}},
+		{"memory for one sandbox", func(c *Config) { c.MaxSandboxes, c.MaxMemory = 1, 128<<20 }, nil},
 		{"no load timeout", func(c *Config) { c.LoadTimeout = 0 }, []string{"FOB_LOAD_TIMEOUT", "10s"}},
 		{"a drain timeout in the past", func(c *Config) { c.DrainTimeout = -time.Second }, []string{"FOB_DRAIN_TIMEOUT=-1s", "0s"}},
 		{"not to drain", func(c *Config) { c.DrainTimeout = 0 }, nil},
@@ -69,6 +79,28 @@ func TestValidateMakesPathsAbsolute(t *testing.T) {
 	cfg.Sockets = "short"
 	if err := cfg.Validate(); err != nil || cfg.Sockets != filepath.Join(here, "short") {
 		t.Errorf("sockets is %s, %v", cfg.Sockets, err)
+	}
+}
+
+func TestCaps(t *testing.T) {
+	machine := func() (sandbox.Machine, error) { return sandbox.Machine{CPUs: 4, Memory: 10<<30 + 1}, nil }
+	for _, c := range []struct {
+		cfg       Config
+		sandboxes int
+		memory    int64
+	}{
+		{Config{}, 400, 8 << 30},
+		{Config{MaxSandboxes: 7}, 7, 8 << 30},
+		{Config{MaxMemory: 1 << 30}, 400, 1 << 30},
+		{Config{MaxSandboxes: 7, MaxMemory: 1 << 30}, 7, 1 << 30},
+	} {
+		if sandboxes, memory, err := c.cfg.caps(machine); err != nil || sandboxes != c.sandboxes || memory != c.memory {
+			t.Errorf("of %d and %v it makes %d and %d, %v", c.cfg.MaxSandboxes, c.cfg.MaxMemory, sandboxes, memory, err)
+		}
+	}
+	nothing := func() (sandbox.Machine, error) { return sandbox.Machine{}, errors.New("no such file") }
+	if _, _, err := (&Config{}).caps(nothing); err == nil || !strings.Contains(err.Error(), "FOB_MAX_MEMORY") {
+		t.Errorf("a machine that says nothing: %v", err)
 	}
 }
 

@@ -67,6 +67,7 @@ func testConfig(t *testing.T) Config {
 		Engine:          "process",
 		BaseImage:       "debian:trixie-slim",
 		Pool:            map[string]int{"python": 1, "node": 1},
+		PoolMax:         8,
 		LoadTimeout:     10 * time.Second,
 		MaxBody:         6 << 20,
 		DrainTimeout:    10 * time.Second,

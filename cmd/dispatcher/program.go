@@ -151,7 +151,12 @@ func (p *Program) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.engine = engine
+	p.engine = dispatch.Meter(engine, p.metrics)
+	maxSandboxes, maxMemory, err := p.cfg.caps(engine.Machine)
+	if err != nil {
+		return err
+	}
+	p.log.Info().Int("sandboxes", maxSandboxes).Stringer("memory", faas.Bytes(maxMemory)).Msg("there may be at most")
 	p.dispatcher, err = dispatch.New(ctx, dispatch.Config{
 		Engine:      p.engine,
 		Store:       db,
@@ -159,14 +164,18 @@ func (p *Program) open(ctx context.Context) error {
 		Metrics:     p.metrics,
 		Langs:       drivers.Langs(),
 		Pool:        p.cfg.Pool,
+		PoolMax:     p.cfg.PoolMax,
 		MaxAnswer:   int64(p.cfg.MaxBody),
 		LoadTimeout: p.cfg.LoadTimeout,
 		Tick:        time.Second,
+
+		MaxSandboxes: maxSandboxes,
+		MaxMemory:    maxMemory,
 	})
 	if err != nil {
 		return err
 	}
-	p.metrics.Watch(0, 0, p.dispatcher.Snapshot)
+	p.metrics.Watch(maxSandboxes, maxMemory, p.dispatcher.Snapshot)
 	p.api.Open(httpapi.Backend{
 		Registry: p.dispatcher,
 		Invoker:  dispatch.Observe(p.dispatcher, p.metrics, p.log),

@@ -32,6 +32,7 @@ func (d *Dispatcher) adopt(ctx context.Context) error {
 	var probes sync.WaitGroup
 	var adopted atomic.Int64
 	for _, inst := range instances {
+		d.capacity.admit(inst.ID(), inst.Spec().Limits.Memory)
 		key, recorded := records[inst.ID()]
 		delete(records, inst.ID())
 		var v *faas.Version

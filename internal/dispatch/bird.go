@@ -44,7 +44,14 @@ func (f *flock) hatch() (*bird, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := f.d.hatch(f.d.ctx, f.version, code)
+	f.mu.Lock()
+	awaited := f.line.len() > 0
+	f.mu.Unlock()
+	patience := roomPatience
+	if !awaited { // for min_scale, which is looked at again and again
+		patience = 0
+	}
+	b, err := f.d.hatch(f.d.ctx, f.version, code, patience)
 	if faas.CodeOf(err) == faas.CodeBadCode {
 		// It loaded when it was registered, so this is its failing at run
 		// time, such as a service that it reaches for at import.
@@ -55,14 +62,17 @@ func (f *flock) hatch() (*bird, error) {
 }
 
 // hatch makes a bird: it takes a blank sandbox from the pool, or has the engine
-// start one, and loads the code. When it fails the sandbox is removed.
-func (d *Dispatcher) hatch(ctx context.Context, v *faas.Version, code string) (*bird, error) {
+// start one, and loads the code. When it fails the sandbox is removed. patience
+// is how long it waits while there is no room and nothing to evict.
+func (d *Dispatcher) hatch(ctx context.Context, v *faas.Version, code string, patience time.Duration) (*bird, error) {
 	// The store may be that of a dispatcher with more drivers.
 	if err := d.knownLang(v.Lang); err != nil {
 		return nil, err
 	}
+	d.rush.begin()
+	defer d.rush.end()
 	for attempt := 1; ; attempt++ {
-		b, pooled, err := d.tryHatch(ctx, v, code)
+		b, pooled, err := d.tryHatch(ctx, v, code, patience)
 		// A blank sandbox may have died without anybody having noticed.
 		if err == nil || !pooled || !errors.Is(err, sandbox.ErrNotSent) || attempt == maxAttempts {
 			return b, err
@@ -71,18 +81,11 @@ func (d *Dispatcher) hatch(ctx context.Context, v *faas.Version, code string) (*
 }
 
 // tryHatch does what hatch says, with one sandbox.
-func (d *Dispatcher) tryHatch(ctx context.Context, v *faas.Version, code string) (b *bird, pooled bool, err error) {
+func (d *Dispatcher) tryHatch(ctx context.Context, v *faas.Version, code string, patience time.Duration) (b *bird, pooled bool, err error) {
 	begun := time.Now()
-	spec := specOf(v)
-	inst, kind := d.pools[v.Lang].take(spec.Network), "pooled"
-	if inst == nil {
-		kind = "created"
-		if inst, err = d.startSandbox(ctx, spec); err != nil {
-			if ctx.Err() != nil {
-				return nil, false, ctx.Err()
-			}
-			return nil, false, engineError(err)
-		}
+	inst, kind, err := d.blankFor(ctx, v, patience)
+	if err != nil {
+		return nil, false, err
 	}
 	b = d.newBird(inst, begun)
 	if err := d.load(ctx, b, v, code); err != nil {
@@ -97,12 +100,39 @@ func (d *Dispatcher) tryHatch(ctx context.Context, v *faas.Version, code string)
 	return b, kind == "pooled", nil
 }
 
+// blankFor returns a blank sandbox for a version, and where it comes from.
+func (d *Dispatcher) blankFor(ctx context.Context, v *faas.Version, patience time.Duration) (inst sandbox.Instance, kind string, err error) {
+	spec, pool := specOf(v), d.pools[v.Lang]
+	if inst := pool.take(ctx, spec.Network); inst != nil {
+		if more := spec.Limits.Memory - inst.Spec().Limits.Memory; more > 0 {
+			if err := d.reserve(ctx, room{memory: more}, v, patience); err != nil {
+				pool.keep(inst)
+				return nil, "", err
+			}
+			d.capacity.extend(inst.ID(), more)
+		}
+		return inst, "pooled", nil
+	}
+	if err := d.reserve(ctx, room{1, spec.Limits.Memory}, v, patience); err != nil {
+		return nil, "", err
+	}
+	inst, err = d.startSandbox(ctx, spec)
+	switch {
+	case err == nil:
+		return inst, "created", nil
+	case ctx.Err() != nil:
+		return nil, "", ctx.Err()
+	}
+	return nil, "", engineError(err)
+}
+
 // load fits a blank sandbox to a version and loads the code.
 func (d *Dispatcher) load(ctx context.Context, b *bird, v *faas.Version, code string) error {
 	if limits := specOf(v).Limits; b.inst.Spec().Limits != limits {
 		if err := b.inst.Resize(ctx, limits); err != nil {
 			return engineError(fmt.Errorf("%w: %w", sandbox.ErrNotSent, err))
 		}
+		d.capacity.shrink(b.inst.ID(), limits.Memory)
 	}
 	loadCtx, cancel := context.WithTimeout(ctx, d.cfg.LoadTimeout)
 	defer cancel()

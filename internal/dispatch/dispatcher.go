@@ -20,7 +20,7 @@ import (
 	"github.com/flockofbirds/fob/internal/telemetry"
 )
 
-// Config is what a Dispatcher needs. All but Pool must be set.
+// Config is what a Dispatcher needs. All but Pool and PoolMax must be set.
 type Config struct {
 	Engine  sandbox.Engine
 	Store   faas.Store
@@ -28,10 +28,14 @@ type Config struct {
 	Metrics *telemetry.Metrics
 
 	Langs       []string       // languages that there are drivers for
-	Pool        map[string]int // blank sandboxes kept, by language
+	Pool        map[string]int // blank sandboxes kept at least, by language
+	PoolMax     int            // blank sandboxes of a language at most, unless Pool has more
 	MaxAnswer   int64          // bytes of a function's answer
 	LoadTimeout time.Duration  // for loading code into a sandbox, imports included
 	Tick        time.Duration  // between two looks at idle sandboxes
+
+	MaxSandboxes int   // that there may be, blank ones included
+	MaxMemory    int64 // bytes that they may use together
 }
 
 // Dispatcher implements faas.Invoker and faas.Registry over an engine and a
@@ -39,10 +43,14 @@ type Config struct {
 type Dispatcher struct {
 	cfg   Config
 	log   zerolog.Logger
-	pools map[string]*pool
 	names keyLock // serialises changes to one function
 
+	pools     map[string]*pool
+	allotting sync.Mutex // their shares
+
+	capacity *capacity
 	creating *semaphore.Weighted // of the sandboxes that the engine makes at once
+	rush     rush
 
 	mu        sync.RWMutex
 	functions *index
@@ -70,11 +78,13 @@ func New(ctx context.Context, cfg Config) (*Dispatcher, error) {
 		functions: newIndex(functions),
 		flocks:    make(map[faas.VersionKey]*flock),
 		creating:  semaphore.NewWeighted(maxCreating),
+		capacity:  newCapacity(cfg.MaxSandboxes, cfg.MaxMemory),
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	for _, lang := range cfg.Langs {
-		d.pools[lang] = newPool(d, lang, cfg.Pool[lang])
+		d.pools[lang] = newPool(d, lang, cfg.Pool[lang], cfg.PoolMax)
 	}
+	d.allot()
 	if err := d.adopt(ctx); err != nil {
 		d.Close()
 		return nil, err
@@ -154,7 +164,7 @@ func (d *Dispatcher) flock(v *faas.Version) (*flock, error) {
 	return f, nil
 }
 
-// tick looks at every flock again and again, so that the scaler's decisions
+// tick looks at every flock and pool again and again, so that the decisions
 // that depend on time are made.
 func (d *Dispatcher) tick() {
 	ticker := time.NewTicker(d.cfg.Tick)
@@ -165,6 +175,8 @@ func (d *Dispatcher) tick() {
 			return
 		case now := <-ticker.C:
 			d.Scale(now)
+			d.evictDown()
+			d.allot()
 		}
 	}
 }
@@ -192,7 +204,12 @@ func (d *Dispatcher) Sandboxes(_ context.Context, v *faas.Version) ([]faas.Sandb
 
 // Snapshot is what the metrics ask for at each scrape.
 func (d *Dispatcher) Snapshot() telemetry.Snapshot {
-	return telemetry.Snapshot{Sandboxes: d.Stats()}
+	s := telemetry.Snapshot{Sandboxes: d.Stats(), Memory: d.capacity.memory(), Pools: make(map[string]telemetry.Pool)}
+	for lang, p := range d.pools {
+		size, target := p.count()
+		s.Pools[lang] = telemetry.Pool{Size: size, Target: target}
+	}
+	return s
 }
 
 // Stats counts sandboxes by state.
@@ -205,7 +222,8 @@ func (d *Dispatcher) Stats() map[string]int {
 		f.count(counts)
 	}
 	for _, p := range d.pools {
-		counts["blank"] += p.size()
+		size, _ := p.count()
+		counts["blank"] += size
 	}
 	return counts
 }
@@ -239,6 +257,18 @@ func (d *Dispatcher) await(removed <-chan struct{}, patience time.Duration) bool
 	return false
 }
 
+// sleep waits that long, and reports false when the dispatcher closes meanwhile.
+func (d *Dispatcher) sleep(wait time.Duration) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-d.ctx.Done():
+		return false
+	}
+}
+
 // createTimeout bounds the engine's making of a sandbox. It has nothing to do
 // with how long a call is willing to wait: the next one is glad of it too.
 const createTimeout = time.Minute
@@ -247,15 +277,29 @@ const createTimeout = time.Minute
 // make each slower, and a function may ask for a thousand.
 const maxCreating = 4
 
-// startSandbox has the engine make a sandbox, in its turn.
+// startSandbox has the engine make a sandbox in its turn, in room that was
+// reserved.
 func (d *Dispatcher) startSandbox(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
 	if err := d.creating.Acquire(ctx, 1); err != nil {
+		d.capacity.give(room{1, spec.Limits.Memory})
 		return nil, err
 	}
 	defer d.creating.Release(1)
+	return d.createSandbox(ctx, spec)
+}
+
+// createSandbox has the engine make a sandbox now. When that fails the room is given
+// back.
+func (d *Dispatcher) createSandbox(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
-	return d.cfg.Engine.Create(ctx, spec)
+	inst, err := d.cfg.Engine.Create(ctx, spec)
+	if err != nil {
+		d.capacity.give(room{1, spec.Limits.Memory})
+		return nil, err
+	}
+	d.capacity.hold(inst.ID(), spec.Limits.Memory)
+	return inst, nil
 }
 
 // closePatience is how long Close waits for an engine that is removing a
@@ -266,6 +310,7 @@ const closePatience = 5 * time.Second
 // It reports false when the dispatcher closes before that.
 func (d *Dispatcher) remove(inst sandbox.Instance) bool {
 	const patience = time.Minute
+	d.capacity.leave(inst.ID())
 	wait := 100 * time.Millisecond
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -274,13 +319,12 @@ func (d *Dispatcher) remove(inst sandbox.Instance) bool {
 		stop()
 		cancel()
 		if err == nil {
+			d.capacity.left(inst.ID())
 			return true
 		}
 		d.log.Error().Err(err).Str("sandbox", inst.ID()).Msg("could not remove a sandbox; trying again")
-		select {
-		case <-d.ctx.Done(): // the next start removes it
+		if !d.sleep(wait) { // the next start removes it
 			return false
-		case <-time.After(wait):
 		}
 		wait = min(2*wait, 30*time.Second)
 	}

@@ -58,6 +58,7 @@ func (e *fakeEngine) set(change func()) {
 }
 
 func (e *fakeEngine) Name() string                             { return "fake" }
+func (e *fakeEngine) Machine() (sandbox.Machine, error)        { return sandbox.Machine{}, nil }
 func (e *fakeEngine) Prepare(context.Context, ...string) error { return nil }
 func (e *fakeEngine) Close() error                             { return nil }
 

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -269,17 +270,25 @@ func (f *flock) start() {
 	defer f.mu.Unlock()
 	f.starting--
 	if err != nil {
-		if f.starting == 0 { // several at once count as one
-			f.failures++
+		if !errors.Is(err, f.d.capacity.full) {
+			f.failed(err)
 		}
-		f.lastFailure, f.lastErr = time.Now(), err
-		f.d.log.Warn().Err(err).Str("function", f.version.FunctionID).Int("version", f.version.Number).Msg("could not start a sandbox")
 		if len(f.birds) == 0 && f.starting == 0 {
 			f.line.fail(err)
 		}
 		return
 	}
 	f.join(b)
+}
+
+// failed notes a start that failed for more than want of room. The caller holds
+// mu.
+func (f *flock) failed(err error) {
+	if f.starting == 0 { // several at once count as one
+		f.failures++
+	}
+	f.lastFailure, f.lastErr = time.Now(), err
+	f.d.log.Warn().Err(err).Str("function", f.version.FunctionID).Int("version", f.version.Number).Msg("could not start a sandbox")
 }
 
 // add takes in a bird that was hatched outside of the flock.

@@ -44,6 +44,9 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 		MaxAnswer:   1 << 20,
 		LoadTimeout: 10 * time.Second,
 		Tick:        time.Second,
+
+		MaxSandboxes: 10000,
+		MaxMemory:    1 << 50,
 	}}
 	if change != nil {
 		change(&w.cfg)

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,17 +14,30 @@ import (
 // a load and not a container start. They have the default limits, to be
 // resized when taken, and the default network, which cannot be changed.
 type pool struct {
-	d      *Dispatcher
-	spec   sandbox.Spec
-	target int
+	d    *Dispatcher
+	spec sandbox.Spec
 
 	mu    sync.Mutex
+	size  poolSize
+	share int // of what the pools may hold together: how many it keeps
 	blank []sandbox.Instance
 	short chan struct{} // has a token when there may be something to do
+
+	coming bool                  // the engine is making one
+	taker  chan sandbox.Instance // who waits for that: gets it, or nil
 }
 
-func newPool(d *Dispatcher, lang string, size int) *pool {
+// The pool leaves the machine to the sandboxes that somebody waits for: it
+// starts none of its own while such a start or load goes on, but no longer than
+// poolPatience. When there is no room it looks again every poolPause.
+const (
+	poolPatience = 2 * time.Second
+	poolPause    = 250 * time.Millisecond
+)
+
+func newPool(d *Dispatcher, lang string, least, most int) *pool {
 	s := faas.DefaultSettings()
+	size := newPoolSize(least, most, time.Now())
 	return &pool{
 		d: d,
 		spec: sandbox.Spec{
@@ -31,18 +45,50 @@ func newPool(d *Dispatcher, lang string, size int) *pool {
 			Network: s.Network,
 			Limits:  sandbox.Limits{Memory: int64(s.Memory), CPUs: s.CPUs},
 		},
-		target: size,
-		short:  make(chan struct{}, 1),
+		size:  size,
+		share: size.target,
+		short: make(chan struct{}, 1),
 	}
 }
 
-// take returns a living blank sandbox that has that network, or nil.
-func (p *pool) take(network string) sandbox.Instance {
+// take returns a living blank sandbox that has that network, or nil. When there
+// is none but one is being made that nobody waits for, it waits for that, until
+// ctx ends.
+func (p *pool) take(ctx context.Context, network string) sandbox.Instance {
 	if network != p.spec.Network {
 		return nil
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	inst := p.pop()
+	taker := p.taken(inst != nil)
+	p.mu.Unlock()
+	if inst == nil {
+		p.d.allot()
+	}
+	if taker == nil {
+		return inst
+	}
+	select {
+	case inst := <-taker:
+		return inst
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	waiting := p.taker == taker
+	if waiting {
+		p.taker = nil
+	}
+	p.mu.Unlock()
+	if !waiting { // it came just now
+		if inst := <-taker; inst != nil {
+			p.keep(inst)
+		}
+	}
+	return nil
+}
+
+// pop takes a living sandbox out, or returns nil. The caller holds mu.
+func (p *pool) pop() sandbox.Instance {
 	for len(p.blank) > 0 {
 		inst := p.blank[0]
 		p.blank = p.blank[1:]
@@ -57,6 +103,22 @@ func (p *pool) take(network string) sandbox.Instance {
 	return nil
 }
 
+// taken notes that a sandbox was taken, or none found. In that case it returns
+// where the one that is being made will come, unless somebody waits for it. The
+// caller holds mu.
+func (p *pool) taken(found bool) chan sandbox.Instance {
+	p.size = p.size.taken(found, len(p.blank), time.Now())
+	if found || p.size.most == 0 {
+		return nil
+	}
+	p.d.cfg.Metrics.PoolDry.WithLabelValues(p.spec.Lang).Inc()
+	if !p.coming || p.taker != nil {
+		return nil
+	}
+	p.taker = make(chan sandbox.Instance, 1)
+	return p.taker
+}
+
 func (p *pool) wake() {
 	select {
 	case p.short <- struct{}{}:
@@ -64,45 +126,68 @@ func (p *pool) wake() {
 	}
 }
 
-// size is how many blank sandboxes there are.
-func (p *pool) size() int {
+// count is how many blank sandboxes there are, and how many are to be.
+func (p *pool) count() (size, target int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.blank)
+	return len(p.blank), p.share
 }
 
-// run keeps the pool full until the dispatcher closes. It starts one sandbox
-// at a time, to leave the machine to the calls.
+// run keeps the pool as large as it is to be until the dispatcher closes. It
+// starts one sandbox at a time, to leave the machine to the calls.
 func (p *pool) run() {
 	pause := firstPause
-	for {
-		for p.size() < p.target {
-			inst, err := p.d.startSandbox(p.d.ctx, p.spec)
-			if p.d.ctx.Err() != nil {
-				if err == nil {
-					p.keep(inst) // for clear
-				}
-				return
+	for p.d.ctx.Err() == nil {
+		if size, target := p.count(); size >= target {
+			p.trim(size - target)
+			select {
+			case <-p.d.ctx.Done():
+			case <-p.short:
 			}
-			if err != nil {
-				p.d.log.Warn().Err(err).Str("lang", p.spec.Lang).Dur("again_in", pause).Msg("could not start a sandbox for the pool")
-				select {
-				case <-p.d.ctx.Done():
-					return
-				case <-time.After(pause):
-				}
-				pause = min(2*pause, longestPause)
-				continue
-			}
-			pause = firstPause
-			p.keep(inst)
+			continue
 		}
-		select {
-		case <-p.d.ctx.Done():
-			return
-		case <-p.short:
+		p.d.rush.wait(p.d.ctx, poolPatience)
+		if !p.d.reserveBlank(p.room()) {
+			p.d.sleep(poolPause)
+			continue
 		}
+		if err := p.start(); err != nil && p.d.ctx.Err() == nil {
+			p.d.log.Warn().Err(err).Str("lang", p.spec.Lang).Dur("again_in", pause).Msg("could not start a sandbox for the pool")
+			p.d.sleep(pause)
+			pause = min(2*pause, longestPause)
+			continue
+		}
+		pause = firstPause
 	}
+}
+
+// room is what one of its sandboxes takes up.
+func (p *pool) room() room { return room{1, p.spec.Limits.Memory} }
+
+// start has the engine make a sandbox, in the room that was reserved. It goes to
+// who waits for it, or else into the pool.
+func (p *pool) start() error {
+	if err := p.d.creating.Acquire(p.d.ctx, 1); err != nil {
+		p.d.capacity.give(p.room())
+		return err
+	}
+	defer p.d.creating.Release(1)
+	p.mu.Lock()
+	p.coming = true
+	p.mu.Unlock()
+	inst, err := p.d.createSandbox(p.d.ctx, p.spec)
+	p.mu.Lock()
+	p.coming = false
+	taker := p.taker
+	p.taker = nil
+	p.mu.Unlock()
+	switch {
+	case taker != nil:
+		taker <- inst
+	case err == nil:
+		p.keep(inst)
+	}
+	return err
 }
 
 // keep adds a blank sandbox, and drops it again should it die.
@@ -127,14 +212,70 @@ func (p *pool) keep(inst sandbox.Instance) {
 func (p *pool) drop(inst sandbox.Instance) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i, other := range p.blank {
-		if other == inst {
-			p.blank = append(p.blank[:i:i], p.blank[i+1:]...)
-			p.wake()
-			return true
-		}
+	i := slices.Index(p.blank, inst)
+	if i < 0 {
+		return false
 	}
-	return false
+	p.blank = slices.Delete(p.blank, i, i+1)
+	p.wake()
+	return true
+}
+
+// trim removes so many sandboxes that are too many.
+func (p *pool) trim(n int) {
+	for range n {
+		p.mu.Lock()
+		inst := p.pop()
+		p.mu.Unlock()
+		if inst == nil {
+			return
+		}
+		p.d.dispose(inst)
+	}
+}
+
+// evictable lists its sandboxes.
+func (p *pool) evictable() []candidate {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []candidate
+	for _, inst := range p.blank {
+		all = append(all, candidate{room: p.room(), inst: inst, leave: func() bool {
+			there := p.drop(inst)
+			if there {
+				p.d.dispose(inst)
+			}
+			return there
+		}})
+	}
+	return all
+}
+
+// allot tells each pool how many sandboxes it is to have as of now, so that all
+// of them together hold no more than they may.
+func (d *Dispatcher) allot() {
+	now := time.Now()
+	d.allotting.Lock()
+	defer d.allotting.Unlock()
+	targets := make([]int, len(d.cfg.Langs))
+	most := 0
+	for i, lang := range d.cfg.Langs {
+		p := d.pools[lang]
+		p.mu.Lock()
+		p.size = p.size.rested(now)
+		targets[i] = p.size.target
+		p.mu.Unlock()
+		most = d.capacity.blanks(p.spec.Limits.Memory)
+	}
+	for i, share := range shares(targets, most) {
+		p := d.pools[d.cfg.Langs[i]]
+		p.mu.Lock()
+		if share != p.share {
+			p.share = share
+			p.wake()
+		}
+		p.mu.Unlock()
+	}
 }
 
 // clear removes all blank sandboxes.

@@ -95,7 +95,7 @@ func TestPoolBacksOff(t *testing.T) {
 	simulated(t, nil, func(t *testing.T, w *world) {
 		w.engine.set(func() { w.engine.refusal = errors.New("no space left") })
 		// A pool beside the dispatcher's own, which has nothing to fill.
-		p := newPool(w.Dispatcher, "python", 1)
+		p := newPool(w.Dispatcher, "python", 1, 0)
 		w.background(p.run)
 		begun := time.Now()
 		for _, c := range []struct{ seconds, attempts int }{{0, 1}, {1, 2}, {3, 3}, {7, 4}, {15, 5}, {31, 6}, {63, 7}, {123, 8}} {
@@ -110,7 +110,7 @@ func TestPoolBacksOff(t *testing.T) {
 		w.engine.set(func() { w.engine.refusal = nil })
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if p.size() != 1 {
+		if size, _ := p.count(); size != 1 {
 			t.Error("the pool is not filled once the engine works again")
 		}
 		p.clear()

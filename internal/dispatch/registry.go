@@ -134,6 +134,9 @@ func (d *Dispatcher) version(fn *faas.Function, lang, code string, patch faas.Se
 	if err != nil {
 		return nil, err
 	}
+	if int64(settings.Memory) > d.cfg.MaxMemory {
+		return nil, d.tooLarge(faas.CodeBadRequest, settings.Memory)
+	}
 	number := 1
 	if len(fn.Versions) > 0 {
 		number = fn.Latest().Number + 1
@@ -157,7 +160,7 @@ func (d *Dispatcher) publish(ctx context.Context, fn *faas.Function, v *faas.Ver
 	if d.ctx.Err() != nil {
 		return nil, draining()
 	}
-	b, err := d.hatch(ctx, v, code)
+	b, err := d.hatch(ctx, v, code, roomPatience)
 	if err != nil {
 		return nil, err
 	}

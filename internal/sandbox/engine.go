@@ -41,6 +41,9 @@ type Engine interface {
 	// Name is "docker", "process" …
 	Name() string
 
+	// Machine is what all sandboxes together can use.
+	Machine() (Machine, error)
+
 	// Prepare makes sure that sandboxes of these languages can be created,
 	// building what is missing and logging its progress. Other methods may be
 	// called before; Create may then be slow or fail.

@@ -56,8 +56,9 @@ type Engine struct {
 	log     zerolog.Logger
 	api     *client.Client
 	sockets socketDir
-	user    string // UID:GID that drivers run as
-	cpus    int    // of the machine that runs the containers
+	user    string          // UID:GID that drivers run as
+	machine sandbox.Machine // that runs the containers
+	inside  bool            // we are one of the engine's containers
 
 	stop     context.CancelFunc
 	watching sync.WaitGroup
@@ -110,7 +111,7 @@ func (e *Engine) greet(ctx context.Context) error {
 	if _, known := info.Runtimes[e.config.Runtime]; e.config.Runtime != "" && !known {
 		return fmt.Errorf("the Docker engine has no runtime %q: install it and list it in /etc/docker/daemon.json, or unset FOB_RUNTIME", e.config.Runtime)
 	}
-	e.cpus = info.NCPU
+	e.machine = sandbox.Machine{CPUs: info.NCPU, Memory: info.MemTotal}
 	if e.building, err = e.images(); err != nil {
 		return err
 	}
@@ -149,6 +150,21 @@ func fault(doing string, err error) error {
 
 // Name returns "docker".
 func (e *Engine) Name() string { return "docker" }
+
+// Machine implements sandbox.Engine. The engine knows the machine. What limits us
+// limits the engine as well when the two run side by side, perhaps in one
+// container, but not when we are in one of its own.
+func (e *Engine) Machine() (sandbox.Machine, error) {
+	machine := e.machine
+	if !e.inside {
+		own, err := sandbox.ThisMachine()
+		if err != nil {
+			return machine, err
+		}
+		machine.Memory = min(machine.Memory, own.Memory)
+	}
+	return machine, nil
+}
 
 // Close ends the watching of the engine's events and leaves all sandboxes
 // running.

@@ -182,7 +182,7 @@ func (e *Engine) resources(limits sandbox.Limits) container.Resources {
 	return container.Resources{
 		Memory:     limits.Memory,
 		MemorySwap: limits.Memory,
-		NanoCPUs:   int64(min(limits.CPUs, float64(e.cpus)) * 1e9),
+		NanoCPUs:   int64(min(limits.CPUs, float64(e.machine.CPUs)) * 1e9),
 		PidsLimit:  &pids,
 	}
 }

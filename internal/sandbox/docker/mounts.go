@@ -34,7 +34,7 @@ func (e *Engine) locate(ctx context.Context, engineHost string) error {
 			return err
 		}
 		if source != "" {
-			e.sockets.source = source
+			e.sockets.source, e.inside = source, true
 			return nil
 		}
 		// An engine of the same host name runs beside us, as on a plain

@@ -97,6 +97,9 @@ func New(config Config) (*Engine, error) {
 // Name returns "process".
 func (e *Engine) Name() string { return "process" }
 
+// Machine implements sandbox.Engine.
+func (e *Engine) Machine() (sandbox.Machine, error) { return sandbox.ThisMachine() }
+
 // Prepare implements sandbox.Engine: it looks for the interpreters and unpacks
 // the drivers.
 func (e *Engine) Prepare(ctx context.Context, langs ...string) error {

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"fortio.org/fortio/fhttp"
+)
+
+// way is one way of making the same call: what a client talks to.
+type way struct {
+	options fhttp.HTTPOptions
+	lenient bool // answers other than 200 are counted, and no failure of the bench
+	rounds  []load
+}
+
+// The ways: (a) to (c) go to the same single sandbox, (d) to up to four that
+// take one call at a time.
+const (
+	toDriver = iota
+	throughProxy
+	toDispatcher
+	toFour
+	allWays
+)
+
+// lane is what it takes to compare the ways for a number of clients.
+type lane struct {
+	clients int
+	one     string // the function with one sandbox
+	four    string // the function with up to four
+	proxy   *proxy
+	ways    [allWays]way
+}
+
+// comparison is how the ways did, medians over the rounds, and (c) beside (a)
+// and (b).
+type comparison struct {
+	Lang    string
+	Clients int
+
+	Driver, Proxy, Dispatcher, Four load
+
+	ToDriver, ToProxy, FourToDispatcher ratio
+
+	FourSandboxes int // that (d) came to use
+}
+
+// growth is what more clients make of (c)'s calls per second.
+type growth struct {
+	Lang     string
+	From, To int // clients
+	Ratio    float64
+}
+
+type callsReport struct {
+	Comparisons []comparison
+	Growth      []growth
+}
+
+// calls lets clients call a no-op function, the ways in turns, for several
+// short rounds. All numbers of clients have their turn in each round, so that
+// they can be compared too.
+func calls(b *bench) (report, error) {
+	d, err := b.start("FOB_POOL=python=1,node=1")
+	if err != nil {
+		return nil, err
+	}
+	defer d.remove()
+	r := &callsReport{}
+	for _, lang := range b.langs {
+		if err := r.measure(b, d, lang); err != nil {
+			return nil, err
+		}
+	}
+	return r, d.stop()
+}
+
+func (r *callsReport) measure(b *bench, d *dispatcher, lang string) error {
+	rounds, duration := pick(b, 7, 3), pick(b, 1500*time.Millisecond, 300*time.Millisecond)
+	var lanes []*lane
+	defer func() {
+		for _, l := range lanes {
+			l.proxy.stop()
+		}
+	}()
+	for _, clients := range b.clients {
+		l, err := newLane(d, lang, clients)
+		if err != nil {
+			return err
+		}
+		lanes = append(lanes, l)
+	}
+	for round := range rounds + 1 {
+		if round == 0 {
+			progress("calling a no-op %s function with %v clients: warming up", lang, b.clients)
+		} else {
+			progress("calling a no-op %s function with %v clients: round %d of %d", lang, b.clients, round, rounds)
+		}
+		for _, l := range lanes {
+			for turn := range l.ways {
+				w := &l.ways[(turn+round)%len(l.ways)] // each is first in its turn
+				measured, err := attack(w.options, l.clients, duration)
+				if err != nil {
+					return err
+				}
+				if len(measured.Failed) > 0 && !w.lenient {
+					return fmt.Errorf("%s: not all calls were answered 200: %v", w.options.URL, measured.Failed)
+				}
+				if round > 0 {
+					w.rounds = append(w.rounds, measured)
+				}
+			}
+		}
+	}
+	for i, l := range lanes {
+		four, err := d.running(l.four)
+		if err != nil {
+			return err
+		}
+		ways := &l.ways
+		r.Comparisons = append(r.Comparisons, comparison{
+			Lang: lang, Clients: l.clients, FourSandboxes: len(four),
+			Driver:           median(ways[toDriver].rounds),
+			Proxy:            median(ways[throughProxy].rounds),
+			Dispatcher:       median(ways[toDispatcher].rounds),
+			Four:             median(ways[toFour].rounds),
+			ToDriver:         compare(ways[toDispatcher].rounds, ways[toDriver].rounds),
+			ToProxy:          compare(ways[toDispatcher].rounds, ways[throughProxy].rounds),
+			FourToDispatcher: compare(ways[toFour].rounds, ways[toDispatcher].rounds),
+		})
+		if i > 0 {
+			from := lanes[i-1]
+			r.Growth = append(r.Growth, growth{lang, from.clients, l.clients,
+				compare(ways[toDispatcher].rounds, from.ways[toDispatcher].rounds).CallsPerSecond})
+		}
+		for _, name := range []string{l.one, l.four} {
+			if _, err := d.ask("DELETE", "/api/functions/"+name, ""); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func newLane(d *dispatcher, lang string, clients int) (*lane, error) {
+	l := &lane{clients: clients, one: fmt.Sprintf("one-%s-%d", lang, clients), four: fmt.Sprintf("four-%s-%d", lang, clients)}
+	for name, settings := range map[string]string{
+		// (a) to (c) each keep their connections open meanwhile, and a driver
+		// may have a thread for each.
+		l.one:  fmt.Sprintf("concurrency=%d&max_scale=1", 4*clients),
+		l.four: "concurrency=1&max_scale=4",
+	} {
+		if _, err := d.ask("PUT", fmt.Sprintf("/api/functions/%s?lang=%s&idle_timeout=1h&%s", name, lang, settings), noop[lang]); err != nil {
+			return nil, err
+		}
+	}
+	socket, err := d.socket(l.one)
+	if err != nil {
+		return nil, err
+	}
+	if l.proxy, err = startProxy(socket); err != nil {
+		return nil, err
+	}
+	driver := fhttp.HTTPOptions{URL: "http://driver/", MethodOverride: "POST"}
+	driver.UnixDomainSocket = socket
+	l.ways = [allWays]way{
+		toDriver:     {options: driver},
+		throughProxy: {options: fhttp.HTTPOptions{URL: l.proxy.url + "/"}},
+		toDispatcher: {options: fhttp.HTTPOptions{URL: d.url + "/api/call/" + l.one}},
+		toFour:       {options: fhttp.HTTPOptions{URL: d.url + "/api/call/" + l.four}, lenient: true},
+	}
+	return l, nil
+}
+
+func (r *callsReport) print(out io.Writer) {
+	w := newTable(out)
+	fmt.Fprintln(w, "no-op call\tclients\t\tcalls/s\tp50\tp99\t")
+	for _, c := range r.Comparisons {
+		row := func(lang, clients, way string, l load) {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%.0f\t%s\t%s\t\n", lang, clients, way, l.CallsPerSecond, ms(l.P50), ms(l.P99))
+		}
+		times := func(ways string, r ratio) {
+			fmt.Fprintf(w, "\t\t%s\t× %.2f\t× %.2f\t× %.2f\t\n", ways, r.CallsPerSecond, r.P50, r.P99)
+		}
+		row(c.Lang, fmt.Sprint(c.Clients), "(a) driver's socket", c.Driver)
+		row("", "", "(b) reverse proxy", c.Proxy)
+		row("", "", "(c) dispatcher", c.Dispatcher)
+		row("", "", fmt.Sprintf("(d) in %d of up to 4 sandboxes", c.FourSandboxes), c.Four)
+		times("(c) to (a)", c.ToDriver)
+		times("(c) to (b)", c.ToProxy)
+		times("(d) to (c)", c.FourToDispatcher)
+		for _, status := range slices.Sorted(maps.Keys(c.Four.Failed)) {
+			fmt.Fprintf(w, "\t\t(d) answered %d\t%d calls\t\t\t\n", status, c.Four.Failed[status])
+		}
+	}
+	w.Flush()
+}
+
+func (r *callsReport) targets() []target {
+	var all []target
+	for _, c := range r.Comparisons {
+		switch c.Clients {
+		case 1:
+			all = append(all, atMost(.75, c.ToProxy.P50, "", "%s, 1 client: p50 of (c) to (b)", c.Lang))
+		case 16:
+			all = append(all, atLeast(1.7, c.ToProxy.CallsPerSecond, "", "%s, 16 clients: calls/s of (c) to (b)", c.Lang),
+				atLeast(.5, c.ToDriver.CallsPerSecond, "", "%s, 16 clients: calls/s of (c) to (a)", c.Lang))
+		}
+	}
+	for _, g := range r.Growth {
+		if g.From == 16 && g.To == 64 {
+			all = append(all, atLeast(1, g.Ratio, "", "%s: calls/s of (c) at 64 clients to those at 16", g.Lang))
+		}
+	}
+	return all
+}

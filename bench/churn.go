@@ -1,0 +1,154 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+)
+
+// process is what a dispatcher's process holds when all is quiet.
+type process struct {
+	Memory     float64 // resident, in bytes
+	Goroutines int
+	Files      int
+}
+
+// churnReport is what many comings and goings leave behind.
+type churnReport struct {
+	Workers       int
+	Lasted        time.Duration
+	Registrations int // each with a call and a deletion
+	ScaledToZero  int // times that a function was called, went idle and lost its sandbox
+	Before, After process
+}
+
+// churn registers, calls and deletes functions, and lets others scale to zero
+// and back, for a while. What it does to warm up is counted as before.
+func churn(b *bench) (report, error) {
+	const blank = 2
+	r := &churnReport{Workers: 4}
+	d, err := b.start("FOB_POOL=python=1,node=1")
+	if err != nil {
+		return nil, err
+	}
+	defer d.remove()
+	warm, lasts := pick(b, 20*time.Second, 5*time.Second), pick(b, time.Minute, 10*time.Second)
+	// The engine's client keeps its idle connections for 30 s.
+	patience := pick(b, 35*time.Second, 5*time.Second)
+	progress("churning for %v to warm up", warm)
+	if _, _, err := r.work(d, warm); err != nil {
+		return nil, err
+	}
+	if r.Before, err = quiet(d, blank, patience); err != nil {
+		return nil, err
+	}
+	progress("churning for %v", lasts)
+	begun := time.Now()
+	if r.Registrations, r.ScaledToZero, err = r.work(d, lasts); err != nil {
+		return nil, err
+	}
+	r.Lasted = time.Since(begun)
+	if r.After, err = quiet(d, blank, patience); err != nil {
+		return nil, err
+	}
+	return r, d.stop()
+}
+
+// work has the workers go on until the time is over. Half of them register,
+// call and delete; the others call functions that lose their sandboxes at once.
+func (r *churnReport) work(d *dispatcher, lasts time.Duration) (registered, scaled int, err error) {
+	var mu sync.Mutex // guards the results
+	var workers sync.WaitGroup
+	end := time.Now().Add(lasts)
+	for n := range r.Workers {
+		lang := []string{"python", "node"}[n/2%2]
+		cycle, count := r.register, &registered
+		if n%2 == 1 {
+			cycle, count = r.toZero, &scaled
+		}
+		workers.Go(func() {
+			for time.Now().Before(end) {
+				failed := cycle(d, fmt.Sprintf("churn-%d", n), lang)
+				mu.Lock()
+				if failed == nil {
+					*count++
+				} else if err == nil {
+					err = failed
+				}
+				stop := err != nil
+				mu.Unlock()
+				if stop {
+					return
+				}
+			}
+		})
+	}
+	workers.Wait()
+	return registered, scaled, err
+}
+
+// register registers a function, calls it and deletes it.
+func (*churnReport) register(d *dispatcher, name, lang string) error {
+	if _, err := d.ask("PUT", "/api/functions/"+name+"?lang="+lang, noop[lang]); err != nil {
+		return err
+	}
+	if _, err := d.ask("GET", "/api/call/"+name, ""); err != nil {
+		return err
+	}
+	_, err := d.ask("DELETE", "/api/functions/"+name, "")
+	return err
+}
+
+// toZero calls a function that is scaled to zero, and waits until it is so
+// again. The first time it registers the function.
+func (*churnReport) toZero(d *dispatcher, name, lang string) error {
+	response, answer, err := d.do("GET", "/api/call/"+name, "")
+	if err == nil && response.StatusCode == 404 {
+		_, err = d.ask("PUT", "/api/functions/"+name+"?lang="+lang+"&idle_timeout=1ms", noop[lang])
+	} else if err == nil && response.StatusCode != 200 {
+		err = fmt.Errorf("a call was answered %s: %s", response.Status, answer)
+	}
+	for err == nil {
+		ids, failed := d.running(name)
+		if failed != nil || len(ids) == 0 {
+			return failed
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return err
+}
+
+// quiet waits until only the pool is there and nothing has happened for a while,
+// and looks at the process.
+func quiet(d *dispatcher, blank int, patience time.Duration) (process, error) {
+	if err := d.settle(blank); err != nil {
+		return process{}, err
+	}
+	d.client.CloseIdleConnections()
+	time.Sleep(patience)
+	values, err := d.metrics()
+	return process{values["process_resident_memory_bytes"], int(values["go_goroutines"]), int(values["process_open_fds"])}, err
+}
+
+func (r *churnReport) print(out io.Writer) {
+	w := newTable(out)
+	fmt.Fprintf(w, "churn\tresident memory\tgoroutines\topen files\t\n")
+	for _, row := range []struct {
+		when string
+		process
+	}{{"before", r.Before}, {"after", r.After}} {
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t\n", row.when, megabytes(row.Memory), row.Goroutines, row.Files)
+	}
+	w.Flush()
+	each := func(n int) string { return fmt.Sprintf("%.0f s", time.Hour.Seconds()/float64(max(n, 1))) }
+	fmt.Fprintf(out, "%d registrations, calls and deletions and %d scalings to zero and back in %.0f s: what an hour has at one each %s and %s\n",
+		r.Registrations, r.ScaledToZero, r.Lasted.Seconds(), each(r.Registrations), each(r.ScaledToZero))
+}
+
+func (r *churnReport) targets() []target {
+	return []target{
+		atMost(1.05, r.After.Memory/r.Before.Memory, "", "churn: resident memory after to that before"),
+		atMost(0, float64(r.After.Goroutines-r.Before.Goroutines), "", "churn: goroutines after over those before"),
+	}
+}

@@ -1,0 +1,246 @@
+package dispatch
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+// room is what sandboxes take up.
+type room struct {
+	sandboxes int
+	memory    int64 // bytes that they may use
+}
+
+func (r room) plus(o room) room  { return room{r.sandboxes + o.sandboxes, r.memory + o.memory} }
+func (r room) minus(o room) room { return room{r.sandboxes - o.sandboxes, r.memory - o.memory} }
+
+// within reports whether r is no more than o in either respect.
+func (r room) within(o room) bool { return r.sandboxes <= o.sandboxes && r.memory <= o.memory }
+
+// capacity counts the room that sandboxes take up, from before the engine makes
+// them until they are removed, and keeps it below the caps. Starts that find
+// none wait in line, first come first served, so that a large one is not
+// passed over for ever.
+type capacity struct {
+	max  room
+	full *faas.Error // what those hear who waited in vain
+
+	mu      sync.Mutex
+	used    room
+	leaving room              // what of used is being removed
+	places  map[string]*place // by sandbox ID
+	line    []*claim
+	moved   time.Time // when somebody in line last got room, or room was last made
+	making  bool      // somebody sees to it that the line moves
+	joined  chan struct{}
+}
+
+// place is one sandbox's part of what is used.
+type place struct {
+	memory  int64
+	leaving bool
+}
+
+// claim is a start that waits for room.
+type claim struct {
+	room
+	by       faas.VersionKey
+	since    time.Time
+	patience time.Duration // while nothing can be evicted for it
+	given    chan error    // gets exactly one, nil with the room, unless it is withdrawn
+}
+
+func newCapacity(maxSandboxes int, maxMemory int64) *capacity {
+	return &capacity{
+		max:    room{maxSandboxes, maxMemory},
+		places: make(map[string]*place),
+		joined: make(chan struct{}, 1),
+		full: faas.Errorf(faas.CodeNoCapacity, "there is no room for another sandbox, and no other function's is idle: "+
+			"there may be %d (FOB_MAX_SANDBOXES), with %v of memory together (FOB_MAX_MEMORY); try again, or raise these",
+			maxSandboxes, faas.Bytes(maxMemory)).After(time.Second),
+	}
+}
+
+// blanks is how many blank sandboxes of that memory in bytes the pools may hold
+// together: a quarter of all that there may be.
+func (c *capacity) blanks(memory int64) int {
+	if n := min(c.max.sandboxes, int(c.max.memory/memory)); n >= 4 {
+		return ceilDiv(n, 4)
+	}
+	return 0
+}
+
+// try takes room if there is some and nobody waits for it.
+func (c *capacity) try(r room) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.line) > 0 || !c.used.plus(r).within(c.max) {
+		return false
+	}
+	c.used = c.used.plus(r)
+	return true
+}
+
+// join puts a claim in line. idle reports that nobody sees to the line: the
+// caller must.
+func (c *capacity) join(w *claim) (idle bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.line = append(c.line, w)
+	c.grant(w.since)
+	idle = !c.making && len(c.line) > 0
+	c.making = c.making || idle
+	select {
+	case c.joined <- struct{}{}:
+	default:
+	}
+	return idle
+}
+
+// withdraw takes a claim out of the line, and reports false when it was given
+// something already.
+func (c *capacity) withdraw(w *claim) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.Index(c.line, w)
+	if i < 0 {
+		return false
+	}
+	c.line = slices.Delete(c.line, i, i+1)
+	c.grant(time.Now()) // it may have been in the way
+	return true
+}
+
+// grant gives room to those in line, as far as there is some. The caller holds
+// mu.
+func (c *capacity) grant(now time.Time) {
+	for len(c.line) > 0 && c.used.plus(c.line[0].room).within(c.max) {
+		c.used = c.used.plus(c.line[0].room)
+		c.shift(nil)
+		c.moved = now
+	}
+}
+
+// shift sends the first in line away. The caller holds mu.
+func (c *capacity) shift(err error) {
+	c.line[0].given <- err
+	c.line = slices.Delete(c.line, 0, 1)
+}
+
+// giveUp sends those away whose patience is over, the first ones first. It
+// reports false, and that nobody sees to the line any more, when that is empty.
+func (c *capacity) giveUp(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.line) > 0 {
+		w, since := c.line[0], c.moved
+		if since.Before(w.since) {
+			since = w.since
+		}
+		coming := w.within(c.max.minus(c.used).plus(c.leaving))
+		if coming || now.Sub(since) < w.patience {
+			break
+		}
+		c.shift(c.full)
+		c.grant(now)
+	}
+	c.making = len(c.line) > 0
+	return c.making
+}
+
+// close sends everybody away.
+func (c *capacity) close(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.line) > 0 {
+		c.shift(err)
+	}
+	c.making = false
+}
+
+// hold notes that room which was taken is that sandbox's.
+func (c *capacity) hold(id string, memory int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.places[id] = &place{memory: memory}
+}
+
+// admit counts a sandbox that is there already, whatever the caps say.
+func (c *capacity) admit(id string, memory int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.places[id] = &place{memory: memory}
+	c.used = c.used.plus(room{1, memory})
+}
+
+// extend adds memory that was taken for it to a sandbox's.
+func (c *capacity) extend(id string, memory int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.places[id].memory += memory
+}
+
+// shrink gives back what a sandbox has of memory above that much.
+func (c *capacity) shrink(id string, memory int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.places[id]
+	if p.memory <= memory {
+		return
+	}
+	c.used.memory -= p.memory - memory
+	p.memory = memory
+	c.grant(time.Now())
+}
+
+// give gives back room that no sandbox came to have.
+func (c *capacity) give(r room) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.used = c.used.minus(r)
+	c.grant(time.Now())
+}
+
+// leave notes that a sandbox is being removed: its room is about to come free.
+func (c *capacity) leave(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p := c.places[id]; p != nil && !p.leaving {
+		p.leaving = true
+		c.leaving = c.leaving.plus(room{1, p.memory})
+		c.moved = time.Now()
+	}
+}
+
+// left gives back the room of a sandbox that has been removed.
+func (c *capacity) left(id string) {
+	c.leave(id)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.places[id]
+	if p == nil {
+		return
+	}
+	delete(c.places, id)
+	c.used = c.used.minus(room{1, p.memory})
+	c.leaving = c.leaving.minus(room{1, p.memory})
+	c.grant(time.Now())
+}
+
+// look returns what will be free once all that leaves has left, and the line.
+func (c *capacity) look() (free room, line []*claim) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.max.minus(c.used).plus(c.leaving), slices.Clone(c.line)
+}
+
+// memory is how many bytes all sandboxes may use, those about to start or leave
+// included.
+func (c *capacity) memory() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.used.memory
+}

@@ -1,0 +1,104 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/flockofbirds/fob/internal/sandbox"
+	"github.com/flockofbirds/fob/internal/telemetry"
+)
+
+// Meter returns an engine that does what engine does, and has metrics know how
+// long that took and what failed.
+func Meter(engine sandbox.Engine, metrics *telemetry.Metrics) sandbox.Engine {
+	return &meteredEngine{Engine: engine, metrics: metrics, known: make(map[string]*meteredInstance)}
+}
+
+// meteredEngine is an engine and its sandboxes. What it does not meter is the
+// engine's own.
+type meteredEngine struct {
+	sandbox.Engine
+	metrics *telemetry.Metrics
+
+	mu    sync.Mutex
+	known map[string]*meteredInstance // by ID, so that one sandbox is one Instance
+}
+
+type meteredInstance struct {
+	sandbox.Instance
+	e *meteredEngine
+}
+
+// timed does what the engine is asked for and notes how that went. That nobody
+// waits for it any more is not the engine's failure.
+func (e *meteredEngine) timed(call string, do func() error) error {
+	begun := time.Now()
+	err := do()
+	e.metrics.EngineCalls.WithLabelValues(call).Observe(time.Since(begun).Seconds())
+	if err != nil && !errors.Is(err, context.Canceled) {
+		e.metrics.EngineErrors.WithLabelValues(call).Inc()
+	}
+	return err
+}
+
+// meter returns the one metered instance of an engine's.
+func (e *meteredEngine) meter(inst sandbox.Instance) *meteredInstance {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m := e.known[inst.ID()]
+	if m == nil || m.Instance != inst {
+		m = &meteredInstance{inst, e}
+		e.known[inst.ID()] = m
+	}
+	return m
+}
+
+func (e *meteredEngine) Prepare(ctx context.Context, langs ...string) error {
+	return e.timed("prepare", func() error { return e.Engine.Prepare(ctx, langs...) })
+}
+
+func (e *meteredEngine) Create(ctx context.Context, spec sandbox.Spec) (made sandbox.Instance, err error) {
+	err = e.timed("create", func() error {
+		inst, err := e.Engine.Create(ctx, spec)
+		if err == nil {
+			made = e.meter(inst)
+		}
+		return err
+	})
+	return made, err
+}
+
+func (e *meteredEngine) List(ctx context.Context) (all []sandbox.Instance, err error) {
+	err = e.timed("list", func() error {
+		found, err := e.Engine.List(ctx)
+		for _, inst := range found {
+			all = append(all, e.meter(inst))
+		}
+		return err
+	})
+	return all, err
+}
+
+func (m *meteredInstance) Resize(ctx context.Context, limits sandbox.Limits) error {
+	return m.e.timed("resize", func() error { return m.Instance.Resize(ctx, limits) })
+}
+
+func (m *meteredInstance) Pause(ctx context.Context) error {
+	return m.e.timed("pause", func() error { return m.Instance.Pause(ctx) })
+}
+
+func (m *meteredInstance) Resume(ctx context.Context) error {
+	return m.e.timed("resume", func() error { return m.Instance.Resume(ctx) })
+}
+
+func (m *meteredInstance) Remove(ctx context.Context) error {
+	err := m.e.timed("remove", func() error { return m.Instance.Remove(ctx) })
+	if err == nil {
+		m.e.mu.Lock()
+		defer m.e.mu.Unlock()
+		delete(m.e.known, m.ID())
+	}
+	return err
+}
