@@ -1,0 +1,100 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// browser opens a page in a real browser until the test ends.
+func browser(t *testing.T, url string) {
+	t.Helper()
+	var program string
+	for _, name := range []string{"chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			program = path
+			break
+		}
+	}
+	if program == "" {
+		t.Fatal("there is no Chromium: scripts/setup test brings one")
+	}
+	profile, err := os.MkdirTemp("/tmp", "fobbrowser")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The port keeps it open, although nobody debugs it.
+	cmd := exec.Command(program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-port=0", "--user-data-dir="+profile, url)
+	var said strings.Builder
+	cmd.Stderr = &said
+	cmd.WaitDelay = 10 * time.Second
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		os.RemoveAll(profile)
+		if t.Failed() {
+			t.Logf("the browser said: %s", said.String())
+		}
+	})
+}
+
+// A page that a function serves listens to the events that another streams.
+func TestDockerEventSource(t *testing.T) {
+	p := boot(t, func(c *Config) {
+		c.Engine = "docker"
+		c.Pool = map[string]int{"python": 1, "node": 1}
+	})
+	p.gen("?name=heard", "heard = []\ndef callme(what=None):\n    if what: heard.append(what)\n    return heard\n")
+	for lang, code := range map[string]string{
+		"python": `
+import time, fob
+def callme():
+    def ticks():
+        for n in range(3):
+            yield f"data: python {n}\n\n"
+            time.sleep(0.1)
+    return fob.Response(ticks(), headers={"Content-Type": "text/event-stream"})
+`,
+		"node": `
+async function* ticks() {
+  for (let n = 0; n < 3; n++) {
+    yield new TextEncoder().encode('data: node ' + n + '\n\n');
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+function callme() {
+  return new Response(ticks(), { headers: { 'Content-Type': 'text/event-stream' } });
+}
+`,
+	} {
+		p.gen("?lang="+lang+"&name=ticks-"+lang, code)
+	}
+	p.gen("?name=page", `
+import fob
+def callme():
+    return fob.Response("""<!doctype html><script>
+for (const lang of ['python', 'node']) {
+  const source = new EventSource('/api/call/ticks-' + lang);
+  source.onmessage = async (event) => {
+    if (event.data.endsWith('2')) source.close();
+    await fetch('/api/call/heard?what=' + encodeURIComponent(event.data));
+  };
+}
+</script>""", headers={"Content-Type": "text/html"})
+`)
+	browser(t, p.URL+"/api/call/page")
+	eventually(t, time.Minute, "the page has heard all", func() bool {
+		heard := p.do("GET", "/api/call/heard", "").Body
+		for _, event := range []string{"python 0", "python 1", "python 2", "node 0", "node 1", "node 2"} {
+			if strings.Count(heard, event) != 1 {
+				return false
+			}
+		}
+		return true
+	})
+}
