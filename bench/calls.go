@@ -17,13 +17,14 @@ type way struct {
 	rounds  []load
 }
 
-// The ways: (a) to (c) go to the same single sandbox, (d) to up to four that
-// take one call at a time.
+// The ways: (a) to (c) and (e) go to the same single sandbox, (d) to up to four
+// that take one call at a time.
 const (
 	toDriver = iota
 	throughProxy
 	toDispatcher
 	toFour
+	throughForwarder
 	allWays
 )
 
@@ -32,7 +33,8 @@ type lane struct {
 	clients int
 	one     string // the function with one sandbox
 	four    string // the function with up to four
-	proxy   *proxy
+	proxy   *baseline
+	forward *baseline
 	ways    [allWays]way
 }
 
@@ -42,9 +44,9 @@ type comparison struct {
 	Lang    string
 	Clients int
 
-	Driver, Proxy, Dispatcher, Four load
+	Driver, Proxy, Dispatcher, Four, Forwarder load
 
-	ToDriver, ToProxy, FourToDispatcher ratio
+	ToDriver, ToProxy, ToForwarder, FourToDispatcher ratio
 
 	FourSandboxes int // that (d) came to use
 }
@@ -85,6 +87,7 @@ func (r *callsReport) measure(b *bench, d *dispatcher, lang string) error {
 	defer func() {
 		for _, l := range lanes {
 			l.proxy.stop()
+			l.forward.stop()
 		}
 	}()
 	for _, clients := range b.clients {
@@ -128,6 +131,8 @@ func (r *callsReport) measure(b *bench, d *dispatcher, lang string) error {
 			Proxy:            median(ways[throughProxy].rounds),
 			Dispatcher:       median(ways[toDispatcher].rounds),
 			Four:             median(ways[toFour].rounds),
+			Forwarder:        median(ways[throughForwarder].rounds),
+			ToForwarder:      compare(ways[toDispatcher].rounds, ways[throughForwarder].rounds),
 			ToDriver:         compare(ways[toDispatcher].rounds, ways[toDriver].rounds),
 			ToProxy:          compare(ways[toDispatcher].rounds, ways[throughProxy].rounds),
 			FourToDispatcher: compare(ways[toFour].rounds, ways[toDispatcher].rounds),
@@ -149,7 +154,7 @@ func (r *callsReport) measure(b *bench, d *dispatcher, lang string) error {
 func newLane(d *dispatcher, lang string, clients int) (*lane, error) {
 	l := &lane{clients: clients, one: fmt.Sprintf("one-%s-%d", lang, clients), four: fmt.Sprintf("four-%s-%d", lang, clients)}
 	for name, settings := range map[string]string{
-		// (a) to (c) each keep their connections open meanwhile, and a driver
+		// All but (d) each keep their connections open meanwhile, and a driver
 		// may have a thread for each.
 		l.one:  fmt.Sprintf("concurrency=%d&max_scale=1", 4*clients),
 		l.four: "concurrency=1&max_scale=4",
@@ -162,16 +167,20 @@ func newLane(d *dispatcher, lang string, clients int) (*lane, error) {
 	if err != nil {
 		return nil, err
 	}
-	if l.proxy, err = startProxy(socket); err != nil {
+	if l.proxy, err = startBaseline("proxy", socket); err != nil {
+		return nil, err
+	}
+	if l.forward, err = startBaseline("forwarder", socket); err != nil {
 		return nil, err
 	}
 	driver := fhttp.HTTPOptions{URL: "http://driver/", MethodOverride: "POST"}
 	driver.UnixDomainSocket = socket
 	l.ways = [allWays]way{
-		toDriver:     {options: driver},
-		throughProxy: {options: fhttp.HTTPOptions{URL: l.proxy.url + "/"}},
-		toDispatcher: {options: fhttp.HTTPOptions{URL: d.url + "/api/call/" + l.one}},
-		toFour:       {options: fhttp.HTTPOptions{URL: d.url + "/api/call/" + l.four}, lenient: true},
+		toDriver:         {options: driver},
+		throughProxy:     {options: fhttp.HTTPOptions{URL: l.proxy.url + "/"}},
+		toDispatcher:     {options: fhttp.HTTPOptions{URL: d.url + "/api/call/" + l.one}},
+		toFour:           {options: fhttp.HTTPOptions{URL: d.url + "/api/call/" + l.four}, lenient: true},
+		throughForwarder: {options: fhttp.HTTPOptions{URL: l.forward.url + "/"}},
 	}
 	return l, nil
 }
@@ -190,8 +199,10 @@ func (r *callsReport) print(out io.Writer) {
 		row("", "", "(b) reverse proxy", c.Proxy)
 		row("", "", "(c) dispatcher", c.Dispatcher)
 		row("", "", fmt.Sprintf("(d) in %d of up to 4 sandboxes", c.FourSandboxes), c.Four)
+		row("", "", "(e) bare forwarder", c.Forwarder)
 		times("(c) to (a)", c.ToDriver)
 		times("(c) to (b)", c.ToProxy)
+		times("(c) to (e)", c.ToForwarder)
 		times("(d) to (c)", c.FourToDispatcher)
 		for _, status := range slices.Sorted(maps.Keys(c.Four.Failed)) {
 			fmt.Fprintf(w, "\t\t(d) answered %d\t%d calls\t\t\t\n", status, c.Four.Failed[status])

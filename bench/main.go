@@ -71,11 +71,12 @@ func main() {
 	only := flag.String("only", "", "the `sections` to run: some of "+strings.Join(names, ",")+" (all)")
 	langs := flag.String("lang", "python,node", "`languages` of the functions in register, calls and cold")
 	clients := flag.String("clients", "1,16,64", "`numbers` of clients in calls")
-	proxySocket := flag.String("proxy", "", "serve the reverse proxy in front of this driver's `socket`, and nothing else")
-	addr := flag.String("addr", "", "`address` of -proxy")
+	baseline := flag.String("serve", "", "serve a `baseline`, proxy or forwarder, in front of -socket at -addr, and do nothing else")
+	socket := flag.String("socket", "", "a driver's `socket`")
+	addr := flag.String("addr", "", "`address` to serve at")
 	flag.Parse()
-	if *proxySocket != "" {
-		fail(serveProxy(*proxySocket, *addr))
+	if *baseline != "" {
+		fail(serveBaseline(*baseline, *socket, *addr))
 	}
 	b := &bench{program: *program, quick: *quick, langs: strings.Split(*langs, ",")}
 	for _, lang := range b.langs {
@@ -85,7 +86,7 @@ func main() {
 	}
 	for _, text := range strings.Split(*clients, ",") {
 		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > 250 { // concurrency, four times as much, goes up to 1000
+		if err != nil || n < 1 || n > 250 { // concurrency, four times as much (a, b, c, e), goes up to 1000
 			fail(fmt.Errorf("-clients: %q is no number from 1 to 250", text))
 		}
 		b.clients = append(b.clients, n)

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"time"
+)
+
+// serveBaseline serves what the dispatcher is compared with.
+func serveBaseline(name, socket, addr string) error {
+	switch name {
+	case "proxy":
+		return serveProxy(socket, addr)
+	case "forwarder":
+		return serveForwarder(socket, addr)
+	}
+	return fmt.Errorf("-serve: there are proxy and forwarder, not %q", name)
+}
+
+// baseline is one as a process of its own, as the dispatcher is.
+type baseline struct {
+	url string
+	cmd *exec.Cmd
+}
+
+func startBaseline(name, socket string) (*baseline, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	b := &baseline{url: "http://" + addr, cmd: exec.Command(self, "-serve", name, "-socket", socket, "-addr", addr)}
+	b.cmd.Stderr = os.Stderr
+	if err := b.cmd.Start(); err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if conn, err := net.Dial("tcp", addr); err == nil {
+			conn.Close()
+			return b, nil
+		}
+	}
+	b.stop()
+	return nil, fmt.Errorf("the %s does not listen on %s", name, addr)
+}
+
+func (b *baseline) stop() {
+	if b != nil {
+		b.cmd.Process.Kill()
+		b.cmd.Wait()
+	}
+}
+
+// freeAddr is an address that nobody listened on just now.
+func freeAddr() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer listener.Close()
+	return listener.Addr().String(), nil
+}
