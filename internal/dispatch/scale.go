@@ -74,7 +74,7 @@ func (f *flock) load(s faas.Settings, idle []*bird, now time.Time) load {
 		Waiting: f.line.len(), Birds: len(f.birds), Paused: len(f.paused), Starting: f.starting,
 		Demand: f.demand.average, Full: f.overfull(), Run: f.run, Retired: f.retired,
 	}
-	l.Peak = f.peak.note(forDemand(s, l.Demand), now, time.Duration(s.StableWindow))
+	l.Peak = f.peak.note(forDemand(s, l.Demand), now, time.Duration(min(s.StableWindow, s.IdleTimeout)))
 	if since, waiting := f.line.since(); waiting {
 		if since.Before(f.lastJoin) {
 			since = f.lastJoin

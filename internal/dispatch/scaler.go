@@ -30,8 +30,9 @@ type load struct {
 	Starting int // or being resumed
 
 	// Demand is InFlight averaged over the short window, and Peak the most
-	// sandboxes that it wanted in the stable one. The line is not in them: what
-	// waits is dealt with at once, or not worth a sandbox.
+	// sandboxes that it wanted in the stable one (or idle_timeout, if that is
+	// shorter). The line is not in them: what waits is dealt with at once, or
+	// not worth a sandbox.
 	Demand float64
 	Peak   int
 
@@ -85,10 +86,15 @@ func decide(s faas.Settings, l load, now time.Time) decision {
 
 	var d decision
 	needed := max(low, want, ceilDiv(l.InFlight+l.Waiting, s.Concurrency))
+	// Calls go where others are already, so that one may be idle for long and
+	// yet be the reserve that demand wants: until all have been idle.
+	if n := len(l.Idle); l.InFlight+l.Waiting > 0 || n > 0 && now.Sub(l.Idle[n-1]) < idleTimeout {
+		needed = max(needed, peak)
+	}
 	for _, since := range l.Idle {
 		idle, left := now.Sub(since), l.Birds+l.Paused-d.Stop
 		outlived := idle >= idleTimeout && left > needed
-		surplus := idle >= time.Duration(s.StableWindow) && left > max(needed, peak, 1)
+		surplus := idle >= time.Duration(s.StableWindow) && left > max(needed, 1)
 		if !outlived && !surplus {
 			break
 		}
