@@ -1,8 +1,8 @@
 // Package dispatch goes from a ref to a result: it resolves, waits for a slot
 // in one of the version's sandboxes, and sends the call. One noun a file:
 // the registry of functions, the flock that is a version's sandboxes, the
-// birds in it, the line of waiting calls, the pool of blank sandboxes, the
-// scaler.
+// birds in it, the line of waiting calls, the quota that a function's flocks
+// share, the pool of blank sandboxes, the scaler.
 package dispatch
 
 import (
