@@ -61,9 +61,11 @@ func (d *Dispatcher) adopt(ctx context.Context) error {
 	}
 	for _, fn := range d.functions.byID {
 		if live := fn.Live(); live.Settings.MinScale > 0 {
-			if _, err := d.flock(live); err != nil {
+			f, err := d.flock(live)
+			if err != nil {
 				return err
 			}
+			f.retire(false) // has the tick look at it
 		}
 	}
 	return nil
@@ -75,7 +77,11 @@ func (d *Dispatcher) probe(inst sandbox.Instance, v *faas.Version) (adopted bool
 	b := d.newBird(inst, time.Now())
 	ctx, cancel := context.WithTimeout(d.ctx, probePatience)
 	defer cancel()
-	health, err := b.conn.Health(ctx)
+	var health sandbox.Health
+	err := b.rouse(ctx, v)
+	if err == nil {
+		health, err = b.conn.Health(ctx)
+	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded): // a busy one may not be able to answer
 		d.background(func() { d.outlast(b, v) })
@@ -91,12 +97,22 @@ func (d *Dispatcher) probe(inst sandbox.Instance, v *faas.Version) (adopted bool
 	return false
 }
 
+// rouse resumes a sandbox that the earlier dispatcher may have paused, which its
+// version's settings tell without asking the engine.
+func (b *bird) rouse(ctx context.Context, v *faas.Version) error {
+	if v.Settings.PauseAfter == 0 {
+		return nil
+	}
+	return b.inst.Resume(ctx)
+}
+
 // outlast waits for the calls of an earlier dispatcher to end, as long as the
 // version's timeout lets them, and adopts or removes the sandbox.
 func (d *Dispatcher) outlast(b *bird, v *faas.Version) {
 	ctx, cancel := context.WithTimeout(d.ctx, time.Duration(v.Settings.Timeout))
 	defer cancel()
-	for ctx.Err() == nil {
+	err := b.rouse(ctx, v)
+	for err == nil && ctx.Err() == nil {
 		health, err := b.conn.Health(ctx)
 		if err == nil && health.State == "loaded" && health.InFlight == 0 {
 			d.take(b, v, health)

@@ -25,6 +25,8 @@ type bird struct {
 	ready     time.Time
 	idleSince time.Time
 	inFlight  int
+	paused    bool
+	pausing   bool // the engine is at it
 	draining  bool
 }
 
@@ -222,6 +224,8 @@ func (b *bird) info() faas.SandboxInfo {
 	switch {
 	case b.draining:
 		state = "draining"
+	case b.paused:
+		state = "paused"
 	case b.inFlight > 0:
 		state = "busy"
 	}

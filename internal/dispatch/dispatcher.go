@@ -1,8 +1,8 @@
 // Package dispatch goes from a ref to a result: it resolves, waits for a slot
 // in one of the version's sandboxes, and sends the call. One noun a file:
 // the registry of functions, the flock that is a version's sandboxes, the
-// birds in it, the line of waiting calls, the pool of blank sandboxes, the
-// scaler.
+// birds in it, the line of waiting calls, the quota that a function's flocks
+// share, the pool of blank sandboxes, the scaler.
 package dispatch
 
 import (
@@ -55,7 +55,10 @@ type Dispatcher struct {
 	mu        sync.RWMutex
 	functions *index
 	flocks    map[faas.VersionKey]*flock
+	quotas    map[string]*quota // by function ID, of those that have a flock
 	closed    bool
+
+	awake awake // flocks
 
 	// ctx ends when Close is called, and with it every start in progress.
 	ctx    context.Context
@@ -77,6 +80,8 @@ func New(ctx context.Context, cfg Config) (*Dispatcher, error) {
 		pools:     make(map[string]*pool),
 		functions: newIndex(functions),
 		flocks:    make(map[faas.VersionKey]*flock),
+		quotas:    make(map[string]*quota),
+		awake:     awake{flocks: make(map[*flock]struct{})},
 		creating:  semaphore.NewWeighted(maxCreating),
 		capacity:  newCapacity(cfg.MaxSandboxes, cfg.MaxMemory),
 	}
@@ -158,13 +163,24 @@ func (d *Dispatcher) flock(v *faas.Version) (*flock, error) {
 	if fn == nil {
 		return nil, unknown(faas.Ref{ID: v.FunctionID})
 	}
-	f = newFlock(d, v)
+	f = newFlock(d, v, d.quota(fn))
 	f.retired = fn.Aliases[faas.Live] != v.Number
 	d.flocks[key] = f
 	return f, nil
 }
 
-// tick looks at every flock and pool again and again, so that the decisions
+// quota returns the quota of a function, or makes it. The caller holds mu.
+func (d *Dispatcher) quota(fn *faas.Function) *quota {
+	q := d.quotas[fn.ID]
+	if q == nil {
+		q = newQuota(fn.Live().Settings.MaxConcurrency)
+		d.quotas[fn.ID] = q
+	}
+	return q
+}
+
+// tick looks at every flock that has something, and at every pool, again and
+// again, so that the decisions
 // that depend on time are made.
 func (d *Dispatcher) tick() {
 	ticker := time.NewTicker(d.cfg.Tick)
@@ -183,10 +199,7 @@ func (d *Dispatcher) tick() {
 
 // Scale makes the scaler's decisions for every flock as of now.
 func (d *Dispatcher) Scale(now time.Time) {
-	d.mu.RLock()
-	flocks := d.snapshot()
-	d.mu.RUnlock()
-	for _, f := range flocks {
+	for _, f := range d.awake.all() {
 		f.scale(now)
 	}
 }
@@ -209,16 +222,16 @@ func (d *Dispatcher) Snapshot() telemetry.Snapshot {
 		size, target := p.count()
 		s.Pools[lang] = telemetry.Pool{Size: size, Target: target}
 	}
+	for _, f := range d.awake.all() {
+		s.Queues = append(s.Queues, f.depth())
+	}
 	return s
 }
 
 // Stats counts sandboxes by state.
 func (d *Dispatcher) Stats() map[string]int {
-	counts := map[string]int{"blank": 0, "idle": 0, "busy": 0, "draining": 0, "starting": 0}
-	d.mu.RLock()
-	flocks := d.snapshot()
-	d.mu.RUnlock()
-	for _, f := range flocks {
+	counts := map[string]int{"blank": 0, "idle": 0, "busy": 0, "paused": 0, "draining": 0, "starting": 0}
+	for _, f := range d.awake.all() {
 		f.count(counts)
 	}
 	for _, p := range d.pools {

@@ -145,11 +145,8 @@ func victims(free room, line []*claim, candidates []candidate) []candidate {
 // idle lists the sandboxes of functions that nobody has used since that time
 // and that min_scale does not keep, the least recently used first.
 func (d *Dispatcher) idle(until time.Time) []candidate {
-	d.mu.RLock()
-	flocks := d.snapshot()
-	d.mu.RUnlock()
 	var all []candidate
-	for _, f := range flocks {
+	for _, f := range d.awake.all() {
 		all = append(all, f.evictable(until)...)
 	}
 	slices.SortStableFunc(all, func(a, b candidate) int { return a.idle.Compare(b.idle) })
@@ -182,8 +179,8 @@ func (f *flock) evictable(until time.Time) []candidate {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var all []candidate
-	for _, b := range f.birds {
-		if b.inFlight == 0 && !b.idleSince.After(until) {
+	for _, b := range f.idle() {
+		if !b.idleSince.After(until) {
 			all = append(all, candidate{
 				room: room{1, b.inst.Spec().Limits.Memory}, inst: b.inst,
 				of: f.version.Key(), idle: b.idleSince,
@@ -206,10 +203,11 @@ func (f *flock) evict(b *bird) bool {
 	return true
 }
 
-// spare is how many birds min_scale does not keep. The caller holds mu.
+// spare is how many birds, paused ones included, min_scale does not keep. The caller holds mu.
 func (f *flock) spare() int {
-	if f.retired {
-		return len(f.birds)
+	n := len(f.birds) + len(f.paused)
+	if f.retired || f.quota.limit == 0 {
+		return n
 	}
-	return max(0, len(f.birds)-f.version.Settings.MinScale)
+	return max(0, n-f.version.Settings.MinScale)
 }

@@ -29,6 +29,9 @@ type fakeEngine struct {
 	refusal  error         // what Create fails with
 	creating chan struct{} // what Create waits for the closing of
 	stuck    error         // what Remove fails with
+	freezing chan struct{} // what Pause and Resume wait for the closing of
+	stiff    error         // what they fail with
+	delay    time.Duration // that Create takes
 	attempts int           // at Create
 	born     []*fakeSandbox
 }
@@ -65,8 +68,9 @@ func (e *fakeEngine) Close() error                             { return nil }
 func (e *fakeEngine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
 	e.mu.Lock()
 	e.attempts++
-	wait, refusal := e.creating, e.refusal
+	wait, refusal, delay := e.creating, e.refusal, e.delay
 	e.mu.Unlock()
+	time.Sleep(delay)
 	if refusal != nil {
 		return nil, refusal
 	}
@@ -152,6 +156,7 @@ type fakeSandbox struct {
 	deaf    bool // Dial fails, though nobody has noticed a death
 	silent  bool // answers nothing
 	removed bool
+	thawed  chan struct{} // closed when it is resumed; nil unless it is paused
 	exit    sandbox.Exit
 }
 
@@ -178,8 +183,44 @@ func (s *fakeSandbox) Dial(context.Context) (net.Conn, error) {
 	return ours, nil
 }
 
-func (s *fakeSandbox) Pause(context.Context) error  { return nil }
-func (s *fakeSandbox) Resume(context.Context) error { return nil }
+// Pause keeps the sandbox from answering until it is resumed.
+func (s *fakeSandbox) Pause(ctx context.Context) error { return s.freeze(ctx, true) }
+
+func (s *fakeSandbox) Resume(ctx context.Context) error { return s.freeze(ctx, false) }
+
+func (s *fakeSandbox) freeze(ctx context.Context, frozen bool) error {
+	s.e.mu.Lock()
+	wait, refusal := s.e.freezing, s.e.stiff
+	s.e.mu.Unlock()
+	if wait != nil {
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case refusal != nil:
+		return refusal
+	case s.dead:
+		return errors.New("it is dead")
+	case frozen && s.thawed == nil:
+		s.thawed = make(chan struct{})
+	case !frozen && s.thawed != nil:
+		close(s.thawed)
+		s.thawed = nil
+	}
+	return nil
+}
+
+// frozen reports whether the sandbox is paused.
+func (s *fakeSandbox) frozen() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.thawed != nil
+}
 
 func (s *fakeSandbox) Resize(_ context.Context, limits sandbox.Limits) error {
 	s.mu.Lock()
@@ -260,8 +301,15 @@ func (s *fakeSandbox) serve(c net.Conn) {
 // answer returns a whole answer, or "" to break the connection.
 func (s *fakeSandbox) answer(r *http.Request, body []byte) string {
 	s.mu.Lock()
-	silent := s.silent
+	silent, thawed := s.silent, s.thawed
 	s.mu.Unlock()
+	if thawed != nil {
+		select {
+		case <-thawed:
+		case <-s.done:
+			return ""
+		}
+	}
 	if silent {
 		<-s.done
 		return ""

@@ -2,25 +2,33 @@ package dispatch
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/telemetry"
 )
 
 // flock is a version's sandboxes and the line of calls that wait for a slot in
-// one of them. A free slot and a waiting call never exist at the same time.
+// one of them. A free slot, a call that waits for it and a quota that lets it
+// run never exist at the same time.
 type flock struct {
 	d       *Dispatcher
 	version *faas.Version
+	quota   *quota // of the function
 
-	mu          sync.Mutex
+	mu          *sync.Mutex // the quota's
 	line        line
 	birds       []*bird // that take calls
+	paused      []*bird // that would first have to be resumed
 	leaving     []*bird // that only finish theirs
-	starting    int
+	starting    int     // or being resumed
+	demand      demand
+	peak        peak      // of the sandboxes that demand wanted
+	awake       bool      // the tick looks at it
+	turned      time.Time // when it last came to have birds that take calls, or to have none
 	lastJoin    time.Time // of a bird
 	failures    int       // of starts, one after the other; those at once count as one
 	lastFailure time.Time
@@ -39,61 +47,43 @@ const (
 	longestPause = time.Minute
 )
 
-// pause is how long after the last failed start none is tried.
-func (f *flock) pause() time.Duration {
+// backoff is how long after the last failed start none is tried.
+func (f *flock) backoff() time.Duration {
 	if f.failures == 0 || f.failures == 1 && len(f.birds) == 0 {
 		return 0
 	}
 	return min(firstPause<<min(f.failures-1, 10), longestPause)
 }
 
-func newFlock(d *Dispatcher, v *faas.Version) *flock {
-	return &flock{d: d, version: v}
+func newFlock(d *Dispatcher, v *faas.Version, q *quota) *flock {
+	f := &flock{d: d, version: v, quota: q, mu: &q.mu}
+	f.demand.window = time.Duration(v.Settings.StableWindow) / shortWindow
+	return f
 }
 
 // acquire takes a slot, waiting in line if it must, and notes how long that
 // took. The caller must release it.
 func (f *flock) acquire(ctx context.Context, t *faas.Timing) (*bird, error) {
+	now := time.Now()
 	f.mu.Lock()
 	if f.shutErr != nil {
 		defer f.mu.Unlock()
 		return nil, f.shutErr
 	}
-	if b := f.free(); b != nil {
-		b.inFlight++
+	if b := f.free(); b != nil && f.quota.admits() {
+		f.take(b, now)
 		f.mu.Unlock()
 		return b, nil
 	}
-	now := time.Now()
-	if len(f.birds) == 0 && f.starting == 0 && now.Sub(f.lastFailure) < f.pause() {
-		defer f.mu.Unlock()
-		return nil, f.lastErr
-	}
-	s := f.version.Settings
-	w := f.line.join(now)
-	f.rescale(w.since)
-	if f.recheck == nil {
-		f.recheck = time.AfterFunc(growPatience, f.checkLine)
-	}
-	if f.overfull() && f.line.leave(w) {
-		waiting := f.line.len()
-		f.mu.Unlock()
-		f.d.cfg.Metrics.Throttled.WithLabelValues(f.label()...).Inc()
-		return nil, faas.Errorf(faas.CodeOverLimit, "the function is busy: %d calls wait already (its settings are max_scale=%d, concurrency=%d, queue=%d)",
-			waiting, s.MaxScale, s.Concurrency, s.Queue).After(time.Second)
-	}
+	w, err := f.queue(now)
 	f.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
 
-	timer := time.NewTimer(time.Duration(s.QueueTimeout))
-	defer timer.Stop()
-	var err error
-	select {
-	case g := <-w.given:
+	g, err := f.wait(ctx, w)
+	if err == nil {
 		return w.accept(g, t)
-	case <-timer.C:
-		err = faas.Errorf(faas.CodeNoCapacity, "no sandbox came free within the function's queue_timeout of %v", time.Duration(s.QueueTimeout)).After(time.Second)
-	case <-ctx.Done():
-		err = ctx.Err()
 	}
 	f.mu.Lock()
 	left := f.line.leave(w)
@@ -112,19 +102,43 @@ func (f *flock) acquire(ctx context.Context, t *faas.Timing) (*bird, error) {
 	return nil, err
 }
 
-// accept takes what a waiter was given, and says how long it took: time since
-// the start of the sandbox that it got counts as start, time before as queue.
-func (w *waiter) accept(g grant, t *faas.Timing) (*bird, error) {
-	waited := time.Since(w.since)
-	if g.err != nil {
-		t.Queue = waited
-		return nil, g.err
+// take has a call run in a bird. The caller holds mu.
+func (f *flock) take(b *bird, now time.Time) {
+	b.inFlight++
+	f.quota.running++
+	f.demand.add(1, now)
+}
+
+// queue puts a call in line, or says why it may not wait. The caller holds mu.
+func (f *flock) queue(now time.Time) (*waiter, error) {
+	if f.quota.limit == 0 {
+		f.throttled(1)
+		return nil, switchedOff()
 	}
-	if g.bird.ready.After(w.since) {
-		t.Start = min(waited, time.Since(g.bird.begun))
+	if len(f.birds)+len(f.paused)+f.starting == 0 && now.Sub(f.lastFailure) < f.backoff() {
+		return nil, f.lastErr
 	}
-	t.Queue = waited - t.Start
-	return g.bird, nil
+	w := f.line.join(now)
+	f.wake()
+	f.rescale(now)
+	if f.recheck == nil {
+		f.recheck = time.AfterFunc(growPatience, f.checkLine)
+	}
+	if f.overfull() && f.line.leave(w) {
+		f.throttled(1)
+		s, limit := f.version.Settings, ""
+		if f.quota.limited() {
+			limit = fmt.Sprintf(", max_concurrency=%d", f.quota.limit)
+		}
+		return nil, faas.Errorf(faas.CodeOverLimit, "the function is busy: %d calls wait already (its settings are max_scale=%d, concurrency=%d, queue=%d%s)",
+			f.line.len(), s.MaxScale, s.Concurrency, s.Queue, limit).After(time.Second)
+	}
+	return w, nil
+}
+
+// throttled counts calls that were refused because of the function's limits.
+func (f *flock) throttled(calls int) {
+	f.d.cfg.Metrics.Throttled.WithLabelValues(f.label()...).Add(float64(calls))
 }
 
 // free returns the bird to send the next call to, or nil: of those with a free
@@ -151,8 +165,10 @@ func (f *flock) checkLine() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.recheck = nil
+	now := time.Now()
+	f.noteLine(now)
 	if f.line.len() > 0 {
-		f.rescale(time.Now())
+		f.rescale(now)
 		f.recheck = time.AfterFunc(growPatience, f.checkLine)
 	}
 }
@@ -179,14 +195,22 @@ func (f *flock) release(b *bird) {
 // handOn gives a slot to the first call in line if there is one. The caller
 // holds mu.
 func (f *flock) handOn(b *bird) {
-	if !b.draining && f.line.give(b) {
+	// Where there is a limit, a call of another version may be before it.
+	limited := f.quota.limited()
+	if !b.draining && !limited && f.line.give(b) {
 		return // the slot has only changed hands
 	}
+	now := time.Now()
 	b.inFlight--
+	f.quota.running--
+	f.demand.add(-1, now)
+	if limited {
+		f.quota.serve(now)
+	}
 	if b.inFlight > 0 {
 		return
 	}
-	b.idleSince = time.Now()
+	b.idleSince = now
 	if b.draining {
 		close(b.leave)
 	}
@@ -207,10 +231,20 @@ func (f *flock) drain(b *bird) {
 		return
 	}
 	b.draining = true
-	f.birds = slices.DeleteFunc(f.birds, func(other *bird) bool { return other == b })
+	f.remove(b)
 	f.leaving = append(f.leaving, b)
 	if b.inFlight == 0 {
 		close(b.leave)
+	}
+}
+
+// remove takes a bird from those that may take calls. The caller holds mu.
+func (f *flock) remove(b *bird) {
+	is := func(other *bird) bool { return other == b }
+	f.paused = slices.DeleteFunc(f.paused, is)
+	before := len(f.birds)
+	if f.birds = slices.DeleteFunc(f.birds, is); before > 0 && len(f.birds) == 0 {
+		f.turned = time.Now()
 	}
 }
 
@@ -221,76 +255,6 @@ func (f *flock) gone(b *bird) {
 	f.leaving = slices.DeleteFunc(f.leaving, func(other *bird) bool { return other == b })
 }
 
-// scale does what the scaler decides as of now.
-func (f *flock) scale(now time.Time) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.rescale(now)
-}
-
-// rescale does what scale says. The caller holds mu.
-func (f *flock) rescale(now time.Time) {
-	if f.shutErr != nil {
-		return
-	}
-	var idle []*bird
-	l := load{Waiting: f.line.len(), Birds: len(f.birds), Starting: f.starting, Full: f.overfull(), Run: f.run, Retired: f.retired}
-	if since, waiting := f.line.since(); waiting {
-		if since.Before(f.lastJoin) {
-			since = f.lastJoin
-		}
-		l.Waited = now.Sub(since)
-	}
-	for _, b := range f.birds {
-		l.InFlight += b.inFlight
-		if b.inFlight == 0 {
-			idle = append(idle, b)
-		}
-	}
-	slices.SortFunc(idle, func(a, b *bird) int { return a.idleSince.Compare(b.idleSince) })
-	for _, b := range idle {
-		l.Idle = append(l.Idle, b.idleSince)
-	}
-	decision := decide(f.version.Settings, l, now)
-	if now.Sub(f.lastFailure) >= f.pause() {
-		for range decision.Start {
-			f.starting++
-			f.d.background(f.start)
-		}
-	}
-	for _, b := range idle[:decision.Stop] {
-		f.drain(b)
-	}
-}
-
-// start adds a bird, or tells those who wait why there is none.
-func (f *flock) start() {
-	b, err := f.hatch()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.starting--
-	if err != nil {
-		if !errors.Is(err, f.d.capacity.full) {
-			f.failed(err)
-		}
-		if len(f.birds) == 0 && f.starting == 0 {
-			f.line.fail(err)
-		}
-		return
-	}
-	f.join(b)
-}
-
-// failed notes a start that failed for more than want of room. The caller holds
-// mu.
-func (f *flock) failed(err error) {
-	if f.starting == 0 { // several at once count as one
-		f.failures++
-	}
-	f.lastFailure, f.lastErr = time.Now(), err
-	f.d.log.Warn().Err(err).Str("function", f.version.FunctionID).Int("version", f.version.Number).Msg("could not start a sandbox")
-}
-
 // add takes in a bird that was hatched outside of the flock.
 func (f *flock) add(b *bird) {
 	f.mu.Lock()
@@ -298,20 +262,29 @@ func (f *flock) add(b *bird) {
 	f.join(b)
 }
 
-// join lets a bird take calls. The caller holds mu.
+// join takes in a bird. The caller holds mu.
 func (f *flock) join(b *bird) {
 	b.flock = f
-	b.ready = time.Now()
-	b.idleSince = b.ready
-	f.lastJoin, f.failures = b.ready, 0
-	f.birds = append(f.birds, b)
+	f.failures = 0
 	f.d.background(b.live)
+	f.wake()
+	f.enlist(b)
+}
+
+// enlist lets a bird take calls. The caller holds mu.
+func (f *flock) enlist(b *bird) {
+	now := time.Now()
+	if len(f.birds) == 0 {
+		f.turned = now
+	}
+	b.ready, b.idleSince, f.lastJoin = now, now, now
+	f.birds = append(f.birds, b)
 	if f.shutErr != nil {
 		f.drain(b)
 		return
 	}
-	for b.inFlight < f.version.Settings.Concurrency && f.line.give(b) {
-		b.inFlight++
+	for b.inFlight < f.version.Settings.Concurrency && f.quota.admits() && f.line.give(b) {
+		f.take(b, now)
 	}
 }
 
@@ -320,6 +293,7 @@ func (f *flock) retire(retired bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.retired = retired
+	f.wake()
 }
 
 // disband sends its birds away once they have finished what they do, because
@@ -329,7 +303,7 @@ func (f *flock) disband() {
 	defer f.mu.Unlock()
 	f.shutErr = faas.Errorf(faas.CodeUnknownFunction, "function %s was deleted", f.version.FunctionID)
 	f.line.fail(f.shutErr)
-	for _, b := range slices.Clone(f.birds) {
+	for _, b := range slices.Concat(f.birds, f.paused) {
 		f.drain(b)
 	}
 }
@@ -346,11 +320,9 @@ func (f *flock) shut() {
 func (f *flock) sandboxes() []faas.SandboxInfo {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	infos := make([]faas.SandboxInfo, 0, len(f.birds)+len(f.leaving))
-	for _, b := range f.birds {
-		infos = append(infos, b.info())
-	}
-	for _, b := range f.leaving {
+	birds := slices.Concat(f.birds, f.paused, f.leaving)
+	infos := make([]faas.SandboxInfo, 0, len(birds))
+	for _, b := range birds {
 		infos = append(infos, b.info())
 	}
 	return infos
@@ -361,6 +333,7 @@ func (f *flock) count(counts map[string]int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	counts["starting"] += f.starting
+	counts["paused"] += len(f.paused)
 	counts["draining"] += len(f.leaving)
 	for _, b := range f.birds {
 		if b.inFlight > 0 {
@@ -369,6 +342,14 @@ func (f *flock) count(counts map[string]int) {
 			counts["idle"]++
 		}
 	}
+}
+
+// depth says how many calls wait.
+func (f *flock) depth() telemetry.Queue {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	label := f.label()
+	return telemetry.Queue{Function: label[0], Version: label[1], Waiting: f.line.len()}
 }
 
 // label is how metrics call the version: function and version.

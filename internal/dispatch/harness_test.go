@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -203,10 +204,17 @@ func (w *world) check() {
 	for _, f := range flocks {
 		f.mu.Lock()
 		s := f.version.Settings
-		if waiting := f.line.len(); waiting > 0 && f.free() != nil {
+		if waiting := f.line.len(); waiting > 0 && f.free() != nil && f.quota.admits() {
 			w.t.Errorf("%d calls wait while a slot is free", waiting)
 		}
-		if n := len(f.birds) + f.starting; n > s.MaxScale {
+		running := 0
+		for _, b := range slices.Concat(f.birds, f.leaving) {
+			running += b.inFlight
+		}
+		if running != f.demand.calls || running > f.quota.running {
+			w.t.Errorf("%d calls run, and %d and %d are counted", running, f.demand.calls, f.quota.running)
+		}
+		if n := len(f.birds) + len(f.paused) + f.starting; n > s.MaxScale {
 			w.t.Errorf("%d sandboxes, and max_scale is %d", n, s.MaxScale)
 		}
 		for _, b := range f.birds {
@@ -233,7 +241,7 @@ func (w *world) atRest() string {
 	for _, f := range flocks {
 		f.mu.Lock()
 		busy := f.line.len() > 0 || f.starting > 0 || len(f.leaving) > 0
-		for _, b := range f.birds {
+		for _, b := range slices.Concat(f.birds, f.paused) {
 			busy = busy || b.inFlight != 0
 			known[b.inst.ID()] = true
 			if records[b.inst.ID()] != f.version.Key() {

@@ -2,7 +2,11 @@ package dispatch
 
 import (
 	"container/list"
+	"context"
+	"fmt"
 	"time"
+
+	"github.com/flockofbirds/fob/internal/faas"
 )
 
 // line is where calls wait for a slot, first come first served. Its flock's
@@ -71,4 +75,64 @@ func (l *line) fail(err error) {
 		l.leave(w)
 		w.given <- grant{err: err}
 	}
+}
+
+// wait returns what a waiter was given, or why it does not wait any longer.
+func (f *flock) wait(ctx context.Context, w *waiter) (grant, error) {
+	s := f.version.Settings
+	timer := time.NewTimer(time.Duration(min(s.QueueTimeout, s.StartTimeout)))
+	defer timer.Stop()
+	for {
+		select {
+		case g := <-w.given:
+			return g, nil
+		case <-ctx.Done():
+			return grant{}, ctx.Err()
+		case <-timer.C:
+			left, err := f.patience(w)
+			if left <= 0 {
+				return grant{}, err
+			}
+			timer.Reset(left)
+		}
+	}
+}
+
+// patience is how much longer a call may wait, and the error for when that is
+// over. With no sandbox to wait for a slot in, it is one's start that may take
+// so long; queue_timeout counts from when there is one.
+func (f *flock) patience(w *waiter) (left time.Duration, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	since := w.since
+	if since.Before(f.turned) {
+		since = f.turned
+	}
+	s := f.version.Settings
+	if len(f.birds) == 0 {
+		limit := time.Duration(s.StartTimeout)
+		err = faas.Errorf(faas.CodeNoCapacity, "no sandbox was started within the function's start_timeout of %v", limit).After(time.Second)
+		return limit - time.Since(since), err
+	}
+	limit, why := time.Duration(s.QueueTimeout), "no sandbox came free"
+	if !f.quota.admits() {
+		why = fmt.Sprintf("no slot came free (the function's max_concurrency is %d)", f.quota.limit)
+	}
+	err = faas.Errorf(faas.CodeNoCapacity, "%s within the function's queue_timeout of %v", why, limit).After(time.Second)
+	return limit - time.Since(since), err
+}
+
+// accept takes what a waiter was given, and says how long it took: time since
+// the start of the sandbox that it got counts as start, time before as queue.
+func (w *waiter) accept(g grant, t *faas.Timing) (*bird, error) {
+	waited := time.Since(w.since)
+	if g.err != nil {
+		t.Queue = waited
+		return nil, g.err
+	}
+	if g.bird.ready.After(w.since) {
+		t.Start = min(waited, time.Since(g.bird.begun))
+	}
+	t.Queue = waited - t.Start
+	return g.bird, nil
 }

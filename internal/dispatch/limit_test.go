@@ -3,7 +3,11 @@ package dispatch
 import (
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
 func TestLineIsFirstComeFirstServed(t *testing.T) {
@@ -45,4 +49,95 @@ func TestLineIsFirstComeFirstServed(t *testing.T) {
 	if l.len() != 0 || l.give(&bird{}) {
 		t.Error("somebody is left in the line")
 	}
+}
+
+// bare makes a function that has no sandbox, and an engine that does not
+// finish one before what it returns is closed.
+func (w *world) bare(set string) (*faas.Function, chan struct{}) {
+	w.t.Helper()
+	fn := w.create("gated", "idle_timeout=1s "+set)
+	time.Sleep(5 * time.Second)
+	created := make(chan struct{})
+	w.engine.set(func() { w.engine.creating = created })
+	return fn, created
+}
+
+func TestStartTimeout(t *testing.T) {
+	simulated(t, nil, func(t *testing.T, w *world) {
+		fn, created := w.bare("start_timeout=3s queue_timeout=1s")
+		begun := time.Now()
+		call := w.call(t.Context(), faas.Ref{ID: fn.ID})
+		e := call.fails(t, faas.CodeNoCapacity, "start_timeout of 3s")
+		if waited := time.Since(begun); waited != 3*time.Second || e.RetryAfter <= 0 || call.trace.Timing.Queue != waited {
+			t.Errorf("it waited %v, says %v, and %+v", waited, call.trace.Timing, e)
+		}
+		close(created)
+		close(w.engine.gate)
+		synctest.Wait() // the next call is glad of what was started
+		w.call(t.Context(), faas.Ref{ID: fn.ID}).wants(t, `{"result":1}`)
+	})
+}
+
+// However long the first sandbox took: from then on it is queue_timeout.
+func TestQueueTimeoutCountsFromTheFirstSandbox(t *testing.T) {
+	for _, budgets := range []string{"queue_timeout=2s start_timeout=10s", "queue_timeout=20s start_timeout=10s"} {
+		simulated(t, nil, func(t *testing.T, w *world) {
+			fn, created := w.bare("max_scale=1 " + budgets)
+			begun := time.Now()
+			calls := w.beginAll(fn, 2)
+			time.Sleep(9 * time.Second)
+			synctest.Wait()
+			still(t, calls...)
+			close(created)
+			(<-calls[1]).fails(t, faas.CodeNoCapacity, "queue_timeout of "+time.Duration(fn.Live().Settings.QueueTimeout).String())
+			if waited, want := time.Since(begun), 9*time.Second+time.Duration(fn.Live().Settings.QueueTimeout); waited != want {
+				t.Errorf("it waited %v, want %v", waited, want)
+			}
+			close(w.engine.gate)
+			(<-calls[0]).wants(t, `{"result":1}`)
+		})
+	}
+}
+
+// The last sandbox may go while calls wait: then it is a start that they wait
+// for again.
+func TestWaitingBeyondADeath(t *testing.T) {
+	simulated(t, nil, func(t *testing.T, w *world) {
+		fn := w.create("gated", "max_scale=1 queue_timeout=4s start_timeout=10s")
+		calls := w.beginAll(fn, 2)
+		time.Sleep(3 * time.Second)
+		created := make(chan struct{})
+		w.engine.set(func() { w.engine.creating = created })
+		w.engine.there()[0].die(sandbox.Exit{Code: 1})
+		(<-calls[0]).fails(t, faas.CodeSandboxDied)
+		time.Sleep(9 * time.Second)
+		synctest.Wait()
+		still(t, calls[1])
+		close(created)
+		close(w.engine.gate)
+		(<-calls[1]).wants(t, `{"result":1}`)
+	})
+}
+
+func Test500FirstCallsStartOneSandbox(t *testing.T) {
+	simulated(t, nil, func(t *testing.T, w *world) {
+		fn, created := w.bare("max_scale=20")
+		made := w.engine.attempts
+		calls := w.beginAll(fn, 500)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if n := w.engine.attempts - made; n != 1 {
+			t.Errorf("%d sandboxes were started", n)
+		}
+		close(created)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if n := w.engine.attempts - made; n != 20 {
+			t.Errorf("%d sandboxes were started once it was there, and max_scale is 20", n)
+		}
+		close(w.engine.gate)
+		for _, call := range calls {
+			(<-call).wants(t, `{"result":1}`)
+		}
+	})
 }

@@ -160,22 +160,36 @@ func (d *Dispatcher) publish(ctx context.Context, fn *faas.Function, v *faas.Ver
 	if d.ctx.Err() != nil {
 		return nil, draining()
 	}
-	b, err := d.hatch(ctx, v, code, roomPatience)
-	if err != nil {
-		return nil, err
+	before := d.lookup(faas.Ref{ID: fn.ID})
+	// A function that is being switched off is to start nothing, and its code
+	// need not be checked when it is the live version's.
+	var b *bird
+	sandboxID := ""
+	if v.Settings.MaxConcurrency > 0 || before == nil || !sameCode(v, before.Live()) {
+		var err error
+		if b, err = d.hatch(ctx, v, code, roomPatience); err != nil {
+			return nil, err
+		}
+		sandboxID = b.inst.ID()
 	}
 	// From here on it is done whether the client waits for it or not.
 	ctx = context.WithoutCancel(ctx)
-	if err := store(ctx, fn, code, b.inst.ID()); err != nil {
-		b.conn.Close()
-		d.dispose(b.inst)
+	if err := store(ctx, fn, code, sandboxID); err != nil {
+		if b != nil {
+			b.conn.Close()
+			d.dispose(b.inst)
+		}
 		return nil, err
 	}
-	b.recorded = true
-	f := newFlock(d, v)
-	f.add(b)
 	d.mu.Lock()
-	before := d.functions.byID[fn.ID]
+	q := d.quota(fn)
+	d.mu.Unlock()
+	f := newFlock(d, v, q)
+	if b != nil {
+		b.recorded = true
+		f.add(b)
+	}
+	d.mu.Lock()
 	d.functions.put(fn)
 	d.flocks[v.Key()] = f
 	var old *flock
@@ -184,6 +198,7 @@ func (d *Dispatcher) publish(ctx context.Context, fn *faas.Function, v *faas.Ver
 	}
 	closed := d.closed
 	d.mu.Unlock()
+	q.set(v.Settings.MaxConcurrency)
 	if closed { // Close did not see it
 		f.shut()
 	}
@@ -216,6 +231,7 @@ func (d *Dispatcher) Delete(ctx context.Context, ref faas.Ref) error {
 	}
 	d.mu.Lock()
 	d.functions.delete(fn)
+	delete(d.quotas, fn.ID)
 	var flocks []*flock
 	for _, v := range fn.Versions {
 		if f := d.flocks[v.Key()]; f != nil {
@@ -251,6 +267,9 @@ func bare(ref faas.Ref, method string) error {
 	}
 	return faas.Errorf(faas.CodeBadRequest, "%s takes a whole function, not one version of it: use %s", method, ref.ID+ref.Name)
 }
+
+// sameCode reports whether two versions differ in nothing but settings.
+func sameCode(a, b *faas.Version) bool { return a.Digest == b.Digest && a.Lang == b.Lang }
 
 func nameTaken(name string) error {
 	return faas.Errorf(faas.CodeNameTaken, "a function called %s exists; PUT /api/functions/%s adds a version to it", name, name)

@@ -1,13 +1,15 @@
 package dispatch
 
 import (
+	"math"
 	"time"
 
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// retiredIdle is how long an idle sandbox of a version is kept that live no
-// longer points to.
+// retiredIdle is how long an idle sandbox is kept that nobody is expected to
+// call: of a version that live no longer points to, or a function that is
+// switched off.
 const retiredIdle = 10 * time.Second
 
 // growPatience is how long calls may stand in line before that is worth a
@@ -15,12 +17,23 @@ const retiredIdle = 10 * time.Second
 // sooner by itself is better left alone.
 const growPatience = 100 * time.Millisecond
 
+// shortWindow is what part of stable_window demand is averaged over, to ask
+// for sandboxes before calls have to wait.
+const shortWindow = 10
+
 // load is what the scaler knows of a flock.
 type load struct {
 	InFlight int // calls in sandboxes that are not draining
 	Waiting  int // calls in the line
-	Birds    int // sandboxes that are not draining
-	Starting int
+	Birds    int // sandboxes that take calls
+	Paused   int // sandboxes that would once resumed
+	Starting int // or being resumed
+
+	// Demand is InFlight and Waiting averaged over the short window, and Peak
+	// the most sandboxes that it wanted in the stable one (or idle_timeout, if
+	// that is shorter).
+	Demand float64
+	Peak   int
 
 	// Waited is how long the first call in line has been waiting with the
 	// sandboxes that there are.
@@ -34,7 +47,8 @@ type load struct {
 	// has finished yet.
 	Run time.Duration
 
-	// Idle says since when each idle sandbox is idle, the longest first.
+	// Idle says since when each idle sandbox is idle: first those that are
+	// paused, then the others, and of either the longest first.
 	Idle []time.Time
 
 	// Retired: live points to another version.
@@ -43,34 +57,78 @@ type load struct {
 
 // decision is what the scaler wants done.
 type decision struct {
-	Start int // so many more sandboxes
-	Stop  int // so many of those that are idle, the longest idle first
+	Start  int // so many more sandboxes
+	Resume int // so many of those that are paused
+	Stop   int // so many of load's Idle, from the first on
+	Pause  int // so many of those after them that are not paused
 }
 
-// decide is the scaler: a pure function. It wants as many sandboxes, within
-// min_scale and max_scale, as clear the line within growPatience, and keeps idle
-// ones for idle_timeout.
+// decide is the scaler: a pure function. It wants, within min_scale and
+// max_scale, as many sandboxes as clear the line within growPatience and as
+// leave demand at target_utilization: at once when that is more than there are.
+// One goes when it was idle, and demand wanted less, for the stable window; the
+// last one, or any, after idle_timeout.
 func decide(s faas.Settings, l load, now time.Time) decision {
-	low, idleTimeout := s.MinScale, time.Duration(s.IdleTimeout)
-	if l.Retired {
-		low, idleTimeout = 0, min(idleTimeout, retiredIdle)
+	low, high := s.MinScale, min(s.MaxScale, ceilDiv(s.MaxConcurrency, s.Concurrency))
+	idleTimeout, peak := time.Duration(s.IdleTimeout), l.Peak
+	if l.Retired || s.MaxConcurrency == 0 {
+		low, idleTimeout, peak = 0, min(idleTimeout, retiredIdle), 0
 	}
-	want := min(max(wanted(s, l), low), s.MaxScale)
-	if have := l.Birds + l.Starting; have < want {
-		return decision{Start: want - have}
+	low = min(low, high)
+	want := min(wanted(s, l), high)
+	missing := max(0, want-l.Birds-l.Starting)
+	resume := min(missing, l.Paused)
+	start := max(missing-resume, low-l.Birds-l.Starting-l.Paused)
+	if resume > 0 || start > 0 {
+		return decision{Start: start, Resume: resume}
 	}
-	low = max(low, ceilDiv(l.InFlight+l.Waiting, s.Concurrency))
-	stop := 0
+
+	var d decision
+	needed := max(low, want, ceilDiv(l.InFlight+l.Waiting, s.Concurrency))
+	// Calls go where others are already, so that one may be idle for long and
+	// yet be the reserve that demand wants: until all have been idle.
+	if n := len(l.Idle); l.InFlight+l.Waiting > 0 || n > 0 && now.Sub(l.Idle[n-1]) < idleTimeout {
+		needed = max(needed, peak)
+	}
 	for _, since := range l.Idle {
-		if now.Sub(since) >= idleTimeout && l.Birds-stop > low {
-			stop++
+		idle, left := now.Sub(since), l.Birds+l.Paused-d.Stop
+		outlived := idle >= idleTimeout && left > needed
+		surplus := idle >= time.Duration(s.StableWindow) && left > max(needed, 1)
+		if !outlived && !surplus {
+			break
 		}
+		d.Stop++
 	}
-	return decision{Stop: stop}
+	if s.PauseAfter == 0 {
+		return d
+	}
+	from := max(d.Stop, l.Paused)
+	for _, since := range l.Idle[from:] {
+		if now.Sub(since) < time.Duration(s.PauseAfter) || l.Birds-(from-l.Paused)-d.Pause <= want {
+			break
+		}
+		d.Pause++
+	}
+	return d
 }
 
 // wanted is how many sandboxes the calls that are there want.
 func wanted(s faas.Settings, l load) int {
+	if l.InFlight+l.Waiting == 0 {
+		return 0 // demand that has just ended is none
+	}
+	return max(forLine(s, l), forDemand(s, l.Demand))
+}
+
+// forDemand is how many sandboxes it takes to have so many calls at a time and
+// use no more than target_utilization of them.
+func forDemand(s faas.Settings, calls float64) int {
+	each := max(1, float64(s.Concurrency)*s.TargetUtilization)
+	return int(math.Ceil(calls/each - 0.01)) // an average hardly ever is a whole number
+}
+
+// forLine is how many sandboxes the line wants.
+func forLine(s faas.Settings, l load) int {
 	switch clears := time.Duration(l.Waiting) * l.Run / time.Duration(max(1, l.Birds*s.Concurrency)); {
 	case l.Waiting == 0:
 		return 0

@@ -82,7 +82,7 @@ type Draft struct {
 // SandboxInfo tells about one sandbox that runs a version.
 type SandboxInfo struct {
 	ID       string    `json:"id"`
-	State    string    `json:"state"` // "ready", "busy" or "draining"
+	State    string    `json:"state"` // "ready", "busy", "paused" or "draining"
 	Host     string    `json:"host"`  // as the engine's network knows it
 	Port     int       `json:"port"`  // of the driver, which asks for the sandbox's token there
 	InFlight int       `json:"in_flight"`

@@ -1,6 +1,7 @@
 package faas
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,17 +15,29 @@ import (
 
 // Settings are a version's limits and scale.
 type Settings struct {
-	Timeout      Duration `json:"timeout"`       // of one call, once it runs
-	Memory       Bytes    `json:"memory"`        // of a sandbox, swap included
-	CPUs         float64  `json:"cpus"`          // of a sandbox
-	Concurrency  int      `json:"concurrency"`   // calls at a time in one sandbox
-	MinScale     int      `json:"min_scale"`     // sandboxes kept
-	MaxScale     int      `json:"max_scale"`     // sandboxes at most
-	IdleTimeout  Duration `json:"idle_timeout"`  // until an idle sandbox is removed
-	Queue        int      `json:"queue"`         // calls waiting at most
-	QueueTimeout Duration `json:"queue_timeout"` // waiting for a sandbox at most
-	Network      string   `json:"network"`       // NetworkEgress or NetworkNone
+	Timeout     Duration `json:"timeout"`     // of one call, once it runs
+	Memory      Bytes    `json:"memory"`      // of a sandbox, swap included
+	CPUs        float64  `json:"cpus"`        // of a sandbox
+	Concurrency int      `json:"concurrency"` // calls at a time in one sandbox
+
+	// MaxConcurrency bounds the calls that run at a time in all sandboxes of
+	// the function; the live version's counts. With 0 nothing runs at all.
+	MaxConcurrency int `json:"max_concurrency"`
+
+	TargetUtilization float64  `json:"target_utilization"` // share of concurrency that the scaler aims at
+	MinScale          int      `json:"min_scale"`          // sandboxes kept
+	MaxScale          int      `json:"max_scale"`          // sandboxes at most
+	StableWindow      Duration `json:"stable_window"`      // of less demand, until sandboxes go
+	IdleTimeout       Duration `json:"idle_timeout"`       // until the last idle sandbox is removed
+	PauseAfter        Duration `json:"pause_after"`        // until an idle sandbox is paused; 0 is never
+	Queue             int      `json:"queue"`              // calls waiting at most
+	QueueTimeout      Duration `json:"queue_timeout"`      // waiting for a slot at most
+	StartTimeout      Duration `json:"start_timeout"`      // waiting for the first sandbox at most
+	Network           string   `json:"network"`            // NetworkEgress or NetworkNone
 }
+
+// Unlimited is the MaxConcurrency that limits nothing.
+const Unlimited = 1_000_000
 
 // The networks a sandbox can have.
 const (
@@ -35,17 +48,35 @@ const (
 // DefaultSettings returns what a version has when nothing is said.
 func DefaultSettings() Settings {
 	return Settings{
-		Timeout:      Duration(30 * time.Second),
-		Memory:       128 << 20,
-		CPUs:         1,
-		Concurrency:  1,
-		MinScale:     0,
-		MaxScale:     10,
-		IdleTimeout:  Duration(5 * time.Minute),
-		Queue:        1000,
-		QueueTimeout: Duration(30 * time.Second),
-		Network:      NetworkEgress,
+		Timeout:           Duration(30 * time.Second),
+		Memory:            128 << 20,
+		CPUs:              1,
+		Concurrency:       1,
+		MaxConcurrency:    Unlimited,
+		TargetUtilization: 0.8,
+		MinScale:          0,
+		MaxScale:          10,
+		StableWindow:      Duration(time.Minute),
+		IdleTimeout:       Duration(5 * time.Minute),
+		PauseAfter:        0,
+		Queue:             1000,
+		QueueTimeout:      Duration(30 * time.Second),
+		StartTimeout:      Duration(time.Minute),
+		Network:           NetworkEgress,
 	}
+}
+
+// UnmarshalJSON implements json.Unmarshaler. What the text is silent on gets
+// its default: it may be a record from before there was such a setting, and
+// for some of them zero would be a hard limit.
+func (s *Settings) UnmarshalJSON(text []byte) error {
+	type plain Settings // without this method
+	read := plain(DefaultSettings())
+	if err := json.Unmarshal(text, &read); err != nil {
+		return err
+	}
+	*s = Settings(read)
+	return nil
 }
 
 // Setting describes one of the settings, for help texts.
@@ -60,13 +91,18 @@ type Setting struct {
 var SettingTable = []Setting{
 	{"timeout", "how long a call may run, 10ms to 1h", duration(func(s *Settings) *Duration { return &s.Timeout }, 10*time.Millisecond, time.Hour)},
 	{"memory", "memory of a sandbox, 32MB to 64GB", setMemory},
-	{"cpus", "processors of a sandbox, 0.05 to 64", setCPUs},
+	{"cpus", "processors of a sandbox, 0.05 to 64", number(func(s *Settings) *float64 { return &s.CPUs }, 0.05, 64)},
 	{"concurrency", "calls at a time in one sandbox, 1 to 1000", whole(func(s *Settings) *int { return &s.Concurrency }, 1, 1000)},
+	{"max_concurrency", "calls at a time in all sandboxes of the function (0: none, and nothing starts), 0 to 1000000", whole(func(s *Settings) *int { return &s.MaxConcurrency }, 0, Unlimited)},
+	{"target_utilization", "share of concurrency that the scaler aims to use, 0.1 to 1", number(func(s *Settings) *float64 { return &s.TargetUtilization }, 0.1, 1)},
 	{"min_scale", "sandboxes kept when idle, 0 to 1000", whole(func(s *Settings) *int { return &s.MinScale }, 0, 1000)},
 	{"max_scale", "sandboxes at most, 1 to 1000", whole(func(s *Settings) *int { return &s.MaxScale }, 1, 1000)},
-	{"idle_timeout", "how long an idle sandbox is kept, 1ms to 24h", duration(func(s *Settings) *Duration { return &s.IdleTimeout }, time.Millisecond, 24*time.Hour)},
+	{"stable_window", "how long demand must have been lower before sandboxes go, 1s to 1h", duration(func(s *Settings) *Duration { return &s.StableWindow }, time.Second, time.Hour)},
+	{"idle_timeout", "how long the last idle sandbox is kept, 1ms to 24h", duration(func(s *Settings) *Duration { return &s.IdleTimeout }, time.Millisecond, 24*time.Hour)},
+	{"pause_after", "how long until an idle sandbox is paused (0s: never), 0s to 24h", duration(func(s *Settings) *Duration { return &s.PauseAfter }, 0, 24*time.Hour)},
 	{"queue", "calls that may wait for a sandbox, 0 to 100000", whole(func(s *Settings) *int { return &s.Queue }, 0, 100000)},
-	{"queue_timeout", "how long a call may wait for a sandbox, 1ms to 1h", duration(func(s *Settings) *Duration { return &s.QueueTimeout }, time.Millisecond, time.Hour)},
+	{"queue_timeout", "how long a call may wait for a slot, 1ms to 1h", duration(func(s *Settings) *Duration { return &s.QueueTimeout }, time.Millisecond, time.Hour)},
+	{"start_timeout", "how long a call may wait for a sandbox to start when there is none, 10ms to 10m", duration(func(s *Settings) *Duration { return &s.StartTimeout }, 10*time.Millisecond, 10*time.Minute)},
 	{"network", "egress (out, but not to other sandboxes) or none", setNetwork},
 }
 
@@ -140,6 +176,20 @@ func whole(field func(*Settings) *int, low, high int) func(*Settings, string) er
 	}
 }
 
+func number(field func(*Settings) *float64, low, high float64) func(*Settings, string) error {
+	return func(s *Settings, text string) error {
+		n, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return errors.New("not a number")
+		}
+		if !(n >= low && n <= high) { // refuses NaN as well
+			return errRange
+		}
+		*field(s) = n
+		return nil
+	}
+}
+
 func setMemory(s *Settings, text string) error {
 	var b Bytes
 	if err := b.UnmarshalText([]byte(text)); err != nil {
@@ -150,18 +200,6 @@ func setMemory(s *Settings, text string) error {
 		return errRange
 	}
 	s.Memory = b
-	return nil
-}
-
-func setCPUs(s *Settings, text string) error {
-	n, err := strconv.ParseFloat(text, 64)
-	if err != nil {
-		return errors.New("not a number")
-	}
-	if !(n >= 0.05 && n <= 64) { // refuses NaN as well
-		return errRange
-	}
-	s.CPUs = n
 	return nil
 }
 

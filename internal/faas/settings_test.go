@@ -45,6 +45,16 @@ func TestSettings(t *testing.T) {
 			map[string]any{"1": 1, "1000": 1000, "7": 7},
 			"|0|-1|1001|1.5|1e2|x|99999999999999999999| 1|0x10",
 		},
+		"max_concurrency": {
+			func(s Settings) any { return s.MaxConcurrency },
+			map[string]any{"0": 0, "1": 1, "1000000": Unlimited},
+			"|-1|1000001|1e3|x|0.5|none",
+		},
+		"target_utilization": {
+			func(s Settings) any { return s.TargetUtilization },
+			map[string]any{"0.1": 0.1, "1": 1.0, "0.75": 0.75},
+			"|0|0.09|1.01|-0.5|80|80%|NaN|Inf|x",
+		},
 		"min_scale": {
 			func(s Settings) any { return s.MinScale },
 			map[string]any{"0": 0, "10": 10},
@@ -54,6 +64,21 @@ func TestSettings(t *testing.T) {
 			func(s Settings) any { return s.MaxScale },
 			map[string]any{"1": 1, "1000": 1000},
 			"|0|-1|1001|x|0.5",
+		},
+		"stable_window": {
+			func(s Settings) any { return time.Duration(s.StableWindow) },
+			map[string]any{"1s": time.Second, "1h": time.Hour, "90s": 90 * time.Second},
+			"|0|0s|999ms|-1s|1h1ns|60|x",
+		},
+		"pause_after": {
+			func(s Settings) any { return time.Duration(s.PauseAfter) },
+			map[string]any{"0": time.Duration(0), "0s": time.Duration(0), "1ms": time.Millisecond, "24h": 24 * time.Hour},
+			"|-1s|24h1ns|60|never",
+		},
+		"start_timeout": {
+			func(s Settings) any { return time.Duration(s.StartTimeout) },
+			map[string]any{"10ms": 10 * time.Millisecond, "10m": 10 * time.Minute, "5s": 5 * time.Second},
+			"|0|0s|9ms|-1s|10m1ns|60|x",
 		},
 		"idle_timeout": {
 			func(s Settings) any { return time.Duration(s.IdleTimeout) },
@@ -137,7 +162,8 @@ func TestSettingsTogether(t *testing.T) {
 
 func TestSettingsJSON(t *testing.T) {
 	text, err := json.Marshal(DefaultSettings())
-	want := `{"timeout":"30s","memory":"128MB","cpus":1,"concurrency":1,"min_scale":0,"max_scale":10,"idle_timeout":"5m0s","queue":1000,"queue_timeout":"30s","network":"egress"}`
+	want := `{"timeout":"30s","memory":"128MB","cpus":1,"concurrency":1,"max_concurrency":1000000,"target_utilization":0.8,"min_scale":0,"max_scale":10,` +
+		`"stable_window":"1m0s","idle_timeout":"5m0s","pause_after":"0s","queue":1000,"queue_timeout":"30s","start_timeout":"1m0s","network":"egress"}`
 	if err != nil || string(text) != want {
 		t.Errorf("got %s, %v, want %s", text, err, want)
 	}
@@ -178,6 +204,37 @@ func TestSettingsJSON(t *testing.T) {
 			t.Errorf("%s became %+v", bad, s)
 		}
 	}
+}
+
+// TestOlderSettings reads settings as dispatchers wrote them that had fewer.
+func TestOlderSettings(t *testing.T) {
+	const older = `{"timeout":"5s","memory":"64MB","cpus":0.5,"concurrency":3,"min_scale":1,"max_scale":4,"idle_timeout":"1m0s","queue":0,"queue_timeout":"2s","network":"none"}`
+	want, err := settingsOf("timeout=5s memory=64MB cpus=0.5 concurrency=3 min_scale=1 max_scale=4 idle_timeout=1m queue=0 queue_timeout=2s network=none")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Into something used, and not into zeros alone.
+	got := Settings{MaxConcurrency: 7, PauseAfter: 1, Queue: 9}
+	if err := json.Unmarshal([]byte(older), &got); err != nil || got != want {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+	if got.MaxConcurrency != Unlimited || got.StartTimeout != DefaultSettings().StartTimeout {
+		t.Errorf("the new settings are %+v", got)
+	}
+	got = Settings{}
+	if err := json.Unmarshal([]byte(`{"max_concurrency":0}`), &got); err != nil || got.MaxConcurrency != 0 {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+// settingsOf reads "name=value name=value" over the defaults.
+func settingsOf(text string) (Settings, error) {
+	patch := make(SettingsPatch)
+	for _, field := range strings.Fields(text) {
+		name, value, _ := strings.Cut(field, "=")
+		patch[name] = value
+	}
+	return patch.Apply(DefaultSettings())
 }
 
 func TestBytes(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/store"
@@ -87,7 +88,7 @@ func TestRecords(t *testing.T) {
 func TestRecordKeepsAll(t *testing.T) {
 	fn, code := storetest.NewFunction("hello")
 	v := fn.Versions[0]
-	v.Settings.MinScale, v.Settings.Network = 1, faas.NetworkNone
+	v.Settings.MinScale, v.Settings.PauseAfter, v.Settings.Network = 1, 1, faas.NetworkNone
 	for _, value := range []any{*fn, *v, v.Settings} {
 		for field, held := range reflect.ValueOf(value).Fields() {
 			if held.IsZero() {
@@ -106,6 +107,26 @@ func TestRecordKeepsAll(t *testing.T) {
 	got.Created, got.Versions[0].Created = fn.Created, v.Created
 	if !reflect.DeepEqual(got, fn) {
 		t.Errorf("stored %+v, got %+v", fn, got)
+	}
+}
+
+// TestRecordOfFewerSettings: what an older dispatcher stored must not read as
+// a limit of zero.
+func TestRecordOfFewerSettings(t *testing.T) {
+	kv := store.NewMemory()
+	s := newStore(t, kv)
+	value := functionRecord(t, func(_, v map[string]any) {
+		v["settings"] = map[string]any{"timeout": "5s", "memory": "64MB", "cpus": 1, "concurrency": 2, "min_scale": 0,
+			"max_scale": 3, "idle_timeout": "1m0s", "queue": 5, "queue_timeout": "1s", "network": "none"}
+	})
+	check(t, kv.Commit(t.Context(), store.Txn{Put: []store.Pair{{Key: "function/ID", Value: []byte(value)}}}))
+	stored, err := s.Functions(t.Context())
+	check(t, err)
+	want := faas.DefaultSettings()
+	want.Timeout, want.Memory, want.Concurrency, want.MaxScale = faas.Duration(5*time.Second), 64<<20, 2, 3
+	want.IdleTimeout, want.Queue, want.QueueTimeout, want.Network = faas.Duration(time.Minute), 5, faas.Duration(time.Second), faas.NetworkNone
+	if got := stored[0].Live().Settings; got != want || got.MaxConcurrency != faas.Unlimited {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 
