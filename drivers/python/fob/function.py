@@ -84,9 +84,9 @@ class Function:
             args, kwargs = self._bind(text, body, request)
         try:
             value = self.callme(*args, **kwargs)
-            if value is not None and hasattr(value, "__await__"):
-                value = self._wait(value)
             if type(value) not in PLAIN:
+                if hasattr(value, "__await__"):
+                    value = self._wait(value)
                 response = value if isinstance(value, Response) else None
                 items = self._items(value if response is None else response.body)
                 if items is not None:
