@@ -28,7 +28,9 @@ type fakeEngine struct {
 	mu       sync.Mutex
 	refusal  error         // what Create fails with
 	creating chan struct{} // what Create waits for the closing of
+	failing  error         // what Create fails with after that
 	stuck    error         // what Remove fails with
+	removing chan struct{} // what Remove waits for the closing of
 	attempts int           // at Create
 	born     []*fakeSandbox
 }
@@ -65,7 +67,7 @@ func (e *fakeEngine) Close() error                             { return nil }
 func (e *fakeEngine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
 	e.mu.Lock()
 	e.attempts++
-	wait, refusal := e.creating, e.refusal
+	wait, refusal, failing := e.creating, e.refusal, e.failing
 	e.mu.Unlock()
 	if refusal != nil {
 		return nil, refusal
@@ -76,6 +78,9 @@ func (e *fakeEngine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Ins
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
+	}
+	if failing != nil {
+		return nil, failing
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -199,8 +204,11 @@ func (s *fakeSandbox) Exit(ctx context.Context) (sandbox.Exit, error) {
 
 func (s *fakeSandbox) Remove(context.Context) error {
 	s.e.mu.Lock()
-	stuck := s.e.stuck
+	stuck, wait := s.e.stuck, s.e.removing
 	s.e.mu.Unlock()
+	if wait != nil {
+		<-wait
+	}
 	if stuck != nil {
 		return stuck
 	}
