@@ -67,6 +67,15 @@ func (h Harness) pause(t *testing.T) {
 			t.Errorf("the next call is number %d, want %d", n, 3+2*round)
 		}
 	}
+	for n := range 20 { // close together
+		if err := inst.Pause(t.Context()); err != nil {
+			t.Fatalf("Pause number %d: %v", n, err)
+		}
+		if err := inst.Resume(t.Context()); err != nil {
+			t.Fatalf("Resume number %d: %v", n, err)
+		}
+		Call(t, inst, nil, nil)
+	}
 	if err := inst.Remove(t.Context()); err != nil {
 		t.Fatal(err)
 	}
