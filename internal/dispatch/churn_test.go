@@ -17,11 +17,19 @@ import (
 
 // TestChurn has 16 goroutines call, change, delete and kill at random, and
 // holds what must be true meanwhile and afterwards.
-func TestChurn(t *testing.T) {
+func TestChurn(t *testing.T) { churn(t, func(*Config) {}) }
+
+// TestChurnAtTheCap has room for fewer sandboxes than the calls want.
+func TestChurnAtTheCap(t *testing.T) {
+	churn(t, func(c *Config) { c.MaxSandboxes, c.PoolMax = 8, 8 })
+}
+
+func churn(t *testing.T, change func(*Config)) {
 	leakless(t)
 	w := newWorld(t, func(c *Config) {
 		c.Pool = map[string]int{"python": 2}
 		c.Tick = time.Millisecond
+		change(c)
 	})
 	w.engine.calls["naps"] = func(s *fakeSandbox, _ *http.Request) string {
 		time.Sleep(rand.N(2 * time.Millisecond))
@@ -54,7 +62,9 @@ func TestChurn(t *testing.T) {
 		t.Error("not one call was answered")
 	}
 
-	eventually(t, "everything is at rest", func() bool { return w.atRest() == "" && w.Stats()["blank"] == 2 })
+	// At the cap the pool waits for room.
+	full := func() bool { return w.Stats()["blank"] == 2 || len(w.engine.there()) == w.cfg.MaxSandboxes }
+	eventually(t, "everything is at rest", func() bool { return w.atRest() == "" && full() })
 	for _, s := range w.engine.there() {
 		s.mu.Lock()
 		if s.dead || s.state.InFlight != 0 {

@@ -28,10 +28,12 @@ type fakeEngine struct {
 	mu       sync.Mutex
 	refusal  error         // what Create fails with
 	creating chan struct{} // what Create waits for the closing of
+	failing  error         // what Create fails with after that
 	stuck    error         // what Remove fails with
 	freezing chan struct{} // what Pause and Resume wait for the closing of
 	stiff    error         // what they fail with
 	delay    time.Duration // that Create takes
+	removing chan struct{} // what Remove waits for the closing of
 	attempts int           // at Create
 	born     []*fakeSandbox
 }
@@ -68,7 +70,7 @@ func (e *fakeEngine) Close() error                             { return nil }
 func (e *fakeEngine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
 	e.mu.Lock()
 	e.attempts++
-	wait, refusal, delay := e.creating, e.refusal, e.delay
+	wait, refusal, failing, delay := e.creating, e.refusal, e.failing, e.delay
 	e.mu.Unlock()
 	time.Sleep(delay)
 	if refusal != nil {
@@ -80,6 +82,9 @@ func (e *fakeEngine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Ins
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
+	}
+	if failing != nil {
+		return nil, failing
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -240,8 +245,11 @@ func (s *fakeSandbox) Exit(ctx context.Context) (sandbox.Exit, error) {
 
 func (s *fakeSandbox) Remove(context.Context) error {
 	s.e.mu.Lock()
-	stuck := s.e.stuck
+	stuck, wait := s.e.stuck, s.e.removing
 	s.e.mu.Unlock()
+	if wait != nil {
+		<-wait
+	}
 	if stuck != nil {
 		return stuck
 	}

@@ -198,6 +198,11 @@ func (w *world) flockOf(fn *faas.Function) *flock {
 // check holds what must be true at every moment.
 func (w *world) check() {
 	w.t.Helper()
+	w.capacity.mu.Lock()
+	if used := w.capacity.used; !used.within(w.capacity.max) {
+		w.t.Errorf("%+v is used, and there may be %+v", used, w.capacity.max)
+	}
+	w.capacity.mu.Unlock()
 	w.mu.RLock()
 	flocks := w.snapshot()
 	w.mu.RUnlock()
@@ -267,12 +272,44 @@ func (w *world) atRest() string {
 	if len(there) != len(known) {
 		return "the engine has sandboxes that nobody knows, or the other way round"
 	}
+	var taken room
 	for _, s := range there {
 		if !known[s.id] {
 			return "the engine has a sandbox that nobody knows"
 		}
+		taken = taken.plus(room{1, s.Spec().Limits.Memory})
+	}
+	w.capacity.mu.Lock()
+	defer w.capacity.mu.Unlock()
+	if w.capacity.used != taken || w.capacity.leaving != (room{}) || len(w.capacity.line) > 0 {
+		return "the room that is counted is not what the sandboxes take up"
 	}
 	return ""
+}
+
+// counted is the sum of all counters and observations of a name and labels.
+func counted(t testing.TB, m *telemetry.Metrics, name string, labels ...string) int {
+	t.Helper()
+	families, err := m.Gatherer().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := 0
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+		for _, metric := range family.GetMetric() {
+			fits := len(labels) == 0
+			for _, label := range metric.GetLabel() {
+				fits = fits || slices.Contains(labels, label.GetValue())
+			}
+			if fits {
+				total += int(metric.GetCounter().GetValue()) + int(metric.GetHistogram().GetSampleCount())
+			}
+		}
+	}
+	return total
 }
 
 // eventually polls until condition holds, and fails the test when it never

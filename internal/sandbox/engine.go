@@ -55,7 +55,8 @@ type Engine interface {
 
 	// List returns all sandboxes of the aviary, those left by an earlier
 	// dispatcher included. A dead one has its Done closed. Sandboxes that
-	// this engine knows already are returned as the same Instance.
+	// this engine knows already are returned as the same Instance; those
+	// that it does not know are resumed if they are paused.
 	List(ctx context.Context) ([]Instance, error)
 
 	// Purge removes everything of the aviary.
@@ -84,7 +85,7 @@ type Instance interface {
 
 	// Pause stops the living sandbox's processes where they are, Resume lets
 	// them go on. Doing so twice is no error, and Remove works on a paused
-	// one as well.
+	// one as well. What connects or writes to a paused one waits.
 	Pause(ctx context.Context) error
 	Resume(ctx context.Context) error
 

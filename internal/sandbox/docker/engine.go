@@ -247,6 +247,11 @@ func (e *Engine) lookUp(ctx context.Context, id, containerID string) (*instance,
 		return nil, fault("looking at a sandbox found running", err)
 	}
 	inst := e.adopt(id, inspect)
+	if inspect.State.Paused {
+		if err := inst.Resume(ctx); err != nil { // perhaps it has just died
+			e.log.Warn().Err(err).Str("sandbox", id).Msg("a sandbox that was found paused cannot be resumed")
+		}
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if other, known := e.known[id]; known { // by another List, meanwhile

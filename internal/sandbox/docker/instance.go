@@ -149,8 +149,7 @@ func (i *instance) Resize(ctx context.Context, limits sandbox.Limits) error {
 
 // Pause implements sandbox.Instance.
 func (i *instance) Pause(ctx context.Context) error {
-	err := i.e.api.ContainerPause(ctx, i.ref)
-	if err != nil && !i.paused(ctx, true) {
+	if err := i.setPaused(ctx, true, i.e.api.ContainerPause); err != nil {
 		return fault("pausing sandbox "+i.id, err)
 	}
 	return nil
@@ -158,18 +157,38 @@ func (i *instance) Pause(ctx context.Context) error {
 
 // Resume implements sandbox.Instance.
 func (i *instance) Resume(ctx context.Context) error {
-	err := i.e.api.ContainerUnpause(ctx, i.ref)
-	if err != nil && !i.paused(ctx, false) {
+	if err := i.setPaused(ctx, false, i.e.api.ContainerUnpause); err != nil {
 		return fault("resuming sandbox "+i.id, err)
 	}
 	return nil
 }
 
-// paused reports whether the living container is known to be paused, or known
-// not to be, as wanted: engines call it an error to do either twice.
-func (i *instance) paused(ctx context.Context, wanted bool) bool {
-	c, err := i.e.api.ContainerInspect(ctx, i.ref)
-	return err == nil && c.State.Running && c.State.Paused == wanted
+// setPaused pauses or resumes the living container. Engines call it an error to
+// do either twice. They also hear of each as an event and note it once more, so
+// that after two close together one may claim for a moment the opposite of what
+// is. So it is tried again, and an engine's word is taken once it stays the same.
+func (i *instance) setPaused(ctx context.Context, paused bool, set func(ctx context.Context, ref string) error) error {
+	const tries = 4
+	for n := 1; ; n++ {
+		err := set(ctx, i.ref)
+		if err == nil {
+			return nil
+		}
+		c, inspectErr := i.e.api.ContainerInspect(ctx, i.ref)
+		switch {
+		case inspectErr != nil || !c.State.Running:
+			return err
+		case n == tries && c.State.Paused == paused:
+			return nil
+		case n == tries:
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // resources are the limits in Docker's terms. It refuses more processors than

@@ -92,6 +92,9 @@ func (e *Engine) adopt(ctx context.Context, id string) (*instance, error) {
 		e.log.Warn().Err(err).Str("sandbox", id).Msg("a sandbox's record cannot be read: removing the sandbox")
 		return nil, inst.Remove(ctx)
 	}
+	if err := syscall.Kill(-inst.pid, syscall.SIGCONT); err != nil && err != syscall.ESRCH {
+		return nil, fmt.Errorf("resuming sandbox %s: %w", id, err)
+	}
 	inst.ready.Store(true)
 	return e.add(inst), nil
 }

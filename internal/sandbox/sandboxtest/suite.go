@@ -39,6 +39,8 @@ func Run(t *testing.T, h Harness) {
 		{"a later engine adopts", h.adoption},
 		{"a later engine clears what died meanwhile", h.clearing},
 		{"aviaries are apart", h.apart},
+		{"pause", h.pause},
+		{"a later engine resumes", h.adoptPaused},
 		{"purge", h.purge},
 		{"cancelled creation leaves nothing", h.cancelled},
 		{"unknown language", h.unknownLanguage},

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"maps"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/flockofbirds/fob/internal/telemetry"
+)
+
+// TestReadmeMetrics holds the README's table of metrics, and what it says of
+// them elsewhere, against the registry.
+func TestReadmeMetrics(t *testing.T) {
+	metrics := telemetry.NewMetrics()
+	metrics.Watch(1, 1, func() telemetry.Snapshot { return telemetry.Snapshot{} })
+	registry, ok := metrics.Gatherer().(*prometheus.Registry)
+	if !ok {
+		t.Fatal("the metrics are in no registry")
+	}
+	there := map[string]string{} // labels by name
+	described := regexp.MustCompile(`^Desc\{fqName: "(\w+)", .*variableLabels: \{(.*)\}\}$`)
+	descriptions := make(chan *prometheus.Desc)
+	go func() {
+		registry.Describe(descriptions)
+		close(descriptions)
+	}()
+	for d := range descriptions {
+		m := described.FindStringSubmatch(d.String())
+		if m == nil {
+			t.Errorf("what is %s?", d)
+		} else if strings.HasPrefix(m[1], "fob_") {
+			there[m[1]] = strings.ReplaceAll(m[2], ",", ", ")
+		}
+	}
+	listed := map[string]string{}
+	for _, row := range table(t, "README.md", "metric", "labels", "what it is") {
+		listed[code(row[0])] = row[1]
+		if row[2] == "" {
+			t.Errorf("the README does not say what %s is", row[0])
+		}
+	}
+	if !maps.Equal(listed, there) {
+		t.Errorf("the table lists\n%v\nand there are\n%v", listed, there)
+	}
+	for _, metric := range regexp.MustCompile(`\bfob_[a-z_]+`).FindAllString(readFile(t, "README.md"), -1) {
+		if _, known := there[metric]; !known {
+			t.Errorf("README.md names the metric %s, and there is none", metric)
+		}
+	}
+}
