@@ -17,6 +17,7 @@ type flock struct {
 
 	mu          sync.Mutex
 	line        line
+	plain       bool    // it is known not to take the request
 	birds       []*bird // that take calls
 	leaving     []*bird // that only finish theirs
 	starting    int
@@ -296,6 +297,7 @@ func (f *flock) join(b *bird) {
 	b.idleSince = b.ready
 	f.lastJoin, f.failures = b.ready, 0
 	f.birds = append(f.birds, b)
+	f.plain = !b.takesRequest
 	f.d.background(b.live)
 	if f.shutErr != nil {
 		f.drain(b)

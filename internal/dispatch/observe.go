@@ -2,7 +2,10 @@ package dispatch
 
 import (
 	"context"
+	"errors"
+	"io"
 	"strconv"
+	"sync"
 
 	"github.com/rs/zerolog"
 
@@ -11,7 +14,8 @@ import (
 )
 
 // Observe wraps an Invoker: it counts and times every call, and logs a line of
-// it at debug level.
+// it at debug level. An answer that streams is counted at its end, and is in
+// flight until then.
 func Observe(next faas.Invoker, metrics *telemetry.Metrics, log zerolog.Logger) faas.Invoker {
 	return &observer{next, metrics, log}
 }
@@ -22,15 +26,32 @@ type observer struct {
 	log     zerolog.Logger
 }
 
+// Outcomes that are no error codes.
+const (
+	outcomeOK        = "ok"
+	outcomeCancelled = "cancelled" // the caller went away before its turn, or before the end
+)
+
 // Invoke implements faas.Invoker.
 func (o *observer) Invoke(ctx context.Context, call *faas.Call) (*faas.Result, error) {
 	o.metrics.InFlight.Inc()
 	result, err := o.next.Invoke(ctx, call)
-	o.metrics.InFlight.Dec()
-	outcome := "ok"
-	if err != nil {
-		outcome = string(faas.CodeOf(err))
+	switch {
+	case err == nil && result.Length < 0:
+		result.Body = &observed{ReadCloser: result.Body, ended: func(outcome string, err error) { o.count(call, result, outcome, err) }}
+	case err == nil:
+		o.count(call, result, outcomeOK, nil)
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		o.count(call, nil, outcomeCancelled, err)
+	default:
+		o.count(call, nil, string(faas.CodeOf(err)), err)
 	}
+	return result, err
+}
+
+// count counts and logs a call that has ended.
+func (o *observer) count(call *faas.Call, result *faas.Result, outcome string, err error) {
+	o.metrics.InFlight.Dec()
 	trace := &call.Trace
 	// Calls of functions that do not exist have no label to be counted under.
 	if trace.Version != nil {
@@ -50,7 +71,31 @@ func (o *observer) Invoke(ctx context.Context, call *faas.Call) (*faas.Result, e
 		}
 		event.Dur("queue", trace.Timing.Queue).Dur("start", trace.Timing.Start).Dur("run", trace.Timing.Run).AnErr("error", err).Msg("call")
 	}
-	return result, err
+}
+
+// observed is the body of an answer that streams. It says once how it ended.
+type observed struct {
+	io.ReadCloser
+	once  sync.Once
+	ended func(outcome string, err error)
+}
+
+// Read implements io.Reader.
+func (b *observed) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	switch {
+	case err == io.EOF:
+		b.once.Do(func() { b.ended(outcomeOK, nil) })
+	case err != nil:
+		b.once.Do(func() { b.ended(string(faas.CodeOf(err)), err) })
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (b *observed) Close() error {
+	b.once.Do(func() { b.ended(outcomeCancelled, nil) })
+	return b.ReadCloser.Close()
 }
 
 // versionLabels are the metric labels function and version. The label is the
