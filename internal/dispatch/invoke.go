@@ -27,7 +27,8 @@ const reasonPatience = 3 * time.Second
 const stopPatience = time.Minute
 
 // Invoke implements faas.Invoker. ctx's end takes a call out of the line; once
-// it is sent, only its timeout or its sandbox's death ends it. A call is never
+// it is sent, only its timeout or its sandbox's death ends it, unless its answer
+// streams: then the function is told that nobody reads on. A call is never
 // sent twice: what may have reached a driver is not tried again.
 func (d *Dispatcher) Invoke(ctx context.Context, call *faas.Call) (*faas.Result, error) {
 	_, v, err := d.Resolve(ctx, call.Ref)
@@ -50,7 +51,7 @@ func (d *Dispatcher) Invoke(ctx context.Context, call *faas.Call) (*faas.Result,
 		if err != nil {
 			return nil, err
 		}
-		result, err := f.call(b, call)
+		result, err := f.call(ctx, b, call)
 		if err == nil || !errors.Is(err, sandbox.ErrNotSent) {
 			return result, err
 		}
@@ -62,7 +63,7 @@ func (d *Dispatcher) Invoke(ctx context.Context, call *faas.Call) (*faas.Result,
 
 // call makes a call in a bird, and gives the slot back, or leaves that to the
 // stream that is the answer.
-func (f *flock) call(b *bird, call *faas.Call) (*faas.Result, error) {
+func (f *flock) call(ctx context.Context, b *bird, call *faas.Call) (*faas.Result, error) {
 	request := sandbox.Request{Args: call.Args, Body: call.Body, Stream: call.Stream}
 	if b.takesRequest {
 		request.Method, request.Target, request.Host, request.Header = call.Method, call.Target, call.Host, call.Header
@@ -75,7 +76,7 @@ func (f *flock) call(b *bird, call *faas.Call) (*faas.Result, error) {
 	response, err := b.conn.Call(sent.Add(budget), &request)
 	call.Trace.Timing.Run = time.Since(sent)
 	if err == nil && response.Stream != nil {
-		return f.stream(b, response, sent, budget), nil
+		return f.stream(ctx, b, response, sent, budget), nil
 	}
 	failure := f.settle(b, err, call.Trace.Timing.Run, budget)
 	switch {

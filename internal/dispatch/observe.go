@@ -26,43 +26,44 @@ type observer struct {
 	log     zerolog.Logger
 }
 
-// Outcomes that are no error codes.
-const (
-	outcomeOK        = "ok"
-	outcomeCancelled = "cancelled" // the caller went away before its turn, or before the end
-)
-
 // Invoke implements faas.Invoker.
 func (o *observer) Invoke(ctx context.Context, call *faas.Call) (*faas.Result, error) {
 	o.metrics.InFlight.Inc()
 	result, err := o.next.Invoke(ctx, call)
-	switch {
-	case err == nil && result.Length < 0:
-		result.Body = &observed{ReadCloser: result.Body, ended: func(outcome string, err error) { o.count(call, result, outcome, err) }}
-	case err == nil:
-		o.count(call, result, outcomeOK, nil)
-	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
-		o.count(call, nil, outcomeCancelled, err)
-	default:
-		o.count(call, nil, string(faas.CodeOf(err)), err)
+	if err == nil && result.Length < 0 {
+		result.Body = &observed{ReadCloser: result.Body, ended: func(err error) { o.count(call, result, err) }}
+	} else {
+		o.count(call, result, err)
 	}
 	return result, err
 }
 
+// outcomeOf is how metrics and the log call the way that a call ended: ok, an error
+// code, or cancelled when its caller went away before its turn or its end.
+func outcomeOf(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	if _, ours := errors.AsType[*faas.Error](err); !ours && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+		return "cancelled"
+	}
+	return string(faas.CodeOf(err))
+}
+
 // count counts and logs a call that has ended.
-func (o *observer) count(call *faas.Call, result *faas.Result, outcome string, err error) {
+func (o *observer) count(call *faas.Call, result *faas.Result, err error) {
 	o.metrics.InFlight.Dec()
 	trace := &call.Trace
 	// Calls of functions that do not exist have no label to be counted under.
 	if trace.Version != nil {
 		labels := versionLabels(trace.Version)
-		o.metrics.Calls.WithLabelValues(labels[0], labels[1], outcome).Inc()
+		o.metrics.Calls.WithLabelValues(labels[0], labels[1], outcomeOf(err)).Inc()
 		o.metrics.Queue.Observe(trace.Timing.Queue.Seconds())
 		o.metrics.Start.Observe(trace.Timing.Start.Seconds())
 		o.metrics.Run.WithLabelValues(labels...).Observe(trace.Timing.Run.Seconds())
 	}
 	if event := o.log.Debug(); event.Enabled() {
-		event.Str("call", call.ID).Stringer("ref", call.Ref).Str("outcome", outcome)
+		event.Str("call", call.ID).Stringer("ref", call.Ref).Str("outcome", outcomeOf(err))
 		if trace.Version != nil {
 			event.Str("function", trace.Version.FunctionID).Int("version", trace.Version.Number)
 		}
@@ -77,24 +78,25 @@ func (o *observer) count(call *faas.Call, result *faas.Result, outcome string, e
 type observed struct {
 	io.ReadCloser
 	once  sync.Once
-	ended func(outcome string, err error)
+	ended func(err error)
 }
 
 // Read implements io.Reader.
 func (b *observed) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	switch {
-	case err == io.EOF:
-		b.once.Do(func() { b.ended(outcomeOK, nil) })
-	case err != nil:
-		b.once.Do(func() { b.ended(string(faas.CodeOf(err)), err) })
+	switch err {
+	case nil:
+	case io.EOF:
+		b.once.Do(func() { b.ended(nil) })
+	default:
+		b.once.Do(func() { b.ended(err) })
 	}
 	return n, err
 }
 
 // Close implements io.Closer.
 func (b *observed) Close() error {
-	b.once.Do(func() { b.ended(outcomeCancelled, nil) })
+	b.once.Do(func() { b.ended(context.Canceled) })
 	return b.ReadCloser.Close()
 }
 

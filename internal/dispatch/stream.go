@@ -21,12 +21,14 @@ var errClosing = errors.New("the dispatcher closes")
 // is in flight, and has its slot, until the driver has ended the answer: also
 // when its caller has gone away meanwhile.
 type stream struct {
+	ctx    context.Context // of its caller
 	f      *flock
 	b      *bird
 	from   *sandbox.Stream
 	sent   time.Time
 	budget time.Duration
 	timer  *time.Timer // ends it in time, should nobody be reading then
+	stop   func() bool // no longer minds the end of ctx
 
 	mu   sync.Mutex
 	err  error // how it ended
@@ -34,10 +36,11 @@ type stream struct {
 }
 
 // stream is what a caller gets of a response that streams.
-func (f *flock) stream(b *bird, r *sandbox.Response, sent time.Time, budget time.Duration) *faas.Result {
-	s := &stream{f: f, b: b, from: r.Stream, sent: sent, budget: budget}
+func (f *flock) stream(ctx context.Context, b *bird, r *sandbox.Response, sent time.Time, budget time.Duration) *faas.Result {
+	s := &stream{ctx: ctx, f: f, b: b, from: r.Stream, sent: sent, budget: budget}
 	s.mu.Lock()
 	s.timer = time.AfterFunc(time.Until(sent.Add(budget)), func() { s.end(os.ErrDeadlineExceeded) })
+	s.stop = context.AfterFunc(ctx, s.from.Cancel)
 	s.mu.Unlock()
 	result := result(r)
 	result.Body, result.Length = s, -1
@@ -61,6 +64,7 @@ func (s *stream) end(err error) error {
 		return s.err
 	}
 	s.timer.Stop()
+	s.stop()
 	switch run := time.Since(s.sent); err {
 	case io.EOF:
 		s.f.settle(s.b, nil, run, s.budget)
@@ -70,6 +74,9 @@ func (s *stream) end(err error) error {
 		s.err = errClosing
 	default:
 		s.err = s.f.settle(s.b, err, run, s.budget)
+		if s.ctx.Err() != nil { // which is what it came of
+			s.err = s.ctx.Err()
+		}
 	}
 	return s.err
 }

@@ -221,6 +221,32 @@ func TestLeavingAStream(t *testing.T) {
 	})
 }
 
+// The end of the caller's context is told to the function although a Read waits
+// for it.
+func TestLeavingAStreamThatIsRead(t *testing.T) {
+	streaming(t, func(t *testing.T, w *world, items chan<- string) {
+		fn := w.create("stream", "")
+		ctx, leave := context.WithCancel(t.Context())
+		result, err := Observe(w.Dispatcher, w.cfg.Metrics, zerolog.Nop()).Invoke(ctx, &faas.Call{Ref: faas.Ref{ID: fn.ID}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		items <- chunk("half")
+		reads(t, result.Body, "half")
+		go func() {
+			time.Sleep(time.Second)
+			leave()
+			w.engine.gate <- struct{}{}
+		}()
+		if o := ends(t, result.Body, ""); o.err != context.Canceled {
+			t.Errorf("it ended with %v", o.err)
+		}
+		result.Body.Close()
+		w.wantsMetrics("fob_calls_in_flight 0", callsTotal(fn, "cancelled"))
+		w.wantsRest(1)
+	})
+}
+
 func TestLeavingAStreamThatDoesNotEnd(t *testing.T) {
 	streaming(t, func(t *testing.T, w *world, items chan<- string) {
 		fn := w.create("stream", "timeout=10s")
