@@ -66,6 +66,7 @@ type Expect struct {
 	JSON    json.RawMessage
 	Body    *Parts            // byte for byte
 	Headers map[string]string // "" for one that must be absent
+	Trailer string            // Fob-Error behind a stream's last chunk; none when absent
 	Error   *Error
 }
 
@@ -248,6 +249,9 @@ func (e *Expect) check(t *testing.T, what string, status int, header http.Header
 			t.Errorf("%s: header %s is %q, want %q", what, name, got, value)
 		}
 	}
+	if code := header.Get(trailer); code != e.Trailer {
+		t.Errorf("%s: the trailer Fob-Error is %q, want %q", what, code, e.Trailer)
+	}
 	if e.Error == nil {
 		if code := header.Get("Fob-Error"); code != "" {
 			t.Errorf("%s: unexpected Fob-Error %s: %s", what, code, show(body))
@@ -316,7 +320,11 @@ func (d Driver) Client(t *testing.T) *Client {
 	}}
 }
 
-// Do sends a request and returns the whole answer.
+// trailer is where Do puts the trailer Fob-Error, as net/http's servers do.
+const trailer = http.TrailerPrefix + "Fob-Error"
+
+// Do sends a request and returns the whole answer, a stream's trailer among
+// its headers.
 func (c *Client) Do(t *testing.T, request *http.Request) (int, http.Header, []byte) {
 	t.Helper()
 	status, header, body, err := c.Try(request)
@@ -335,6 +343,9 @@ func (c *Client) Try(request *http.Request) (int, http.Header, []byte, error) {
 	}
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(response.Body)
+	for name, values := range response.Trailer {
+		response.Header[http.TrailerPrefix+name] = values
+	}
 	return response.StatusCode, response.Header, body, err
 }
 

@@ -17,6 +17,12 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # python3 -I lea
 from fob import http, log  # noqa: E402
 from fob.errors import Failure  # noqa: E402
 
+# What functions import most, and coroutines need, each after what it imports
+# itself, so that no step takes long.
+AHEAD = ("typing", "datetime", "dataclasses", "random", "urllib.parse", "logging", "concurrent.futures.thread", "subprocess",
+         "ssl", "email.parser", "http.client", "urllib.request", "fob.loop")  # fmt: skip
+QUIET = 10  # ms without a connection before the next of these is imported
+
 
 def main():
     setting = {name: os.environ.pop(name, "") for name in ("FOB_SOCKET", "FOB_TOKEN", "FOB_TCP", "FOB_CODE_URL")}
@@ -47,9 +53,18 @@ def main():
     listeners = {listener.fileno(): listener for listener in (unix, tcp) if listener is not None}
     for fd in listeners:
         poll.register(fd, select.POLLIN)
+    ahead = list(AHEAD)
     while True:
-        for fd, _ in poll.poll():
+        ready = poll.poll(QUIET if ahead else None)
+        for fd, _ in ready:
             http.accept(listeners[fd], driver)
+        if driver.state != "blank":
+            ahead.clear()  # it has what it needs
+        elif ahead and not ready:
+            try:
+                __import__(ahead.pop(0))
+            except ImportError:  # a Python without OpenSSL, say; who needs it will hear of it
+                pass
 
 
 def listen_unix(path):

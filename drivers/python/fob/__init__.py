@@ -6,15 +6,18 @@ meant for functions.
 
 import json as _json
 
+from fob.errors import TooLarge as _TooLarge
+
 __all__ = ["Request", "Response"]
 
 
 class Response:
     """A response of the function's own, instead of a plain value.
 
-    body is bytes or text (sent as UTF-8), status 200 to 599, headers a mapping
-    of names to text, or to a list of texts for a header that is repeated.
-    Without a Content-Type, text is text/plain and bytes have none.
+    body is bytes or text (sent as UTF-8), or an iterator or asynchronous
+    iterator of these, each sent as it comes. status is 200 to 599, headers a
+    mapping of names to text, or to a list of texts for a header that is
+    repeated. Without a Content-Type, text is text/plain and bytes have none.
     """
 
     __slots__ = ("body", "status", "headers")
@@ -29,16 +32,18 @@ class Request:
     """The caller's HTTP request, given to a parameter named `request`.
 
     method and path are text, body is bytes. path is percent-decoded; target is
-    path and query as they were sent.
+    path and query as they were sent. A body that is too large to be held whole
+    comes from stream() alone.
     """
 
-    __slots__ = ("method", "target", "path", "body", "_raw", "_headers", "_query")
+    __slots__ = ("method", "target", "path", "_body", "_pieces", "_raw", "_headers", "_query")
 
-    def __init__(self, method, target, body, raw_headers):
+    def __init__(self, method, target, body, raw_headers, pieces):
         self.method = method
         self.target = target
         self.path = _unquote(target.partition("?")[0])
-        self.body = body
+        self._body = body
+        self._pieces = pieces
         self._raw = raw_headers
         self._headers = None
         self._query = None
@@ -60,6 +65,22 @@ class Request:
         if self._query is None:
             self._query = parse_query(self.target.partition("?")[2])
         return self._query
+
+    @property
+    def body(self):
+        """The whole body, bytes. One that is too large for that raises an error, answered with 413."""
+        if self._body is None:
+            raise _TooLarge
+        return self._body
+
+    def stream(self):
+        """Yields the body as it comes, in pieces of bytes, once. Waits for the next piece; a ConnectionError when it breaks off."""
+        pieces, self._pieces = self._pieces, None
+        if pieces is None:
+            raise RuntimeError("the request's body is being streamed already")
+        if self._body is None:
+            return pieces()
+        return (piece for piece in (self._body,) if piece)
 
     def text(self):
         """The body as UTF-8 text; what is no UTF-8 becomes U+FFFD."""

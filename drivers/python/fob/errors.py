@@ -15,6 +15,16 @@ class Failure(Exception):
         self.document = {"error": {"code": code, "message": clip(message, MESSAGE), **more}}
 
 
+class TooLarge(Failure):
+    """What a function gets that asks for the whole of a body that comes as a stream."""
+
+    def __init__(self):
+        super().__init__(413, "too_large", "the request's body is too large to be held whole; read request.stream()")
+
+    def __str__(self):
+        return self.document["error"]["message"]
+
+
 def clip(text, limit):
     data = text.encode("utf-8", "backslashreplace")
     if len(data) <= limit:

@@ -2,15 +2,16 @@
 
 import linecache
 import sys
-import threading
 import types
 
 from fob import Response
 from fob.annotations import converter
-from fob.errors import FILE, Failure, raised, text_of
+from fob.errors import FILE, Failure, TooLarge, raised, text_of
+from fob.stream import Stream
 from fob.values import json_type, parse_object, render_result
 
-CO_COROUTINE = 0x80  # as inspect has it
+CO_ASYNC = 0x80 | 0x200  # inspect's CO_COROUTINE and CO_ASYNC_GENERATOR
+PLAIN = frozenset((dict, list, str, int, float, bool, type(None)))  # what most functions return, which is no iterator
 
 
 def load(code, end_call):
@@ -67,14 +68,15 @@ class Function:
         found = ((p.name, converter(p.annotation, scope)) for p in named)
         self.converters = {name: convert for name, convert in found if convert}
         self.codes = frozenset(_codes(callme))
-        # A coroutine needs the loop, which takes long to import: now rather than in the first call.
-        self.loop = _Loop(end_call) if any(c.co_flags & CO_COROUTINE for c in self.codes) else None
+        self.loop = None
+        if any(c.co_flags & CO_ASYNC for c in self.codes):
+            self._the_loop()  # takes long to import: now rather than in the first call
 
     def call(self, text, body, request=None):
         """Calls with the text arguments (JSON bytes or None) and the body.
 
-        Returns JSON bytes, or the Response that the function returned. What
-        goes wrong is a Failure.
+        Returns JSON bytes, the Response that the function returned, or a
+        Stream. What goes wrong is a Failure.
         """
         if self.bare and text is None and not body:
             args, kwargs = (), {}
@@ -82,15 +84,31 @@ class Function:
             args, kwargs = self._bind(text, body, request)
         try:
             value = self.callme(*args, **kwargs)
-            if value is not None and hasattr(value, "__await__"):
-                value = self._wait(value)
+            if type(value) not in PLAIN:
+                if hasattr(value, "__await__"):
+                    value = self._wait(value)
+                response = value if isinstance(value, Response) else None
+                items = self._items(value if response is None else response.body)
+                if items is not None:
+                    return Stream(items, response, self._failure)
+                if response is not None:
+                    return response
         except BaseException as e:  # noqa: B902, SystemExit too
             raise self._failure(e) from None
-        if isinstance(value, Response):
-            return value
         return render_result(value)
 
+    def _items(self, value):
+        """Returns a plain iterator for a value that is one of either kind, else None."""
+        kind = type(value)
+        if hasattr(kind, "__next__"):
+            return value
+        if hasattr(kind, "__anext__"):
+            return self._the_loop().items(value)
+        return None
+
     def _failure(self, e):
+        if type(e) is TooLarge:
+            return e
         if isinstance(e, (TypeError, ValueError)):
             last = e.__traceback__
             while last.tb_next is not None:
@@ -101,9 +119,14 @@ class Function:
         return raised(500, "raised", e)
 
     def _wait(self, awaitable):
+        return self._the_loop().wait(awaitable)
+
+    def _the_loop(self):
         if self.loop is None:
-            self.loop = _Loop(self.end_call)
-        return self.loop.wait(awaitable)
+            from fob.loop import Loop
+
+            self.loop = Loop(self.end_call)
+        return self.loop
 
     def _bind(self, text, body, request):
         args = parse_object(text, "Fob-Args") if text else {}
@@ -183,30 +206,3 @@ def _codes(callme):
         if code is not None:
             yield code
         callme = getattr(callme, "__wrapped__", None)
-
-
-class _Loop:
-    """One event loop in a thread of its own, for all calls."""
-
-    def __init__(self, end_call):
-        import asyncio
-
-        self._end_call = end_call
-        self._run = asyncio.run_coroutine_threadsafe
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="fob-loop", daemon=True).start()
-
-    def wait(self, awaitable):
-        value, e = self._run(self._shield(awaitable), self._loop).result()
-        if e is not None:
-            raise e
-        return value
-
-    async def _shield(self, awaitable):
-        # A SystemExit that reached the loop would end it, and with it every other call.
-        try:
-            return await awaitable, None
-        except BaseException as e:  # noqa: B902
-            return None, e
-        finally:
-            self._end_call()

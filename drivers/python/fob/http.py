@@ -1,26 +1,23 @@
-"""HTTP/1.1 as far as a driver needs it: one thread a connection, blocking sockets, one send an answer."""
+"""HTTP/1.1 as far as a driver needs it: one thread a connection, blocking sockets, one send an answer or an item."""
 
 import fcntl
 import os
+import select
 import socket
 import sys
 import threading
 from _operator import _compare_digest  # hmac has it too, but brings OpenSSL along, 3 MB
 
 from fob import Request, function
-from fob.errors import Failure
+from fob.answer import closing, own, plain, refusal
+from fob.errors import Failure, TooLarge
+from fob.stream import Stream
 from fob.values import parse_object, render
 
 HEAD_LIMIT = 256 << 10  # bytes; Fob-Args can be large
 CHUNK = 64 << 10
-
-REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed",
-           409: "Conflict", 422: "Unprocessable Content", 431: "Request Header Fields Too Large",
-           500: "Internal Server Error"}  # fmt: skip
-HOP_BY_HOP = frozenset(("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"))
-TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-
-CONTROLS = frozenset(map(chr, (*range(9), *range(10, 32), 127)))
+FAMILIAR = 1 << 10  # bytes of a head that is worth remembering
+PIECE = 256 << 10  # bytes of a body asked for at once; a Unix socket holds less
 
 
 class Unreadable(Exception):
@@ -83,12 +80,13 @@ class Driver:
             fill_standard_descriptors()
         self.state = "loaded"
 
-    def answer(self, method, target, headers, body, key):
-        """Answers one request with bytes."""
+    def answer(self, head, body, connection):
+        """Answers one request with bytes; a stream's are its last. body is None when it is left to the function to read."""
+        method, target = head.method, head.target
         if target == b"/":
             if method != b"POST":
                 raise Failure(405, "bad_method", "calls are POST /")
-            return self.call(headers, body, key)
+            return self.call(head.headers, body, connection)
         if target == b"/_fob/health":
             if method != b"GET":
                 raise Failure(405, "bad_method", "health is GET /_fob/health")
@@ -100,87 +98,75 @@ class Driver:
             return plain(200, render(self.health()))
         raise Failure(404, "unknown_path", "there are /, /_fob/health and /_fob/function")
 
-    def call(self, headers, body, key):
+    def call(self, headers, body, connection):
         f = self.function
         if f is None:
             raise Failure(409, "not_loaded", "nothing is loaded; PUT /_fob/function first")
         request = None
         if f.takes_request:
             method = headers.get(b"fob-method", b"POST").decode("latin-1")
-            request = Request(method, headers.get(b"fob-target", b"/").decode("utf-8", "replace"), body, headers)
-        self.running.add(key)
+            target = headers.get(b"fob-target", b"/").decode("utf-8", "replace")
+            request = Request(method, target, body, headers, connection.pieces)
+        elif body is None:
+            raise TooLarge
+        self.running.add(connection)
         try:
             value = f.call(headers.get(b"fob-args"), body, request)
+            if type(value) is bytes:
+                return plain(200, value)
+            if type(value) is Stream:
+                return value.send(connection, self.streams[1])
+            return own(value)
         finally:
-            self.running.discard(key)
+            self.running.discard(connection)
             self.end_call()
-        if type(value) is bytes:
-            return plain(200, value)
-        return own(value)
 
     def end_call(self):
         """Writes the log lines that the calling thread has begun."""
         for stream in self.streams:
-            stream.end_call()
+            if stream.begins:
+                stream.end_call()
 
 
-def plain(status, body, more=b""):
-    """Makes an answer of JSON bytes."""
-    if status == 200:
-        return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-    reason = REASONS.get(status, "Error").encode()
-    head = b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\n%bContent-Length: %d\r\n\r\n%b"
-    return head % (status, reason, more, len(body), body)
+class Head:
+    """A request's head, with what it says about the wire worked out."""
 
+    __slots__ = ("method", "target", "headers", "token", "length", "streams", "expects", "last")
 
-def refusal(failure):
-    """Makes an answer of a Failure."""
-    return plain(failure.status, render(failure.document), b"Fob-Error: %b\r\n" % failure.code.encode())
-
-
-def own(response):
-    """Makes an answer of the function's own Response."""
-    body, status, headers = response.body, response.status, response.headers
-    text = isinstance(body, str)
-    if text:
-        body = body.encode("utf-8", "backslashreplace")
-    elif body is None:
-        body = b""
-    elif isinstance(body, (bytearray, memoryview)):
-        body = bytes(body)
-    elif not isinstance(body, bytes):
-        raise bad(f"its body is {type(body).__name__}, not bytes or text")
-    if not isinstance(status, int) or not 200 <= status <= 599:
-        raise bad(f"its status is {status!r}, not a number from 200 to 599")
-    try:
-        pairs = [(n, v) for n, values in headers.items() for v in (values if isinstance(values, (list, tuple)) else [values])]
-    except Exception:  # noqa: B902, whatever the function put there
-        raise bad("its headers are not a mapping") from None
-    lines, typed = [], False
-    for name, value in pairs:
-        if not isinstance(name, str) or not name or not TOKEN.issuperset(name):
-            raise bad(f"{name!r} is no header name")
-        if not isinstance(value, str) or not CONTROLS.isdisjoint(value):
-            raise bad(f"its header {name} is not one line of text")
-        lower = name.lower()
-        typed = typed or lower == "content-type"
-        if lower in HOP_BY_HOP or lower == "content-length" or lower.startswith("fob-"):
-            continue
-        try:
-            lines.append(b"%b: %b\r\n" % (name.encode(), value.encode("latin-1")))
-        except UnicodeEncodeError:
-            raise bad(f"its header {name} has characters beyond Latin-1") from None
-    if text and not typed:
-        lines.append(b"Content-Type: text/plain; charset=utf-8\r\n")
-    if status in (204, 304):
-        body = b""
-    else:
-        lines.append(b"Content-Length: %d\r\n" % len(body))
-    return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, REASONS.get(status, "Own").encode(), b"".join(lines), body)
-
-
-def bad(why):
-    return Failure(500, "bad_result", f"callme returned a Response that is none: {why}")
+    def __init__(self, data, with_token):
+        lines = data.split(b"\r\n")
+        words = lines[0].split(b" ")
+        if len(words) != 3 or words[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
+            raise Unreadable(400, "this is no HTTP/1.1 request")
+        self.method, self.target, version = words
+        headers = {}
+        for line in lines[1:]:
+            name, colon, value = line.partition(b":")
+            if not colon or not name or name[-1] in b" \t" or name[0] in b" \t":
+                raise Unreadable(400, "a header line is malformed")
+            name, value = name.lower(), value.strip(b" \t")
+            if name in headers:
+                if name == b"content-length" and value != headers[name] or name == b"fob-args":
+                    raise Unreadable(400, f"two headers {name.decode()}")
+                if name != b"content-length":
+                    value = headers[name] + b", " + value
+            headers[name] = value
+        self.headers = headers
+        self.token = headers.pop(b"authorization", b"") if with_token else None
+        coding, length = headers.pop(b"transfer-encoding", None), headers.get(b"content-length")
+        if coding is not None:
+            if coding.lower() != b"chunked" or length is not None:
+                raise Unreadable(400, "bodies come with Content-Length or Transfer-Encoding: chunked")
+            self.length = None  # it comes chunk by chunk
+        elif length is None:
+            self.length = 0
+        elif length.isdigit() and len(length) <= 18:
+            self.length = int(length)
+        else:
+            raise Unreadable(400, "Content-Length is not a number")
+        self.streams = self.target == b"/" and headers.get(b"fob-stream") == b"request"
+        self.expects = self.length != 0 and b"expect" in headers
+        self.last = version == b"HTTP/1.0" or headers.get(b"connection", b"").lower() == b"close"
 
 
 class Connection:
@@ -191,6 +177,13 @@ class Connection:
         self.driver = driver
         self.token = token
         self.buffer = b""
+        self.length = 0  # of the request's body, None for one that comes chunk by chunk
+        self.unread = False  # whether some of that body has not been read
+        self.begun = False  # whether the answer has
+        self.last = False  # whether that is the connection's last
+        self.gone = False  # whether the peer shut down its side
+        self._watch = None
+        self._data, self._head = None, None  # the last head as it came, and as it was read
 
     def serve(self):
         try:
@@ -205,119 +198,144 @@ class Connection:
 
     def turn(self):
         """Answers one request and says whether another may follow."""
-        method, target, version, headers = self.head()
+        head = self.head()
         if self.token is not None:
-            given = headers.pop(b"authorization", b"")
-            if not _compare_digest(given, b"Bearer " + self.token):
+            if not _compare_digest(head.token, b"Bearer " + self.token):
                 self.part(refusal(Failure(401, "unauthorized", "say Authorization: Bearer TOKEN")))
                 return False
-        body = self.body(headers)
+        if head.expects:
+            self.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.length, self.unread = head.length, head.length != 0
+        self.last, self.begun = head.last, False
+        body = None if head.streams else self.body() if self.unread else b""
         try:
-            answer = self.driver.answer(method, target, headers, body, self)
+            answer = self.driver.answer(head, body, self)
         except Failure as e:
             answer = refusal(e)
         except MemoryError:
             answer = refusal(Failure(500, "raised", "out of memory", type="MemoryError"))
-        self.sock.sendall(answer)
-        return version == b"HTTP/1.1" and headers.get(b"connection", b"").lower() != b"close"
+        self.sock.sendall(answer if self.begun else self.opening(answer))
+        if self.unread and self.token is not None:
+            self.linger()
+        return not self.last
+
+    def opening(self, answer):
+        """Readies an answer, or the beginning of one, to be sent."""
+        self.begun = True
+        if self.unread:
+            self.last = True
+        return closing(answer) if self.last else answer
 
     def head(self):
-        buffer = self.buffer
+        """Reads a request's head. Calls of one function often have the same, byte for byte."""
+        buffer = self.buffer or self.receive(CHUNK)
         end = buffer.find(b"\r\n\r\n")
-        while end < 0:
-            if len(buffer) > HEAD_LIMIT:
-                raise Unreadable(431, "the headers are longer than 256 KiB; send large arguments in the body")
-            more = self.sock.recv(CHUNK)
-            if not more:
-                raise Closed
+        while end < 0 and len(buffer) <= HEAD_LIMIT:
             start = max(0, len(buffer) - 3)
-            buffer += more
+            buffer += self.receive(CHUNK)
             end = buffer.find(b"\r\n\r\n", start)
-        if end > HEAD_LIMIT:
+        if not 0 <= end <= HEAD_LIMIT:
             raise Unreadable(431, "the headers are longer than 256 KiB; send large arguments in the body")
-        lines = buffer[:end].split(b"\r\n")
-        self.buffer = buffer[end + 4 :]
-        words = lines[0].split(b" ")
-        if len(words) != 3 or words[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
-            raise Unreadable(400, "this is no HTTP/1.1 request")
-        headers = {}
-        for line in lines[1:]:
-            name, colon, value = line.partition(b":")
-            if not colon or not name or name[-1] in b" \t" or name[0] in b" \t":
-                raise Unreadable(400, "a header line is malformed")
-            name, value = name.lower(), value.strip(b" \t")
-            if name in headers:
-                if name == b"content-length" and value != headers[name] or name == b"fob-args":
-                    raise Unreadable(400, f"two headers {name.decode()}")
-                if name != b"content-length":
-                    value = headers[name] + b", " + value
-            headers[name] = value
-        return words[0], words[1], words[2], headers
+        data, self.buffer = buffer[:end], buffer[end + 4 :]
+        if data == self._data:
+            return self._head
+        head = Head(data, self.token is not None)
+        if end <= FAMILIAR:
+            self._data, self._head = data, head
+        return head
 
-    def body(self, headers):
-        length, coding = headers.get(b"content-length"), headers.pop(b"transfer-encoding", None)
-        if length is None and coding is None:
-            return b""
-        if b"expect" in headers:
-            self.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if coding is not None:
-            if coding.lower() != b"chunked" or length is not None:
-                raise Unreadable(400, "bodies come with Content-Length or Transfer-Encoding: chunked")
-            return self.chunked()
-        if not length.isdigit() or len(length) > 18:
-            raise Unreadable(400, "Content-Length is not a number")
-        return self.take(int(length))
+    def body(self):
+        """Reads the request's body."""
+        buffer, length = self.buffer, self.length
+        if length is None or len(buffer) < length:
+            return b"".join(self.read())
+        self.unread, self.buffer = False, buffer[length:]
+        return buffer[:length]
+
+    def pieces(self):
+        """Gives the function the request's body as it comes."""
+        try:
+            yield from self.read()
+        except (Closed, Unreadable, OSError):  # also when the call has ended
+            raise ConnectionError("the request's body broke off") from None
+
+    def read(self):
+        """Gives the request's body in pieces."""
+        if self.length is not None:
+            yield from self.some(self.length, True)
+            return
+        while length := self.chunk():
+            yield from self.some(length, False)
+            if self.take(2) != b"\r\n":
+                raise Unreadable(400, "a chunk does not end where it says")
+        while self.line():
+            pass  # trailers
+        self.unread = False
+
+    def some(self, left, all_of_it):
+        """Gives so many bytes in pieces."""
+        while left:
+            if self.buffer:
+                piece, self.buffer = self.buffer[:left], self.buffer[left:]
+            else:
+                piece = self.receive(min(left, PIECE))
+            left -= len(piece)
+            if all_of_it and not left:
+                self.unread = False
+            yield piece
 
     def take(self, length):
-        """Reads so many bytes."""
-        buffer = self.buffer
-        if len(buffer) >= length:
-            self.buffer = buffer[length:]
-            return buffer[:length]
-        parts, have = [buffer], len(buffer)
-        self.buffer = b""
-        while have < length:
-            part = self.sock.recv(min(length - have, 1 << 20))
-            if not part:
-                raise Closed
-            parts.append(part)
-            have += len(part)
-        return b"".join(parts)
+        """Reads so few bytes."""
+        while len(self.buffer) < length:
+            self.buffer += self.receive(CHUNK)
+        data, self.buffer = self.buffer[:length], self.buffer[length:]
+        return data
 
     def line(self):
         while (end := self.buffer.find(b"\r\n")) < 0:
             if len(self.buffer) > CHUNK:
                 raise Unreadable(400, "a chunk's header is too long")
-            more = self.sock.recv(CHUNK)
-            if not more:
-                raise Closed
-            self.buffer += more
+            self.buffer += self.receive(CHUNK)
         line, self.buffer = self.buffer[:end], self.buffer[end + 2 :]
         return line
 
-    def chunked(self):
-        parts = []
-        while True:
-            size = self.line().partition(b";")[0].strip()
-            try:
-                length = int(size, 16)
-            except ValueError:
-                length = -1
-            if not 0 <= length < 1 << 60 or not size.isalnum():
-                raise Unreadable(400, "a chunk's size is not a number")
-            if length == 0:
-                while self.line():
-                    pass  # trailers
-                return b"".join(parts)
-            parts.append(self.take(length))
-            if self.take(2) != b"\r\n":
-                raise Unreadable(400, "a chunk does not end where it says")
+    def chunk(self):
+        """Reads how long the next chunk is."""
+        size = self.line().partition(b";")[0].strip()
+        try:
+            length = int(size, 16)
+        except ValueError:
+            length = -1
+        if not 0 <= length < 1 << 60 or not size.isalnum():
+            raise Unreadable(400, "a chunk's size is not a number")
+        return length
+
+    def receive(self, most):
+        data = self.sock.recv(most)
+        if not data:
+            self.gone = True
+            raise Closed
+        return data
+
+    def takes_no_more(self):
+        """Reports whether the peer shut down its side, whatever of its request waits to be read. It does not wait."""
+        if self._watch is None:
+            self._watch = select.poll()
+            self._watch.register(self.sock, select.POLLRDHUP)
+        return self.gone or bool(self._watch.poll(0))
 
     def part(self, answer):
-        """Answers and waits a little for the peer to hang up, as closing on unread bytes would reset the answer away."""
+        """Answers, says that it is the last, and lingers."""
+        try:
+            self.sock.sendall(closing(answer))
+        except OSError:
+            return
+        self.linger()
+
+    def linger(self):
+        """Waits a little for the peer to hang up, as closing on unread bytes would reset the answer away."""
         try:
             self.sock.settimeout(1)
-            self.sock.sendall(answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
             self.sock.shutdown(socket.SHUT_WR)
             for _ in range(64):
                 if not self.sock.recv(CHUNK):

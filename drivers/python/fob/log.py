@@ -142,10 +142,11 @@ def _own(fd):
 class _Partial:
     """The line that one thread has begun in one stream."""
 
-    __slots__ = ("log", "pieces", "size", "__weakref__")
+    __slots__ = ("stream", "log", "pieces", "size", "__weakref__")
 
-    def __init__(self, log):
-        self.log = log
+    def __init__(self, stream):
+        self.stream = stream
+        self.log = stream.log
         self.pieces = []
         self.size = 0
 
@@ -156,6 +157,7 @@ class _Partial:
             self.flush()
             data = data[cut:]
         if data:
+            self.stream.begins = True
             self.pieces.append(data)
             self.size += len(data)
             if self.size >= PARTIAL:
@@ -180,6 +182,7 @@ class Stream(io.TextIOBase):
     def __init__(self, fd, name):
         self.log = Log(fd)
         self.name = name
+        self.begins = False  # whether a thread ever began a line without ending it at once
         self.buffer = _Bytes(self)
         self._fd = fd
         self._local = threading.local()
@@ -189,7 +192,7 @@ class Stream(io.TextIOBase):
         try:
             return self._local.partial
         except AttributeError:
-            partial = self._local.partial = _Partial(self.log)
+            partial = self._local.partial = _Partial(self)
             self._partials.add(partial)
             return partial
 

@@ -38,8 +38,13 @@ def render(document):
 
 
 def render_result(value):
+    return b'{"result": %b}' % render_value(value)
+
+
+def render_value(value):
+    """Writes a value of the function's as JSON bytes; a bad_result when JSON cannot hold it."""
     try:
-        return b'{"result": %b}' % _encode(value).encode("utf-8", "backslashreplace")
+        return render(value)
     except RecursionError:
         why = "it is nested too deeply"
     except ValueError as e:

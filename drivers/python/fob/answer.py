@@ -1,0 +1,81 @@
+"""Answers as bytes: those of the driver's own, and a Response of the function's."""
+
+from fob.errors import Failure
+from fob.values import render
+
+REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed",
+           409: "Conflict", 413: "Content Too Large", 422: "Unprocessable Content",
+           431: "Request Header Fields Too Large", 500: "Internal Server Error"}  # fmt: skip
+HOP_BY_HOP = frozenset(("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"))
+TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+CONTROLS = frozenset(map(chr, (*range(9), *range(10, 32), 127)))
+BODYLESS = (204, 304)
+
+
+def plain(status, body, more=b""):
+    """Makes an answer of JSON bytes."""
+    if status == 200:
+        return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    reason = REASONS.get(status, "Error").encode()
+    head = b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\n%bContent-Length: %d\r\n\r\n%b"
+    return head % (status, reason, more, len(body), body)
+
+
+def refusal(failure):
+    """Makes an answer of a Failure."""
+    return plain(failure.status, render(failure.document), b"Fob-Error: %b\r\n" % failure.code.encode())
+
+
+def own(response):
+    """Makes an answer of the function's own Response, whose body is whole."""
+    body = response.body
+    text = isinstance(body, str)
+    if text:
+        body = body.encode("utf-8", "backslashreplace")
+    elif body is None:
+        body = b""
+    elif isinstance(body, (bytearray, memoryview)):
+        body = bytes(body)
+    elif not isinstance(body, bytes):
+        raise bad(f"its body is {type(body).__name__}, not bytes or text")
+    head = own_head(response, text, b"Content-Length: %d\r\n" % len(body))
+    return head if response.status in BODYLESS else head + body
+
+
+def own_head(response, text, framing):
+    """Makes the head that a Response says. text is whether its body is text, framing the header line that says where it ends."""
+    status, headers = response.status, response.headers
+    if not isinstance(status, int) or not 200 <= status <= 599:
+        raise bad(f"its status is {status!r}, not a number from 200 to 599")
+    try:
+        pairs = [(n, v) for n, values in headers.items() for v in (values if isinstance(values, (list, tuple)) else [values])]
+    except Exception:  # noqa: B902, whatever the function put there
+        raise bad("its headers are not a mapping") from None
+    lines, typed = [], False
+    for name, value in pairs:
+        if not isinstance(name, str) or not name or not TOKEN.issuperset(name):
+            raise bad(f"{name!r} is no header name")
+        if not isinstance(value, str) or not CONTROLS.isdisjoint(value):
+            raise bad(f"its header {name} is not one line of text")
+        lower = name.lower()
+        typed = typed or lower == "content-type"
+        if lower in HOP_BY_HOP or lower == "content-length" or lower.startswith("fob-"):
+            continue
+        try:
+            lines.append(b"%b: %b\r\n" % (name.encode(), value.encode("latin-1")))
+        except UnicodeEncodeError:
+            raise bad(f"its header {name} has characters beyond Latin-1") from None
+    if text and not typed:
+        lines.append(b"Content-Type: text/plain; charset=utf-8\r\n")
+    if status not in BODYLESS:
+        lines.append(framing)
+    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, REASONS.get(status, "Own").encode(), b"".join(lines))
+
+
+def closing(answer):
+    """Says in an answer that it is the connection's last."""
+    return answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+
+
+def bad(why):
+    return Failure(500, "bad_result", f"callme returned a Response that is none: {why}")

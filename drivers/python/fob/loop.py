@@ -1,0 +1,93 @@
+"""The event loop that runs whatever of a function is asynchronous, for all calls, in a thread of its own.
+
+Importing this takes long, so only what needs it does.
+"""
+
+import asyncio
+import queue
+import threading
+
+
+class Loop:
+    def __init__(self, end_call):
+        self.end_call = end_call
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="fob-loop", daemon=True).start()
+
+    def wait(self, awaitable):
+        value, e = self.start(self._shield(awaitable)).result()
+        if e is not None:
+            raise e
+        return value
+
+    def items(self, iterator):
+        """Returns an asynchronous iterator as a plain one for another thread, which must close it."""
+        return Items(self, iterator)
+
+    def start(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def soon(self, call, *args):
+        self._loop.call_soon_threadsafe(call, *args)
+
+    async def _shield(self, awaitable):
+        # A SystemExit that reached the loop would end it, and with it every other call.
+        try:
+            return await awaitable, None
+        except BaseException as e:  # noqa: B902
+            return None, e
+        finally:
+            self.end_call()
+
+
+class Items:
+    """The items of an asynchronous iterator, one at a time.
+
+    One task runs all of it, as things like asyncio.timeout in it ask for. It
+    runs only while the next item is asked for.
+    """
+
+    def __init__(self, loop, iterator):
+        self._loop = loop
+        self._iterator = iterator
+        self._asked = asyncio.Queue()  # True for an item, False for the end
+        self._given = queue.SimpleQueue()
+        self._task = loop.start(self._run())
+
+    def __next__(self):
+        self._loop.soon(self._asked.put_nowait, True)
+        item, e = self._given.get()
+        if isinstance(e, StopAsyncIteration):
+            raise StopIteration
+        if e is not None:
+            raise e
+        return item
+
+    def close(self):
+        """Ends the iterator, in its task, and waits until it has ended."""
+        self._loop.soon(self._asked.put_nowait, False)
+        e = self._task.result()
+        if e is not None:
+            raise e
+
+    async def _run(self):
+        try:
+            while await self._asked.get():
+                try:
+                    given = await anext(self._iterator), None
+                except BaseException as e:  # noqa: B902, see Loop
+                    given = None, e
+                self._given.put(given)
+        except BaseException as e:  # noqa: B902, the function cancelled all tasks
+            self._given.put((None, e))
+        return await self._close()
+
+    async def _close(self):
+        try:
+            close = getattr(self._iterator, "aclose", None)
+            if close is not None:
+                await close()
+        except BaseException as e:  # noqa: B902
+            return e
+        finally:
+            self._loop.end_call()
