@@ -167,4 +167,4 @@ class Incoming {
   }
 }
 
-module.exports = { Incoming, NONE, Unreadable, bodyOf };
+module.exports = { Incoming, NONE, Sized, Unreadable, bodyOf };
