@@ -42,7 +42,11 @@ func TestProperAnswers(t *testing.T) {
 						t.Fatal(err)
 					}
 					body, err := io.ReadAll(result.Body)
-					if err != nil || result.Status != c.status || string(body) != c.body || result.Length != int64(len(body)) {
+					length := int64(len(body))
+					if c.name == "in chunks" {
+						length = -1
+					}
+					if err != nil || result.Status != c.status || string(body) != c.body || result.Length != length {
 						t.Errorf("answered %d %.40q of %d bytes, %v; want %d %.40q", result.Status, body, result.Length, err, c.status, c.body)
 					}
 					if !maps.EqualFunc(result.Header, c.header, slices.Equal) {

@@ -139,7 +139,7 @@ func (d *Dispatcher) load(ctx context.Context, b *bird, v *faas.Version, code st
 	loadCtx, cancel := context.WithTimeout(ctx, d.cfg.LoadTimeout)
 	defer cancel()
 	health, err := b.conn.Load(loadCtx, sandbox.Load{
-		Code: code, Function: v.FunctionID, Version: v.Number, Concurrency: v.Settings.Concurrency,
+		Code: code, Function: v.FunctionID, Version: v.Number, Concurrency: v.Settings.Concurrency, MaxBody: d.cfg.MaxAnswer,
 	})
 	driverError, isDriverError := errors.AsType[*sandbox.DriverError](err)
 	switch {

@@ -25,6 +25,10 @@ type fakeEngine struct {
 	loads map[string]func(*fakeSandbox) string // "" loads it after all
 	gate  chan struct{}                        // "gated" calls take one each
 
+	// streams are calls that read and write on their connection themselves;
+	// they report whether it can be used again.
+	streams map[string]func(*fakeSandbox, net.Conn, *http.Request) bool
+
 	mu       sync.Mutex
 	refusal  error         // what Create fails with
 	creating chan struct{} // what Create waits for the closing of
@@ -182,7 +186,7 @@ func (s *fakeSandbox) Dial(context.Context) (net.Conn, error) {
 	if s.dead || s.deaf {
 		return nil, errors.New("connection refused")
 	}
-	ours, theirs := net.Pipe()
+	ours, theirs := newDuplex()
 	s.conns = append(s.conns, theirs)
 	go s.serve(theirs)
 	return ours, nil
@@ -291,6 +295,12 @@ func (s *fakeSandbox) serve(c net.Conn) {
 		r, err := http.ReadRequest(in)
 		if err != nil {
 			return
+		}
+		if stream := s.streams(r); stream != nil {
+			if !stream(s, c, r) {
+				return
+			}
+			continue
 		}
 		body, err := io.ReadAll(r.Body)
 		if err != nil {

@@ -21,6 +21,7 @@ type flock struct {
 
 	mu          *sync.Mutex // the quota's
 	line        line
+	plain       bool    // it is known not to take the request
 	birds       []*bird // that take calls
 	paused      []*bird // that would first have to be resumed
 	leaving     []*bird // that only finish theirs
@@ -265,7 +266,7 @@ func (f *flock) add(b *bird) {
 // join takes in a bird. The caller holds mu.
 func (f *flock) join(b *bird) {
 	b.flock = f
-	f.failures = 0
+	f.failures, f.plain = 0, !b.takesRequest
 	f.d.background(b.live)
 	f.wake()
 	f.enlist(b)

@@ -27,7 +27,8 @@ const reasonPatience = 3 * time.Second
 const stopPatience = time.Minute
 
 // Invoke implements faas.Invoker. ctx's end takes a call out of the line; once
-// it is sent, only its timeout or its sandbox's death ends it. A call is never
+// it is sent, only its timeout or its sandbox's death ends it, unless its answer
+// streams: then the function is told that nobody reads on. A call is never
 // sent twice: what may have reached a driver is not tried again.
 func (d *Dispatcher) Invoke(ctx context.Context, call *faas.Call) (*faas.Result, error) {
 	_, v, err := d.Resolve(ctx, call.Ref)
@@ -40,6 +41,9 @@ func (d *Dispatcher) Invoke(ctx context.Context, call *faas.Call) (*faas.Result,
 		if err != nil {
 			return nil, err
 		}
+		if call.Stream != nil && f.isPlain() {
+			return nil, tooLarge()
+		}
 		var wait faas.Timing
 		b, err := f.acquire(ctx, &wait)
 		call.Trace.Timing.Queue += wait.Queue
@@ -47,7 +51,7 @@ func (d *Dispatcher) Invoke(ctx context.Context, call *faas.Call) (*faas.Result,
 		if err != nil {
 			return nil, err
 		}
-		result, err := f.call(b, call)
+		result, err := f.call(ctx, b, call)
 		if err == nil || !errors.Is(err, sandbox.ErrNotSent) {
 			return result, err
 		}
@@ -57,52 +61,89 @@ func (d *Dispatcher) Invoke(ctx context.Context, call *faas.Call) (*faas.Result,
 	}
 }
 
-// call makes a call in a bird, and gives the slot back.
-func (f *flock) call(b *bird, call *faas.Call) (*faas.Result, error) {
-	request := sandbox.Request{Args: call.Args, Body: call.Body}
+// call makes a call in a bird, and gives the slot back, or leaves that to the
+// stream that is the answer.
+func (f *flock) call(ctx context.Context, b *bird, call *faas.Call) (*faas.Result, error) {
+	request := sandbox.Request{Args: call.Args, Body: call.Body, Stream: call.Stream}
 	if b.takesRequest {
 		request.Method, request.Target, request.Host, request.Header = call.Method, call.Target, call.Host, call.Header
+	} else if call.Stream != nil {
+		f.release(b)
+		return nil, tooLarge()
 	}
+	budget := f.budget(call)
 	sent := time.Now()
-	response, err := b.conn.Call(sent.Add(time.Duration(f.version.Settings.Timeout)), &request)
+	response, err := b.conn.Call(sent.Add(budget), &request)
 	call.Trace.Timing.Run = time.Since(sent)
-	if err == nil {
-		f.finish(b, call.Trace.Timing.Run)
+	if err == nil && response.Stream != nil {
+		return f.stream(ctx, b, response, sent, budget), nil
+	}
+	failure := f.settle(b, err, call.Trace.Timing.Run, budget)
+	switch {
+	case err == nil:
 		return result(response), nil
+	case errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, sandbox.ErrNotSent) && !f.stopped(b):
+		return nil, faas.Errorf(faas.CodeInternal, "the function was still running after its timeout of %v, and could not be stopped yet", budget)
+	}
+	return nil, failure
+}
+
+// stopped waits until the code of a dismissed bird is really stopped, other
+// calls in the same sandbox having finished first.
+func (f *flock) stopped(b *bird) bool {
+	return f.d.await(b.removed, time.Duration(f.version.Settings.Timeout)+stopPatience)
+}
+
+// budget is how long a call may run.
+func (f *flock) budget(call *faas.Call) time.Duration {
+	budget := time.Duration(f.version.Settings.Timeout)
+	if call.Timeout > 0 {
+		budget = min(budget, call.Timeout)
+	}
+	return budget
+}
+
+// settle gives back the slot of a call that ended with err after that time, nil
+// meaning well, and says what its caller is told. A sandbox of which
+// nothing good is to be expected any more is dismissed.
+func (f *flock) settle(b *bird, err error, run, budget time.Duration) error {
+	if err == nil {
+		f.finish(b, run)
+		return nil
 	}
 	if driverError, ok := errors.AsType[*sandbox.DriverError](err); ok {
-		f.finish(b, call.Trace.Timing.Run)
-		return nil, callError(driverError)
+		f.finish(b, run)
+		return callError(driverError)
 	}
-	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+	switch {
+	case errors.Is(err, sandbox.ErrBody):
 		f.release(b)
-		return nil, faas.Errorf(faas.CodeNoCapacity, "the dispatcher has too many files and connections open (its limit of open files)").After(time.Second).Because(err)
+		if e, ok := errors.AsType[*faas.Error](err); ok {
+			return e
+		}
+		return faas.Errorf(faas.CodeBadRequest, "the body broke off").Because(err)
+	case errors.Is(err, sandbox.ErrNotSent) && errors.Is(err, os.ErrDeadlineExceeded):
+		f.release(b)
+		return faas.Errorf(faas.CodeTimeout, "the timeout of %v was over before the call was sent", budget)
+	case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE):
+		f.release(b)
+		return faas.Errorf(faas.CodeNoCapacity, "the dispatcher has too many files and connections open (its limit of open files)").After(time.Second).Because(err)
 	}
 	// Whatever else went wrong, this sandbox is not used again.
 	f.dismiss(b)
 	switch {
 	case errors.Is(err, sandbox.ErrNotSent):
 		f.release(b)
-		return nil, err
+		return err
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		f.release(b)
-		return nil, f.timedOut(b)
+		return faas.Errorf(faas.CodeTimeout, "the function was still running after its timeout of %v, and was stopped", budget)
 	case errors.Is(err, sandbox.ErrBadAnswer):
 		f.release(b)
-		return nil, faas.Errorf(faas.CodeBadAnswer, "%v", err)
+		return faas.Errorf(faas.CodeBadAnswer, "%v", err)
 	}
 	defer f.release(b) // keeps the sandbox until its end is known
-	return nil, f.d.died(b, "while the function ran", err)
-}
-
-// timedOut waits until the code is really stopped, other calls in the same
-// sandbox having finished first, and says that time ran out.
-func (f *flock) timedOut(b *bird) error {
-	timeout := time.Duration(f.version.Settings.Timeout)
-	if f.d.await(b.removed, timeout+stopPatience) {
-		return faas.Errorf(faas.CodeTimeout, "the function was still running after its timeout of %v, and was stopped", timeout)
-	}
-	return faas.Errorf(faas.CodeInternal, "the function was still running after its timeout of %v, and could not be stopped yet", timeout)
+	return f.d.died(b, "while the function ran", err)
 }
 
 // died says how a sandbox came to its end.
@@ -141,6 +182,12 @@ func result(r *sandbox.Response) *faas.Result {
 	}
 }
 
+// tooLarge is told to who sends more than is held whole to a function that does
+// not stream it.
+func tooLarge() error {
+	return faas.Errorf(faas.CodeTooLarge, "the body is too large to be held whole, and only a function with a parameter request can be sent more: send less, or raise FOB_MAX_BODY")
+}
+
 // callError turns what a driver says of a call into an error of ours.
 func callError(e *sandbox.DriverError) error {
 	code := faas.CodeBadAnswer
@@ -155,8 +202,13 @@ func callError(e *sandbox.DriverError) error {
 		message = "the function raised " + e.Type + ": " + e.Message
 	case "bad_result":
 		code = faas.CodeBadResult
+	case "too_large":
+		code = faas.CodeTooLarge
 	default:
 		message = fmt.Sprintf("the driver answered %d %s: %s", e.Status, e.Code, e.Message)
+	}
+	if e.Status == 0 { // it comes behind an answer that had begun, and says no more
+		return faas.Errorf(code, "the answer broke off (%.40s): the function's log says why", e.Code)
 	}
 	return &faas.Error{Code: code, Message: message, Raised: raised(e)}
 }

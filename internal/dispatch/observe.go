@@ -2,7 +2,10 @@ package dispatch
 
 import (
 	"context"
+	"errors"
+	"io"
 	"strconv"
+	"sync"
 
 	"github.com/rs/zerolog"
 
@@ -11,7 +14,8 @@ import (
 )
 
 // Observe wraps an Invoker: it counts and times every call, and logs a line of
-// it at debug level.
+// it at debug level. An answer that streams is counted at its end, and is in
+// flight until then.
 func Observe(next faas.Invoker, metrics *telemetry.Metrics, log zerolog.Logger) faas.Invoker {
 	return &observer{next, metrics, log}
 }
@@ -26,22 +30,40 @@ type observer struct {
 func (o *observer) Invoke(ctx context.Context, call *faas.Call) (*faas.Result, error) {
 	o.metrics.InFlight.Inc()
 	result, err := o.next.Invoke(ctx, call)
-	o.metrics.InFlight.Dec()
-	outcome := "ok"
-	if err != nil {
-		outcome = string(faas.CodeOf(err))
+	if err == nil && result.Length < 0 {
+		result.Body = &observed{ReadCloser: result.Body, ended: func(err error) { o.count(call, result, err) }}
+	} else {
+		o.count(call, result, err)
 	}
+	return result, err
+}
+
+// outcomeOf is how metrics and the log call the way that a call ended: ok, an error
+// code, or cancelled when its caller went away before its turn or its end.
+func outcomeOf(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	if _, ours := errors.AsType[*faas.Error](err); !ours && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+		return "cancelled"
+	}
+	return string(faas.CodeOf(err))
+}
+
+// count counts and logs a call that has ended.
+func (o *observer) count(call *faas.Call, result *faas.Result, err error) {
+	o.metrics.InFlight.Dec()
 	trace := &call.Trace
 	// Calls of functions that do not exist have no label to be counted under.
 	if trace.Version != nil {
 		labels := versionLabels(trace.Version)
-		o.metrics.Calls.WithLabelValues(labels[0], labels[1], outcome).Inc()
+		o.metrics.Calls.WithLabelValues(labels[0], labels[1], outcomeOf(err)).Inc()
 		o.metrics.Queue.Observe(trace.Timing.Queue.Seconds())
 		o.metrics.Start.Observe(trace.Timing.Start.Seconds())
 		o.metrics.Run.WithLabelValues(labels...).Observe(trace.Timing.Run.Seconds())
 	}
 	if event := o.log.Debug(); event.Enabled() {
-		event.Str("call", call.ID).Stringer("ref", call.Ref).Str("outcome", outcome)
+		event.Str("call", call.ID).Stringer("ref", call.Ref).Str("outcome", outcomeOf(err))
 		if trace.Version != nil {
 			event.Str("function", trace.Version.FunctionID).Int("version", trace.Version.Number)
 		}
@@ -50,7 +72,32 @@ func (o *observer) Invoke(ctx context.Context, call *faas.Call) (*faas.Result, e
 		}
 		event.Dur("queue", trace.Timing.Queue).Dur("start", trace.Timing.Start).Dur("run", trace.Timing.Run).AnErr("error", err).Msg("call")
 	}
-	return result, err
+}
+
+// observed is the body of an answer that streams. It says once how it ended.
+type observed struct {
+	io.ReadCloser
+	once  sync.Once
+	ended func(err error)
+}
+
+// Read implements io.Reader.
+func (b *observed) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	switch err {
+	case nil:
+	case io.EOF:
+		b.once.Do(func() { b.ended(nil) })
+	default:
+		b.once.Do(func() { b.ended(err) })
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (b *observed) Close() error {
+	b.once.Do(func() { b.ended(context.Canceled) })
+	return b.ReadCloser.Close()
 }
 
 // versionLabels are the metric labels function and version. The label is the

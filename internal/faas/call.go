@@ -21,12 +21,14 @@ type Call struct {
 
 	// Stream, when it is set, is the rest of a body that is longer than what
 	// is held whole: Body is its beginning. Only a function that takes the
-	// request can be given one. Invoke does not close it, and does not read it
-	// once it has returned and Result.Body is closed.
-	Stream io.Reader
+	// request can be given one; for others Invoke fails with CodeTooLarge, and
+	// has read nothing of it. It is read until the answer ends at most; when
+	// that comes first it is closed, perhaps twice. Close must end a Read that
+	// waits.
+	Stream io.ReadCloser
 
-	// Timeout lowers how long the call may run; 0 leaves it to the version's
-	// settings.
+	// Timeout lowers how long the call may run, to the last byte of its answer;
+	// 0 leaves it to the version's settings.
 	Timeout time.Duration
 
 	// What a function that takes the request gets to see.
@@ -44,8 +46,12 @@ type Call struct {
 type Result struct {
 	Status int
 	Header http.Header
+
+	// Body ends with io.EOF when it was whole. An answer that streams may end
+	// with an *Error instead, and the function goes on while it is read: to
+	// close it before its end tells the function that nobody reads on.
 	Body   io.ReadCloser
-	Length int64 // of Body in bytes, or -1 when it is not known
+	Length int64 // of Body in bytes, or -1 of an answer that streams
 }
 
 // Timing says where a call's time went.

@@ -48,7 +48,7 @@ func rawRequest(t *testing.T, addr string, parts ...string) (status int, header 
 
 func TestTooLarge(t *testing.T) {
 	registry := newFakeRegistry()
-	server := httptest.NewServer(newAPI(t, registry, nil))
+	server := httptest.NewServer(newAPI(t, registry, plainFunction))
 	defer server.Close()
 	addr := server.Listener.Addr().String()
 	const size = 10 << 20
@@ -56,10 +56,11 @@ func TestTooLarge(t *testing.T) {
 	chunk := strconv.FormatInt(size, 16) + "\r\n" + body + "\r\n0\r\n\r\n"
 	// Many a client reads no answer before it has sent everything.
 	for what, request := range map[string][]string{
-		"Content-Length": {"POST /api/gen HTTP/1.1\r\nHost: x\r\nContent-Length: " + strconv.Itoa(size) + "\r\n\r\n", body},
-		"chunked":        {"POST /api/gen HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", chunk},
-		"to a call":      {"POST /api/call/hello HTTP/1.1\r\nHost: x\r\nContent-Length: " + strconv.Itoa(size) + "\r\n\r\n", body},
-		"PATCH":          {"PATCH /api/functions/hello HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", chunk},
+		"Content-Length":   {"POST /api/gen HTTP/1.1\r\nHost: x\r\nContent-Length: " + strconv.Itoa(size) + "\r\n\r\n", body},
+		"chunked":          {"POST /api/gen HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", chunk},
+		"to a call":        {"POST /api/call/hello HTTP/1.1\r\nHost: x\r\nContent-Length: " + strconv.Itoa(size) + "\r\n\r\n", body},
+		"chunks to a call": {"POST /api/call/hello HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", chunk},
+		"PATCH":            {"PATCH /api/functions/hello HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", chunk},
 	} {
 		t.Run(what, func(t *testing.T) {
 			status, header, answer := rawRequest(t, addr, request...)
@@ -82,6 +83,14 @@ func TestTooLarge(t *testing.T) {
 	response.Body.Close()
 }
 
+// plainFunction is one that does not take the request.
+func plainFunction(_ context.Context, call *faas.Call) (*faas.Result, error) {
+	if call.Stream != nil {
+		return nil, faas.Errorf(faas.CodeTooLarge, "it does not stream")
+	}
+	return plainResult("{}"), nil
+}
+
 func TestLargestBody(t *testing.T) {
 	for what, over := range map[string]int{"just as large as allowed": 0, "one byte more": 1} {
 		for _, chunked := range []bool{false, true} {
@@ -101,11 +110,13 @@ func TestLargestBody(t *testing.T) {
 
 // TestExpectContinue: who asks first is not made to send what is too large.
 func TestExpectContinue(t *testing.T) {
-	server := httptest.NewServer(newAPI(t, newFakeRegistry(), nil))
+	server := httptest.NewServer(newAPI(t, newFakeRegistry(), plainFunction))
 	defer server.Close()
-	status, header, body := rawRequest(t, server.Listener.Addr().String(),
-		"POST /api/gen HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 10000000\r\n\r\n")
-	wantProblem(t, status, header, body, 413, faas.CodeTooLarge)
+	for _, path := range []string{"/api/gen", "/api/call/hello"} {
+		status, header, body := rawRequest(t, server.Listener.Addr().String(),
+			"POST "+path+" HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 10000000\r\n\r\n")
+		wantProblem(t, status, header, body, 413, faas.CodeTooLarge)
+	}
 }
 
 func TestBodyThatEndsEarly(t *testing.T) {

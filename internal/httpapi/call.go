@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -15,11 +16,15 @@ import (
 )
 
 // answerPatience is how long a client may take to read an answer that is longer
-// than bufferedAnswer, which is in bytes and surely fits the kernel's buffers.
+// than bufferedAnswer, which is in bytes and surely fits the kernel's buffers;
+// of an answer that streams, each piece.
 const (
 	answerPatience = time.Minute
 	bufferedAnswer = 16 << 10
 )
+
+// answerPiece is how much of an answer that streams is read at a time, in bytes.
+const answerPiece = 32 << 10
 
 // call answers GET and POST /api/call/REF.
 func (a *API) call(w http.ResponseWriter, r *http.Request) error {
@@ -60,15 +65,61 @@ func (a *API) call(w http.ResponseWriter, r *http.Request) error {
 		defer deadline.SetWriteDeadline(time.Time{})
 	}
 	w.WriteHeader(result.Status)
-	_, err = io.Copy(w, result.Body)
-	if err == nil && result.Length > bufferedAnswer {
+	if result.Length < 0 {
+		err = stream(w, result.Body)
+	} else if _, err = io.Copy(w, result.Body); err == nil && result.Length > bufferedAnswer {
 		err = http.NewResponseController(w).Flush() // within the deadline, not after it
 	}
-	if err != nil && r.Context().Err() == nil {
+	if err != nil {
 		a.cfg.Log.Debug().Err(err).Str("call", call.ID).Msg("could not send the answer")
-		panic(http.ErrAbortHandler) // a broken answer must not look like a whole one
+		abort(w, r)
+	}
+	if rest, ok := call.Stream.(*upload); ok {
+		http.NewResponseController(w).Flush()
+		rest.discard()
 	}
 	return nil
+}
+
+// stream sends what comes as it comes.
+func stream(w http.ResponseWriter, body io.Reader) error {
+	client := http.NewResponseController(w)
+	defer client.SetWriteDeadline(time.Time{})
+	for piece := make([]byte, answerPiece); ; {
+		n, err := body.Read(piece)
+		if n > 0 {
+			// A client that does not read must not hold the function for ever.
+			client.SetWriteDeadline(time.Now().Add(answerPatience))
+			if _, err := w.Write(piece[:n]); err != nil {
+				return err
+			}
+			if err := client.Flush(); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// abort breaks the connection, so that a broken answer does not look like a
+// whole one.
+func abort(w http.ResponseWriter, r *http.Request) {
+	if !r.ProtoAtLeast(1, 1) {
+		// There the end of the connection may be that of the answer. What is
+		// left to tell them apart is a reset.
+		if nc, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			if tcp, ok := nc.(*net.TCPConn); ok {
+				tcp.SetLinger(0)
+			}
+			nc.Close()
+		}
+	}
+	panic(http.ErrAbortHandler)
 }
 
 // invoke reads what the call is, and makes it.
@@ -81,10 +132,26 @@ func (a *API) invoke(w http.ResponseWriter, r *http.Request, call *faas.Call) (*
 	if call.Args, err = parseArgs(r.URL.RawQuery); err != nil {
 		return nil, err
 	}
-	if call.Body, err = a.readBody(w, r); err != nil {
+	if given := r.Header["Fob-Timeout"]; len(given) > 0 {
+		if call.Timeout, err = time.ParseDuration(given[0]); err != nil || call.Timeout <= 0 {
+			return nil, faas.Errorf(faas.CodeBadRequest, "the header Fob-Timeout: %.40q is no positive duration: write one such as 500ms or 2s", given[0])
+		}
+	}
+	body, more, err := a.readUpTo(w, r, a.cfg.MaxBody)
+	if err != nil {
 		return nil, err
 	}
-	return backend.Invoker.Invoke(r.Context(), call)
+	call.Body = body
+	if !more {
+		return backend.Invoker.Invoke(r.Context(), call)
+	}
+	rest := newUpload(w, r)
+	call.Stream = rest
+	result, err := backend.Invoker.Invoke(r.Context(), call)
+	if err != nil {
+		rest.discard()
+	}
+	return result, err
 }
 
 var callIDPattern = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,128}$`)

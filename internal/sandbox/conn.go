@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -56,12 +57,19 @@ type Load struct {
 	Function    string `json:"function"`
 	Version     int    `json:"version"`
 	Concurrency int    `json:"concurrency"`
+	MaxBody     int64  `json:"max_body,omitempty"` // bytes of what is not streamed
 }
 
 // Request is one call as the driver gets it.
 type Request struct {
 	Args []byte // Fob-Args, or empty
 	Body []byte
+
+	// Stream, when it is set, is what comes behind Body, and makes the body one
+	// that streams. It is read while the answer is, and until the answer ends
+	// at most; then it is closed, perhaps twice. Close must end a Read that
+	// waits. A call of which nothing was sent leaves it as it was.
+	Stream io.ReadCloser
 
 	// For a function that takes the request; Method is empty for others.
 	Method string
@@ -71,12 +79,14 @@ type Request struct {
 }
 
 // Response is a driver's answer. Header has no hop-by-hop fields, and is nil
-// when there is nothing but ContentType.
+// when there is nothing but ContentType. The body is whole in Body, or still to
+// come from Stream.
 type Response struct {
 	Status      int
 	ContentType string
 	Header      http.Header
 	Body        []byte
+	Stream      *Stream
 }
 
 // DriverError is an error answer of the driver's own (one with Fob-Error).
@@ -126,8 +136,14 @@ func (c *Conn) control(ctx context.Context, head string, body []byte, into any) 
 		return err
 	}
 	w.nc.SetDeadline(time.Time{}) // an idle connection still has its last call's
-	stop := context.AfterFunc(ctx, func() { w.nc.SetDeadline(time.Unix(1, 0)) })
-	response, err := w.roundTrip(append([]byte(head), body...), nil, c.maxAnswer)
+	stop := context.AfterFunc(ctx, func() { w.nc.SetDeadline(past) })
+	var response *Response
+	if err = w.send(append([]byte(head), body...), nil); err == nil {
+		response, err = w.receive(c.maxAnswer)
+	}
+	if err == nil {
+		err = w.whole(response, c.maxAnswer)
+	}
 	if !stop() || err != nil {
 		w.nc.Close()
 	} else {
@@ -147,7 +163,8 @@ func (c *Conn) control(ctx context.Context, head string, body []byte, into any) 
 
 // Call makes one call. Past the deadline it gives up with
 // os.ErrDeadlineExceeded; nothing else but the sandbox's death ends it early,
-// for a call that was sent is not undone by its caller's going away.
+// for a call that was sent is not undone by its caller's going away. An answer
+// that streams goes on after Call has returned, within the same deadline.
 func (c *Conn) Call(deadline time.Time, r *Request) (*Response, error) {
 	w, err := c.get(context.Background())
 	if err != nil {
@@ -157,14 +174,50 @@ func (c *Conn) Call(deadline time.Time, r *Request) (*Response, error) {
 		w.nc.Close()
 		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
-	response, err := w.roundTrip(r.appendHead(w.out[:0]), r.Body, c.maxAnswer)
-	var driverError *DriverError
-	if err != nil && !errors.As(err, &driverError) {
+	body := r.Body
+	if r.Stream != nil {
+		body = nil
+	}
+	if err := w.send(r.appendHead(w.out[:0]), body); err != nil {
 		w.nc.Close()
 		return nil, err
 	}
-	c.put(w)
-	return response, err
+	var up *upload
+	if r.Stream != nil {
+		up = startUpload(w.nc, r.Body, r.Stream)
+	}
+	response, err := w.receive(c.maxAnswer)
+	if err == nil && response.Stream != nil {
+		response.Stream.conn, response.Stream.up = c, up
+		return response, nil
+	}
+	if err = c.done(w, up, err); err != nil {
+		return nil, err
+	}
+	return response, nil
+}
+
+// done lets go of a call's connection once its answer has ended, or cannot be
+// read, and returns what became of the call: err, which is nil or io.EOF when
+// the answer was whole, unless it was the body that broke off.
+func (c *Conn) done(w *wire, up *upload, err error) error {
+	whole := err == nil || err == io.EOF
+	if !whole {
+		_, whole = errors.AsType[*DriverError](err)
+	}
+	if up != nil {
+		broken := up.failed()
+		w.spent = w.spent || !up.sent
+		if whole && broken != nil {
+			err = broken
+		}
+	}
+	if whole {
+		c.put(w)
+	} else {
+		w.nc.Close()
+	}
+	return err
 }
 
 // Close closes the idle connections, and those in use once they are done.
@@ -235,6 +288,9 @@ func (r *Request) appendHead(b []byte) []byte {
 		b = append(b, "Fob-Args: "...)
 		b = append(b, r.Args...)
 		b = append(b, "\r\n"...)
+	}
+	if r.Stream != nil {
+		return append(b, "Fob-Stream: request\r\nTransfer-Encoding: chunked\r\n\r\n"...)
 	}
 	b = append(b, "Content-Length: "...)
 	b = strconv.AppendInt(b, int64(len(r.Body)), 10)

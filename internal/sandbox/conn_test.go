@@ -182,11 +182,13 @@ func TestDriverDies(t *testing.T) {
 		"behind the header":  hangUp("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
 		"in the body":        hangUp("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab"),
 		"in a chunk":         hangUp("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"),
+		"in the trailer":     hangUp("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nFob-Er"),
+		"before the trailer": hangUp("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n"),
 		"between chunks":     hangUp("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"),
 	} {
 		c, _ := connect(t, reply)
-		r, err := c.Call(soon(), &sandbox.Request{})
-		if err == nil || errors.Is(err, sandbox.ErrNotSent) || errors.Is(err, sandbox.ErrBadAnswer) || errors.Is(err, os.ErrDeadlineExceeded) {
+		r, _, err := callWhole(c, soon(), &sandbox.Request{})
+		if err == nil || err == io.EOF || errors.Is(err, sandbox.ErrNotSent) || errors.Is(err, sandbox.ErrBadAnswer) || errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%s: got %+v, %v", what, r, err)
 		}
 	}
@@ -208,7 +210,7 @@ func TestDeadline(t *testing.T) {
 		"no last chunk": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n",
 	} {
 		c, d := connect(t, hold(answer))
-		_, err := c.Call(time.Now().Add(50*time.Millisecond), &sandbox.Request{})
+		_, _, err := callWhole(c, time.Now().Add(50*time.Millisecond), &sandbox.Request{})
 		if !errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, sandbox.ErrBadAnswer) {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -309,12 +311,12 @@ func TestHealthAndLoad(t *testing.T) {
 	if r := <-requests; r.Method != "GET" || r.RequestURI != "/_fob/health" || len(r.body) > 0 {
 		t.Errorf("health: the driver saw %+v", r.Request)
 	}
-	h, err = c.Load(t.Context(), sandbox.Load{Code: "x = '\u2028<>'\n", Function: "f", Version: 3, Concurrency: 4})
+	h, err = c.Load(t.Context(), sandbox.Load{Code: "x = '\u2028<>'\n", Function: "f", Version: 3, Concurrency: 4, MaxBody: 5})
 	if err != nil || h != want {
 		t.Errorf("load: got %+v, %v", h, err)
 	}
 	r := <-requests
-	if r.Method != "PUT" || r.RequestURI != "/_fob/function" || string(r.body) != `{"code":"x = '\u2028\u003c\u003e'\n","function":"f","version":3,"concurrency":4}` {
+	if r.Method != "PUT" || r.RequestURI != "/_fob/function" || string(r.body) != `{"code":"x = '\u2028\u003c\u003e'\n","function":"f","version":3,"concurrency":4,"max_body":5}` {
 		t.Errorf("load: the driver saw %+v %s", r.Request, r.body)
 	}
 	if n := d.accepted.Load(); n != 1 {

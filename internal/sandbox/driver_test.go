@@ -67,7 +67,10 @@ func startDriver(t testing.TB, reply reply) *driver {
 					if err != nil {
 						return
 					}
-					body, err := io.ReadAll(r.Body)
+					var body []byte
+					if r.Header.Get("Fob-Stream") == "" { // else the reply reads it
+						body, err = io.ReadAll(r.Body)
+					}
 					if err != nil || !reply(nc, r, body) {
 						return
 					}
@@ -120,6 +123,20 @@ func connect(t testing.TB, reply reply) (*sandbox.Conn, *driver) {
 	c := sandbox.NewConn(d, maxAnswer)
 	t.Cleanup(c.Close)
 	return c, d
+}
+
+// callWhole makes a call and reads the answer to its end, whether it streams or
+// not.
+func callWhole(c *sandbox.Conn, deadline time.Time, request *sandbox.Request) (*sandbox.Response, []byte, error) {
+	r, err := c.Call(deadline, request)
+	if err != nil || r.Stream == nil {
+		if r == nil {
+			return nil, nil, err
+		}
+		return r, r.Body, err
+	}
+	body, err := io.ReadAll(r.Stream)
+	return r, body, err
 }
 
 // soon is a deadline that no test reaches unless something hangs.

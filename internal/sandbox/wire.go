@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -34,12 +33,8 @@ const smallBody = 16 << 10
 // maxSpare bounds the buffer that an idle connection keeps, in bytes.
 const maxSpare = 64 << 10
 
-// roundTrip sends a request and reads the whole answer. An error that does
-// not wrap ErrNotSent means that the driver may have seen the request.
-func (w *wire) roundTrip(head, body []byte, maxAnswer int64) (*Response, error) {
-	if err := w.send(head, body); err != nil {
-		return nil, err
-	}
+// receive reads an answer: all of it, or the head of one that streams.
+func (w *wire) receive(maxAnswer int64) (*Response, error) {
 	if _, err := w.in.Peek(1); err != nil {
 		return nil, fmt.Errorf("reading the answer: %w", err)
 	}
@@ -48,10 +43,13 @@ func (w *wire) roundTrip(head, body []byte, maxAnswer int64) (*Response, error) 
 		return nil, err
 	}
 	response := &answer.Response
-	if response.Body, err = w.readBody(answer, maxAnswer); err != nil {
+	if err := w.readBody(answer, maxAnswer); err != nil {
 		return nil, err
 	}
 	if answer.driverError {
+		if err := w.whole(response, maxAnswer); err != nil {
+			return nil, err
+		}
 		e := struct {
 			Error *DriverError `json:"error"`
 		}{}
@@ -64,6 +62,8 @@ func (w *wire) roundTrip(head, body []byte, maxAnswer int64) (*Response, error) 
 	return response, nil
 }
 
+// send sends a request. An error that does not wrap ErrNotSent means that the
+// driver may have seen it.
 func (w *wire) send(head, body []byte) error {
 	if len(body) > 0 && len(body) <= smallBody {
 		head = append(head, body...)
@@ -166,43 +166,34 @@ func (h *head) field(w *wire, line []byte) error {
 	return nil
 }
 
-func (w *wire) readBody(h *head, maxAnswer int64) ([]byte, error) {
-	tooLarge := func() error {
-		return fmt.Errorf("%w: it is larger than %d bytes", ErrBadAnswer, maxAnswer)
-	}
+// readBody reads a body whose length is given, and makes a stream of one that
+// comes in chunks.
+func (w *wire) readBody(h *head, maxAnswer int64) error {
 	switch {
 	case h.Status == http.StatusNoContent || h.Status == http.StatusNotModified:
 		if h.chunked || h.length > 0 {
-			return nil, fmt.Errorf("%w: status %d has no body", ErrBadAnswer, h.Status)
+			return fmt.Errorf("%w: status %d has no body", ErrBadAnswer, h.Status)
 		}
-		return nil, nil
+		return nil
 	case h.chunked && h.length >= 0:
-		return nil, fmt.Errorf("%w: both Content-Length and Transfer-Encoding", ErrBadAnswer)
+		return fmt.Errorf("%w: both Content-Length and Transfer-Encoding", ErrBadAnswer)
 	case h.chunked:
-		body, err := io.ReadAll(io.LimitReader(httputil.NewChunkedReader(w.in), maxAnswer+1))
-		if _, broken := errors.AsType[net.Error](err); err != nil && !broken && !errors.Is(err, io.ErrUnexpectedEOF) {
-			return nil, fmt.Errorf("%w: %w", ErrBadAnswer, err)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("reading the answer: %w", err)
-		}
-		if int64(len(body)) > maxAnswer {
-			return nil, tooLarge()
-		}
-		if line, err := w.readLine(); err != nil || len(line) > 0 {
-			return nil, fmt.Errorf("%w: something behind the last chunk", ErrBadAnswer)
-		}
-		return body, nil
+		h.Stream = &Stream{w: w, chunks: httputil.NewChunkedReader(w.in)}
+		return nil
 	case h.length < 0:
-		return nil, fmt.Errorf("%w: neither Content-Length nor Transfer-Encoding", ErrBadAnswer)
+		return fmt.Errorf("%w: neither Content-Length nor Transfer-Encoding", ErrBadAnswer)
 	case h.length > maxAnswer:
-		return nil, tooLarge()
+		return tooLarge(maxAnswer)
 	}
-	body := make([]byte, h.length)
-	if _, err := io.ReadFull(w.in, body); err != nil {
-		return nil, fmt.Errorf("reading the answer: %w", err)
+	h.Body = make([]byte, h.length)
+	if _, err := io.ReadFull(w.in, h.Body); err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
 	}
-	return body, nil
+	return nil
+}
+
+func tooLarge(maxAnswer int64) error {
+	return fmt.Errorf("%w: it is larger than %d bytes", ErrBadAnswer, maxAnswer)
 }
 
 // readLine returns the next line without its end. It is valid until the next

@@ -61,14 +61,14 @@ func TestAnswers(t *testing.T) {
 				return true
 			})
 			for range 2 {
-				r, err := conn.Call(soon(), &sandbox.Request{})
+				r, body, err := callWhole(conn, soon(), &sandbox.Request{})
 				if err != nil {
 					t.Errorf("%s: %v", what, err)
 					continue
 				}
 				sameHeader := maps.EqualFunc(r.Header, c.header, func(a, b []string) bool { return strings.Join(a, "|") == strings.Join(b, "|") })
-				if r.Status != c.status || r.ContentType != c.kind || !sameHeader || string(r.Body) != c.body {
-					t.Errorf("%s: got %d %q %v and %d bytes", what, r.Status, r.ContentType, r.Header, len(r.Body))
+				if r.Status != c.status || r.ContentType != c.kind || !sameHeader || string(body) != c.body {
+					t.Errorf("%s: got %d %q %v and %d bytes", what, r.Status, r.ContentType, r.Header, len(body))
 				}
 			}
 			if n := d.accepted.Load(); n != 1 {
@@ -115,7 +115,7 @@ func TestBadAnswers(t *testing.T) {
 		"two lengths in one":           ok("Content-Length: 1, 1\r\n") + "x",
 		"one byte too large":           ok(fmt.Sprintf("Content-Length: %d\r\n", maxAnswer+1)),
 		"far too large":                ok("Content-Length: 9000000000000000000\r\n"),
-		"chunks too large":             chunked + fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", maxAnswer+1, strings.Repeat("x", maxAnswer+1)),
+		"an error too large":           ok("Fob-Error: raised\r\nTransfer-Encoding: chunked\r\n") + fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", maxAnswer+1, strings.Repeat("x", maxAnswer+1)),
 		"a huge chunk":                 chunked + "fffffffffffffffff\r\n",
 		"a chunk of no size":           chunked + "\r\nabc\r\n",
 		"a chunk size that is a word":  chunked + "xyz\r\nabc\r\n0\r\n\r\n",
@@ -123,6 +123,12 @@ func TestBadAnswers(t *testing.T) {
 		"a chunk longer than it says":  chunked + "1\r\nabc\r\n0\r\n\r\n",
 		"an endless chunk size":        chunked + strings.Repeat("0", 20_000) + "\r\n",
 		"trailers":                     chunked + "1\r\na\r\n0\r\nX-A: b\r\n\r\n",
+		"an empty trailer":             chunked + "0\r\nFob-Error:\r\n\r\n",
+		"two trailers":                 chunked + "0\r\nFob-Error: raised\r\nFob-Error: raised\r\n\r\n",
+		"a long trailer":               chunked + "0\r\nFob-Error: " + strings.Repeat("x", 2000) + "\r\n\r\n",
+		"an endless trailer":           chunked + "0\r\nFob-Error: " + strings.Repeat("x", 100_000),
+		"a trailer with a NUL":         chunked + "0\r\nFob-Error: a\x00\r\n\r\n",
+		"an error with a trailer":      ok("Fob-Error: raised\r\nTransfer-Encoding: chunked\r\n") + "2\r\n{}\r\n0\r\nX: y\r\n\r\n",
 		"204 with a body":              "HTTP/1.1 204 No Content\r\nContent-Length: 1\r\n\r\nx",
 		"304 with chunks":              "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 		"an error without document":    ok("Fob-Error: raised\r\nContent-Length: 0\r\n"),
@@ -134,7 +140,7 @@ func TestBadAnswers(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			c, d := connect(t, raw(answer))
 			for range 2 {
-				r, err := c.Call(soon(), &sandbox.Request{})
+				r, _, err := callWhole(c, soon(), &sandbox.Request{})
 				if !errors.Is(err, sandbox.ErrBadAnswer) || errors.Is(err, sandbox.ErrNotSent) {
 					t.Fatalf("got %+v, %v", r, err)
 				}

@@ -1,12 +1,15 @@
 'use strict';
 // What all connections share: the function and how it is doing.
 
-const { Failure } = require('./errors');
+const { types } = require('util');
+const { NONE } = require('./body');
+const { Failure, raised } = require('./errors');
 const { Function, Request, parseObject } = require('./function');
+const { Stream, readerOf } = require('./stream');
 
 const REASONS = {
   200: 'OK', 400: 'Bad Request', 401: 'Unauthorized', 404: 'Not Found', 405: 'Method Not Allowed', 409: 'Conflict',
-  422: 'Unprocessable Content', 431: 'Request Header Fields Too Large', 500: 'Internal Server Error',
+  413: 'Content Too Large', 422: 'Unprocessable Content', 431: 'Request Header Fields Too Large', 500: 'Internal Server Error',
 };
 const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'proxy-connection', 'te', 'trailer', 'transfer-encoding', 'upgrade']);
 
@@ -22,26 +25,44 @@ function refusal(thrown) {
   return plain(failure.status, JSON.stringify(failure.document), `Fob-Error: ${failure.code}\r\n`);
 }
 
-/** Makes an answer of the function's own Response. */
+/** Makes an answer of the function's own Response: bytes, or a Stream. */
 async function own(response) {
   const { status } = response;
   const bad = (why) => new Failure(500, 'bad_result', `callme returned a Response that is none: ${why}`);
   if (!(status >= 200 && status <= 599)) throw bad(`its status is ${status}, not a number from 200 to 599`);
-  let body;
-  try {
-    body = Buffer.from(await response.arrayBuffer());
-  } catch (e) {
-    throw bad(`its body cannot be read: ${e?.message ?? e}`);
-  }
   let head = `HTTP/1.1 ${status} ${REASONS[status] ?? 'Own'}\r\n`;
   for (const [name, value] of response.headers) {
     if (/[\x00-\x08\x0a-\x1f\x7f]/.test(value)) throw bad(`its header ${name} is not one line of text`);
     if (HOP_BY_HOP.has(name) || name === 'content-length' || name.startsWith('fob-')) continue;
     head += `${name}: ${value}\r\n`;
   }
-  if (status === 204 || status === 304) body = Buffer.alloc(0);
-  else head += `content-length: ${body.length}\r\n`;
+  if (response.bodyUsed || response.body?.locked) throw bad('its body has been read already');
+  const body = response.body === null ? NONE : await wholeOf(readerOf(response.body));
+  if (!Buffer.isBuffer(body)) return new Stream(body, head);
+  if (status !== 204 && status !== 304) head += `content-length: ${body.length}\r\n`;
   return Buffer.concat([Buffer.from(head + '\r\n', 'latin1'), body]);
+}
+
+/**
+ * Returns the body that an iterator gives: a Buffer, or an iterator when it
+ * streams. A Response does not tell what it was made of; what is whole, and
+ * only that, gives all in one piece before the event loop turns.
+ */
+async function wholeOf(reader) {
+  const turn = new Promise((resolve) => { setImmediate(resolve); });
+  const results = [reader.next()];
+  try {
+    const first = await Promise.race([results[0], turn]);
+    if (first?.done) return NONE;
+    if (first !== undefined) {
+      results.push(reader.next());
+      const second = await Promise.race([results[1], turn]);
+      if (second?.done && types.isUint8Array(first.value)) return Buffer.from(first.value);
+    }
+  } catch (e) {
+    throw raised(500, 'raised', e);
+  }
+  return { next: () => results.shift() ?? reader.next(), return: () => reader.return() };
 }
 
 class Driver {
@@ -88,12 +109,15 @@ class Driver {
     this.#state = 'loaded';
   }
 
-  /** Answers one request with text or bytes, or a promise of them; what goes wrong is thrown. */
-  answer(method, target, headers, body) {
+  /**
+   * Answers one request with text or bytes, or a promise of them; what goes wrong is thrown. The
+   * body is a Buffer or an Incoming. An answer that streams is but the end of what went to the connection.
+   */
+  answer(method, target, headers, body, connection) {
     switch (target) {
       case '/':
         if (method !== 'POST') throw new Failure(405, 'bad_method', 'calls are POST /');
-        return this.#call(headers, body);
+        return this.#call(headers, body, connection);
       case '/_fob/health':
         if (method !== 'GET') throw new Failure(405, 'bad_method', 'health is GET /_fob/health');
         return plain(200, JSON.stringify(this.health()));
@@ -104,26 +128,29 @@ class Driver {
     throw new Failure(404, 'unknown_path', 'there are /, /_fob/health and /_fob/function');
   }
 
-  #call(headers, body) {
+  #call(headers, body, connection) {
     const f = this.#function;
     if (f === null) throw new Failure(409, 'not_loaded', 'nothing is loaded; PUT /_fob/function first');
+    const whole = Buffer.isBuffer(body) ? body : NONE;
+    if (whole !== body && !f.takesRequest) throw body.tooLarge();
     this.#inFlight++;
-    let value;
     let later = false;
     try {
-      value = f.call(headers['fob-args'], body, f.takesRequest ? requestOf(headers, body) : undefined);
+      const value = f.call(headers['fob-args'], whole, f.takesRequest ? requestOf(headers, body) : undefined);
       if (typeof value === 'string') return plain(200, value);
       later = true;
-      return this.#finish(value);
+      return this.#finish(value, connection);
     } finally {
       if (!later) this.#end();
     }
   }
 
-  async #finish(value) {
+  async #finish(value, connection) {
     try {
-      const settled = await value;
-      return typeof settled === 'string' ? plain(200, settled) : await own(settled);
+      let settled = await value;
+      if (typeof settled === 'string') return plain(200, settled);
+      if (!(settled instanceof Stream)) settled = await own(settled);
+      return settled instanceof Stream ? await settled.send(connection) : settled;
     } finally {
       this.#end();
     }

@@ -79,8 +79,9 @@ function framesOf(error) {
   return frames;
 }
 
-/** Makes what the user's code threw a Failure. */
+/** Makes what the user's code threw a Failure. One that it had from the driver stays what it is. */
 function raised(status, code, thrown) {
+  if (thrown instanceof Failure) return thrown;
   const { message, ...about } = describe(thrown);
   return new Failure(status, code, message, about);
 }

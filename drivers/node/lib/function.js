@@ -5,6 +5,7 @@ const { Failure, raised } = require('./errors');
 const { load } = require('./load');
 const { parametersOf } = require('./params');
 const { render } = require('./result');
+const { isStream, streamOf } = require('./stream');
 
 /** Reads bytes as a JSON object; anything else is a bad_request. */
 function parseObject(text, what) {
@@ -36,19 +37,35 @@ function decode(bytes) {
 /** The caller's HTTP request, given to a parameter named request. */
 class Request {
   #query;
+  #pieces; // of the body; null once they were asked for
 
+  /** body is a Buffer, or an Incoming, of which only stream() gives anything. */
   constructor(method, target, headers, body) {
     this.method = method;
     this.target = target; // path and query as they were sent
     this.path = percentDecode(target.split('?', 1)[0]);
     this.headers = headers; // names in lower case; repeated ones joined by a comma
-    this.body = body; // a Buffer
+    if (Buffer.isBuffer(body)) {
+      this.body = body;
+      this.#pieces = () => whole(body);
+    } else {
+      Object.defineProperty(this, 'body', { get() { throw body.tooLarge(); } });
+      this.#pieces = () => body.pieces();
+    }
   }
 
   /** The query's arguments, decoded; the last of repeated keys. */
   get query() {
     const at = this.target.indexOf('?');
     return (this.#query ??= parseQuery(at < 0 ? '' : this.target.slice(at + 1)));
+  }
+
+  /** The body as it comes, piece by piece: an asynchronous generator of Buffers. */
+  stream() {
+    const pieces = this.#pieces;
+    if (pieces === null) throw new Error('the body is being streamed already');
+    this.#pieces = null;
+    return pieces();
   }
 
   /** The body as UTF-8 text; what is no UTF-8 becomes U+FFFD. */
@@ -60,6 +77,10 @@ class Request {
   json() {
     return JSON.parse(this.text());
   }
+}
+
+async function* whole(body) {
+  if (body.length > 0) yield body;
 }
 
 /** Reads a query in either form, a:1,b:2 or a=1&b=2; the first of : and = tells which. In the latter + is a blank. */
@@ -106,8 +127,8 @@ class Function_ {
 
   /**
    * Calls with the text arguments (JSON or undefined) and the body (a Buffer).
-   * Returns the result as JSON text, or the Response that the function
-   * returned; a promise of it when the function returns one.
+   * Returns the result as JSON text, a Stream, or the Response that the
+   * function returned; a promise of it when the function returns one.
    */
   call(text, body, request) {
     const args = this.bare && text === undefined && body.length === 0 ? [] : this.#bind(text, body, request);
@@ -203,7 +224,9 @@ function pattern(param, given, missing) {
 // Response is looked up only for what calls itself one: Node loads it, and
 // 10 MB with it, when it is first mentioned.
 function finish(value) {
-  return value?.constructor?.name === 'Response' && value instanceof Response ? value : render(value);
+  if (typeof value !== 'object' || value === null) return render(value);
+  if (value.constructor?.name === 'Response' && value instanceof Response) return value;
+  return isStream(value) ? streamOf(value) : render(value);
 }
 
 const list = (names) => names.sort().join(', ');

@@ -1,19 +1,16 @@
 'use strict';
 // HTTP/1.1 as far as a driver needs it, on bare sockets: Node's own server takes longer over a call than all the rest.
 
+const { Incoming, NONE, Sized, Unreadable, bodyOf } = require('./body');
 const { Failure } = require('./errors');
 const { refusal } = require('./driver');
 
 const HEAD_LIMIT = 256 << 10; // bytes; Fob-Args can be large
 const AHEAD_LIMIT = 1 << 20; // bytes of later requests held while one is answered
-const NONE = Buffer.alloc(0);
-
-/** The request cannot be told from what follows it: answer, and close. */
-class Unreadable extends Failure {
-  constructor(status, message) {
-    super(status, 'bad_request', message);
-  }
-}
+// The head of nearly every call, as the dispatcher writes it; any other is read line by line.
+const USUAL = /^POST \/ HTTP\/1\.1\r\nHost: fob\r\n(?:Fob-Args: ([^\r]*)\r\n)?Content-Length: (\d{1,15})\r\n\r\n/;
+const USUAL_LIMIT = 2 << 10; // bytes that it is looked for in
+const PARTING = 1000; // milliseconds given to the peer to hang up
 
 /** Reads requests from one socket and answers them, one after the other. */
 class Connection {
@@ -23,23 +20,31 @@ class Connection {
     this.token = token;
     this.have = NONE; // bytes not read yet
     this.request = null; // whose head is read, and whose body is awaited
+    this.incoming = null; // the body that streams of the request that is being answered
     this.busy = false;
+    this.last = false; // of what is being answered: the connection ends with it
+    this.begun = false; // of what is being answered: its head is sent
+    this.gone = null; // called when the peer hears no more
     this.parted = false;
     this.ended = false; // the peer says no more, but may still listen
     socket.on('data', (data) => this.data(data));
     socket.on('end', () => this.end());
     socket.on('error', () => socket.destroy());
+    socket.on('close', () => this.end());
   }
 
   data(data) {
     if (this.parted) return; // waiting for the peer to hang up
     this.have = this.have.length === 0 ? data : Buffer.concat([this.have, data]);
     if (!this.busy) this.turn();
+    else if (this.incoming !== null && !this.incoming.complete) this.incoming.take(this);
     else if (this.have.length > AHEAD_LIMIT) this.socket.pause();
   }
 
   end() {
     this.ended = true;
+    this.gone?.();
+    if (this.incoming !== null) this.incoming.fail(new Failure(400, 'bad_request', 'the body broke off'));
     if (!this.busy) this.socket.end();
   }
 
@@ -48,44 +53,100 @@ class Connection {
     try {
       while (!this.busy && !this.parted) {
         this.request ??= this.head();
-        if (this.request === null || !this.request.body.take(this)) return;
+        if (this.request === null) return;
         const { request } = this;
+        if (request.streams) {
+          this.incoming = new Incoming(this.socket, request.body);
+          this.incoming.take(this);
+        } else if (!request.body.take(this)) {
+          return;
+        }
         this.request = null;
         this.answer(request);
       }
     } catch (e) {
-      this.part(refusal(e));
+      this.part(closing(refusal(e)));
     }
   }
 
   answer({ method, target, headers, body, last }) {
+    this.last = last;
     let answer;
     try {
-      answer = this.driver.answer(method, target, headers, body.whole());
+      answer = this.driver.answer(method, target, headers, this.incoming ?? body.whole(), this);
     } catch (e) {
       answer = refusal(e);
     }
     if (typeof answer === 'string') {
-      this.send(answer, last);
+      this.send(answer);
       return;
     }
     this.busy = true;
     answer.catch(refusal).then((settled) => {
       this.busy = false;
-      this.send(settled, last);
+      this.send(settled);
       this.socket.resume();
       this.turn();
       if (this.ended) this.end();
     });
   }
 
-  send(answer, last) {
+  /** Sends an answer, or the end of one that has begun. */
+  send(answer) {
+    if (!this.begun) answer = this.begin(answer);
+    this.begun = false;
+    this.incoming = null;
     if (this.socket.destroyed) return;
-    if (last) this.part(answer);
+    if (this.last) this.part(answer);
     else this.socket.write(answer);
   }
 
+  /** Notes that an answer begins, with text or bytes, and returns how: it may be the connection's last. */
+  begin(answer) {
+    this.begun = true;
+    if (this.incoming?.unread) this.last = true; // nobody waits for the rest
+    return this.last ? closing(answer) : answer;
+  }
+
+  /** Sends parts of an answer that streams. Resolves when they are written, and others have had their turn. */
+  put(parts) {
+    return new Promise((resolve) => {
+      this.socket.cork();
+      for (const part of parts.slice(0, -1)) this.socket.write(part);
+      this.socket.write(parts[parts.length - 1], () => setImmediate(resolve));
+      this.socket.uncork();
+    });
+  }
+
+  /** Starts something and returns what it resolves to, or undefined as soon as the peer takes no more. */
+  async whileHeard(start) {
+    if (this.ended) return undefined;
+    try {
+      return await new Promise((resolve, reject) => {
+        this.gone = resolve;
+        start().then(resolve, reject);
+      });
+    } finally {
+      this.gone = null;
+    }
+  }
+
+  /** Reads a request's head, or returns null when not all of it has come. */
   head() {
+    return (this.token === null ? this.usual() : null) ?? this.any();
+  }
+
+  usual() {
+    const { have } = this;
+    const found = USUAL.exec(have.latin1Slice(0, Math.min(have.length, USUAL_LIMIT)));
+    if (found === null) return null;
+    const [head, args, length] = found;
+    this.have = have.length === head.length ? NONE : have.subarray(head.length);
+    const headers = { host: 'fob', 'fob-args': args?.trim(), 'content-length': length };
+    return { method: 'POST', target: '/', headers, body: new Sized(Number(length)), last: false, streams: false };
+  }
+
+  any() {
     let { have } = this;
     const end = have.indexOf('\r\n\r\n');
     if (end < 0 ? have.length > HEAD_LIMIT : end > HEAD_LIMIT) {
@@ -110,16 +171,19 @@ class Connection {
     const body = bodyOf(headers);
     if (headers.expect !== undefined) this.socket.write('HTTP/1.1 100 Continue\r\n\r\n');
     const last = words[2] === 'HTTP/1.0' || headers.connection?.toLowerCase() === 'close';
-    return { method: words[0], target: words[1], headers, body, last };
+    const [method, target] = words;
+    const streams = headers['fob-stream'] === 'request' && method === 'POST' && target === '/';
+    return { method, target, headers, body, last, streams };
   }
 
   /** Answers and waits a little for the peer to hang up, as closing on unread bytes would reset the answer away. */
   part(answer) {
     this.parted = true;
     this.have = NONE;
-    this.socket.end(closing(answer));
+    // One that takes nothing any more gets no longer, and neither does one that goes on sending.
+    this.socket.setTimeout(PARTING, () => this.socket.destroy());
+    this.socket.end(answer, () => setTimeout(() => this.socket.destroy(), PARTING));
     this.socket.resume();
-    this.socket.setTimeout(1000, () => this.socket.destroy());
   }
 }
 
@@ -149,89 +213,6 @@ function same(given, wanted) {
   let difference = given.length ^ wanted.length;
   for (let i = 0; i < wanted.length; i++) difference |= given.charCodeAt(i) ^ wanted.charCodeAt(i);
   return difference === 0;
-}
-
-function bodyOf(headers) {
-  const length = headers['content-length'];
-  const coding = headers['transfer-encoding'];
-  delete headers['transfer-encoding'];
-  if (coding !== undefined) {
-    if (coding.toLowerCase() !== 'chunked' || length !== undefined) {
-      throw new Unreadable(400, 'bodies come with Content-Length or Transfer-Encoding: chunked');
-    }
-    return new Chunked();
-  }
-  if (length === undefined) return new Sized(0);
-  if (!/^\d{1,15}$/.test(length)) throw new Unreadable(400, 'Content-Length is not a number');
-  return new Sized(Number(length));
-}
-
-/** A body that says its length. */
-class Sized {
-  constructor(length) {
-    this.missing = length;
-    this.parts = [];
-  }
-
-  /** Takes what there is of it from the connection and says whether that is all. */
-  take(connection) {
-    const { have } = connection;
-    if (this.missing > 0 && have.length > 0) {
-      const part = have.subarray(0, this.missing);
-      connection.have = have.subarray(part.length);
-      this.missing -= part.length;
-      this.parts.push(part);
-    }
-    return this.missing === 0;
-  }
-
-  whole() {
-    return this.parts.length === 0 ? NONE : this.parts.length === 1 ? this.parts[0] : Buffer.concat(this.parts);
-  }
-}
-
-/** A chunked body. */
-class Chunked {
-  constructor() {
-    this.chunk = null; // being read
-    this.ended = false; // only trailers are left
-    this.parts = [];
-  }
-
-  take(connection) {
-    for (;;) {
-      if (this.chunk !== null) {
-        if (!this.chunk.take(connection)) return false;
-        const data = this.chunk.whole();
-        if (data[data.length - 2] !== 13 || data[data.length - 1] !== 10) {
-          throw new Unreadable(400, 'a chunk does not end where it says');
-        }
-        this.parts.push(data.subarray(0, -2));
-        this.chunk = null;
-      }
-      const { have } = connection;
-      const end = have.indexOf('\r\n');
-      if (end < 0) {
-        if (have.length > 64 << 10) throw new Unreadable(400, "a chunk's header is too long");
-        return false;
-      }
-      const line = have.latin1Slice(0, end);
-      connection.have = have.subarray(end + 2);
-      if (this.ended) {
-        if (line === '') return true;
-        continue;
-      }
-      const size = /^\s*([0-9a-fA-F]{1,12})\s*(?:;|$)/.exec(line);
-      if (size === null) throw new Unreadable(400, "a chunk's size is not a number");
-      const length = parseInt(size[1], 16);
-      if (length === 0) this.ended = true;
-      else this.chunk = new Sized(length + 2);
-    }
-  }
-
-  whole() {
-    return Buffer.concat(this.parts);
-  }
 }
 
 module.exports = { Connection };

@@ -35,7 +35,7 @@ async function load(code) {
   try {
     return check(loadCommon(code));
   } catch (e) {
-    throw e instanceof Failure ? e : raised(422, 'load_failed', e);
+    throw raised(422, 'load_failed', e);
   }
 }
 

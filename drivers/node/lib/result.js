@@ -1,21 +1,24 @@
 'use strict';
-// Writes a result as JSON, and refuses what JSON would quietly make something else of.
+// Writes values as JSON, and refuses what JSON would quietly make something else of.
 
 const { types } = require('util');
 const { Failure } = require('./errors');
 
 const HEAD = '{"result": ';
 
-/** Returns the result as the text {"result": …}. What JSON cannot hold is a bad_result. */
-function render(value) {
+/** Returns the result as the text {"result": …}. */
+const render = (value) => HEAD + jsonOf(value) + '}';
+
+/** Returns a value as JSON, which is null for undefined. What JSON cannot hold is a bad_result. */
+function jsonOf(value) {
   switch (typeof value) {
     case 'undefined':
-      return '{"result": null}';
+      return 'null';
     case 'string':
     case 'boolean':
-      return HEAD + JSON.stringify(value) + '}';
+      return JSON.stringify(value);
     case 'number':
-      if (Number.isFinite(value)) return HEAD + (Object.is(value, -0) ? '0' : value) + '}';
+      if (Number.isFinite(value)) return Object.is(value, -0) ? '0' : String(value);
   }
   let text;
   try {
@@ -25,7 +28,7 @@ function render(value) {
     if (e instanceof Failure) throw e;
     throw bad(e instanceof RangeError ? 'it is nested too deeply' : String(e?.message ?? e));
   }
-  return HEAD + (text ?? 'null') + '}'; // a toJSON may return undefined
+  return text ?? 'null'; // a toJSON may return undefined
 }
 
 const bad = (why) => new Failure(500, 'bad_result', `JSON cannot hold what callme returned: ${why}`);
@@ -72,4 +75,4 @@ function foreign(value) {
   return null;
 }
 
-module.exports = { render };
+module.exports = { jsonOf, render };

@@ -1,0 +1,124 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/sandbox"
+)
+
+// errClosing is how a stream ended for us whose caller went away, and whose end
+// a dispatcher that closes did not wait for: the sandbox goes on, for the next
+// start to adopt.
+var errClosing = errors.New("the dispatcher closes")
+
+// stream is the body of an answer that comes as the function makes it. The call
+// is in flight, and has its slot, until the driver has ended the answer: also
+// when its caller has gone away meanwhile.
+type stream struct {
+	ctx    context.Context // of its caller
+	f      *flock
+	b      *bird
+	from   *sandbox.Stream
+	sent   time.Time
+	budget time.Duration
+	timer  *time.Timer // ends it in time, should nobody be reading then
+	stop   func() bool // no longer minds the end of ctx
+
+	mu   sync.Mutex
+	err  error // how it ended
+	left bool  // by its reader
+}
+
+// stream is what a caller gets of a response that streams.
+func (f *flock) stream(ctx context.Context, b *bird, r *sandbox.Response, sent time.Time, budget time.Duration) *faas.Result {
+	s := &stream{ctx: ctx, f: f, b: b, from: r.Stream, sent: sent, budget: budget}
+	s.mu.Lock()
+	s.timer = time.AfterFunc(time.Until(sent.Add(budget)), func() { s.end(os.ErrDeadlineExceeded) })
+	s.stop = context.AfterFunc(ctx, s.from.Cancel)
+	s.mu.Unlock()
+	result := result(r)
+	result.Body, result.Length = s, -1
+	return result
+}
+
+// Read implements io.Reader.
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.from.Read(p)
+	if err != nil {
+		err = s.end(err)
+	}
+	return n, err
+}
+
+// end settles the call unless that is done, and says what its caller is told.
+func (s *stream) end(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	s.timer.Stop()
+	s.stop()
+	switch run := time.Since(s.sent); err {
+	case io.EOF:
+		s.f.settle(s.b, nil, run, s.budget)
+		s.err = io.EOF
+	case errClosing:
+		s.f.release(s.b)
+		s.err = errClosing
+	default:
+		s.err = s.f.settle(s.b, err, run, s.budget)
+		if s.ctx.Err() != nil { // which is what it came of
+			s.err = s.ctx.Err()
+		}
+	}
+	return s.err
+}
+
+// Close implements io.Closer. Before the end of the stream it tells the function
+// that nobody reads on, and returns before the function has ended.
+func (s *stream) Close() error {
+	s.mu.Lock()
+	ended, left := s.err != nil, s.left
+	s.left = true
+	s.mu.Unlock()
+	switch {
+	case ended:
+		return s.from.Close() // the end may have been the timer's
+	case left:
+		return nil
+	case !s.f.d.background(s.leave):
+		s.from.Close()
+		s.end(errClosing)
+	}
+	return nil
+}
+
+// leave sees a stream to its end that nobody reads any more.
+func (s *stream) leave() {
+	d := s.f.d
+	stop := context.AfterFunc(d.ctx, func() { s.from.Close() })
+	defer stop()
+	s.from.Cancel()
+	_, err := io.Copy(io.Discard, s.from)
+	switch {
+	case d.ctx.Err() != nil:
+		err = errClosing
+	case err == nil:
+		err = io.EOF
+	}
+	s.end(err)
+}
+
+// isPlain reports whether the version is known not to take the request.
+func (f *flock) isPlain() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.plain
+}

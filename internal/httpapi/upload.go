@@ -1,0 +1,75 @@
+package httpapi
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// upload is a request's body, or the rest of it, that is read as it comes. The
+// answer may be sent meanwhile, and is the last one on its connection.
+type upload struct {
+	body   io.Reader
+	client *http.ResponseController
+	asked  bool // whether the client waits to be told to send (Expect: 100-continue)
+
+	mu     sync.Mutex
+	closed bool
+	ended  bool
+}
+
+func newUpload(w http.ResponseWriter, r *http.Request) *upload {
+	w.Header()["Connection"] = []string{"close"}
+	client := http.NewResponseController(w)
+	client.EnableFullDuplex()
+	return &upload{body: r.Body, client: client, asked: r.Header.Get("Expect") != "" && r.ContentLength >= 0}
+}
+
+// Read implements io.Reader. Each piece must come within bodyPatience.
+func (u *upload) Read(p []byte) (int, error) {
+	u.mu.Lock()
+	if u.closed {
+		u.mu.Unlock()
+		return 0, net.ErrClosed
+	}
+	u.asked = false
+	u.client.SetReadDeadline(time.Now().Add(bodyPatience))
+	u.mu.Unlock()
+	n, err := u.body.Read(p)
+	if err == nil {
+		return n, nil
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.ended = true
+	u.client.SetReadDeadline(time.Time{}) // net/http watches for the client's leaving now
+	if err != io.EOF {
+		err = incomplete(err)
+	}
+	return n, err
+}
+
+// Close implements io.Closer. It ends a Read that waits.
+func (u *upload) Close() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.closed && !u.ended {
+		u.client.SetReadDeadline(time.Unix(1, 0))
+	}
+	u.closed = true
+	return nil
+}
+
+// discard reads what nobody wants, so that a client that sends all before it
+// reads anything sees its answer. Who waits to be asked gets it instead. Nobody
+// else may be reading any more.
+func (u *upload) discard() {
+	if u.ended || u.asked {
+		return
+	}
+	u.client.SetReadDeadline(time.Now().Add(bodyPatience))
+	io.CopyN(io.Discard, u.body, maxDiscard)
+	u.client.SetReadDeadline(time.Time{})
+}
