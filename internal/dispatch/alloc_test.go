@@ -16,9 +16,9 @@ import (
 )
 
 // maxCallAllocations is what one call of a plain function may allocate between
-// the HTTP handler and the driver: 11 today, and one in reserve. Raise it only
+// the HTTP handler and the driver: 5 today, and one in reserve. Raise it only
 // for something that every call is to pay for.
-const maxCallAllocations = 12
+const maxCallAllocations = 6
 
 // TestCallAllocations counts what a call allocates, metrics included.
 func TestCallAllocations(t *testing.T) {

@@ -19,7 +19,7 @@ func TestProperAnswers(t *testing.T) {
 		header       http.Header
 		body         string
 	}{
-		{"of a length", "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello", 200, http.Header{"Content-Type": {"text/plain"}}, "hello"},
+		{"of a length", "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello", 200, nil, "hello"},
 		{"in chunks", "HTTP/1.1 201 X\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\n\r\n", 201, nil, "hello"},
 		{"without a reason", "HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", 200, nil, ""},
 		{"with bare line feeds", "HTTP/1.1 200 OK\nContent-Length: 1\n\na", 200, nil, "a"},
@@ -48,6 +48,9 @@ func TestProperAnswers(t *testing.T) {
 					}
 					if err != nil || result.Status != c.status || string(body) != c.body || result.Length != length {
 						t.Errorf("answered %d %.40q of %d bytes, %v; want %d %.40q", result.Status, body, result.Length, err, c.status, c.body)
+					}
+					if kind := map[bool]string{true: "text/plain"}[c.name == "of a length"]; result.ContentType != kind {
+						t.Errorf("the type is %q, want %q", result.ContentType, kind)
 					}
 					if !maps.EqualFunc(result.Header, c.header, slices.Equal) {
 						t.Errorf("the header is %v, want %v", result.Header, c.header)

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"syscall"
 	"time"
@@ -165,21 +163,24 @@ func (d *Dispatcher) died(b *bird, when string, cause error) error {
 	return faas.Errorf(faas.CodeSandboxDied, "%s %s", why, when).Because(cause)
 }
 
+// answer is a result with its whole body, in one allocation.
+type answer struct {
+	faas.Result
+	body whole
+}
+
+// whole is a body that is all there.
+type whole struct{ bytes.Reader }
+
+// Close implements io.Closer.
+func (*whole) Close() error { return nil }
+
 // result is what a caller gets of a driver's response.
 func result(r *sandbox.Response) *faas.Result {
-	header := r.Header
-	if header == nil {
-		header = make(http.Header, 1)
-	}
-	if r.ContentType != "" {
-		header["Content-Type"] = []string{r.ContentType}
-	}
-	return &faas.Result{
-		Status: r.Status,
-		Header: header,
-		Body:   io.NopCloser(bytes.NewReader(r.Body)),
-		Length: int64(len(r.Body)),
-	}
+	a := &answer{Result: faas.Result{Status: r.Status, ContentType: r.ContentType, Header: r.Header, Length: int64(len(r.Body))}}
+	a.body.Reset(r.Body)
+	a.Body = &a.body
+	return &a.Result
 }
 
 // tooLarge is told to who sends more than is held whole to a function that does

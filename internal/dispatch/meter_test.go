@@ -58,16 +58,19 @@ func TestMeter(t *testing.T) {
 	}
 	want("list", 2, 0)
 
-	for call, do := range map[string]func() error{
-		"resize": func() error { return made.Resize(ctx, sandbox.Limits{}) },
-		"pause":  func() error { return made.Pause(ctx) },
-		"resume": func() error { return made.Resume(ctx) },
-		"remove": func() error { return made.Remove(ctx) },
+	for _, c := range []struct {
+		call string
+		do   func() error
+	}{
+		{"resize", func() error { return made.Resize(ctx, sandbox.Limits{}) }},
+		{"pause", func() error { return made.Pause(ctx) }},
+		{"resume", func() error { return made.Resume(ctx) }},
+		{"remove", func() error { return made.Remove(ctx) }},
 	} {
-		if err := do(); err != nil {
-			t.Errorf("%s: %v", call, err)
+		if err := c.do(); err != nil {
+			t.Errorf("%s: %v", c.call, err)
 		}
-		want(call, 1, 0)
+		want(c.call, 1, 0)
 	}
 	fake.stuck = errors.New("stuck")
 	if err := lists[0][1].Remove(ctx); !errors.Is(err, fake.stuck) {

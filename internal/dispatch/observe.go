@@ -56,11 +56,11 @@ func (o *observer) count(call *faas.Call, result *faas.Result, err error) {
 	trace := &call.Trace
 	// Calls of functions that do not exist have no label to be counted under.
 	if trace.Version != nil {
-		labels := versionLabels(trace.Version)
-		o.metrics.Calls.WithLabelValues(labels[0], labels[1], outcomeOf(err)).Inc()
+		version := o.metrics.Version(trace.Version.FunctionID, trace.Version.Number)
+		version.Call(outcomeOf(err))
+		version.Run.Observe(trace.Timing.Run.Seconds())
 		o.metrics.Queue.Observe(trace.Timing.Queue.Seconds())
 		o.metrics.Start.Observe(trace.Timing.Start.Seconds())
-		o.metrics.Run.WithLabelValues(labels...).Observe(trace.Timing.Run.Seconds())
 	}
 	if event := o.log.Debug(); event.Enabled() {
 		event.Str("call", call.ID).Stringer("ref", call.Ref).Str("outcome", outcomeOf(err))

@@ -44,8 +44,9 @@ type Call struct {
 // Result is what a call came to: the function's own response, or its plain
 // value as {"result": …}.
 type Result struct {
-	Status int
-	Header http.Header
+	Status      int
+	ContentType string
+	Header      http.Header // all but the Content-Type; nil for none
 
 	// Body ends with io.EOF when it was whole. An answer that streams may end
 	// with an *Error instead, and the function goes on while it is read: to

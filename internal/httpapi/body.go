@@ -40,6 +40,12 @@ func (a *API) readUpTo(w http.ResponseWriter, r *http.Request, limit int64) (bod
 	if r.ContentLength > limit {
 		return nil, true, nil
 	}
+	if held, ok := r.Body.(interface{ Held() ([]byte, error) }); ok { // of a plain request, and all there
+		if body, err = held.Held(); err != nil {
+			return nil, false, incomplete(err)
+		}
+		return body, false, nil
+	}
 	deadline := http.NewResponseController(w)
 	deadline.SetReadDeadline(time.Now().Add(bodyPatience))
 	defer deadline.SetReadDeadline(time.Time{})

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"io"
 	"math/rand/v2"
@@ -26,20 +27,42 @@ const (
 // answerPiece is how much of an answer that streams is read at a time, in bytes.
 const answerPiece = 32 << 10
 
+// inbound is a call and the values of the headers that its answer has, in one
+// allocation.
+type inbound struct {
+	faas.Call
+	values [6]string
+	set    int
+}
+
+// header sets a header of the answer.
+func (in *inbound) header(h http.Header, name, value string) []string {
+	in.values[in.set] = value
+	values := in.values[in.set : in.set+1 : in.set+1]
+	in.set++
+	h[name] = values
+	return values
+}
+
 // call answers GET and POST /api/call/REF.
 func (a *API) call(w http.ResponseWriter, r *http.Request) error {
-	call := faas.Call{ID: callID(r), Method: r.Method, Target: r.RequestURI, Host: r.Host, Header: r.Header}
-	h := w.Header()
-	h["X-Call-Id"] = []string{call.ID}
-	trace := []string{traceparent(r.Header.Get("Traceparent"))}
-	h["Traceparent"] = trace
-	r.Header["Traceparent"] = trace // for a function that takes the request
+	in := &inbound{Call: faas.Call{Method: r.Method, Target: r.RequestURI, Host: r.Host, Header: r.Header}}
+	call, h := &in.Call, w.Header()
+	id, trace := identify(r)
+	call.ID = id
+	in.header(h, "X-Call-Id", id)
+	r.Header["Traceparent"] = in.header(h, "Traceparent", trace) // for a function that takes the request
 
-	result, err := a.invoke(w, r, &call)
+	result, err := a.invoke(w, r, call)
 	if v := call.Trace.Version; v != nil {
-		h["Fob-Version"] = []string{strconv.Itoa(v.Number)}
+		in.header(h, "Fob-Version", strconv.Itoa(v.Number))
 	}
-	h["Server-Timing"] = []string{serverTiming(call.Trace.Timing)}
+	length := int64(-1)
+	if err == nil && result.Status != http.StatusNoContent && result.Status != http.StatusNotModified {
+		length = result.Length
+	}
+	timing, digits := sizes(call.Trace.Timing, length)
+	in.header(h, "Server-Timing", timing)
 	if err != nil {
 		return err
 	}
@@ -49,14 +72,16 @@ func (a *API) call(w http.ResponseWriter, r *http.Request) error {
 			h[name] = values
 		}
 	}
-	if _, typed := h["Content-Type"]; !typed {
+	if result.ContentType != "" {
+		in.header(h, "Content-Type", result.ContentType)
+	} else {
 		// The function gave it no type, and neither net/http nor a browser is
 		// to guess one.
 		h["Content-Type"] = nil
 		h["X-Content-Type-Options"] = []string{"nosniff"}
 	}
-	if result.Length >= 0 && result.Status != http.StatusNoContent && result.Status != http.StatusNotModified {
-		h["Content-Length"] = []string{strconv.FormatInt(result.Length, 10)}
+	if length >= 0 {
+		in.header(h, "Content-Length", digits)
 	}
 	if result.Length > bufferedAnswer {
 		// A client that does not read must not hold the answer for ever.
@@ -156,25 +181,57 @@ func (a *API) invoke(w http.ResponseWriter, r *http.Request, call *faas.Call) (*
 
 var callIDPattern = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,128}$`)
 
-// callID accepts the caller's X-Call-Id if it is one that can be logged, or
-// mints one.
-func callID(r *http.Request) string {
-	if id := r.Header.Get("X-Call-Id"); id != "" && callIDPattern.MatchString(id) {
-		return id
+// identify returns the call's ID, the caller's X-Call-Id if it is one that can be
+// logged, and its traceparent.
+func identify(r *http.Request) (id, trace string) {
+	var room [uuidLength + traceLength]byte
+	b := room[:0]
+	given := r.Header.Get("X-Call-Id")
+	if minted := given == "" || !callIDPattern.MatchString(given); minted {
+		b = appendUUID(b)
+	} else {
+		id = given
 	}
-	return uuid.NewString()
+	n := len(b)
+	text := string(appendTraceparent(b, r.Header.Get("Traceparent"))) // one allocation for both
+	if n > 0 {
+		id = text[:n]
+	}
+	return id, text[n:]
+}
+
+const uuidLength, traceLength = 36, 55
+
+// appendUUID appends a random UUID (RFC 9562, version 4). It need not be a
+// secret, so it costs less than one that could be.
+func appendUUID(b []byte) []byte {
+	var id uuid.UUID
+	binary.BigEndian.PutUint64(id[:8], rand.Uint64())
+	binary.BigEndian.PutUint64(id[8:], rand.Uint64())
+	id[6] = id[6]&0x0f | 0x40
+	id[8] = id[8]&0x3f | 0x80
+	for i, part := range [...][]byte{id[:4], id[4:6], id[6:8], id[8:10], id[10:]} {
+		if i > 0 {
+			b = append(b, '-')
+		}
+		b = hex.AppendEncode(b, part)
+	}
+	return b
 }
 
 var traceparentPattern = regexp.MustCompile(`^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$`)
 
-// traceparent continues the caller's trace (W3C Trace Context, version 00)
-// with a span of our own, or begins one.
-func traceparent(from string) string {
+// appendTraceparent continues the caller's trace (W3C Trace Context, version
+// 00) with a span of our own, or begins one.
+func appendTraceparent(b []byte, from string) []byte {
 	const noTrace, noSpan = "00000000000000000000000000000000", "0000000000000000" // neither is valid
-	b := make([]byte, 0, 55)
 	b = append(b, "00-"...)
 	flags := "00"
-	if m := traceparentPattern.FindStringSubmatch(from); m != nil && m[1] != noTrace && m[2] != noSpan {
+	var m []string
+	if from != "" {
+		m = traceparentPattern.FindStringSubmatch(from)
+	}
+	if m != nil && m[1] != noTrace && m[2] != noSpan {
 		b = append(b, m[1]...)
 		flags = m[3]
 	} else {
@@ -184,7 +241,7 @@ func traceparent(from string) string {
 	b = append(b, '-')
 	b = appendRandomHex(b)
 	b = append(b, '-')
-	return string(append(b, flags...))
+	return append(b, flags...)
 }
 
 // appendRandomHex appends 16 hexadecimal digits that are not all zero.
@@ -197,9 +254,11 @@ func appendRandomHex(b []byte) []byte {
 	return hex.AppendEncode(b, raw[:])
 }
 
-// serverTiming says where the time went, in milliseconds.
-func serverTiming(t faas.Timing) string {
-	b := make([]byte, 0, 64)
+// sizes writes the values of Server-Timing, in milliseconds, and, unless length
+// is negative, Content-Length.
+func sizes(t faas.Timing, length int64) (timing, digits string) {
+	var room [96]byte
+	b := room[:0]
 	for i, part := range [...]struct {
 		name string
 		d    time.Duration
@@ -209,7 +268,20 @@ func serverTiming(t faas.Timing) string {
 		}
 		b = append(b, part.name...)
 		b = append(b, ";dur="...)
-		b = strconv.AppendFloat(b, float64(part.d)/float64(time.Millisecond), 'f', 3, 64)
+		b = appendMillis(b, part.d)
 	}
-	return string(b)
+	n := len(b)
+	if length >= 0 {
+		b = strconv.AppendInt(b, length, 10)
+	}
+	text := string(b) // one allocation for both
+	return text[:n], text[n:]
+}
+
+// appendMillis appends a duration in milliseconds with three decimals.
+func appendMillis(b []byte, d time.Duration) []byte {
+	micros := d.Microseconds()
+	b = strconv.AppendInt(b, micros/1000, 10)
+	rest := micros % 1000
+	return append(b, '.', byte('0'+rest/100), byte('0'+rest/10%10), byte('0'+rest%10))
 }

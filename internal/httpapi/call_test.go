@@ -49,15 +49,15 @@ func TestCall(t *testing.T) {
 }
 
 // own is a response that a function made itself.
-func own(status int, header http.Header, body string, length int64) invoker {
+func own(status int, kind string, header http.Header, body string, length int64) invoker {
 	return func(context.Context, *faas.Call) (*faas.Result, error) {
-		return &faas.Result{Status: status, Header: header, Body: io.NopCloser(strings.NewReader(body)), Length: length}, nil
+		return &faas.Result{Status: status, ContentType: kind, Header: header, Body: io.NopCloser(strings.NewReader(body)), Length: length}, nil
 	}
 }
 
 func TestFunctionsOwnResponse(t *testing.T) {
-	header := http.Header{"Content-Type": {"text/html"}, "Set-Cookie": {"a=1", "b=2"}, "X-Call-Id": {"forged"}, "Server-Timing": {"forged"}}
-	w := serve(newAPI(t, newFakeRegistry(), own(404, header, "<p>", -1)), "GET", "/api/call/hello", "")
+	header := http.Header{"Set-Cookie": {"a=1", "b=2"}, "X-Call-Id": {"forged"}, "Server-Timing": {"forged"}}
+	w := serve(newAPI(t, newFakeRegistry(), own(404, "text/html", header, "<p>", -1)), "GET", "/api/call/hello", "")
 	if w.Code != http.StatusNotFound || w.Body.String() != "<p>" || w.Header().Get("Content-Type") != "text/html" {
 		t.Errorf("answered %d %v %s", w.Code, w.Header(), w.Body)
 	}
@@ -68,7 +68,7 @@ func TestFunctionsOwnResponse(t *testing.T) {
 		t.Errorf("answered with %v", w.Header())
 	}
 	for _, status := range []int{http.StatusNoContent, http.StatusNotModified} {
-		server := httptest.NewServer(newAPI(t, newFakeRegistry(), own(status, nil, "", 0)))
+		server := httptest.NewServer(newAPI(t, newFakeRegistry(), own(status, "", nil, "", 0)))
 		response, err := http.Get(server.URL + "/api/call/hello")
 		if err != nil || response.StatusCode != status || response.Header.Get("Content-Length") != "" {
 			t.Errorf("%d: answered %v, %v", status, response, err)
@@ -110,7 +110,7 @@ func TestRefusedCall(t *testing.T) {
 }
 
 func TestCallID(t *testing.T) {
-	a := newAPI(t, newFakeRegistry(), own(200, nil, "", 0))
+	a := newAPI(t, newFakeRegistry(), own(200, "", nil, "", 0))
 	minted := regexp.MustCompile(`^[0-9a-f-]{36}$`)
 	for id, accepted := range map[string]bool{
 		"a": true, "order-7:try.2_x": true, strings.Repeat("a", 128): true, testID: true,

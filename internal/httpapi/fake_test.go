@@ -103,10 +103,10 @@ func (f invoker) Invoke(ctx context.Context, call *faas.Call) (*faas.Result, err
 // plainResult is what a function's plain value comes to.
 func plainResult(body string) *faas.Result {
 	return &faas.Result{
-		Status: http.StatusOK,
-		Header: http.Header{"Content-Type": {"application/json"}},
-		Body:   io.NopCloser(strings.NewReader(body)),
-		Length: int64(len(body)),
+		Status:      http.StatusOK,
+		ContentType: "application/json",
+		Body:        io.NopCloser(strings.NewReader(body)),
+		Length:      int64(len(body)),
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 
 // streamResult is an answer that streams.
 func streamResult(body io.ReadCloser) *faas.Result {
-	return &faas.Result{Status: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: body, Length: -1}
+	return &faas.Result{Status: 200, ContentType: "text/event-stream", Body: body, Length: -1}
 }
 
 // dial opens a connection to a server and sends something.

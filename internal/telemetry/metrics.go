@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"net/http"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -26,6 +27,9 @@ type Metrics struct {
 	EngineErrors *prometheus.CounterVec   // call
 
 	registry *prometheus.Registry
+
+	mu       sync.RWMutex
+	versions map[string]map[int]*VersionMetrics // by function
 }
 
 // Snapshot is what can be counted at any moment, and is so at each scrape.
@@ -54,7 +58,7 @@ var (
 
 // NewMetrics makes the instruments in a registry of their own.
 func NewMetrics() *Metrics {
-	m := &Metrics{registry: prometheus.NewRegistry()}
+	m := &Metrics{registry: prometheus.NewRegistry(), versions: make(map[string]map[int]*VersionMetrics)}
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
 		vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 		m.registry.MustRegister(vec)
@@ -86,6 +90,9 @@ func NewMetrics() *Metrics {
 
 // Forget drops what was counted under a function that is no more.
 func (m *Metrics) Forget(function string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.versions, function)
 	labels := prometheus.Labels{"function": function}
 	m.Calls.DeletePartialMatch(labels)
 	m.Throttled.DeletePartialMatch(labels)
