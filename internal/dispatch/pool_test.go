@@ -204,25 +204,7 @@ func TestFirstCallsShareAStart(t *testing.T) {
 
 // What becomes of a sandbox that the pool is making and that somebody waits for.
 func TestWaitingForThePool(t *testing.T) {
-	t.Run("who waits gets it", func(t *testing.T) {
-		simulated(t, poolOf(1), func(t *testing.T, w *world) {
-			created := make(chan struct{})
-			w.engine.set(func() { w.engine.creating = created })
-			synctest.Wait()
-			made := make(chan error, 1)
-			go func() { _, err := w.Create(t.Context(), "", faas.Draft{Code: "version"}); made <- err }()
-			synctest.Wait()
-			close(created)
-			if err := <-made; err != nil {
-				t.Fatal(err)
-			}
-			synctest.Wait()
-			if n := w.attempts(); n != 2 || w.dries() != 1 || w.Stats()["blank"] != 1 {
-				t.Errorf("%d creations, and the pool was empty %d times", n, w.dries())
-			}
-		})
-	})
-	// A creation under way has its gate already; closing the old gate ends it.
+	// hold has the pool make one that takes until release is called.
 	hold := func(w *world) (release func()) {
 		created := make(chan struct{})
 		w.engine.set(func() { w.engine.creating = created })
@@ -233,6 +215,23 @@ func TestWaitingForThePool(t *testing.T) {
 			close(created)
 		}
 	}
+	t.Run("who waits gets it", func(t *testing.T) {
+		simulated(t, poolOf(1), func(t *testing.T, w *world) {
+			synctest.Wait()
+			release := hold(w)
+			made := make(chan error, 1)
+			go func() { _, err := w.Create(t.Context(), "", faas.Draft{Code: "version"}); made <- err }()
+			synctest.Wait()
+			release()
+			if err := <-made; err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if n := w.attempts(); n != 3 || w.dries() != 1 || w.Stats()["blank"] != 1 {
+				t.Errorf("%d creations, and the pool was empty %d times", n, w.dries())
+			}
+		})
+	})
 	t.Run("who goes away leaves it to the pool", func(t *testing.T) {
 		simulated(t, poolOf(1), func(t *testing.T, w *world) {
 			synctest.Wait()
@@ -326,6 +325,8 @@ func TestThePoolGrowsAndShrinks(t *testing.T) {
 				t.Fatalf("there are %d of %d blank sandboxes, want %d of %d", s, n, size, target)
 			}
 		}
+		// All of a burst have looked into the pool before one has loaded.
+		w.engine.loads["version"] = func(*fakeSandbox) string { time.Sleep(time.Millisecond); return "" }
 		sizes(1, 1)
 		burst := func(n int) {
 			together(n, func(int) { w.create("version", "idle_timeout=1s") })
