@@ -45,6 +45,7 @@ func sections() []section {
 		{name: "cold", run: cold},
 		{name: "functions", run: functions},
 		{name: "crowd", run: crowd},
+		{name: "overload", run: overload},
 		{name: "churn", long: true, run: churn},
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"net/http"
 	"slices"
 	"strconv"
@@ -29,7 +28,7 @@ func TestDockerOverload(t *testing.T) {
 	p.gen("?name=nap&queue=1000&max_scale="+strconv.Itoa(sandboxes)+"&min_scale="+strconv.Itoa(sandboxes)+"&queue_timeout="+wait.String(),
 		"import time\ndef callme(): time.sleep(0.05)\n")
 	eventually(t, time.Minute, "all sandboxes are there", func() bool {
-		return p.sandboxCount("nap") == sandboxes
+		return p.statesOf("nap")["ready"] == sandboxes
 	})
 	type outcome struct {
 		status int
@@ -83,14 +82,4 @@ func TestDockerOverload(t *testing.T) {
 	if p99 := served[len(served)*99/100]; p99 > wait+run+time.Second {
 		t.Errorf("p99 is %v, with calls that wait %v and run %v at most", p99, wait, run)
 	}
-}
-
-// sandboxCount is how many sandboxes a function has, whatever they do.
-func (r *running) sandboxCount(ref string) int {
-	r.t.Helper()
-	var meta struct{ Sandboxes []struct{ ID string } }
-	if err := json.Unmarshal([]byte(r.do("GET", "/api/meta/"+ref, "").Body), &meta); err != nil {
-		r.t.Fatal(err)
-	}
-	return len(meta.Sandboxes)
 }
