@@ -17,6 +17,8 @@ const { describe } = require('./lib/errors');
 const { Driver } = require('./lib/driver');
 const { Connection } = require('./lib/http');
 
+const WARM_UP = 100; // milliseconds of waiting for code; what comes sooner must not be held up
+
 async function main() {
   if (!setting.FOB_SOCKET && !setting.FOB_TOKEN) {
     console.error('driver: nothing to listen on: set FOB_SOCKET to a path, or FOB_TOKEN to listen on TCP');
@@ -35,10 +37,17 @@ async function main() {
     if (setting.FOB_CODE_URL) await fetchCode(setting.FOB_CODE_URL, setting.FOB_TOKEN, driver);
     tcp?.emit('ready');
     if (setting.FOB_SOCKET) await listenUnix(setting.FOB_SOCKET, driver);
+    setTimeout(warmUp, WARM_UP, driver);
   } catch (e) {
     console.error(`driver: cannot start: ${e.message}`);
     process.exit(1);
   }
+}
+
+// Node's loader of ES modules takes longer over its first module than over the
+// code in it: so that is one of ours, while nobody waits.
+function warmUp(driver) {
+  if (driver.blank) import('./lib/params.js');
 }
 
 const listen = (server, where) => new Promise((resolve, reject) => {

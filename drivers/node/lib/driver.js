@@ -77,6 +77,10 @@ class Driver {
     this.port = null;
   }
 
+  get blank() {
+    return !this.#started;
+  }
+
   health() {
     const about = { ...this.#about };
     if (this.#function) about.takes_request = this.#function.takesRequest;
