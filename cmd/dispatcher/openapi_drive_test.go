@@ -197,6 +197,8 @@ func driveCalls(t *testing.T, a *asker) {
 		for _, q := range []ask{
 			{request: call + "add?param1:1,param2:1", status: 200, answer: `{"result": 2}`},
 			{request: call + "add@1?param1=1&param2=1", header: trace, status: 200, answer: `{"result": 2}`},
+			{request: call + "add?param1:1,param2:1", header: map[string]string{"Fob-Timeout": "20s"}, status: 200, answer: `{"result": 2}`},
+			{request: call + "add?param1:1,param2:1", header: map[string]string{"Fob-Timeout": "soon"}, status: 400, code: "bad_request"},
 			{request: call + "echo?n=1", status: 200, answer: `{"result": {"method": "` + method + `", "n": "1"}}`},
 			{request: call + "own", waiver: own, status: 200, answer: "<p>hi"},
 			{request: call + "own?status=404", waiver: own, status: 404, answer: "<p>hi"},

@@ -69,7 +69,7 @@ func NewMetrics() *Metrics {
 		m.registry.MustRegister(vec)
 		return vec
 	}
-	m.Calls = counters("fob_calls_total", "Calls by function, version and outcome (ok or an error code).", "function", "version", "outcome")
+	m.Calls = counters("fob_calls_total", "Calls by function, version and outcome (ok, an error code, or cancelled).", "function", "version", "outcome")
 	m.Throttled = counters("fob_calls_throttled_total", "Calls refused because of a limit of the function's own: its queue was full, or max_concurrency is 0.", "function", "version")
 	m.InFlight = prometheus.NewGauge(prometheus.GaugeOpts{Name: "fob_calls_in_flight", Help: "Calls that wait or run."})
 	m.Queue = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "fob_call_queue_seconds", Help: "Time that calls waited for a slot.", Buckets: callBuckets})
