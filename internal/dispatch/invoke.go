@@ -40,7 +40,7 @@ func (d *Dispatcher) Invoke(ctx context.Context, call *faas.Call) (*faas.Result,
 			return nil, err
 		}
 		if call.Stream != nil && f.isPlain() {
-			return nil, tooLarge()
+			return nil, f.tooLarge()
 		}
 		var wait faas.Timing
 		b, err := f.acquire(ctx, &wait)
@@ -67,7 +67,7 @@ func (f *flock) call(ctx context.Context, b *bird, call *faas.Call) (*faas.Resul
 		request.Method, request.Target, request.Host, request.Header = call.Method, call.Target, call.Host, call.Header
 	} else if call.Stream != nil {
 		f.release(b)
-		return nil, tooLarge()
+		return nil, f.tooLarge()
 	}
 	budget := f.budget(call)
 	sent := time.Now()
@@ -185,8 +185,9 @@ func result(r *sandbox.Response) *faas.Result {
 
 // tooLarge is told to who sends more than is held whole to a function that does
 // not stream it.
-func tooLarge() error {
-	return faas.Errorf(faas.CodeTooLarge, "the body is too large to be held whole, and only a function with a parameter request can be sent more: send less, or raise FOB_MAX_BODY")
+func (f *flock) tooLarge() error {
+	return faas.Errorf(faas.CodeTooLarge, "the body is larger than the %v allowed (the dispatcher's setting FOB_MAX_BODY); only a function with a parameter request can be sent more",
+		faas.Bytes(f.d.cfg.MaxAnswer))
 }
 
 // callError turns what a driver says of a call into an error of ours.
