@@ -59,7 +59,8 @@ func bootUnready(t *testing.T, change func(*Config)) *running {
 	return r
 }
 
-// testConfig is what kong makes of nothing said, but for the places.
+// testConfig is what kong makes of nothing said, but for the places and for the
+// pool, which does not grow: tests count sandboxes.
 func testConfig(t *testing.T) Config {
 	return Config{
 		Addr:            "127.0.0.1:0",
@@ -67,7 +68,6 @@ func testConfig(t *testing.T) Config {
 		Engine:          "process",
 		BaseImage:       "debian:trixie-slim",
 		Pool:            map[string]int{"python": 1, "node": 1},
-		PoolMax:         8,
 		LoadTimeout:     10 * time.Second,
 		MaxBody:         6 << 20,
 		DrainTimeout:    10 * time.Second,

@@ -43,7 +43,7 @@ func spawn(t *testing.T, settings map[string]string) *dispatcherProcess {
 		output:  &lockedBuffer{},
 		ended:   make(chan struct{}),
 	}
-	p.cmd.Env = append(os.Environ(), "FOBTEST_MAIN=1")
+	p.cmd.Env = append(os.Environ(), "FOBTEST_MAIN=1", "FOB_POOL_MAX=0") // tests count sandboxes
 	for name, value := range settings {
 		p.cmd.Env = append(p.cmd.Env, name+"="+value)
 	}
