@@ -18,34 +18,36 @@ type process struct {
 type churnReport struct {
 	Workers       int
 	Lasted        time.Duration
+	Calls         int // of a function that stays
 	Registrations int // each with a call and a deletion
 	ScaledToZero  int // times that a function was called, went idle and lost its sandbox
 	Before, After process
 }
 
-// churn registers, calls and deletes functions, and lets others scale to zero
-// and back, for a while. What it does to warm up is counted as before.
+// churn registers, calls and deletes functions, lets others scale to zero and
+// back, and calls one that stays, for a while. What it does to warm up is counted as before.
 func churn(b *bench) (report, error) {
 	const blank = 2
-	r := &churnReport{Workers: 4}
+	r := &churnReport{Workers: 5}
 	d, err := b.start("FOB_POOL=python=1,node=1")
 	if err != nil {
 		return nil, err
 	}
 	defer d.remove()
-	warm, lasts := pick(b, 20*time.Second, 5*time.Second), pick(b, time.Minute, 10*time.Second)
+	warm, lasts := pick(b, 20*time.Second, 5*time.Second), pick(b, b.churn, 10*time.Second)
 	// The engine's client keeps its idle connections for 30 s.
 	patience := pick(b, 35*time.Second, 5*time.Second)
 	progress("churning for %v to warm up", warm)
-	if _, _, err := r.work(d, warm); err != nil {
+	if err := r.work(d, warm); err != nil {
 		return nil, err
 	}
+	r.Calls, r.Registrations, r.ScaledToZero = 0, 0, 0
 	if r.Before, err = quiet(d, blank, patience); err != nil {
 		return nil, err
 	}
 	progress("churning for %v", lasts)
 	begun := time.Now()
-	if r.Registrations, r.ScaledToZero, err = r.work(d, lasts); err != nil {
+	if err := r.work(d, lasts); err != nil {
 		return nil, err
 	}
 	r.Lasted = time.Since(begun)
@@ -55,17 +57,20 @@ func churn(b *bench) (report, error) {
 	return r, d.stop()
 }
 
-// work has the workers go on until the time is over. Half of them register,
-// call and delete; the others call functions that lose their sandboxes at once.
-func (r *churnReport) work(d *dispatcher, lasts time.Duration) (registered, scaled int, err error) {
-	var mu sync.Mutex // guards the results
+// work has the workers go on until the time is over. Two register, call and
+// delete, two call functions that lose their sandboxes at once, and one calls
+// one that stays.
+func (r *churnReport) work(d *dispatcher, lasts time.Duration) (err error) {
+	var mu sync.Mutex // guards the counts and err
 	var workers sync.WaitGroup
 	end := time.Now().Add(lasts)
 	for n := range r.Workers {
-		lang := []string{"python", "node"}[n/2%2]
-		cycle, count := r.register, &registered
-		if n%2 == 1 {
-			cycle, count = r.toZero, &scaled
+		lang, cycle, count := []string{"python", "node"}[n/2%2], r.register, &r.Registrations
+		switch {
+		case n == r.Workers-1:
+			cycle, count = r.call, &r.Calls
+		case n%2 == 1:
+			cycle, count = r.toZero, &r.ScaledToZero
 		}
 		workers.Go(func() {
 			for time.Now().Before(end) {
@@ -85,7 +90,22 @@ func (r *churnReport) work(d *dispatcher, lasts time.Duration) (registered, scal
 		})
 	}
 	workers.Wait()
-	return registered, scaled, err
+	if err == nil {
+		_, err = d.ask("DELETE", fmt.Sprintf("/api/functions/churn-%d", r.Workers-1), "")
+	}
+	return err
+}
+
+// call calls a function that stays. The first time it registers it.
+func (*churnReport) call(d *dispatcher, name, lang string) error {
+	response, answer, err := d.do("GET", "/api/call/"+name, "")
+	switch {
+	case err == nil && response.StatusCode == 404:
+		_, err = d.ask("PUT", "/api/functions/"+name+"?lang="+lang, noop[lang])
+	case err == nil && response.StatusCode != 200:
+		err = fmt.Errorf("a call was answered %s: %s", response.Status, answer)
+	}
+	return err
 }
 
 // register registers a function, calls it and deletes it.
@@ -142,8 +162,8 @@ func (r *churnReport) print(out io.Writer) {
 	}
 	w.Flush()
 	each := func(n int) string { return fmt.Sprintf("%.0f s", time.Hour.Seconds()/float64(max(n, 1))) }
-	fmt.Fprintf(out, "%d registrations, calls and deletions and %d scalings to zero and back in %.0f s: what an hour has at one each %s and %s\n",
-		r.Registrations, r.ScaledToZero, r.Lasted.Seconds(), each(r.Registrations), each(r.ScaledToZero))
+	fmt.Fprintf(out, "%d calls, %d registrations, calls and deletions, and %d scalings to zero and back in %.0f s: what an hour has at %.0f calls a second and one of the others each %s and %s\n",
+		r.Calls, r.Registrations, r.ScaledToZero, r.Lasted.Seconds(), float64(r.Calls)/time.Hour.Seconds(), each(r.Registrations), each(r.ScaledToZero))
 }
 
 func (r *churnReport) targets() []target {

@@ -21,6 +21,7 @@ import (
 type bench struct {
 	program string
 	quick   bool
+	churn   time.Duration
 	langs   []string
 	clients []int
 }
@@ -70,6 +71,7 @@ func main() {
 	out := flag.String("json", "build/bench.json", "`file` for the results")
 	quick := flag.Bool("quick", false, "measure for a shorter time, and leave churn out")
 	only := flag.String("only", "", "the `sections` to run: some of "+strings.Join(names, ",")+" (all)")
+	churn := flag.Duration("churn", time.Minute, "how long churn goes on")
 	langs := flag.String("lang", "python,node", "`languages` of the functions in register, calls and cold")
 	clients := flag.String("clients", "1,16,64", "`numbers` of clients in calls")
 	baseline := flag.String("serve", "", "serve a `baseline`, proxy or forwarder, in front of -socket at -addr, and do nothing else")
@@ -79,7 +81,7 @@ func main() {
 	if *baseline != "" {
 		fail(serveBaseline(*baseline, *socket, *addr))
 	}
-	b := &bench{program: *program, quick: *quick, langs: strings.Split(*langs, ",")}
+	b := &bench{program: *program, quick: *quick, churn: *churn, langs: strings.Split(*langs, ",")}
 	for _, lang := range b.langs {
 		if noop[lang] == "" {
 			fail(fmt.Errorf("-lang: there are python and node, not %q", lang))
