@@ -202,3 +202,11 @@ func (r *replay) Read(b []byte) (int, error) {
 	}
 	return r.Conn.Read(b)
 }
+
+// SetLinger is that of a TCP connection: with 0, closing it is a reset.
+func (r *replay) SetLinger(seconds int) error {
+	if tcp, ok := r.Conn.(*net.TCPConn); ok {
+		return tcp.SetLinger(seconds)
+	}
+	return errors.ErrUnsupported
+}

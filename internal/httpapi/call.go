@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -138,7 +137,7 @@ func abort(w http.ResponseWriter, r *http.Request) {
 		// There the end of the connection may be that of the answer. What is
 		// left to tell them apart is a reset.
 		if nc, _, err := http.NewResponseController(w).Hijack(); err == nil {
-			if tcp, ok := nc.(*net.TCPConn); ok {
+			if tcp, ok := nc.(interface{ SetLinger(int) error }); ok {
 				tcp.SetLinger(0)
 			}
 			nc.Close()
