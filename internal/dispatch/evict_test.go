@@ -378,3 +378,37 @@ func TestSnapshot(t *testing.T) {
 		}
 	})
 }
+
+// A call waits for a sandbox that is being resumed, so it makes no room.
+func TestWhatIsBeingResumedMakesNoRoom(t *testing.T) {
+	simulated(t, roomFor(2), func(t *testing.T, w *world) {
+		fn := w.create("gated", "pause_after=1s max_scale=2")
+		calls := w.beginAll(fn, 2)
+		time.Sleep(time.Second)
+		w.engine.gate <- struct{}{}
+		w.engine.gate <- struct{}{}
+		time.Sleep(3 * time.Second)
+		calls = append(calls, w.beginAll(fn, 1)...)
+		synctest.Wait()
+		if n := w.engine.frozen(); n != 1 {
+			t.Fatalf("%d sandboxes are paused, want one", n)
+		}
+		idle := w.idle(time.Now())
+		frozen := make(chan struct{})
+		w.engine.set(func() { w.engine.freezing = frozen })
+		calls = append(calls, w.beginAll(fn, 1)...)
+		time.Sleep(2 * growPatience)
+		synctest.Wait()
+		w.evict(idle)
+		w.engine.set(func() { w.engine.freezing = nil })
+		close(frozen)
+		close(w.engine.gate)
+		for _, call := range calls {
+			(<-call).wants(t, `{"result":1}`)
+		}
+		w.wantEvictions(0)
+		if n := len(w.engine.born); n != 2 {
+			t.Errorf("%d sandboxes were made, want 2", n)
+		}
+	})
+}
