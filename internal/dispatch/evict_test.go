@@ -3,6 +3,7 @@ package dispatch
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -409,6 +410,31 @@ func TestWhatIsBeingResumedMakesNoRoom(t *testing.T) {
 		w.wantEvictions(0)
 		if n := len(w.engine.born); n != 2 {
 			t.Errorf("%d sandboxes were made, want 2", n)
+		}
+	})
+}
+
+// A start that finds too little room gives its blank sandbox back again and
+// again, which leaves nothing behind.
+func TestGivingBackABlankSandbox(t *testing.T) {
+	simulated(t, func(c *Config) {
+		roomFor(8)(c)
+		c.Pool = map[string]int{"python": 2}
+	}, func(t *testing.T, w *world) {
+		w.create("version", "min_scale=2 memory=640MB")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		before, made := runtime.NumGoroutine(), w.attempts()
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if n := runtime.NumGoroutine(); n > before {
+			t.Errorf("%d goroutines, and there were %d", n, before)
+		}
+		if n := w.attempts(); n != made {
+			t.Errorf("%d sandboxes were made", n-made)
+		}
+		if size, target := w.pools["python"].count(); size != target {
+			t.Errorf("%d blank sandboxes, want %d", size, target)
 		}
 	})
 }
