@@ -42,13 +42,15 @@ func (q *quota) set(maxConcurrency int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.limit = bound(maxConcurrency)
-	q.serve(time.Now())
+	now := time.Now()
+	q.serve(now)
 	if q.limit > 0 {
 		return
 	}
 	for _, f := range q.flocks {
 		f.throttled(f.line.len())
 		f.line.fail(switchedOff())
+		f.noteLine(now)
 	}
 }
 
