@@ -112,7 +112,7 @@ func (f *flock) start() {
 		if !errors.Is(err, f.d.capacity.full) {
 			f.failed(err)
 		}
-		if len(f.birds) == 0 && f.starting == 0 {
+		if len(f.birds)+len(f.paused)+f.starting == 0 {
 			f.line.fail(err)
 			f.noteLine(time.Now())
 		}
