@@ -307,7 +307,7 @@ func (f *flock) disband() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.shutErr = faas.Errorf(faas.CodeUnknownFunction, "function %s was deleted", f.version.FunctionID)
-	f.line.fail(f.shutErr)
+	f.refuse(f.shutErr)
 	for _, b := range slices.Concat(f.birds, f.paused) {
 		f.drain(b)
 	}
@@ -318,7 +318,13 @@ func (f *flock) shut() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.shutErr = draining()
-	f.line.fail(f.shutErr)
+	f.refuse(f.shutErr)
+}
+
+// refuse sends away all that wait. The caller holds mu.
+func (f *flock) refuse(err error) {
+	f.line.fail(err)
+	f.noteLine(time.Now())
 }
 
 // sandboxes tells about its birds.

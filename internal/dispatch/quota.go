@@ -42,15 +42,13 @@ func (q *quota) set(maxConcurrency int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.limit = bound(maxConcurrency)
-	now := time.Now()
-	q.serve(now)
+	q.serve(time.Now())
 	if q.limit > 0 {
 		return
 	}
 	for _, f := range q.flocks {
 		f.throttled(f.line.len())
-		f.line.fail(switchedOff())
-		f.noteLine(now)
+		f.refuse(switchedOff())
 	}
 }
 

@@ -113,8 +113,7 @@ func (f *flock) start() {
 			f.failed(err)
 		}
 		if len(f.birds)+len(f.paused)+f.starting == 0 {
-			f.line.fail(err)
-			f.noteLine(time.Now())
+			f.refuse(err)
 		}
 		return
 	}
