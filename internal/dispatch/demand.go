@@ -10,7 +10,7 @@ import (
 // short window. Its flock's mu guards it.
 type demand struct {
 	calls   int     // that run
-	waiting int     // when it was last noted, which is at most growPatience ago
+	waiting int     // of whom there are none while there is no sandbox
 	average float64 // of both, exponentially weighted
 	window  time.Duration
 	at      time.Time // when average was right

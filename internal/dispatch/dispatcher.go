@@ -169,12 +169,14 @@ func (d *Dispatcher) flock(v *faas.Version) (*flock, error) {
 	return f, nil
 }
 
-// quota returns the quota of a function, or makes it. The caller holds mu.
+// quota returns the quota of a function, or makes it and has the metrics know the
+// function. The caller holds mu.
 func (d *Dispatcher) quota(fn *faas.Function) *quota {
 	q := d.quotas[fn.ID]
 	if q == nil {
 		q = newQuota(fn.Live().Settings.MaxConcurrency)
 		d.quotas[fn.ID] = q
+		d.cfg.Metrics.Know(fn.ID)
 	}
 	return q
 }

@@ -192,11 +192,11 @@ func (f *flock) evictable(until time.Time) []candidate {
 	return all[:min(len(all), f.spare())]
 }
 
-// evict lets a bird go, unless it is in use by now.
+// evict lets a bird go, unless it is in use by now, or being resumed for that.
 func (f *flock) evict(b *bird) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if b.draining || b.inFlight > 0 || f.spare() == 0 {
+	if f.spare() == 0 || !slices.Contains(f.idle(), b) {
 		return false
 	}
 	f.drain(b)

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -375,6 +376,65 @@ func TestSnapshot(t *testing.T) {
 		}
 		if got := fmt.Sprint(s.Pools["python"], s.Pools["node"]); !strings.HasPrefix(got, "{2 2} {0 0}") {
 			t.Errorf("the pools are %s", got)
+		}
+	})
+}
+
+// A call waits for a sandbox that is being resumed, so it makes no room.
+func TestWhatIsBeingResumedMakesNoRoom(t *testing.T) {
+	simulated(t, roomFor(2), func(t *testing.T, w *world) {
+		fn := w.create("gated", "pause_after=1s max_scale=2")
+		calls := w.beginAll(fn, 2)
+		time.Sleep(time.Second)
+		w.engine.gate <- struct{}{}
+		w.engine.gate <- struct{}{}
+		time.Sleep(3 * time.Second)
+		calls = append(calls, w.beginAll(fn, 1)...)
+		synctest.Wait()
+		if n := w.engine.frozen(); n != 1 {
+			t.Fatalf("%d sandboxes are paused, want one", n)
+		}
+		idle := w.idle(time.Now())
+		frozen := make(chan struct{})
+		w.engine.set(func() { w.engine.freezing = frozen })
+		calls = append(calls, w.beginAll(fn, 1)...)
+		time.Sleep(2 * growPatience)
+		synctest.Wait()
+		w.evict(idle)
+		w.engine.set(func() { w.engine.freezing = nil })
+		close(frozen)
+		close(w.engine.gate)
+		for _, call := range calls {
+			(<-call).wants(t, `{"result":1}`)
+		}
+		w.wantEvictions(0)
+		if n := len(w.engine.born); n != 2 {
+			t.Errorf("%d sandboxes were made, want 2", n)
+		}
+	})
+}
+
+// A start that finds too little room gives its blank sandbox back again and
+// again, which leaves nothing behind.
+func TestGivingBackABlankSandbox(t *testing.T) {
+	simulated(t, func(c *Config) {
+		roomFor(8)(c)
+		c.Pool = map[string]int{"python": 2}
+	}, func(t *testing.T, w *world) {
+		w.create("version", "min_scale=2 memory=640MB")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		before, made := runtime.NumGoroutine(), w.attempts()
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if n := runtime.NumGoroutine(); n > before+10 { // of a start a second; the runtime has some too
+			t.Errorf("%d goroutines, and there were %d", n, before)
+		}
+		if n := w.attempts(); n != made {
+			t.Errorf("%d sandboxes were made", n-made)
+		}
+		if size, target := w.pools["python"].count(); size != target {
+			t.Errorf("%d blank sandboxes, want %d", size, target)
 		}
 	})
 }

@@ -88,6 +88,7 @@ func (f *flock) acquire(ctx context.Context, t *faas.Timing) (*bird, error) {
 	}
 	f.mu.Lock()
 	left := f.line.leave(w)
+	f.noteLine(time.Now())
 	f.mu.Unlock()
 	if !left { // it was given something just now
 		b, grantErr := w.accept(<-w.given, t)
@@ -108,6 +109,7 @@ func (f *flock) take(b *bird, now time.Time) {
 	b.inFlight++
 	f.quota.running++
 	f.demand.add(1, now)
+	f.noteLine(now)
 }
 
 // queue puts a call in line, or says why it may not wait. The caller holds mu.
@@ -126,6 +128,7 @@ func (f *flock) queue(now time.Time) (*waiter, error) {
 		f.recheck = time.AfterFunc(growPatience, f.checkLine)
 	}
 	if f.overfull() && f.line.leave(w) {
+		f.noteLine(now)
 		f.throttled(1)
 		s, limit := f.version.Settings, ""
 		if f.quota.limited() {
@@ -166,10 +169,8 @@ func (f *flock) checkLine() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.recheck = nil
-	now := time.Now()
-	f.noteLine(now)
 	if f.line.len() > 0 {
-		f.rescale(now)
+		f.rescale(time.Now())
 		f.recheck = time.AfterFunc(growPatience, f.checkLine)
 	}
 }
@@ -198,10 +199,11 @@ func (f *flock) release(b *bird) {
 func (f *flock) handOn(b *bird) {
 	// Where there is a limit, a call of another version may be before it.
 	limited := f.quota.limited()
+	now := time.Now()
 	if !b.draining && !limited && f.line.give(b) {
+		f.noteLine(now)
 		return // the slot has only changed hands
 	}
-	now := time.Now()
 	b.inFlight--
 	f.quota.running--
 	f.demand.add(-1, now)
@@ -246,6 +248,7 @@ func (f *flock) remove(b *bird) {
 	before := len(f.birds)
 	if f.birds = slices.DeleteFunc(f.birds, is); before > 0 && len(f.birds) == 0 {
 		f.turned = time.Now()
+		f.noteLine(f.turned)
 	}
 }
 
@@ -280,6 +283,7 @@ func (f *flock) enlist(b *bird) {
 	}
 	b.ready, b.idleSince, f.lastJoin = now, now, now
 	f.birds = append(f.birds, b)
+	f.noteLine(now)
 	if f.shutErr != nil {
 		f.drain(b)
 		return
@@ -303,7 +307,7 @@ func (f *flock) disband() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.shutErr = faas.Errorf(faas.CodeUnknownFunction, "function %s was deleted", f.version.FunctionID)
-	f.line.fail(f.shutErr)
+	f.refuse(f.shutErr)
 	for _, b := range slices.Concat(f.birds, f.paused) {
 		f.drain(b)
 	}
@@ -314,7 +318,13 @@ func (f *flock) shut() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.shutErr = draining()
-	f.line.fail(f.shutErr)
+	f.refuse(f.shutErr)
+}
+
+// refuse sends away all that wait. The caller holds mu.
+func (f *flock) refuse(err error) {
+	f.line.fail(err)
+	f.noteLine(time.Now())
 }
 
 // sandboxes tells about its birds.

@@ -80,6 +80,7 @@ func simulated(t *testing.T, change func(*Config), test func(t *testing.T, w *wo
 		test(t, w)
 		synctest.Wait()
 		w.check()
+		w.accounted()
 	})
 }
 
@@ -203,6 +204,9 @@ func (w *world) check() {
 		w.t.Errorf("%+v is used, and there may be %+v", used, w.capacity.max)
 	}
 	w.capacity.mu.Unlock()
+	if held, leaving, used, counted := w.held(); !held.within(used) || leaving != counted {
+		w.t.Errorf("sandboxes hold %+v of %+v, and %+v of %+v is leaving", held, used, leaving, counted)
+	}
 	w.mu.RLock()
 	flocks := w.snapshot()
 	w.mu.RUnlock()
@@ -219,6 +223,13 @@ func (w *world) check() {
 		if running != f.demand.calls || running > f.quota.running {
 			w.t.Errorf("%d calls run, and %d and %d are counted", running, f.demand.calls, f.quota.running)
 		}
+		waiting := f.line.len()
+		if len(f.birds) == 0 {
+			waiting = 0 // for the first sandbox
+		}
+		if waiting != f.demand.waiting {
+			w.t.Errorf("%d calls wait, and %d are counted as demand", waiting, f.demand.waiting)
+		}
 		if n := len(f.birds) + len(f.paused) + f.starting; n > s.MaxScale {
 			w.t.Errorf("%d sandboxes, and max_scale is %d", n, s.MaxScale)
 		}
@@ -228,6 +239,45 @@ func (w *world) check() {
 			}
 		}
 		f.mu.Unlock()
+	}
+}
+
+// held is the room that the sandboxes hold, and what of it is leaving, each as
+// summed up and as counted. What is only reserved is counted and held by none.
+func (w *world) held() (held, leaving, used, counted room) {
+	w.capacity.mu.Lock()
+	defer w.capacity.mu.Unlock()
+	for _, p := range w.capacity.places {
+		held = held.plus(room{1, p.memory})
+		if p.leaving {
+			leaving = leaving.plus(room{1, p.memory})
+		}
+	}
+	return held, leaving, w.capacity.used, w.capacity.leaving
+}
+
+// accounted fails the test unless the room that is used is that of the sandboxes
+// that the engine has, provided that none is being started. It is for simulated
+// worlds in which everybody waits.
+func (w *world) accounted() {
+	w.t.Helper()
+	w.rush.mu.Lock()
+	starting := w.rush.n > 0
+	w.rush.mu.Unlock()
+	for _, p := range w.pools {
+		p.mu.Lock()
+		starting = starting || p.coming
+		p.mu.Unlock()
+	}
+	if starting {
+		return
+	}
+	var taken room
+	for _, s := range w.engine.there() {
+		taken = taken.plus(room{1, s.Spec().Limits.Memory})
+	}
+	if held, _, used, _ := w.held(); held != used || held != taken {
+		w.t.Errorf("%+v is used, the sandboxes hold %+v, and take up %+v", used, held, taken)
 	}
 }
 

@@ -1,7 +1,9 @@
 package dispatch
 
 import (
+	"context"
 	"errors"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -138,6 +140,49 @@ func Test500FirstCallsStartOneSandbox(t *testing.T) {
 		close(w.engine.gate)
 		for _, call := range calls {
 			(<-call).wants(t, `{"result":1}`)
+		}
+	})
+}
+
+// Calls that wait are demand as long as they wait and no longer, whenever
+// anybody looks.
+func TestDemandOfALine(t *testing.T) {
+	simulated(t, nil, func(t *testing.T, w *world) {
+		fn := w.create("gated", "max_scale=1")
+		f := w.flockOf(fn)
+		want := demand{window: f.demand.window, at: time.Now()}
+		leave := make([]context.CancelFunc, 300)
+		for i := range leave {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			w.begin(ctx, fn)
+			leave[i] = cancel
+			synctest.Wait()
+		}
+		want.add(300, time.Now())
+		time.Sleep(20 * time.Millisecond)
+		for range 100 {
+			w.engine.gate <- struct{}{}
+			synctest.Wait()
+			want.add(-1, time.Now())
+			time.Sleep(time.Millisecond)
+		}
+		for i := 299; i >= 200; i-- {
+			leave[i]()
+			synctest.Wait()
+			want.add(-1, time.Now())
+			time.Sleep(time.Millisecond)
+		}
+		close(w.engine.gate)
+		synctest.Wait()
+		want.add(-100, time.Now())
+		time.Sleep(50 * time.Millisecond)
+		want.add(0, time.Now())
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.demand.add(0, time.Now())
+		if got := f.demand.average; f.demand.waiting != 0 || math.Abs(got-want.average) > 1e-9 {
+			t.Errorf("the average demand is %v, with %d in line; want %v", got, f.demand.waiting, want.average)
 		}
 	})
 }

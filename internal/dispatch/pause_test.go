@@ -240,3 +240,28 @@ func TestPauseChurn(t *testing.T) {
 	w.Close()
 	w.engine.Purge(context.Background())
 }
+
+// A start that fails is no reason to send calls away that wait for a sandbox
+// that is still being paused.
+func TestAFailedStartWhileASandboxIsPaused(t *testing.T) {
+	simulated(t, nil, func(t *testing.T, w *world) {
+		fn := w.create("version", "pause_after=5s min_scale=2")
+		time.Sleep(3 * time.Second)
+		frozen := make(chan struct{})
+		w.engine.set(func() { w.engine.freezing = frozen })
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if n := w.Stats()["paused"]; n != 2 {
+			t.Fatalf("%d sandboxes are being paused, want both", n)
+		}
+		w.engine.set(func() { w.engine.refusal, w.engine.delay = errors.New("full"), time.Second })
+		w.engine.there()[0].die(sandbox.Exit{Code: 1})
+		synctest.Wait()
+		call := w.begin(t.Context(), fn)
+		time.Sleep(2 * time.Second)
+		w.engine.set(func() { w.engine.freezing, w.engine.delay = nil, 0 })
+		close(frozen)
+		(<-call).wants(t, `{"result":1}`)
+		w.engine.set(func() { w.engine.refusal = nil })
+	})
+}

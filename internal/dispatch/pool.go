@@ -147,6 +147,9 @@ func (p *pool) run() {
 			continue
 		}
 		p.d.rush.wait(p.d.ctx, poolPatience)
+		if size, target := p.count(); size >= target { // one was given back
+			continue
+		}
 		if !p.d.reserveBlank(p.room()) {
 			p.d.sleep(poolPause)
 			continue
@@ -181,6 +184,9 @@ func (p *pool) start() error {
 	taker := p.taker
 	p.taker = nil
 	p.mu.Unlock()
+	if err == nil {
+		p.d.background(func() { p.watch(inst) })
+	}
 	switch {
 	case taker != nil:
 		taker <- inst
@@ -190,22 +196,33 @@ func (p *pool) start() error {
 	return err
 }
 
-// keep adds a blank sandbox, and drops it again should it die.
+// watch drops a sandbox should it die while it is in the pool.
+func (p *pool) watch(inst sandbox.Instance) {
+	select {
+	case <-inst.Done():
+	case <-p.d.ctx.Done():
+		return
+	}
+	if p.drop(inst) {
+		p.d.log.Warn().Str("sandbox", inst.ID()).Msg("a blank sandbox died")
+		p.d.remove(inst)
+	}
+}
+
+// keep adds a blank sandbox, or one that was taken in vain, unless it died
+// meanwhile.
 func (p *pool) keep(inst sandbox.Instance) {
 	p.mu.Lock()
 	p.blank = append(p.blank, inst)
+	p.wake() // there may be too many now
 	p.mu.Unlock()
-	p.d.background(func() {
-		select {
-		case <-inst.Done():
-		case <-p.d.ctx.Done():
-			return
-		}
+	select {
+	case <-inst.Done(): // and watch may have looked before it was back
 		if p.drop(inst) {
-			p.d.log.Warn().Str("sandbox", inst.ID()).Msg("a blank sandbox died")
-			p.d.remove(inst)
+			p.d.dispose(inst)
 		}
-	})
+	default:
+	}
 }
 
 // drop takes a sandbox out, and reports whether it was there.

@@ -48,7 +48,7 @@ func (q *quota) set(maxConcurrency int) {
 	}
 	for _, f := range q.flocks {
 		f.throttled(f.line.len())
-		f.line.fail(switchedOff())
+		f.refuse(switchedOff())
 	}
 }
 

@@ -198,7 +198,9 @@ func (d *Dispatcher) publish(ctx context.Context, fn *faas.Function, v *faas.Ver
 	}
 	closed := d.closed
 	d.mu.Unlock()
-	q.set(v.Settings.MaxConcurrency)
+	if before != nil { // a new function has its own limit, unless it was changed since it can be seen
+		q.set(v.Settings.MaxConcurrency)
+	}
 	if closed { // Close did not see it
 		f.shut()
 	}

@@ -3,11 +3,16 @@ package dispatch
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/flockofbirds/fob/internal/faas"
 )
@@ -300,4 +305,38 @@ func TestVersionsAreNumberedWithoutGaps(t *testing.T) {
 			t.Errorf("version %d stands at %d", v.Number, i+1)
 		}
 	}
+}
+
+// A call that outlives its function leaves no metrics of it behind.
+func TestMetricsOfADeletedFunction(t *testing.T) {
+	simulated(t, nil, func(t *testing.T, w *world) {
+		w.engine.calls["raises"] = func(s *fakeSandbox, _ *http.Request) string {
+			<-w.engine.gate
+			return driverError(500, "raised", "KeyError", "'x'")
+		}
+		for _, code := range []string{"gated", "raises"} {
+			fn := w.create(code, "max_scale=1")
+			done := make(chan error, 2)
+			for range 2 { // one runs, one waits
+				go func() {
+					_, err := Observe(w.Dispatcher, w.cfg.Metrics, zerolog.Nop()).Invoke(t.Context(), &faas.Call{Ref: faas.Ref{ID: fn.ID}})
+					done <- err
+				}()
+				synctest.Wait()
+			}
+			if err := w.Delete(t.Context(), faas.Ref{ID: fn.ID}); err != nil {
+				t.Fatal(err)
+			}
+			outcome{err: <-done}.fails(t, faas.CodeUnknownFunction)
+			w.engine.gate <- struct{}{}
+			<-done
+			time.Sleep(2 * w.cfg.Tick)
+			synctest.Wait()
+			recorder := httptest.NewRecorder()
+			w.cfg.Metrics.Handler().ServeHTTP(recorder, httptest.NewRequest("GET", "/metrics", nil))
+			if text := recorder.Body.String(); strings.Contains(text, fn.ID) || !strings.Contains(text, "fob_calls_in_flight 0\n") {
+				t.Errorf("the metrics still know the function:\n%s", text)
+			}
+		}
+	})
 }

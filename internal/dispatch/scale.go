@@ -91,8 +91,9 @@ func (f *flock) load(s faas.Settings, idle []*bird, now time.Time) load {
 	return l
 }
 
-// noteLine counts those in line as demand. Those who wait for the first
-// sandbox are none yet: only it shows how long they take. The caller holds mu.
+// noteLine counts those in line as demand, each time that the line has changed.
+// Those who wait for the first sandbox are none yet: only it shows how long they
+// take. The caller holds mu.
 func (f *flock) noteLine(now time.Time) {
 	waiting := f.line.len()
 	if len(f.birds) == 0 {
@@ -111,8 +112,8 @@ func (f *flock) start() {
 		if !errors.Is(err, f.d.capacity.full) {
 			f.failed(err)
 		}
-		if len(f.birds) == 0 && f.starting == 0 {
-			f.line.fail(err)
+		if len(f.birds)+len(f.paused)+f.starting == 0 {
+			f.refuse(err)
 		}
 		return
 	}

@@ -29,7 +29,7 @@ type Metrics struct {
 	registry *prometheus.Registry
 
 	mu       sync.RWMutex
-	versions map[string]map[int]*VersionMetrics // by function
+	versions map[string]map[int]*VersionMetrics // by function, of those that are known
 }
 
 // Snapshot is what can be counted at any moment, and is so at each scrape.
@@ -88,10 +88,23 @@ func NewMetrics() *Metrics {
 	return m
 }
 
-// Forget drops what was counted under a function that is no more.
+// Know has a function's calls counted from now on, until it is forgotten.
+func (m *Metrics) Know(function string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.versions[function] == nil {
+		m.versions[function] = make(map[int]*VersionMetrics)
+	}
+}
+
+// Forget drops what was counted under a function that is no more. What its last
+// calls count later is lost.
 func (m *Metrics) Forget(function string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for _, v := range m.versions[function] {
+		v.forgotten = true
+	}
 	delete(m.versions, function)
 	labels := prometheus.Labels{"function": function}
 	m.Calls.DeletePartialMatch(labels)

@@ -147,3 +147,28 @@ func TestWatchAsksAtEachScrape(t *testing.T) {
 		t.Errorf("asked %d times, want 10", asked)
 	}
 }
+
+// Whoever still holds a version's instruments counts nothing that stays.
+func TestCountingWhatIsForgotten(t *testing.T) {
+	m := NewMetrics()
+	count := func(v *VersionMetrics) {
+		v.Call("ok")
+		v.Call("timeout")
+		v.Run.Observe(1)
+	}
+	count(m.Version("f", 1)) // not known yet
+	m.Know("f")
+	held := m.Version("f", 1)
+	count(held)
+	m.Know("f") // changes nothing
+	count(m.Version("f", 1))
+	wantLines(t, scrape(t, m), `fob_calls_total{function="f",outcome="ok",version="1"} 2`,
+		`fob_calls_total{function="f",outcome="timeout",version="1"} 2`, `fob_call_run_seconds_count{function="f",version="1"} 2`)
+	m.Forget("f")
+	count(held)
+	count(m.Version("f", 1))
+	count(m.Version("f", 2))
+	if text := scrape(t, m); strings.Contains(text, `function="f"`) {
+		t.Errorf("it is counted again:\n%s", text)
+	}
+}

@@ -13,6 +13,9 @@ type VersionMetrics struct {
 
 	ok    prometheus.Counter
 	calls *prometheus.CounterVec // outcome
+
+	m         *Metrics // whose mu guards what follows
+	forgotten bool     // together with its function
 }
 
 // Call counts a call by its outcome: ok or an error code.
@@ -21,10 +24,15 @@ func (v *VersionMetrics) Call(outcome string) {
 		v.ok.Inc()
 		return
 	}
-	v.calls.WithLabelValues(outcome).Inc()
+	v.m.mu.RLock()
+	defer v.m.mu.RUnlock()
+	if !v.forgotten { // or it would be counted under a new label
+		v.calls.WithLabelValues(outcome).Inc()
+	}
 }
 
-// Version returns the instruments of a function's version.
+// Version returns the instruments of a function's version. Those of a function
+// that is not known, or no more, count for nobody.
 func (m *Metrics) Version(function string, number int) *VersionMetrics {
 	m.mu.RLock()
 	v := m.versions[function][number]
@@ -38,11 +46,16 @@ func (m *Metrics) Version(function string, number int) *VersionMetrics {
 		return v
 	}
 	if m.versions[function] == nil {
-		m.versions[function] = make(map[int]*VersionMetrics)
+		return &VersionMetrics{Run: noObserver{}, ok: prometheus.NewCounter(prometheus.CounterOpts{}), m: m, forgotten: true}
 	}
 	labels := prometheus.Labels{"function": function, "version": strconv.Itoa(number)}
-	v = &VersionMetrics{Run: m.Run.With(labels), calls: m.Calls.MustCurryWith(labels)}
+	v = &VersionMetrics{Run: m.Run.With(labels), calls: m.Calls.MustCurryWith(labels), m: m}
 	v.ok = v.calls.WithLabelValues("ok")
 	m.versions[function][number] = v
 	return v
 }
+
+// noObserver observes nothing.
+type noObserver struct{}
+
+func (noObserver) Observe(float64) {}
