@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -305,6 +306,34 @@ func TestAnswers(t *testing.T) {
 		if !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%s: ended with %v", path, err)
 		}
+	}
+}
+
+// TestHandedOverEnds: a connection that net/http was given can still end with a
+// reset, or be shut down for sending alone.
+func TestHandedOverEnds(t *testing.T) {
+	addr := serve(t, server(func(w http.ResponseWriter, r *http.Request) {
+		nc, out, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer nc.Close()
+		switch r.URL.Path {
+		case "/reset":
+			nc.(interface{ SetLinger(int) error }).SetLinger(0)
+		case "/half":
+			nc.(interface{ CloseWrite() error }).CloseWrite()
+			io.ReadAll(out) // until the client ends it
+		}
+	}))
+	for path, want := range map[string]error{"/reset": syscall.ECONNRESET, "/half": io.EOF} {
+		nc := dial(t, addr)
+		fmt.Fprintf(nc, "GET %s HTTP/1.0\r\n\r\n", path)
+		if _, err := nc.Read(make([]byte, 1)); !errors.Is(err, want) {
+			t.Errorf("%s: ended with %v", path, err)
+		}
+		nc.Close()
 	}
 }
 

@@ -188,7 +188,8 @@ func (h *handover) Close() error {
 
 func (h *handover) Addr() net.Addr { return h.addr }
 
-// replay is a connection of which something has been read already.
+// replay is a connection of which something has been read already. It can do
+// what net/http and handlers ask of a *net.TCPConn.
 type replay struct {
 	net.Conn
 	read []byte
@@ -201,4 +202,21 @@ func (r *replay) Read(b []byte) (int, error) {
 		return n, nil
 	}
 	return r.Conn.Read(b)
+}
+
+// CloseWrite ends what is sent: net/http lets a client read its answer to a
+// request that is still coming.
+func (r *replay) CloseWrite() error {
+	if half, ok := r.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// SetLinger is for who ends a connection with a reset.
+func (r *replay) SetLinger(seconds int) error {
+	if lingers, ok := r.Conn.(interface{ SetLinger(int) error }); ok {
+		return lingers.SetLinger(seconds)
+	}
+	return errors.ErrUnsupported
 }
