@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -306,6 +307,54 @@ func TestAnswers(t *testing.T) {
 		if !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%s: ended with %v", path, err)
 		}
+	}
+}
+
+// TestLateLongAnswer: a long answer is sent also when the deadline that was set
+// before the call is over, since calls may take longer than clients may idle.
+func TestLateLongAnswer(t *testing.T) {
+	piece := bytes.Repeat([]byte("x"), maxAhead+1)
+	addr := serve(t, server(func(w http.ResponseWriter, r *http.Request) {
+		late := func() { w.(*response).c.nc.SetDeadline(time.Unix(1, 0)) }
+		late()
+		w.Write(piece)
+		late()
+		w.Write([]byte("y"))
+		http.NewResponseController(w).Flush()
+		late()
+		w.Write([]byte("z"))
+	}))
+	nc := dial(t, addr)
+	in := bufio.NewReader(nc)
+	for range 2 {
+		io.WriteString(nc, requests["a long body"])
+		response, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, err := io.ReadAll(response.Body); string(body) != string(piece)+"yz" || err != nil {
+			t.Errorf("got %d bytes, %v", len(body), err)
+		}
+	}
+}
+
+// TestOwnWriteDeadline: the deadline that a handler sets is the one that counts.
+func TestOwnWriteDeadline(t *testing.T) {
+	addr := serve(t, server(func(w http.ResponseWriter, r *http.Request) {
+		client := http.NewResponseController(w)
+		client.SetWriteDeadline(time.Unix(1, 0))
+		if _, err := w.Write(make([]byte, maxAhead+1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("wrote with %v", err)
+		}
+		w.Write([]byte("rest"))
+		if err := client.Flush(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("flushed with %v", err)
+		}
+	}))
+	nc := dial(t, addr)
+	io.WriteString(nc, requests["the least"])
+	if got, err := io.ReadAll(nc); len(got) > 0 || err != nil {
+		t.Errorf("got %.80q, %v", got, err)
 	}
 }
 
