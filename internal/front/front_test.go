@@ -167,6 +167,10 @@ var requests = map[string]string{
 	"nothing":                 "",
 	"an empty line first":     "\r\nGET /call/f HTTP/1.1\r\nHost: h\r\n\r\n",
 	"expecting":               "POST /call/f HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\nhi",
+	"a line more":             "POST /call/f HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi\r\nGET /call/g HTTP/1.1\r\nHost: h\r\n\r\n",
+	"lines more":              "POST /call/f HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi\r\n\r\n\r\nGET /call/g HTTP/1.1\r\nHost: h\r\n\r\n",
+	"a line more after a GET": "GET /call/f HTTP/1.1\r\nHost: h\r\n\r\n\r\nGET /call/g HTTP/1.1\r\nHost: h\r\n\r\n",
+	"no cache":                "GET /call/f HTTP/1.1\r\nHost: h\r\nPragma: no-cache\r\n\r\n",
 	"an upgrade":              "GET /call/f HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
 }
 
@@ -306,6 +310,23 @@ func TestAnswers(t *testing.T) {
 		}
 		if !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%s: ended with %v", path, err)
+		}
+	}
+}
+
+// TestOwnDate: a handler's Date is sent as it is, whoever sends it.
+func TestOwnDate(t *testing.T) {
+	const date = "Mon, 01 Jan 2001 00:00:00 GMT"
+	addr := serve(t, server(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Date", date) }))
+	for _, path := range []string{"/call/f", "/other"} {
+		nc := dial(t, addr)
+		fmt.Fprintf(nc, "GET %s HTTP/1.1\r\nHost: h\r\n\r\n", path)
+		response, err := http.ReadResponse(bufio.NewReader(nc), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := response.Header["Date"]; !slices.Equal(got, []string{date}) {
+			t.Errorf("%s: its dates are %q", path, got)
 		}
 	}
 }

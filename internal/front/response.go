@@ -55,9 +55,12 @@ func (r *response) WriteHeader(status int) {
 		out = append(out, "status code "...)
 		out = strconv.AppendInt(out, int64(status), 10)
 	}
-	out = append(out, "\r\nDate: "...)
-	out = append(out, r.c.server.clock.date()...)
 	out = append(out, "\r\n"...)
+	if _, own := r.header["Date"]; !own {
+		out = append(out, "Date: "...)
+		out = append(out, r.c.server.clock.date()...)
+		out = append(out, "\r\n"...)
+	}
 	names := r.names[:0]
 	for name := range r.header {
 		names = append(names, name)
@@ -70,7 +73,7 @@ func (r *response) WriteHeader(status int) {
 			switch name {
 			case "Content-Length":
 				length, _ = strconv.ParseInt(value, 10, 64)
-			case "Date", "Connection", "Transfer-Encoding":
+			case "Connection", "Transfer-Encoding":
 				continue // ours to say
 			}
 			out = append(out, name...)
