@@ -97,6 +97,9 @@ func (c *conn) turns() (handOver bool) {
 			return false
 		}
 		c.busy.Store(true)
+		if c.server.draining.Load() {
+			c.server.spare(c)
+		}
 		end := headEnd(c.buf[c.at:c.end])
 		if end < 0 || !c.head.parse(string(c.buf[c.at:c.at+end-len(endOfHead)]), c.server.Prefix) {
 			return true

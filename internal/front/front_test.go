@@ -579,6 +579,79 @@ func TestShutdownLosesNoRequest(t *testing.T) {
 	}
 }
 
+// nudged is a connection whose first request comes just when Shutdown takes it
+// for idle: the request goes on once Shutdown is about to set the deadline, and
+// that is set after a while in which the request could set its own.
+type nudged struct {
+	net.Conn
+	first               sync.Once
+	came, shutting, set chan struct{}
+}
+
+func (n *nudged) Read(b []byte) (int, error) {
+	count, err := n.Conn.Read(b)
+	n.first.Do(func() {
+		close(n.came)
+		<-n.shutting
+	})
+	return count, err
+}
+
+func (n *nudged) SetReadDeadline(when time.Time) error {
+	if !when.Equal(time.Unix(1, 0)) {
+		return n.Conn.SetReadDeadline(when)
+	}
+	defer close(n.set)
+	close(n.shutting)
+	time.Sleep(10 * time.Millisecond)
+	return n.Conn.SetReadDeadline(when)
+}
+
+// TestShutdownSparesWhatBegins: a request that comes just when Shutdown begins
+// has the time to bring its body.
+func TestShutdownSparesWhatBegins(t *testing.T) {
+	s := server(echo)
+	first := dial(t, serve(t, s))
+	io.WriteString(first, requests["the least"])
+	if _, err := http.ReadResponse(bufio.NewReader(first), nil); err != nil { // by then it serves
+		t.Fatal(err)
+	}
+	first.Close()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	client := dial(t, listener.Addr().String())
+	nc, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &nudged{Conn: nc, came: make(chan struct{}), shutting: make(chan struct{}), set: make(chan struct{})}
+	c := newConn(s, n)
+	if !s.add(c) {
+		t.Fatal("it takes no connection")
+	}
+	go c.serve()
+	raw := requests["a body"]
+	io.WriteString(client, raw[:len(raw)-1])
+	<-n.came
+	done := make(chan error, 1)
+	go func() { done <- s.Shutdown(t.Context()) }()
+	<-n.set
+	io.WriteString(client, raw[len(raw)-1:])
+	response, err := http.ReadResponse(bufio.NewReader(client), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err := io.ReadAll(response.Body); err != nil || !strings.Contains(string(body), `"body":"hello"`) {
+		t.Errorf("got %s, %v", body, err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestIdleTimeout: a client that says nothing is not kept.
 func TestIdleTimeout(t *testing.T) {
 	s := server(echo)

@@ -154,6 +154,14 @@ func (s *Server) closeIdle() (open int) {
 	return len(s.conns)
 }
 
+// spare keeps closeIdle, which may have taken a connection for idle a moment
+// ago, from a request that has begun: after it no deadline is set but its own.
+func (s *Server) spare(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.nudged = true
+}
+
 // handover is the listener from which net/http takes the connections that it is
 // given.
 type handover struct {
