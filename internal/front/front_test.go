@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -376,6 +377,27 @@ func TestOwnWriteDeadline(t *testing.T) {
 	io.WriteString(nc, requests["the least"])
 	if got, err := io.ReadAll(nc); len(got) > 0 || err != nil {
 		t.Errorf("got %.80q, %v", got, err)
+	}
+}
+
+// TestLog: what goes wrong is logged, as by net/http also when no logger is set.
+func TestLog(t *testing.T) {
+	var own, standard bytes.Buffer
+	log.SetOutput(&standard)
+	defer log.SetOutput(os.Stderr)
+	for _, logger := range []*log.Logger{nil, log.New(&own, "", 0)} {
+		s := server(func(http.ResponseWriter, *http.Request) { panic("a fault") })
+		s.HTTP.ErrorLog = logger
+		nc := dial(t, serve(t, s))
+		io.WriteString(nc, requests["the least"])
+		io.ReadAll(nc)
+		s.Close()
+	}
+	log.SetOutput(os.Stderr) // after which nobody writes to the other
+	for _, got := range []string{standard.String(), own.String()} {
+		if strings.Count(got, "a fault") != 1 {
+			t.Errorf("the log has %q", got)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ package front
 import (
 	"context"
 	"errors"
+	"log"
 	"net"
 	"net/http"
 	"sync"
@@ -18,8 +19,8 @@ import (
 
 // Server serves HTTP/1.1 on one listener.
 type Server struct {
-	// HTTP serves what is not plain. Its Handler, ErrorLog, ReadHeaderTimeout
-	// and IdleTimeout, which must be set, are for plain requests as well.
+	// HTTP serves what is not plain. Its Handler, IdleTimeout and ErrorLog are
+	// for plain requests as well; the first two must be set.
 	HTTP *http.Server
 
 	// Prefix is how the paths begin that are served as plain requests. What
@@ -74,9 +75,12 @@ func (s *Server) Serve(listener net.Listener) error {
 
 const firstWait = 5 * time.Millisecond
 
+// logf writes to where net/http does.
 func (s *Server) logf(format string, args ...any) {
 	if s.HTTP.ErrorLog != nil {
 		s.HTTP.ErrorLog.Printf(format, args...)
+	} else {
+		log.Printf(format, args...)
 	}
 }
 
