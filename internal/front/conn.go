@@ -82,7 +82,7 @@ func (c *conn) serve() {
 	if c.turns() {
 		c.nc.SetDeadline(time.Time{})
 		c.server.remove(c)
-		c.server.rest.give(&replay{Conn: c.nc, read: c.buf[c.at:c.end]})
+		c.server.rest.give(&replay{Conn: c.nc, read: c.unread()})
 		return
 	}
 	c.nc.Close()
@@ -97,6 +97,9 @@ func (c *conn) turns() (handOver bool) {
 			return false
 		}
 		c.busy.Store(true)
+		if c.server.draining.Load() {
+			c.server.spare(c)
+		}
 		end := headEnd(c.buf[c.at:c.end])
 		if end < 0 || !c.head.parse(string(c.buf[c.at:c.at+end-len(endOfHead)]), c.server.Prefix) {
 			return true
@@ -108,6 +111,18 @@ func (c *conn) turns() (handOver bool) {
 		}
 		c.busy.Store(false)
 	}
+}
+
+// unread is what has been read of a request that is not plain. Some clients send
+// an empty line behind a POST's body, which net/http forgives up to this length
+// when it had the POST.
+func (c *conn) unread() []byte {
+	const forgiven = 4
+	rest := c.buf[c.at:c.end]
+	for n := 0; n < forgiven && c.head.method == http.MethodPost && len(rest) > 0 && (rest[0] == '\r' || rest[0] == '\n'); n++ {
+		rest = rest[1:]
+	}
+	return rest
 }
 
 // grace is how long a connection that is told to end may still bring a request

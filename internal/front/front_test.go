@@ -8,11 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -165,6 +168,10 @@ var requests = map[string]string{
 	"nothing":                 "",
 	"an empty line first":     "\r\nGET /call/f HTTP/1.1\r\nHost: h\r\n\r\n",
 	"expecting":               "POST /call/f HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\nhi",
+	"a line more":             "POST /call/f HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi\r\nGET /call/g HTTP/1.1\r\nHost: h\r\n\r\n",
+	"lines more":              "POST /call/f HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi\r\n\r\n\r\nGET /call/g HTTP/1.1\r\nHost: h\r\n\r\n",
+	"a line more after a GET": "GET /call/f HTTP/1.1\r\nHost: h\r\n\r\n\r\nGET /call/g HTTP/1.1\r\nHost: h\r\n\r\n",
+	"no cache":                "GET /call/f HTTP/1.1\r\nHost: h\r\nPragma: no-cache\r\n\r\n",
 	"an upgrade":              "GET /call/f HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
 }
 
@@ -305,6 +312,120 @@ func TestAnswers(t *testing.T) {
 		if !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%s: ended with %v", path, err)
 		}
+	}
+}
+
+// TestOwnDate: a handler's Date is sent as it is, whoever sends it.
+func TestOwnDate(t *testing.T) {
+	const date = "Mon, 01 Jan 2001 00:00:00 GMT"
+	addr := serve(t, server(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Date", date) }))
+	for _, path := range []string{"/call/f", "/other"} {
+		nc := dial(t, addr)
+		fmt.Fprintf(nc, "GET %s HTTP/1.1\r\nHost: h\r\n\r\n", path)
+		response, err := http.ReadResponse(bufio.NewReader(nc), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := response.Header["Date"]; !slices.Equal(got, []string{date}) {
+			t.Errorf("%s: its dates are %q", path, got)
+		}
+	}
+}
+
+// TestLateLongAnswer: a long answer is sent also when the deadline that was set
+// before the call is over, since calls may take longer than clients may idle.
+func TestLateLongAnswer(t *testing.T) {
+	piece := bytes.Repeat([]byte("x"), maxAhead+1)
+	addr := serve(t, server(func(w http.ResponseWriter, r *http.Request) {
+		late := func() { w.(*response).c.nc.SetDeadline(time.Unix(1, 0)) }
+		late()
+		w.Write(piece)
+		late()
+		w.Write([]byte("y"))
+		http.NewResponseController(w).Flush()
+		late()
+		w.Write([]byte("z"))
+	}))
+	nc := dial(t, addr)
+	in := bufio.NewReader(nc)
+	for range 2 {
+		io.WriteString(nc, requests["a long body"])
+		response, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, err := io.ReadAll(response.Body); string(body) != string(piece)+"yz" || err != nil {
+			t.Errorf("got %d bytes, %v", len(body), err)
+		}
+	}
+}
+
+// TestOwnWriteDeadline: the deadline that a handler sets is the one that counts.
+func TestOwnWriteDeadline(t *testing.T) {
+	addr := serve(t, server(func(w http.ResponseWriter, r *http.Request) {
+		client := http.NewResponseController(w)
+		client.SetWriteDeadline(time.Unix(1, 0))
+		if _, err := w.Write(make([]byte, maxAhead+1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("wrote with %v", err)
+		}
+		w.Write([]byte("rest"))
+		if err := client.Flush(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("flushed with %v", err)
+		}
+	}))
+	nc := dial(t, addr)
+	io.WriteString(nc, requests["the least"])
+	if got, err := io.ReadAll(nc); len(got) > 0 || err != nil {
+		t.Errorf("got %.80q, %v", got, err)
+	}
+}
+
+// TestLog: what goes wrong is logged, as by net/http also when no logger is set.
+func TestLog(t *testing.T) {
+	var own, standard bytes.Buffer
+	log.SetOutput(&standard)
+	defer log.SetOutput(os.Stderr)
+	for _, logger := range []*log.Logger{nil, log.New(&own, "", 0)} {
+		s := server(func(http.ResponseWriter, *http.Request) { panic("a fault") })
+		s.HTTP.ErrorLog = logger
+		nc := dial(t, serve(t, s))
+		io.WriteString(nc, requests["the least"])
+		io.ReadAll(nc)
+		s.Close()
+	}
+	log.SetOutput(os.Stderr) // after which nobody writes to the other
+	for _, got := range []string{standard.String(), own.String()} {
+		if strings.Count(got, "a fault") != 1 {
+			t.Errorf("the log has %q", got)
+		}
+	}
+}
+
+// TestHandedOverEnds: a connection that net/http was given can still end with a
+// reset, or be shut down for sending alone.
+func TestHandedOverEnds(t *testing.T) {
+	addr := serve(t, server(func(w http.ResponseWriter, r *http.Request) {
+		nc, out, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer nc.Close()
+		switch r.URL.Path {
+		case "/reset":
+			nc.(interface{ SetLinger(int) error }).SetLinger(0)
+		case "/half":
+			nc.(interface{ CloseWrite() error }).CloseWrite()
+			io.ReadAll(out) // until the client ends it
+		}
+	}))
+	for path, want := range map[string]error{"/reset": syscall.ECONNRESET, "/half": io.EOF} {
+		nc := dial(t, addr)
+		fmt.Fprintf(nc, "GET %s HTTP/1.0\r\n\r\n", path)
+		if _, err := nc.Read(make([]byte, 1)); !errors.Is(err, want) {
+			t.Errorf("%s: ended with %v", path, err)
+		}
+		nc.Close()
 	}
 }
 
@@ -477,6 +598,79 @@ func TestShutdownLosesNoRequest(t *testing.T) {
 			t.Error(err)
 		}
 		clients.Wait()
+	}
+}
+
+// nudged is a connection whose first request comes just when Shutdown takes it
+// for idle: the request goes on once Shutdown is about to set the deadline, and
+// that is set after a while in which the request could set its own.
+type nudged struct {
+	net.Conn
+	first               sync.Once
+	came, shutting, set chan struct{}
+}
+
+func (n *nudged) Read(b []byte) (int, error) {
+	count, err := n.Conn.Read(b)
+	n.first.Do(func() {
+		close(n.came)
+		<-n.shutting
+	})
+	return count, err
+}
+
+func (n *nudged) SetReadDeadline(when time.Time) error {
+	if !when.Equal(time.Unix(1, 0)) {
+		return n.Conn.SetReadDeadline(when)
+	}
+	defer close(n.set)
+	close(n.shutting)
+	time.Sleep(10 * time.Millisecond)
+	return n.Conn.SetReadDeadline(when)
+}
+
+// TestShutdownSparesWhatBegins: a request that comes just when Shutdown begins
+// has the time to bring its body.
+func TestShutdownSparesWhatBegins(t *testing.T) {
+	s := server(echo)
+	first := dial(t, serve(t, s))
+	io.WriteString(first, requests["the least"])
+	if _, err := http.ReadResponse(bufio.NewReader(first), nil); err != nil { // by then it serves
+		t.Fatal(err)
+	}
+	first.Close()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	client := dial(t, listener.Addr().String())
+	nc, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &nudged{Conn: nc, came: make(chan struct{}), shutting: make(chan struct{}), set: make(chan struct{})}
+	c := newConn(s, n)
+	if !s.add(c) {
+		t.Fatal("it takes no connection")
+	}
+	go c.serve()
+	raw := requests["a body"]
+	io.WriteString(client, raw[:len(raw)-1])
+	<-n.came
+	done := make(chan error, 1)
+	go func() { done <- s.Shutdown(t.Context()) }()
+	<-n.set
+	io.WriteString(client, raw[len(raw)-1:])
+	response, err := http.ReadResponse(bufio.NewReader(client), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err := io.ReadAll(response.Body); err != nil || !strings.Contains(string(body), `"body":"hello"`) {
+		t.Errorf("got %s, %v", body, err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -89,7 +89,8 @@ func (h *head) fields(text string) bool {
 			if !strings.EqualFold(value, "keep-alive") {
 				return false
 			}
-		case "Transfer-Encoding", "Expect", "Upgrade", "Trailer", "Te", "Keep-Alive", "Http2-Settings":
+		case "Transfer-Encoding", "Expect", "Upgrade", "Trailer", "Te", "Keep-Alive", "Http2-Settings",
+			"Pragma": // to which net/http adds a Cache-Control
 			return false
 		}
 		values = append(values, value)

@@ -22,6 +22,7 @@ type response struct {
 	chunked bool
 	broken  bool // the client did not get all
 	last    bool // the connection ends with this answer
+	timed   bool // the handler has set a deadline
 }
 
 // maxAhead is how much of an answer is held before it is sent, in bytes.
@@ -33,7 +34,7 @@ func (r *response) reset() {
 		r.out = nil
 	}
 	r.out = r.out[:0]
-	r.status, r.left, r.chunked, r.broken, r.last = 0, 0, false, false, false
+	r.status, r.left, r.chunked, r.broken, r.last, r.timed = 0, 0, false, false, false, false
 }
 
 // Header implements http.ResponseWriter.
@@ -54,9 +55,12 @@ func (r *response) WriteHeader(status int) {
 		out = append(out, "status code "...)
 		out = strconv.AppendInt(out, int64(status), 10)
 	}
-	out = append(out, "\r\nDate: "...)
-	out = append(out, r.c.server.clock.date()...)
 	out = append(out, "\r\n"...)
+	if _, own := r.header["Date"]; !own {
+		out = append(out, "Date: "...)
+		out = append(out, r.c.server.clock.date()...)
+		out = append(out, "\r\n"...)
+	}
 	names := r.names[:0]
 	for name := range r.header {
 		names = append(names, name)
@@ -69,7 +73,7 @@ func (r *response) WriteHeader(status int) {
 			switch name {
 			case "Content-Length":
 				length, _ = strconv.ParseInt(value, 10, 64)
-			case "Date", "Connection", "Transfer-Encoding":
+			case "Connection", "Transfer-Encoding":
 				continue // ours to say
 			}
 			out = append(out, name...)
@@ -116,11 +120,21 @@ func (r *response) Write(b []byte) (int, error) {
 		r.out = append(r.out, b...)
 	}
 	if len(r.out) > maxAhead {
-		if err := r.send(); err != nil {
+		if err := r.sendAhead(); err != nil {
 			return 0, err
 		}
 	}
 	return len(b), nil
+}
+
+// sendAhead sends what there is before the handler has returned. The deadline
+// that was set before the call may be over, since calls take what they take.
+func (r *response) sendAhead() error {
+	if !r.timed {
+		r.c.ownDeadline()
+		r.c.nc.SetWriteDeadline(time.Now().Add(r.c.server.HTTP.IdleTimeout))
+	}
+	return r.send()
 }
 
 func (r *response) send() error {
@@ -138,7 +152,7 @@ func (r *response) send() error {
 // FlushError is for http.ResponseController.
 func (r *response) FlushError() error {
 	r.WriteHeader(http.StatusOK)
-	return r.send()
+	return r.sendAhead()
 }
 
 // SetReadDeadline is for http.ResponseController. A plain request has been
@@ -147,6 +161,7 @@ func (r *response) SetReadDeadline(time.Time) error { return nil }
 
 // SetWriteDeadline is for http.ResponseController.
 func (r *response) SetWriteDeadline(t time.Time) error {
+	r.timed = true
 	r.c.ownDeadline()
 	return r.c.nc.SetWriteDeadline(t)
 }

@@ -9,6 +9,7 @@ package front
 import (
 	"context"
 	"errors"
+	"log"
 	"net"
 	"net/http"
 	"sync"
@@ -18,8 +19,8 @@ import (
 
 // Server serves HTTP/1.1 on one listener.
 type Server struct {
-	// HTTP serves what is not plain. Its Handler, ErrorLog, ReadHeaderTimeout
-	// and IdleTimeout, which must be set, are for plain requests as well.
+	// HTTP serves what is not plain. Its Handler, IdleTimeout and ErrorLog are
+	// for plain requests as well; the first two must be set.
 	HTTP *http.Server
 
 	// Prefix is how the paths begin that are served as plain requests. What
@@ -74,9 +75,12 @@ func (s *Server) Serve(listener net.Listener) error {
 
 const firstWait = 5 * time.Millisecond
 
+// logf writes to where net/http does.
 func (s *Server) logf(format string, args ...any) {
 	if s.HTTP.ErrorLog != nil {
 		s.HTTP.ErrorLog.Printf(format, args...)
+	} else {
+		log.Printf(format, args...)
 	}
 }
 
@@ -154,6 +158,14 @@ func (s *Server) closeIdle() (open int) {
 	return len(s.conns)
 }
 
+// spare keeps closeIdle, which may have taken a connection for idle a moment
+// ago, from a request that has begun: after it no deadline is set but its own.
+func (s *Server) spare(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.nudged = true
+}
+
 // handover is the listener from which net/http takes the connections that it is
 // given.
 type handover struct {
@@ -188,7 +200,8 @@ func (h *handover) Close() error {
 
 func (h *handover) Addr() net.Addr { return h.addr }
 
-// replay is a connection of which something has been read already.
+// replay is a connection of which something has been read already. It can do
+// what net/http and handlers ask of a *net.TCPConn.
 type replay struct {
 	net.Conn
 	read []byte
@@ -203,10 +216,19 @@ func (r *replay) Read(b []byte) (int, error) {
 	return r.Conn.Read(b)
 }
 
-// SetLinger is that of a TCP connection: with 0, closing it is a reset.
+// CloseWrite ends what is sent: net/http lets a client read its answer to a
+// request that is still coming.
+func (r *replay) CloseWrite() error {
+	if half, ok := r.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// SetLinger is for who ends a connection with a reset.
 func (r *replay) SetLinger(seconds int) error {
-	if tcp, ok := r.Conn.(*net.TCPConn); ok {
-		return tcp.SetLinger(seconds)
+	if lingers, ok := r.Conn.(interface{ SetLinger(int) error }); ok {
+		return lingers.SetLinger(seconds)
 	}
 	return errors.ErrUnsupported
 }

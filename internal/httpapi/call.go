@@ -137,8 +137,8 @@ func abort(w http.ResponseWriter, r *http.Request) {
 		// There the end of the connection may be that of the answer. What is
 		// left to tell them apart is a reset.
 		if nc, _, err := http.NewResponseController(w).Hijack(); err == nil {
-			if tcp, ok := nc.(interface{ SetLinger(int) error }); ok {
-				tcp.SetLinger(0)
+			if lingers, ok := nc.(interface{ SetLinger(int) error }); ok {
+				lingers.SetLinger(0)
 			}
 			nc.Close()
 		}
