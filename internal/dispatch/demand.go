@@ -10,7 +10,7 @@ import (
 // short window. Its flock's mu guards it.
 type demand struct {
 	calls   int     // that run
-	waiting int     // of whom there are none while there is no sandbox
+	waiting int     // as noteLine has it
 	average float64 // of both, exponentially weighted
 	window  time.Duration
 	at      time.Time // when average was right

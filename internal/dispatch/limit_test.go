@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -150,6 +151,7 @@ func TestDemandOfALine(t *testing.T) {
 	simulated(t, nil, func(t *testing.T, w *world) {
 		fn := w.create("gated", "max_scale=1")
 		f := w.flockOf(fn)
+		time.Sleep(growPatience) // in which nobody counts yet
 		want := demand{window: f.demand.window, at: time.Now()}
 		leave := make([]context.CancelFunc, 300)
 		for i := range leave {
@@ -185,4 +187,27 @@ func TestDemandOfALine(t *testing.T) {
 			t.Errorf("the average demand is %v, with %d in line; want %v", got, f.demand.waiting, want.average)
 		}
 	})
+}
+
+// Nor do they start more once it is there, when it soon gets through them.
+func Test500FirstCallsThatAreShort(t *testing.T) {
+	for phase := range 10 { // of the looks at the line
+		simulated(t, nil, func(t *testing.T, w *world) {
+			fn, created := w.bare("max_scale=20")
+			w.engine.calls["gated"] = func(s *fakeSandbox, _ *http.Request) string {
+				time.Sleep(190 * time.Microsecond)
+				return s.version()
+			}
+			made := w.engine.attempts
+			calls := w.beginAll(fn, 500)
+			time.Sleep(time.Second + time.Duration(phase)*growPatience/10)
+			close(created)
+			for _, call := range calls {
+				(<-call).wants(t, `{"result":1}`)
+			}
+			if n := w.engine.attempts - made; n != 1 {
+				t.Errorf("phase %d: %d sandboxes were started", phase, n)
+			}
+		})
+	}
 }

@@ -40,8 +40,8 @@ func TestRealChurn(t *testing.T) {
 		functions = append(functions, w.create("def callme(): return 42", "idle_timeout=1ms concurrency=4 max_scale=3"))
 	}
 	// Fewer clients would be served by more starts, which are what takes the time:
-	// with 16 it is 650 of them, with these 300.
-	const clients, calls = 40, 10_000
+	// with 16 it is 650 of them, with these 230.
+	const clients, calls = 50, 10_000
 	var fine atomic.Int64
 	together(clients, func(i int) {
 		random := rand.New(rand.NewPCG(rand.Uint64(), uint64(i)))

@@ -92,11 +92,12 @@ func (f *flock) load(s faas.Settings, idle []*bird, now time.Time) load {
 }
 
 // noteLine counts those in line as demand, each time that the line has changed.
-// Those who wait for the first sandbox are none yet: only it shows how long they
-// take. The caller holds mu.
+// Those who wait for the first sandbox are none yet, nor are they right after it
+// has come: only it shows how long they take, and whether it soon gets through
+// them. The caller holds mu.
 func (f *flock) noteLine(now time.Time) {
 	waiting := f.line.len()
-	if len(f.birds) == 0 {
+	if len(f.birds) == 0 || now.Sub(f.turned) < growPatience {
 		waiting = 0
 	}
 	f.demand.wait(waiting, now)
