@@ -39,14 +39,12 @@ func TestRealChurn(t *testing.T) {
 	for range 3 {
 		functions = append(functions, w.create("def callme(): return 42", "idle_timeout=1ms concurrency=4 max_scale=3"))
 	}
-	// Fewer clients would be served by more starts, which are what takes the time:
-	// with 16 it is 650 of them, with these 230.
-	const clients, calls = 50, 10_000
+	const clients, calls = 16, 10_000
 	var fine atomic.Int64
 	together(clients, func(i int) {
 		random := rand.New(rand.NewPCG(rand.Uint64(), uint64(i)))
 		for range calls / clients {
-			time.Sleep(time.Duration(random.ExpFloat64() * float64(time.Millisecond)))
+			time.Sleep(time.Duration(random.ExpFloat64() * float64(500*time.Microsecond)))
 			fn := functions[random.IntN(len(functions))]
 			if o := w.call(context.Background(), faas.Ref{ID: fn.ID}); o.err != nil || o.body != `{"result": 42}` {
 				t.Errorf("answered %q, %v", o.body, o.err)
