@@ -49,7 +49,7 @@ func cold(b *bench) (report, error) {
 	var r, runs coldReport
 	cases := coldCases(b.langs)
 	for _, from := range []string{fromPool, fromEngine} {
-		blank, count := 1, pick(b, 60, 15)
+		blank, count := 1, pick(b, 60, 5)
 		if from == fromEngine {
 			blank, count = 0, pick(b, 10, 3)
 		}

@@ -27,7 +27,7 @@ type crowdReport struct {
 // crowd calls 200 functions at random where 20 sandboxes may be.
 func crowd(b *bench) (report, error) {
 	r := &crowdReport{Functions: 200, Room: 20, Clients: 16, Statuses: map[int]int{}}
-	total := pick(b, 600, 120)
+	total := pick(b, 600, 50)
 	d, err := b.prepare("FOB_POOL=python=1,node=1", fmt.Sprintf("FOB_MAX_SANDBOXES=%d", r.Room))
 	if err != nil {
 		return nil, err
@@ -55,7 +55,7 @@ func crowd(b *bench) (report, error) {
 	go func() {
 		defer close(calls)
 		for n := range total {
-			if n%pick(b, 100, 40) == 0 {
+			if n%pick(b, 100, 25) == 0 {
 				progress("calling %d functions at random with room for %d sandboxes: %d of %d", r.Functions, r.Room, n, total)
 			}
 			calls <- random.IntN(r.Functions)
