@@ -165,7 +165,7 @@ func (p *Program) open(ctx context.Context) error {
 		Langs:       drivers.Langs(),
 		Pool:        p.cfg.Pool,
 		PoolMax:     p.cfg.PoolMax,
-		MaxAnswer:   int64(p.cfg.MaxBody),
+		MaxBody:     int64(p.cfg.MaxBody),
 		LoadTimeout: p.cfg.LoadTimeout,
 		Tick:        time.Second,
 

@@ -33,7 +33,7 @@ type bird struct {
 func (d *Dispatcher) newBird(inst sandbox.Instance, begun time.Time) *bird {
 	return &bird{
 		inst:    inst,
-		conn:    sandbox.NewConn(inst, d.cfg.MaxAnswer),
+		conn:    sandbox.NewConn(inst, d.cfg.MaxBody),
 		begun:   begun,
 		leave:   make(chan struct{}),
 		removed: make(chan struct{}),
@@ -139,7 +139,7 @@ func (d *Dispatcher) load(ctx context.Context, b *bird, v *faas.Version, code st
 	loadCtx, cancel := context.WithTimeout(ctx, d.cfg.LoadTimeout)
 	defer cancel()
 	health, err := b.conn.Load(loadCtx, sandbox.Load{
-		Code: code, Function: v.FunctionID, Version: v.Number, Concurrency: v.Settings.Concurrency, MaxBody: d.cfg.MaxAnswer,
+		Code: code, Function: v.FunctionID, Version: v.Number, Concurrency: v.Settings.Concurrency, MaxBody: d.cfg.MaxBody,
 	})
 	driverError, isDriverError := errors.AsType[*sandbox.DriverError](err)
 	switch {

@@ -30,7 +30,7 @@ type Config struct {
 	Langs       []string       // languages that there are drivers for
 	Pool        map[string]int // blank sandboxes kept at least, by language
 	PoolMax     int            // blank sandboxes of a language at most, unless Pool has more
-	MaxAnswer   int64          // bytes of a function's answer
+	MaxBody     int64          // bytes of a request's or answer's body that is not streamed
 	LoadTimeout time.Duration  // for loading code into a sandbox, imports included
 	Tick        time.Duration  // between two looks at idle sandboxes
 
@@ -182,8 +182,7 @@ func (d *Dispatcher) quota(fn *faas.Function) *quota {
 }
 
 // tick looks at every flock that has something, and at every pool, again and
-// again, so that the decisions
-// that depend on time are made.
+// again, so that the decisions that depend on time are made.
 func (d *Dispatcher) tick() {
 	ticker := time.NewTicker(d.cfg.Tick)
 	defer ticker.Stop()

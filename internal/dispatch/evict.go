@@ -203,7 +203,8 @@ func (f *flock) evict(b *bird) bool {
 	return true
 }
 
-// spare is how many birds, paused ones included, min_scale does not keep. The caller holds mu.
+// spare is how many birds, paused ones included, min_scale does not keep. The
+// caller holds mu.
 func (f *flock) spare() int {
 	n := len(f.birds) + len(f.paused)
 	if f.retired || f.quota.limit == 0 {

@@ -42,7 +42,7 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 		Log:         zerolog.Nop(),
 		Metrics:     telemetry.NewMetrics(),
 		Langs:       []string{"python", "node"},
-		MaxAnswer:   1 << 20,
+		MaxBody:     1 << 20,
 		LoadTimeout: 10 * time.Second,
 		Tick:        time.Second,
 

@@ -187,7 +187,7 @@ func result(r *sandbox.Response) *faas.Result {
 // not stream it.
 func (f *flock) tooLarge() error {
 	return faas.Errorf(faas.CodeTooLarge, "the body is larger than the %v allowed (the dispatcher's setting FOB_MAX_BODY); only a function with a parameter request can be sent more",
-		faas.Bytes(f.d.cfg.MaxAnswer))
+		faas.Bytes(f.d.cfg.MaxBody))
 }
 
 // callError turns what a driver says of a call into an error of ours.

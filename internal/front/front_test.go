@@ -674,6 +674,23 @@ func TestShutdownSparesWhatBegins(t *testing.T) {
 	}
 }
 
+// TestListenerClosed: who closes the listener ends Serve, with an error that is
+// not that of an orderly end.
+func TestListenerClosed(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := server(echo)
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(listener) }()
+	listener.Close()
+	if err := <-served; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Serve returned %v", err)
+	}
+	s.Close()
+}
+
 // TestIdleTimeout: a client that says nothing is not kept.
 func TestIdleTimeout(t *testing.T) {
 	s := server(echo)

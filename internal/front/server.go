@@ -55,7 +55,10 @@ func (s *Server) Serve(listener net.Listener) error {
 		nc, err := listener.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
-				return <-served // after Shutdown or Close, which end it as well
+				if !s.draining.Load() { // by somebody else than Shutdown and Close, which end net/http's part as well
+					s.rest.Close()
+				}
+				return <-served
 			}
 			// Out of file descriptors, most likely: some come free again.
 			s.logf("front: cannot accept: %v; trying again in %v", err, wait)
