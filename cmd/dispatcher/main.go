@@ -36,5 +36,5 @@ func main() {
 		kong.Vars{"data": defaultData(os.Getuid(), os.Getenv)},
 		kong.UsageOnError(),
 	)
-	ctx.FatalIfErrorf(ctx.Run())
+	ctx.FatalIfErrorf(ctx.Run(cli.Local(local)))
 }

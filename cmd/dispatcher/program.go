@@ -44,6 +44,8 @@ type Program struct {
 	api      *httpapi.API
 	server   *front.Server
 
+	control *http.Server // of the control socket
+
 	// Set once Run has opened them.
 	store      faas.Store
 	engine     sandbox.Engine
@@ -82,6 +84,7 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 			MaxHeaderBytes:    128 << 10,
 		},
 	}
+	p.control = &http.Server{Handler: p.api.Local(), ReadHeaderTimeout: p.server.HTTP.ReadHeaderTimeout}
 	return p, nil
 }
 
@@ -140,6 +143,11 @@ func (p *Program) open(ctx context.Context) error {
 		return err
 	}
 	p.store = db
+	control, err := listenControl(p.cfg.Data)
+	if err != nil {
+		return err
+	}
+	go p.control.Serve(control)
 	aviary := p.cfg.Aviary
 	if aviary == "" {
 		if aviary, err = db.Aviary(ctx); err != nil {
@@ -240,6 +248,9 @@ func (p *Program) close() {
 		p.server.Close()
 	}
 	p.listener.Close() // in case Serve never had it
+	if err := p.control.Shutdown(ctx); err != nil {
+		p.control.Close()
+	}
 	if p.dispatcher != nil {
 		p.dispatcher.Close()
 	}

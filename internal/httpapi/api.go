@@ -34,7 +34,9 @@ type Build struct {
 }
 
 // Backend is what the API serves. It may come later than the API: until Open,
-// every request that needs it is answered with the reason given to Unready.
+// every request that needs it is answered with the reason given to Unready. A
+// command that works on a data folder that no dispatcher uses has neither
+// registry nor invoker.
 type Backend struct {
 	Registry faas.Registry
 	Invoker  faas.Invoker
@@ -99,6 +101,10 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.router.ServeHTTP(w, r)
 }
 
+// Local returns the handler for the dispatcher's owner, who has come over the
+// control socket.
+func (a *API) Local() http.Handler { return a.router }
+
 // Routes lists the routes.
 func (a *API) Routes() chi.Routes { return a.router }
 
@@ -111,8 +117,10 @@ func (a *API) Unready(why *faas.Error) { a.unready.Store(why) }
 
 // open returns the backend, or why there is none.
 func (a *API) open() (*Backend, error) {
-	if b := a.backend.Load(); b != nil {
+	if b := a.backend.Load(); b != nil && b.Registry != nil {
 		return b, nil
+	} else if b != nil {
+		return nil, faas.Errorf(faas.CodeStarting, "no dispatcher runs on this data folder: start one with dispatcher serve").After(time.Second)
 	}
 	if why := a.unready.Load(); why != nil {
 		return nil, why

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"github.com/rs/zerolog"
+
+	"github.com/flockofbirds/fob/internal/httpapi"
+	"github.com/flockofbirds/fob/internal/store"
+)
+
+// local reaches the dispatcher of a data folder over its control socket. When
+// none runs it answers itself, with what can be answered from the store alone.
+// It is a cli.Local.
+func local(data string) (http.RoundTripper, func() error, error) {
+	data, err := filepath.Abs(data)
+	if err != nil {
+		return nil, nil, fmt.Errorf("FOB_DATA: %w", err)
+	}
+	nc, err := dialControl(context.Background(), data)
+	switch {
+	case err == nil:
+		nc.Close()
+		transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dialControl(ctx, data) }}
+		return transport, func() error { transport.CloseIdleConnections(); return nil }, nil
+	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED):
+		return nil, nil, fmt.Errorf("asking the dispatcher of %s: %w", data, err)
+	}
+	db, err := store.Open(context.Background(), filepath.Join(data, "fob.db"), false)
+	if err != nil {
+		return nil, nil, err
+	}
+	api := httpapi.New(httpapi.Config{Log: zerolog.Nop(), Metrics: http.NotFoundHandler(), Build: build("none"), MaxBody: 6 << 20})
+	api.Open(httpapi.Backend{})
+	return &inProcess{handler: api.Local()}, db.Close, nil
+}
+
+// inProcess is a transport that has a handler in the same process answer.
+type inProcess struct{ handler http.Handler }
+
+// RoundTrip implements http.RoundTripper. The answer's body is piped, so that a
+// long one is not held.
+func (t *inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body == nil {
+		r.Body = http.NoBody
+	}
+	body, out := io.Pipe()
+	w := &piped{header: make(http.Header), body: out, begun: make(chan struct{})}
+	go func() {
+		t.handler.ServeHTTP(w, r)
+		w.WriteHeader(http.StatusOK) // unless that has been done
+		out.Close()
+	}()
+	<-w.begun
+	return &http.Response{
+		Status: http.StatusText(w.status), StatusCode: w.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: w.sent, Body: body, ContentLength: -1, Request: r,
+	}, nil
+}
+
+// piped is a http.ResponseWriter into a pipe. Close begun says that status and
+// sent are set.
+type piped struct {
+	header http.Header
+	body   *io.PipeWriter
+	once   sync.Once
+	begun  chan struct{}
+	status int
+	sent   http.Header
+}
+
+func (w *piped) Header() http.Header { return w.header }
+
+func (w *piped) WriteHeader(status int) {
+	w.once.Do(func() {
+		w.status, w.sent = status, w.header.Clone()
+		close(w.begun)
+	})
+}
+
+func (w *piped) Write(p []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	return w.body.Write(p)
+}

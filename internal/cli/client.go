@@ -1,0 +1,65 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+)
+
+// Remote is which dispatcher a command asks, as its flags.
+type Remote struct {
+	URL   string `env:"FOB_URL" placeholder:"URL" help:"Dispatcher to ask, such as http://127.0.0.1:9999 (the one of the data folder)."`
+	Token string `env:"FOB_TOKEN" placeholder:"TOKEN" help:"Token to show there; not needed for the data folder's own."`
+	Data  string `env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Data folder of the dispatcher to ask, when there is no FOB_URL (${default})."`
+}
+
+// Local reaches the dispatcher that a data folder belongs to, as its owner,
+// whether it runs or not. done lets go of it.
+type Local func(data string) (transport http.RoundTripper, done func() error, err error)
+
+// Ask makes a request and hands its answer to use, which need not close it. An
+// answer of 400 or above is an error that says what the problem is; use is not
+// called then.
+func (r *Remote) Ask(local Local, method, path string, body io.Reader, use func(*http.Response) error) (err error) {
+	url, transport := r.URL, http.DefaultTransport
+	if url == "" {
+		var done func() error
+		if transport, done, err = local(r.Data); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, done()) }()
+		url = "http://localhost"
+	}
+	request, err := http.NewRequest(method, strings.TrimSuffix(url, "/")+path, body)
+	if err != nil {
+		return err
+	}
+	if r.URL != "" && r.Token != "" {
+		request.Header.Set("Authorization", "Bearer "+r.Token)
+	}
+	response, err := (&http.Client{Transport: transport}).Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode >= 400 {
+		return problem(response)
+	}
+	return use(response)
+}
+
+// problem makes an error of an answer that is one.
+func problem(response *http.Response) error {
+	text, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
+	if err != nil {
+		return err
+	}
+	var document struct{ Detail string }
+	if json.Unmarshal(text, &document) == nil && document.Detail != "" {
+		return fmt.Errorf("%s (%d)", document.Detail, response.StatusCode)
+	}
+	return fmt.Errorf("the answer was %s: %.500q", response.Status, text)
+}
