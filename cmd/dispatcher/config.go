@@ -11,14 +11,16 @@ import (
 
 	"github.com/flockofbirds/fob/drivers"
 	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/httpapi"
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
 // Config is a dispatcher's settings, as flags and FOB_ environment variables.
 type Config struct {
-	Addr    string `env:"FOB_ADDR" default:"127.0.0.1:9999" placeholder:"HOST:PORT" help:"Address to listen on (${default})."`
-	Data    string `env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Where functions are kept (${default})."`
-	Sockets string `env:"FOB_SOCKETS" placeholder:"FOLDER" help:"Where the sandboxes' sockets are: a short path (sockets in the data folder)."`
+	Addr    string   `env:"FOB_ADDR" default:"127.0.0.1:9999" placeholder:"HOST:PORT" help:"Address to listen on (${default})."`
+	Data    string   `env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Where functions are kept (${default})."`
+	Sockets string   `env:"FOB_SOCKETS" placeholder:"FOLDER" help:"Where the sandboxes' sockets are: a short path (sockets in the data folder)."`
+	Hosts   []string `env:"FOB_HOSTS" placeholder:"NAME,…" help:"Host names that requests may have, as in *.example.com, beside addresses and localhost."`
 
 	Engine    string `env:"FOB_ENGINE" default:"docker" placeholder:"NAME" help:"What makes sandboxes: docker, or process for trials, without any isolation (${default})."`
 	Aviary    string `env:"FOB_AVIARY" placeholder:"NAME" help:"Label of this dispatcher's sandboxes (a name minted with the data folder)."`
@@ -53,6 +55,11 @@ func (c *Config) Validate() error {
 		}
 	default:
 		return fmt.Errorf("FOB_ENGINE=%s: there are docker and process", c.Engine)
+	}
+	for _, name := range c.Hosts {
+		if err := httpapi.CheckHost(name); err != nil {
+			return fmt.Errorf("FOB_HOSTS: %w", err)
+		}
 	}
 	for lang, n := range c.Pool {
 		if !slices.Contains(drivers.Langs(), lang) {

@@ -71,6 +71,7 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 		Metrics: p.metrics.Handler(),
 		Build:   build(cfg.Engine),
 		MaxBody: int64(cfg.MaxBody),
+		Hosts:   cfg.Hosts,
 	})
 	if cfg.Standby {
 		p.api.Unready(faas.Errorf(faas.CodeStandby, "this dispatcher is on standby: another one serves").After(time.Second))

@@ -34,6 +34,10 @@ type Settings struct {
 	QueueTimeout      Duration `json:"queue_timeout"`      // waiting for a slot at most
 	StartTimeout      Duration `json:"start_timeout"`      // waiting for the first sandbox at most
 	Network           string   `json:"network"`            // NetworkEgress or NetworkNone
+
+	// CORS is which pages of other sites may call the function; the live
+	// version's counts.
+	CORS Origins `json:"cors"`
 }
 
 // Unlimited is the MaxConcurrency that limits nothing.
@@ -104,6 +108,7 @@ var SettingTable = []Setting{
 	{"queue_timeout", "how long a call may wait for a slot, 1ms to 1h", duration(func(s *Settings) *Duration { return &s.QueueTimeout }, time.Millisecond, time.Hour)},
 	{"start_timeout", "how long a call may wait for a sandbox to start when there is none, 10ms to 10m", duration(func(s *Settings) *Duration { return &s.StartTimeout }, 10*time.Millisecond, 10*time.Minute)},
 	{"network", "egress (out, but not to other sandboxes) or none", setNetwork},
+	{"cors", "empty (none), * (any), or up to 20 origins such as https://app.example.com, with commas between", setCORS},
 }
 
 // SettingsPatch holds the settings that somebody gave, as text by name.

@@ -42,7 +42,7 @@ func servedCalls(t testing.TB) func() {
 	body := bytes.NewReader([]byte(answer))
 	version := &faas.Version{FunctionID: testID, Number: 7}
 	result := &faas.Result{Status: http.StatusOK, ContentType: "application/json", Body: io.NopCloser(body), Length: int64(len(answer))}
-	a := New(Config{Log: zerolog.Nop(), Metrics: http.NotFoundHandler(), MaxBody: testMaxBody})
+	a := New(Config{Log: zerolog.Nop(), Metrics: http.NotFoundHandler(), MaxBody: testMaxBody, Hosts: []string{"example.com"}})
 	a.Open(Backend{Registry: newFakeRegistry(), Invoker: invoker(func(_ context.Context, call *faas.Call) (*faas.Result, error) {
 		call.Trace.Version = version
 		body.Reset([]byte(answer))

@@ -23,6 +23,10 @@ type Config struct {
 	Metrics http.Handler // of GET /metrics
 	Build   Build        // answered to GET /api/version
 	MaxBody int64        // of any request, in bytes
+
+	// Hosts is which names it is reached by, beside addresses and localhost,
+	// as in *.example.com. CheckHost must have nothing against them.
+	Hosts []string
 }
 
 // Build says which dispatcher this is.
@@ -45,6 +49,7 @@ type Backend struct {
 // API is the handler of all routes.
 type API struct {
 	cfg       Config
+	hosts     hosts
 	router    *chi.Mux
 	plainCall http.Handler // what the router does with GET and POST of CallPrefix
 	backend   atomic.Pointer[Backend]
@@ -53,7 +58,7 @@ type API struct {
 
 // New returns an API that is not ready and has no backend yet.
 func New(cfg Config) *API {
-	a := &API{cfg: cfg, router: chi.NewRouter()}
+	a := &API{cfg: cfg, hosts: newHosts(cfg.Hosts), router: chi.NewRouter()}
 	a.Unready(faas.Errorf(faas.CodeStarting, "the dispatcher is starting").After(time.Second))
 	r := a.router
 	r.Use(a.recover)
@@ -79,9 +84,13 @@ func New(cfg Config) *API {
 
 	r.Get("/healthz", a.handle(a.healthz))
 	r.Get("/readyz", a.handle(a.readyz))
-	r.Method(http.MethodGet, "/metrics", cfg.Metrics)
+	r.Get("/metrics", func(w http.ResponseWriter, r *http.Request) {
+		inert(w.Header())
+		cfg.Metrics.ServeHTTP(w, r)
+	})
 	r.Get("/api/version", a.handle(a.version))
 	r.Get("/api/openapi.yaml", func(w http.ResponseWriter, _ *http.Request) {
+		inert(w.Header())
 		w.Header().Set("Content-Type", "application/yaml")
 		w.Write(api.OpenAPI)
 	})
@@ -93,6 +102,9 @@ const CallPrefix = "/api/call/"
 
 // ServeHTTP implements http.Handler. Plain calls need no router.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !a.guard(w, r) {
+		return
+	}
 	if ref, is := strings.CutPrefix(r.URL.Path, CallPrefix); is && r.URL.RawPath == "" && ref != "" && strings.IndexByte(ref, '/') < 0 &&
 		(r.Method == http.MethodGet || r.Method == http.MethodPost) {
 		a.plainCall.ServeHTTP(w, r)

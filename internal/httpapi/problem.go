@@ -13,6 +13,8 @@ import (
 const (
 	codeUnknownRoute     faas.Code = "unknown_route"
 	codeMethodNotAllowed faas.Code = "method_not_allowed"
+	codeBadHost          faas.Code = "bad_host"
+	codeCrossSite        faas.Code = "cross_site"
 )
 
 // statuses is the one table from error codes to HTTP statuses and titles.
@@ -21,6 +23,8 @@ var statuses = map[faas.Code]struct {
 	title  string
 }{
 	faas.CodeBadRequest:      {400, "Malformed request"},
+	codeBadHost:              {403, "Unknown host name"},
+	codeCrossSite:            {403, "From another site"},
 	faas.CodeUnknownFunction: {404, "Unknown function"},
 	faas.CodeBadArguments:    {404, "Wrong number or type of parameters"},
 	codeUnknownRoute:         {404, "Nothing here"},
@@ -76,6 +80,7 @@ func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 		entry = statuses[faas.CodeInternal]
 	}
 	h := w.Header()
+	inert(h)
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Fob-Error", "platform")
 	if e.Code.FunctionsFault() {
