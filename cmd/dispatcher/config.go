@@ -32,6 +32,8 @@ type Config struct {
 	LoadTimeout time.Duration  `env:"FOB_LOAD_TIMEOUT" default:"10s" placeholder:"DURATION" help:"How long a function's code may take to load, its imports included (${default})."`
 	MaxBody     faas.Bytes     `env:"FOB_MAX_BODY" default:"6MB" placeholder:"SIZE" help:"Largest request and answer (${default})."`
 
+	MaxConnections int `env:"FOB_MAX_CONNECTIONS" default:"10000" placeholder:"N" help:"Clients' connections at a time (${default})."`
+
 	MaxSandboxes int        `env:"FOB_MAX_SANDBOXES" placeholder:"N" help:"Sandboxes at a time, of all functions (100 for each processor)."`
 	MaxMemory    faas.Bytes `env:"FOB_MAX_MEMORY" placeholder:"SIZE" help:"Memory that all sandboxes may use together (80 % of the machine's)."`
 
@@ -72,6 +74,8 @@ func (c *Config) Validate() error {
 	switch {
 	case c.PoolMax < 0 || c.PoolMax > 100:
 		return fmt.Errorf("FOB_POOL_MAX=%d is not from 0 to 100", c.PoolMax)
+	case c.MaxConnections < 1:
+		return fmt.Errorf("FOB_MAX_CONNECTIONS=%d: give how many connections there may be, at least 1", c.MaxConnections)
 	case c.MaxSandboxes < 0:
 		return fmt.Errorf("FOB_MAX_SANDBOXES=%d: give how many sandboxes there may be, or 0 to have it follow from the machine", c.MaxSandboxes)
 	case c.MaxMemory < 0 || c.MaxMemory > 0 && c.MaxMemory < faas.DefaultSettings().Memory:

@@ -70,6 +70,7 @@ func testConfig(t *testing.T) Config {
 		Pool:            map[string]int{"python": 1, "node": 1},
 		LoadTimeout:     10 * time.Second,
 		MaxBody:         6 << 20,
+		MaxConnections:  10000,
 		DrainTimeout:    10 * time.Second,
 		RemoveSandboxes: true,
 	}

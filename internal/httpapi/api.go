@@ -102,6 +102,7 @@ const CallPrefix = "/api/call/"
 
 // ServeHTTP implements http.Handler. Plain calls need no router.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	limitBody(w, r)
 	if !a.guard(w, r) {
 		return
 	}

@@ -1,9 +1,12 @@
 package httpapi
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"math"
 	"net/http"
+	"net/url"
 	"strconv"
 
 	"github.com/flockofbirds/fob/internal/faas"
@@ -103,3 +106,28 @@ func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 	w.WriteHeader(entry.status)
 	w.Write(body)
 }
+
+// Refusal returns an error as a whole answer, head and all, for a connection that
+// is closed without any request of it having been read.
+func (a *API) Refusal(err *faas.Error) []byte {
+	w := &refusal{header: make(http.Header)}
+	a.problem(w, &http.Request{URL: &url.URL{}}, err)
+	answer := http.Response{
+		ProtoMajor: 1, ProtoMinor: 1, StatusCode: w.status, Header: w.header,
+		Body: io.NopCloser(&w.body), ContentLength: int64(w.body.Len()), Close: true,
+	}
+	var text bytes.Buffer
+	answer.Write(&text) // to memory that does not fail
+	return text.Bytes()
+}
+
+// refusal is an answer that is kept.
+type refusal struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (w *refusal) Header() http.Header         { return w.header }
+func (w *refusal) WriteHeader(status int)      { w.status = status }
+func (w *refusal) Write(p []byte) (int, error) { return w.body.Write(p) }
