@@ -124,6 +124,7 @@ func TestSlowClients(t *testing.T) {
 		"another site's body":           {"POST /api/call/f" + post + "Origin: http://evil.test\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n", true, time.Minute},
 		"code":                          {"POST /api/gen" + post + "Content-Length: 1000\r\n\r\n", "x", true, time.Minute},
 		"too large a body":              {"POST /api/gen" + post + "Content-Length: 1000000\r\n\r\n", "", true, time.Minute},
+		"too many chunks":               {"POST /api/gen" + post + "Transfer-Encoding: chunked\r\n\r\n11170\r\n" + strings.Repeat("x", 70000) + "\r\n", "1\r\nx\r\n", true, time.Minute},
 		"a body that streams, and ends": {"POST /api/call/f" + post + "Content-Length: 1000000\r\n\r\n" + strings.Repeat("x", 70000), "", true, 2 * time.Minute},
 		"takes no answer to a call":     {"GET /api/call/f" + post + "\r\n", "", false, 2 * time.Minute},
 		"takes no long answer":          {"GET /api/call/much" + post + "\r\n", "", false, 2 * time.Minute},
