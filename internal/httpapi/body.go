@@ -25,9 +25,16 @@ const maxDiscard = 64 << 20
 // no handler wants net/http reads to keep the connection, for as long as it may.
 // Who has seen the end of the body, and nobody else, lifts the limit, for until
 // the answer the same connection is watched for the client's leaving.
+//
+// A body in chunks is the last of its connection: it may have had a
+// Content-Length as well, which net/http passes over in silence, and then a proxy
+// in front may see another request in it than we do (RFC 9112, 6.3).
 func limitBody(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength == 0 {
 		return
+	}
+	if len(r.TransferEncoding) > 0 {
+		w.Header()["Connection"] = []string{"close"}
 	}
 	if _, all := r.Body.(held); !all {
 		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyPatience))
