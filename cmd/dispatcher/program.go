@@ -77,7 +77,8 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 		p.api.Unready(faas.Errorf(faas.CodeStandby, "this dispatcher is on standby: another one serves").After(time.Second))
 	}
 	p.server = newServer(p.api, cfg.MaxConnections)
-	p.control = &http.Server{Handler: p.api.Local(), ReadHeaderTimeout: p.server.HTTP.ReadHeaderTimeout}
+	p.server.HTTP.ErrorLog = telemetry.Standard(log)
+	p.control = &http.Server{Handler: p.api.Local(), ErrorLog: p.server.HTTP.ErrorLog, ReadHeaderTimeout: p.server.HTTP.ReadHeaderTimeout}
 	return p, nil
 }
 
