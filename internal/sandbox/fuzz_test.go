@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/textproto"
+	"strings"
 	"testing"
 )
 
@@ -66,6 +67,9 @@ func FuzzAnswer(f *testing.F) {
 			t.Fatalf("taken as %d %q, and net/http says %v", response.Status, body, err)
 		}
 		want, err := io.ReadAll(theirs.Body)
+		if err != nil && strings.Contains(err.Error(), "trailer") {
+			err = nil // which it reads no further than it wants to; the body is whole by then
+		}
 		if err != nil || theirs.StatusCode != response.Status || !bytes.Equal(body, want) {
 			t.Fatalf("taken as %d %q, and for net/http it is %d %q, %v", response.Status, body, theirs.StatusCode, want, err)
 		}
