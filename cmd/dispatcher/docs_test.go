@@ -296,8 +296,10 @@ func TestDocsNames(t *testing.T) {
 			t.Errorf("docker-compose.yml has no %s", name)
 		}
 	}
-	for _, flag := range serveFlags(t) {
-		names = append(names, flag.Envs...)
+	for _, command := range newParser(t).Model.Leaves(true) {
+		for _, flag := range command.Flags {
+			names = append(names, flag.Envs...)
+		}
 	}
 	makefile := readFile(t, "Makefile")
 	for _, document := range documents {

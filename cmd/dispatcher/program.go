@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/flockofbirds/fob/drivers"
+	"github.com/flockofbirds/fob/internal/audit"
 	"github.com/flockofbirds/fob/internal/dispatch"
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/front"
@@ -48,6 +49,7 @@ type Program struct {
 
 	// Set once Run has opened them.
 	store      faas.Store
+	audit      *audit.Log
 	engine     sandbox.Engine
 	dispatcher *dispatch.Dispatcher
 }
@@ -143,6 +145,9 @@ func (p *Program) open(ctx context.Context) error {
 		return err
 	}
 	p.store = db
+	if p.audit, err = audit.Open(p.cfg.Data, audit.MaxSize, p.auditFailed); err != nil {
+		return err
+	}
 	control, err := listenControl(p.cfg.Data)
 	if err != nil {
 		return err
@@ -187,8 +192,16 @@ func (p *Program) open(ctx context.Context) error {
 	p.api.Open(httpapi.Backend{
 		Registry: p.dispatcher,
 		Invoker:  dispatch.Observe(p.dispatcher, p.metrics, p.log),
+		Audit:    p.audit,
 	})
 	return nil
+}
+
+// auditFailed is told of what the audit log lacks. What was to be recorded is
+// done already, so there is nobody to refuse it to.
+func (p *Program) auditFailed(err error) {
+	p.metrics.AuditFailures.Inc()
+	p.log.Error().Err(err).Msg("the audit log is not complete")
 }
 
 func (p *Program) newEngine(ctx context.Context, aviary string) (sandbox.Engine, error) {
@@ -263,6 +276,11 @@ func (p *Program) close() {
 			}
 		}
 		p.engine.Close()
+	}
+	if p.audit != nil {
+		if err := p.audit.Close(); err != nil {
+			p.log.Error().Err(err).Msg("closing the audit log")
+		}
 	}
 	if p.store != nil {
 		if err := p.store.Close(); err != nil {
