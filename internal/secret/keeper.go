@@ -84,7 +84,9 @@ func (k *Keeper) Put(ctx context.Context, name string, value []byte, functions [
 		return nil, false, faas.Errorf(faas.CodeBadRequest, "there are %d secrets, which is how many there may be: delete one", len(all))
 	}
 	if functions != nil {
-		s.Functions = slices.Compact(slices.Sorted(slices.Values(functions)))
+		s.Functions = append([]string{}, functions...) // [] and not null in JSON
+		slices.Sort(s.Functions)
+		s.Functions = slices.Compact(s.Functions)
 	}
 	keys, err := k.keysFor(all)
 	if err != nil {

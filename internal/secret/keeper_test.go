@@ -162,7 +162,7 @@ func TestFunctionsStayUnlessGiven(t *testing.T) {
 	for _, c := range []struct{ given, want []string }{
 		{nil, []string{}}, {[]string{"b", "a", "b"}, []string{"a", "b"}}, {nil, []string{"a", "b"}}, {[]string{}, []string{}},
 	} {
-		if s, _, err := w.Put(t.Context(), "A", []byte("x"), c.given); err != nil || !slices.Equal(s.Functions, c.want) {
+		if s, _, err := w.Put(t.Context(), "A", []byte("x"), c.given); err != nil || s.Functions == nil || !slices.Equal(s.Functions, c.want) {
 			t.Errorf("for %v: %v, %v; want %v", c.given, s, err, c.want)
 		}
 	}
