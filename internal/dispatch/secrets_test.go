@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/flockofbirds/fob/internal/faas"
 )
@@ -73,15 +74,14 @@ func TestSandboxesGetEnvAndSecrets(t *testing.T) {
 func TestSecretSetAgain(t *testing.T) {
 	simulated(t, nil, func(t *testing.T, w *world) {
 		w.setSecret("KEY", "old")
-		fn := w.create("gated", "secrets=KEY max_scale=2 queue=10")
+		fn := w.create("gated", "secrets=KEY max_scale=2")
 		w.setSecret("KEY", "new")
 		wants(t, w.got(), "KEY:old")
 		calls := w.beginAll(fn, 2)
+		time.Sleep(10 * time.Second) // until two calls at a time are demand
 		synctest.Wait()
-		for len(w.engine.running("gated")) < 2 {
-			w.engine.gate <- struct{}{}
-			calls = append(calls[1:], w.begin(t.Context(), fn), w.begin(t.Context(), fn))
-			synctest.Wait()
+		if n := len(w.engine.running("gated")); n != 2 {
+			t.Fatalf("%d sandboxes, want 2", n)
 		}
 		wants(t, w.got(), "KEY:new")
 		close(w.engine.gate)
