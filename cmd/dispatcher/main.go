@@ -15,6 +15,7 @@ import (
 type commands struct {
 	Serve   serve      `cmd:"" help:"Run the dispatcher."`
 	Audit   cli.Audit  `cmd:"" help:"Print the audit log: who changed what, and who was not let in."`
+	Secret  cli.Secret `cmd:"" help:"Set, list and delete secrets."`
 	Health  cli.Health `cmd:"" help:"Ask a dispatcher whether it is ready; exit with 1 if it is not."`
 	Version version    `cmd:"" help:"Print the version."`
 }

@@ -14,7 +14,7 @@ type AuditEntry struct {
 	Action  string `json:"action"`            // such as function.put
 	ID      string `json:"id,omitempty"`      // of the function, or of what else it was done to
 	Name    string `json:"name,omitempty"`    // likewise
-	Version int    `json:"version,omitempty"` // of the function
+	Version int    `json:"version,omitempty"` // of the function, or of what else has versions
 	Request string `json:"request,omitempty"` // method and path of one that did not succeed
 	CallID  string `json:"call_id,omitempty"` // of the request, when it has one
 	Outcome string `json:"outcome"`           // "ok", or an error's code

@@ -41,6 +41,7 @@ type Backend struct {
 	Registry faas.Registry
 	Invoker  faas.Invoker
 	Audit    faas.AuditLog
+	Secrets  faas.SecretRegistry
 }
 
 // API is the handler of all routes.
@@ -79,6 +80,11 @@ func New(cfg Config) *API {
 	r.Delete("/api/functions/{ref}", a.handle(a.audited("function.delete", a.deleteFunction)))
 
 	r.Get("/api/audit", a.handle(a.audit))
+
+	r.Get("/api/secrets", a.handle(a.listSecrets))
+	r.Post("/api/secrets/rotate-key", a.handle(a.audited("secret.rotate_key", a.rotateKey)))
+	r.Put("/api/secrets/{name}", a.handle(a.audited("secret.put", a.putSecret)))
+	r.Delete("/api/secrets/{name}", a.handle(a.audited("secret.delete", a.deleteSecret)))
 
 	r.Get("/healthz", a.handle(a.healthz))
 	r.Get("/readyz", a.handle(a.readyz))
