@@ -266,8 +266,8 @@ fetch('/api/call/counter?by=own-post', {method: 'POST', body: '{}'});
 </script>`
 	r := newRecorder(t, p.URL, app)
 	evil := newSite(t, nil)
-	evil.pages = map[string]string{"/": `
-const to = (how) => '` + r.URL + `/api/call/counter?by=' + location.hostname + '-' + how;
+	to := "const to = (how) => '" + r.URL + "/api/call/counter?by=' + location.hostname + '-' + how;\n"
+	evil.pages = map[string]string{"/go": to + "location = to('navigate');", "/": to + `
 const add = (tag, attributes) => document.body.appendChild(Object.assign(document.createElement(tag), attributes));
 add('img', {src: to('img')});
 add('script', {src: to('script')});
@@ -290,7 +290,6 @@ fetch(to('include'), {mode: 'no-cors', credentials: 'include'});
 fetch('/bounce?to=' + encodeURIComponent(to('redirect')), {mode: 'no-cors'});
 navigator.sendBeacon(to('beacon'), 'x');
 new EventSource(to('events'));
-setTimeout(() => { location = to('navigate'); }, 1500);
 `}
 	handler := evil.Config.Handler
 	evil.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, in *http.Request) {
@@ -303,6 +302,7 @@ setTimeout(() => { location = to('navigate'); }, 1500);
 	// Another site, another name of this machine, and another port of this one.
 	for _, name := range []string{"evil.test", "localhost", "127.0.0.1"} {
 		browser(t, evil.at(name, "/"))
+		browser(t, evil.at(name, "/go"))
 		var by []string
 		for _, how := range []string{"img", "script", "style", "frame", "video", "object", "form-get", "form-post", "cors", "no-cors", "post", "include", "redirect", "beacon", "events", "navigate"} {
 			by = append(by, name+"-"+how)

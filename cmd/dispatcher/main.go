@@ -15,6 +15,8 @@ import (
 // commands are the sub-commands.
 type commands struct {
 	Serve   serve      `cmd:"" help:"Run the dispatcher."`
+	Audit   cli.Audit  `cmd:"" help:"Print the audit log: who changed what, and who was not let in."`
+	Secret  cli.Secret `cmd:"" help:"Set, list and delete secrets."`
 	Health  cli.Health `cmd:"" help:"Ask a dispatcher whether it is ready; exit with 1 if it is not."`
 	Version version    `cmd:"" help:"Print the version."`
 }
@@ -38,5 +40,5 @@ func main() {
 		kong.UsageOnError(),
 		kong.Writers(os.Stdout, telemetry.Neutral(os.Stderr)), // errors may quote what strangers said
 	)
-	ctx.FatalIfErrorf(ctx.Run(cli.Local(local)))
+	ctx.FatalIfErrorf(ctx.Run(cli.Local(local), cli.AuditFile(auditFile)))
 }

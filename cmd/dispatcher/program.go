@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/flockofbirds/fob/drivers"
+	"github.com/flockofbirds/fob/internal/audit"
 	"github.com/flockofbirds/fob/internal/dispatch"
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/front"
@@ -22,6 +23,7 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 	"github.com/flockofbirds/fob/internal/sandbox/docker"
 	"github.com/flockofbirds/fob/internal/sandbox/process"
+	"github.com/flockofbirds/fob/internal/secret"
 	"github.com/flockofbirds/fob/internal/store"
 	"github.com/flockofbirds/fob/internal/telemetry"
 )
@@ -48,6 +50,7 @@ type Program struct {
 
 	// Set once Run has opened them.
 	store      faas.Store
+	audit      *audit.Log
 	engine     sandbox.Engine
 	dispatcher *dispatch.Dispatcher
 }
@@ -154,6 +157,9 @@ func (p *Program) open(ctx context.Context) error {
 		return err
 	}
 	p.store = db
+	if p.audit, err = audit.Open(p.cfg.Data, audit.MaxSize, p.auditFailed); err != nil {
+		return err
+	}
 	control, err := listenControl(p.cfg.Data)
 	if err != nil {
 		return err
@@ -176,9 +182,18 @@ func (p *Program) open(ctx context.Context) error {
 		return err
 	}
 	p.log.Info().Int("sandboxes", maxSandboxes).Stringer("memory", faas.Bytes(maxMemory)).Msg("there may be at most")
+	keeper, unreadable, err := secret.New(ctx, db, p.cfg.KeyFile)
+	if err != nil {
+		return err
+	}
+	if len(unreadable) > 0 {
+		p.log.Error().Strs("secrets", unreadable).Str("key_file", p.cfg.KeyFile).
+			Msg("there are secrets that cannot be opened: put the key file back from a backup, or delete the secrets and set them again")
+	}
 	p.dispatcher, err = dispatch.New(ctx, dispatch.Config{
 		Engine:      p.engine,
 		Store:       db,
+		Secrets:     keeper,
 		Log:         p.log,
 		Metrics:     p.metrics,
 		Langs:       drivers.Langs(),
@@ -198,8 +213,17 @@ func (p *Program) open(ctx context.Context) error {
 	p.api.Open(httpapi.Backend{
 		Registry: p.dispatcher,
 		Invoker:  dispatch.Observe(p.dispatcher, p.metrics, p.log),
+		Audit:    p.audit,
+		Secrets:  p.dispatcher,
 	})
 	return nil
+}
+
+// auditFailed is told of what the audit log lacks. What was to be recorded is
+// done already, so there is nobody to refuse it to.
+func (p *Program) auditFailed(err error) {
+	p.metrics.AuditFailures.Inc()
+	p.log.Error().Err(err).Msg("the audit log is not complete")
 }
 
 func (p *Program) newEngine(ctx context.Context, aviary string) (sandbox.Engine, error) {
@@ -274,6 +298,11 @@ func (p *Program) close() {
 			}
 		}
 		p.engine.Close()
+	}
+	if p.audit != nil {
+		if err := p.audit.Close(); err != nil {
+			p.log.Error().Err(err).Msg("closing the audit log")
+		}
 	}
 	if p.store != nil {
 		if err := p.store.Close(); err != nil {

@@ -60,6 +60,11 @@ func (noFunctions) Resolve(context.Context, faas.Ref) (*faas.Function, *faas.Ver
 	return nil, nil, faas.Errorf(faas.CodeUnknownFunction, "there is none")
 }
 
+// noAudit is an audit log that keeps nothing.
+type noAudit struct{ faas.AuditLog }
+
+func (noAudit) Record(faas.AuditEntry) {}
+
 // echoInvoker answers each call with as many bytes as its body has, or with
 // much.
 type echoInvoker struct{}
@@ -85,7 +90,7 @@ func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 // synctest bubble.
 func inFront(maxConns int) (s *front.Server, listener *pipes, end func()) {
 	api := httpapi.New(httpapi.Config{Log: zerolog.Nop(), Metrics: http.NotFoundHandler(), MaxBody: 64 << 10})
-	api.Open(httpapi.Backend{Registry: noFunctions{}, Invoker: echoInvoker{}})
+	api.Open(httpapi.Backend{Registry: noFunctions{}, Audit: noAudit{}, Invoker: echoInvoker{}})
 	api.Unready(nil)
 	s = newServer(api, maxConns)
 	listener = newPipes()

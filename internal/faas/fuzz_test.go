@@ -55,8 +55,8 @@ func FuzzSettings(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name, value string) {
 		s, err := (SettingsPatch{name: value}).Apply(DefaultSettings())
 		if err != nil {
-			if CodeOf(err) != CodeBadRequest || s != DefaultSettings() {
-				t.Fatalf("%s=%q: %+v with %v", name, value, s, err)
+			if CodeOf(err) != CodeBadRequest {
+				t.Fatalf("%s=%q: %v", name, value, err)
 			}
 			return
 		}

@@ -122,7 +122,7 @@ func newAPI(t *testing.T, registry faas.Registry, invoke invoker) *API {
 		MaxBody: testMaxBody,
 		Hosts:   []string{"example.com", "h", "x"}, // as tests have it
 	})
-	a.Open(Backend{Registry: registry, Invoker: invoke})
+	a.Open(Backend{Registry: registry, Invoker: invoke, Audit: &fakeAudit{}})
 	a.Unready(nil)
 	return a
 }

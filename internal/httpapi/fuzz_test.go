@@ -107,11 +107,12 @@ func FuzzDraft(f *testing.F) {
 	}
 	registry := newFakeRegistry()
 	a := New(Config{Log: zerolog.Nop(), Metrics: http.NotFoundHandler(), MaxBody: testMaxBody, Hosts: []string{"example.com"}})
-	a.Open(Backend{Registry: registry})
+	audit := &fakeAudit{}
+	a.Open(Backend{Registry: registry, Audit: audit})
 	f.Fuzz(func(t *testing.T, query string, body []byte) {
 		r := httptest.NewRequest("POST", "/api/gen", bytes.NewReader(body))
 		r.URL.RawQuery = query
-		registry.name, registry.draft = "", faas.Draft{}
+		registry.name, registry.draft, audit.entries = "", faas.Draft{}, nil
 		w := httptest.NewRecorder()
 		a.ServeHTTP(w, r)
 		name, draft := registry.name, registry.draft

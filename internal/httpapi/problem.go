@@ -30,16 +30,19 @@ var statuses = map[faas.Code]struct {
 	codeCrossSite:            {403, "From another site"},
 	faas.CodeUnknownFunction: {404, "Unknown function"},
 	faas.CodeBadArguments:    {404, "Wrong number or type of parameters"},
+	faas.CodeUnknownSecret:   {404, "Unknown secret"},
 	codeUnknownRoute:         {404, "Nothing here"},
 	codeMethodNotAllowed:     {405, "Method not allowed"},
 	faas.CodeNameTaken:       {409, "Name taken"},
 	faas.CodeConflict:        {409, "Changed meanwhile"},
+	faas.CodeInUse:           {409, "In use"},
 	faas.CodeTooLarge:        {413, "Too large"},
 	faas.CodeUnknownLanguage: {415, "Unknown language"},
 	faas.CodeBadCode:         {422, "Code cannot be loaded"},
 	faas.CodeOverLimit:       {429, "Function over its limit"},
 	faas.CodeRaised:          {500, "Function raised"},
 	faas.CodeBadResult:       {500, "Result cannot be sent"},
+	faas.CodeMissingSecret:   {500, "Secret missing"},
 	faas.CodeInternal:        {500, "Internal error"},
 	faas.CodeSandboxDied:     {502, "Sandbox died"},
 	faas.CodeBadAnswer:       {502, "Bad answer from the function"},
@@ -78,6 +81,9 @@ func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 	} else if e.Cause != nil {
 		a.cfg.Log.Warn().Err(e).Str("method", r.Method).Str("path", r.URL.Path).Msg("request failed")
 	}
+	if refusal(e.Code) {
+		a.refused(w, r, e.Code)
+	}
 	entry, ok := statuses[e.Code]
 	if !ok {
 		entry = statuses[faas.CodeInternal]
@@ -110,7 +116,7 @@ func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 // Refusal returns an error as a whole answer, head and all, for a connection that
 // is closed without any request of it having been read.
 func (a *API) Refusal(err *faas.Error) []byte {
-	w := &refusal{header: make(http.Header)}
+	w := &kept{header: make(http.Header)}
 	a.problem(w, &http.Request{URL: &url.URL{}}, err)
 	answer := http.Response{
 		ProtoMajor: 1, ProtoMinor: 1, StatusCode: w.status, Header: w.header,
@@ -121,13 +127,13 @@ func (a *API) Refusal(err *faas.Error) []byte {
 	return text.Bytes()
 }
 
-// refusal is an answer that is kept.
-type refusal struct {
+// kept is an answer in memory.
+type kept struct {
 	header http.Header
 	status int
 	body   bytes.Buffer
 }
 
-func (w *refusal) Header() http.Header         { return w.header }
-func (w *refusal) WriteHeader(status int)      { w.status = status }
-func (w *refusal) Write(p []byte) (int, error) { return w.body.Write(p) }
+func (w *kept) Header() http.Header         { return w.header }
+func (w *kept) WriteHeader(status int)      { w.status = status }
+func (w *kept) Write(p []byte) (int, error) { return w.body.Write(p) }
