@@ -161,7 +161,7 @@ func (d *Dispatcher) flock(v *faas.Version) (*flock, error) {
 	}
 	fn := d.functions.get(faas.Ref{ID: v.FunctionID})
 	if fn == nil {
-		return nil, unknown(faas.Ref{ID: v.FunctionID})
+		return nil, faas.UnknownFunction(faas.Ref{ID: v.FunctionID})
 	}
 	f = newFlock(d, v, d.quota(fn))
 	f.retired = fn.Aliases[faas.Live] != v.Number

@@ -172,6 +172,7 @@ type fakeSandbox struct {
 func (s *fakeSandbox) ID() string            { return s.id }
 func (s *fakeSandbox) Created() time.Time    { return s.created }
 func (s *fakeSandbox) Addr() (string, int)   { return "fake", 8080 }
+func (s *fakeSandbox) Token() string         { return "token of " + s.id }
 func (s *fakeSandbox) Done() <-chan struct{} { return s.done }
 
 func (s *fakeSandbox) Spec() sandbox.Spec {

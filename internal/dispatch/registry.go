@@ -100,7 +100,7 @@ func (d *Dispatcher) Patch(ctx context.Context, ref faas.Ref, settings faas.Sett
 func (d *Dispatcher) revise(ctx context.Context, ref faas.Ref, change func(*faas.Function) (lang, code string, settings faas.SettingsPatch, err error)) (*faas.Function, error) {
 	fn := d.lookup(ref)
 	if fn == nil {
-		return nil, unknown(ref)
+		return nil, faas.UnknownFunction(ref)
 	}
 	unlock, err := d.names.lock(ctx, fn.ID)
 	if err != nil {
@@ -108,7 +108,7 @@ func (d *Dispatcher) revise(ctx context.Context, ref faas.Ref, change func(*faas
 	}
 	defer unlock()
 	if fn = d.lookup(faas.Ref{ID: fn.ID}); fn == nil {
-		return nil, unknown(ref)
+		return nil, faas.UnknownFunction(ref)
 	}
 	lang, code, settings, err := change(fn)
 	if err != nil {
@@ -218,7 +218,7 @@ func (d *Dispatcher) Delete(ctx context.Context, ref faas.Ref) error {
 	}
 	fn := d.lookup(ref)
 	if fn == nil {
-		return unknown(ref)
+		return faas.UnknownFunction(ref)
 	}
 	unlock, err := d.names.lock(ctx, fn.ID)
 	if err != nil {
@@ -226,7 +226,7 @@ func (d *Dispatcher) Delete(ctx context.Context, ref faas.Ref) error {
 	}
 	defer unlock()
 	if fn = d.lookup(faas.Ref{ID: fn.ID}); fn == nil {
-		return unknown(ref)
+		return faas.UnknownFunction(ref)
 	}
 	if err := d.cfg.Store.DeleteFunction(ctx, fn.ID); err != nil {
 		return err

@@ -34,6 +34,10 @@ type Settings struct {
 	QueueTimeout      Duration `json:"queue_timeout"`      // waiting for a slot at most
 	StartTimeout      Duration `json:"start_timeout"`      // waiting for the first sandbox at most
 	Network           string   `json:"network"`            // NetworkEgress or NetworkNone
+
+	// Public lets anyone call the function, without a token; the live version's
+	// counts for all.
+	Public bool `json:"public"`
 }
 
 // Unlimited is the MaxConcurrency that limits nothing.
@@ -104,6 +108,7 @@ var SettingTable = []Setting{
 	{"queue_timeout", "how long a call may wait for a slot, 1ms to 1h", duration(func(s *Settings) *Duration { return &s.QueueTimeout }, time.Millisecond, time.Hour)},
 	{"start_timeout", "how long a call may wait for a sandbox to start when there is none, 10ms to 10m", duration(func(s *Settings) *Duration { return &s.StartTimeout }, 10*time.Millisecond, 10*time.Minute)},
 	{"network", "egress (out, but not to other sandboxes) or none", setNetwork},
+	{"public", "whether anyone may call the function, without a token, true or false", setPublic},
 }
 
 // SettingsPatch holds the settings that somebody gave, as text by name.
@@ -113,6 +118,9 @@ type SettingsPatch map[string]string
 func IsSetting(name string) bool {
 	return slices.ContainsFunc(SettingTable, func(s Setting) bool { return s.Name == name })
 }
+
+// IsSwitch reports whether the setting of that name is true or false.
+func IsSwitch(name string) bool { return name == "public" }
 
 // SettingNames returns the names of all settings.
 func SettingNames() []string {
@@ -208,6 +216,14 @@ func setNetwork(s *Settings, text string) error {
 		return errors.New("no such network")
 	}
 	s.Network = text
+	return nil
+}
+
+func setPublic(s *Settings, text string) error {
+	if text != "true" && text != "false" {
+		return errors.New("neither true nor false")
+	}
+	s.Public = text == "true"
 	return nil
 }
 

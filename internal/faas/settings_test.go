@@ -100,6 +100,11 @@ func TestSettings(t *testing.T) {
 			map[string]any{"egress": NetworkEgress, "none": NetworkNone},
 			"|host|bridge|None|EGRESS|none ",
 		},
+		"public": {
+			func(s Settings) any { return s.Public },
+			map[string]any{"true": true, "false": false},
+			"|1|0|yes|no|True|TRUE| true|null",
+		},
 	} {
 		if !IsSetting(name) {
 			t.Errorf("there is no setting %s", name)
@@ -163,7 +168,7 @@ func TestSettingsTogether(t *testing.T) {
 func TestSettingsJSON(t *testing.T) {
 	text, err := json.Marshal(DefaultSettings())
 	want := `{"timeout":"30s","memory":"128MB","cpus":1,"concurrency":1,"max_concurrency":1000000,"target_utilization":0.8,"min_scale":0,"max_scale":10,` +
-		`"stable_window":"1m0s","idle_timeout":"5m0s","pause_after":"0s","queue":1000,"queue_timeout":"30s","start_timeout":"1m0s","network":"egress"}`
+		`"stable_window":"1m0s","idle_timeout":"5m0s","pause_after":"0s","queue":1000,"queue_timeout":"30s","start_timeout":"1m0s","network":"egress","public":false}`
 	if err != nil || string(text) != want {
 		t.Errorf("got %s, %v, want %s", text, err, want)
 	}

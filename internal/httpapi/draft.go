@@ -125,12 +125,13 @@ func readObject(body []byte, given faas.SettingsPatch, also ...string) (code str
 			return "", faas.Errorf(faas.CodeBadRequest, "%s is given both in the query and in the body", name)
 		}
 		text := string(raw)
-		switch raw[0] {
-		case '"':
+		switch first := raw[0]; {
+		case first == '"':
 			if err := json.Unmarshal(raw, &text); err != nil {
 				return "", faas.Errorf(faas.CodeBadRequest, "the member %s cannot be read", name)
 			}
-		case '{', '[', 'n', 't', 'f':
+		case (first == 't' || first == 'f') && faas.IsSwitch(name):
+		case strings.IndexByte("{[ntf", first) >= 0:
 			return "", faas.Errorf(faas.CodeBadRequest, "the member %s is neither a string nor a number", name)
 		}
 		given[name] = text

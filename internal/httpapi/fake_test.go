@@ -92,6 +92,13 @@ func (f *fakeRegistry) Sandboxes(context.Context, *faas.Version) ([]faas.Sandbox
 	return f.sandboxes, f.err
 }
 
+func (f *fakeRegistry) Holder(_ context.Context, token string) (string, faas.VersionKey, bool) {
+	return "00112233aabbccdd", f.fn.Live().Key(), token == sandboxToken
+}
+
+// sandboxToken is that of the fake registry's one sandbox.
+const sandboxToken = "5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e"
+
 // invoker is a faas.Invoker that is one function.
 type invoker func(ctx context.Context, call *faas.Call) (*faas.Result, error)
 

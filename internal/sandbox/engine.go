@@ -80,6 +80,11 @@ type Instance interface {
 	// sandbox without a network gives its host name.
 	Addr() (host string, port int)
 
+	// Token is what the driver asks for on TCP: 64 hexadecimal digits, of the
+	// sandbox's own, or "" when an earlier dispatcher did not note it. It is a
+	// secret between us and the sandbox.
+	Token() string
+
 	// Resize changes the limits of the living sandbox.
 	Resize(ctx context.Context, limits Limits) error
 

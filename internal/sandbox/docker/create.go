@@ -36,6 +36,9 @@ const (
 	// socketMount is where a sandbox has its socket folder.
 	socketMount = "/run/fob"
 
+	// tokenVariable begins the entry of a sandbox's token in its environment.
+	tokenVariable = "FOB_TOKEN="
+
 	openFiles = 1024
 )
 
@@ -72,7 +75,7 @@ func (e *Engine) create(ctx context.Context, spec sandbox.Spec, image string) (*
 		return nil, err
 	}
 	id := sandbox.NewID()
-	inst := e.newInstance(id, "fob-"+e.config.Aviary+"-"+id, spec, begin)
+	inst := e.newInstance(id, "fob-"+e.config.Aviary+"-"+id, sandbox.NewToken(), spec, begin)
 	e.mu.Lock()
 	e.known[id] = inst
 	e.mu.Unlock()
@@ -176,7 +179,7 @@ func (e *Engine) containerConfig(i *instance, image string) *container.Config {
 		User:     e.user,
 		Env: []string{
 			"FOB_SOCKET=" + socketMount + "/" + sandbox.SocketName,
-			"FOB_TOKEN=" + sandbox.NewToken(),
+			tokenVariable + i.token,
 			"HOME=/tmp",
 		},
 		Labels: map[string]string{

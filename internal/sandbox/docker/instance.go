@@ -35,6 +35,7 @@ type instance struct {
 	ref     string // the container's name or ID
 	created time.Time
 	host    string // set before ready is
+	token   string
 
 	started atomic.Bool // the container has run
 	ready   atomic.Bool // Create has finished with it
@@ -51,9 +52,9 @@ type instance struct {
 	settled bool         // exit is final
 }
 
-func (e *Engine) newInstance(id, ref string, spec sandbox.Spec, created time.Time) *instance {
+func (e *Engine) newInstance(id, ref, token string, spec sandbox.Spec, created time.Time) *instance {
 	return &instance{
-		e: e, id: id, ref: ref, spec: spec, created: created,
+		e: e, id: id, ref: ref, spec: spec, created: created, token: token,
 		done:     make(chan struct{}),
 		oom:      make(chan struct{}),
 		removing: semaphore.NewWeighted(1),
@@ -75,7 +76,7 @@ func (e *Engine) adopt(id string, c container.InspectResponse) *instance {
 	if err != nil {
 		e.log.Warn().Err(err).Str("sandbox", id).Msg("the engine's time of creation cannot be read")
 	}
-	inst := e.newInstance(id, c.ID, spec, created)
+	inst := e.newInstance(id, c.ID, tokenOf(c), spec, created)
 	inst.host = e.address(id, c)
 	inst.started.Store(true)
 	inst.ready.Store(true)
@@ -83,6 +84,16 @@ func (e *Engine) adopt(id string, c container.InspectResponse) *instance {
 		inst.died(c.State.ExitCode)
 	}
 	return inst
+}
+
+// tokenOf returns the token that a container was made with.
+func tokenOf(c container.InspectResponse) string {
+	for _, entry := range c.Config.Env {
+		if token, found := strings.CutPrefix(entry, tokenVariable); found {
+			return token
+		}
+	}
+	return ""
 }
 
 // address returns the container's address on the egress network.
@@ -104,6 +115,9 @@ func (i *instance) Done() <-chan struct{} { return i.done }
 
 // Addr implements sandbox.Instance.
 func (i *instance) Addr() (string, int) { return i.host, driverPort }
+
+// Token implements sandbox.Instance.
+func (i *instance) Token() string { return i.token }
 
 // Spec implements sandbox.Instance. Its limits are those last set.
 func (i *instance) Spec() sandbox.Spec {

@@ -46,6 +46,7 @@ type record struct {
 	Spec    sandbox.Spec `json:"spec"`
 	Created time.Time    `json:"created"`
 	Port    int          `json:"port"`
+	Token   string       `json:"token"`
 }
 
 // instance is one process. It implements sandbox.Instance.
@@ -164,6 +165,13 @@ func (i *instance) Addr() (string, int) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return loopback, i.record.Port
+}
+
+// Token implements sandbox.Instance.
+func (i *instance) Token() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.record.Token
 }
 
 // Dial implements sandbox.Instance.

@@ -68,6 +68,9 @@ func (h Harness) serves(t *testing.T) {
 		if age := time.Since(inst.Created()); age < 0 || age > Patience {
 			t.Errorf("it says that it was created %v ago", age)
 		}
+		if inst.Token() != h.Token(t, inst) || len(inst.Token()) != 64 {
+			t.Errorf("%s: the token is said to be %q", lang, inst.Token())
+		}
 		if state := State(t, inst); state != "blank" {
 			t.Errorf("%s: a new sandbox is %q", lang, state)
 		}
