@@ -11,6 +11,7 @@ import (
 
 	"github.com/flockofbirds/fob/drivers"
 	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/httpapi"
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
@@ -19,6 +20,10 @@ type Config struct {
 	Addr    string `env:"FOB_ADDR" default:"127.0.0.1:9999" placeholder:"HOST:PORT" help:"Address to listen on (${default})."`
 	Data    string `env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Where functions are kept (${default})."`
 	Sockets string `env:"FOB_SOCKETS" placeholder:"FOLDER" help:"Where the sandboxes' sockets are: a short path (sockets in the data folder)."`
+
+	Anonymous   bool         `env:"FOB_ANONYMOUS" help:"Listen beyond this machine without any token, because the network itself keeps others out."`
+	RateToken   httpapi.Rate `env:"FOB_RATE_TOKEN" placeholder:"N[/BURST]" help:"Requests a second that are answered to a token (unlimited)."`
+	RateAddress httpapi.Rate `env:"FOB_RATE_ADDRESS" placeholder:"N[/BURST]" help:"Requests a second that are answered to an address (unlimited)."`
 
 	Engine    string `env:"FOB_ENGINE" default:"docker" placeholder:"NAME" help:"What makes sandboxes: docker, or process for trials, without any isolation (${default})."`
 	Aviary    string `env:"FOB_AVIARY" placeholder:"NAME" help:"Label of this dispatcher's sandboxes (a name minted with the data folder)."`

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/flockofbirds/fob/internal/auth"
 	"github.com/flockofbirds/fob/internal/httpapi"
 	"github.com/flockofbirds/fob/internal/store"
 )
@@ -40,7 +41,11 @@ func local(data string) (http.RoundTripper, func() error, error) {
 		return nil, nil, err
 	}
 	api := httpapi.New(httpapi.Config{Log: zerolog.Nop(), Metrics: http.NotFoundHandler(), Build: build("none"), MaxBody: 6 << 20})
-	api.Open(httpapi.Backend{})
+	tokens, err := auth.Open(context.Background(), db, false)
+	if err != nil {
+		return nil, nil, errors.Join(err, db.Close())
+	}
+	api.Open(httpapi.Backend{Tokens: tokens})
 	return &inProcess{handler: api.Local()}, db.Close, nil
 }
 

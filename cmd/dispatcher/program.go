@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/flockofbirds/fob/drivers"
+	"github.com/flockofbirds/fob/internal/auth"
 	"github.com/flockofbirds/fob/internal/dispatch"
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/front"
@@ -71,6 +72,9 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 		Metrics: p.metrics.Handler(),
 		Build:   build(cfg.Engine),
 		MaxBody: int64(cfg.MaxBody),
+
+		RateToken:   cfg.RateToken,
+		RateAddress: cfg.RateAddress,
 	})
 	if cfg.Standby {
 		p.api.Unready(faas.Errorf(faas.CodeStandby, "this dispatcher is on standby: another one serves").After(time.Second))
@@ -86,6 +90,12 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 	}
 	p.control = &http.Server{Handler: p.api.Local(), ReadHeaderTimeout: p.server.HTTP.ReadHeaderTimeout}
 	return p, nil
+}
+
+// exposed reports whether others than those on this machine may reach the
+// program, as far as can be told from here.
+func (p *Program) exposed() bool {
+	return !p.cfg.Anonymous && !p.listener.Addr().(*net.TCPAddr).IP.IsLoopback()
 }
 
 // URL is where the program answers, on this machine.
@@ -143,6 +153,15 @@ func (p *Program) open(ctx context.Context) error {
 		return err
 	}
 	p.store = db
+	tokens, err := auth.Open(ctx, db, p.exposed())
+	if err != nil {
+		return err
+	}
+	if p.exposed() && !tokens.Required() {
+		return fmt.Errorf("FOB_ADDR=%s can be reached by others, and they could run code here, for there is no token yet: make one with\n\n"+
+			"  dispatcher token create admin --grant admin --data %q\n\n"+
+			"or, if the network itself keeps others out, set FOB_ANONYMOUS=true", p.cfg.Addr, p.cfg.Data)
+	}
 	control, err := listenControl(p.cfg.Data)
 	if err != nil {
 		return err
@@ -187,6 +206,7 @@ func (p *Program) open(ctx context.Context) error {
 	p.api.Open(httpapi.Backend{
 		Registry: p.dispatcher,
 		Invoker:  dispatch.Observe(p.dispatcher, p.metrics, p.log),
+		Tokens:   tokens,
 	})
 	return nil
 }

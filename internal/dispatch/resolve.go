@@ -106,7 +106,7 @@ func (d *Dispatcher) List(_ context.Context, after string, limit int) ([]*faas.F
 	if after != "" {
 		i, ok := d.functions.position(after)
 		if !ok {
-			return nil, faas.Errorf(faas.CodeBadRequest, "no function has the ID %.80q that the list is to begin after; begin again", after)
+			return nil, faas.UnknownPlace(after)
 		}
 		begin = i + 1
 	}

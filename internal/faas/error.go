@@ -73,6 +73,12 @@ func UnknownFunction(ref Ref) *Error {
 	return Errorf(CodeUnknownFunction, "there is no function %s; GET /api/functions lists those that there are", ref.ID+ref.Name)
 }
 
+// UnknownPlace returns the error for a list that is to begin after a function
+// that there is not.
+func UnknownPlace(after string) *Error {
+	return Errorf(CodeBadRequest, "no function has the ID %.80q that the list is to begin after; begin again", after)
+}
+
 // Because sets what lies beneath e and returns e.
 func (e *Error) Because(cause error) *Error {
 	e.Cause = cause

@@ -107,6 +107,15 @@ func (f invoker) Invoke(ctx context.Context, call *faas.Call) (*faas.Result, err
 	return f(ctx, call)
 }
 
+// fakeTokens are as many as a test needs, by secret.
+type fakeTokens struct {
+	faas.Tokens // what is not here is not asked for
+	by          map[string]*faas.Token
+}
+
+func (f *fakeTokens) Required() bool                 { return len(f.by) > 0 }
+func (f *fakeTokens) Find(secret string) *faas.Token { return f.by[secret] }
+
 // plainResult is what a function's plain value comes to.
 func plainResult(body string) *faas.Result {
 	return &faas.Result{
@@ -128,7 +137,7 @@ func newAPI(t *testing.T, registry faas.Registry, invoke invoker) *API {
 		Build:   Build{Version: "1", Commit: "c", Go: "go", Engine: "docker"},
 		MaxBody: testMaxBody,
 	})
-	a.Open(Backend{Registry: registry, Invoker: invoke})
+	a.Open(Backend{Registry: registry, Invoker: invoke, Tokens: &fakeTokens{}})
 	a.Unready(nil)
 	return a
 }

@@ -86,6 +86,9 @@ func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 	if e.Code.FunctionsFault() {
 		h.Set("Fob-Error", "function")
 	}
+	if entry.status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", "Bearer")
+	}
 	if entry.status == http.StatusTooManyRequests || entry.status == http.StatusServiceUnavailable {
 		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))
 	}
