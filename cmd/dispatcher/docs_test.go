@@ -250,7 +250,7 @@ func newParser(t *testing.T) *kong.Kong {
 }
 
 // documents are those that users read.
-var documents = []string{"README.md", "docs/ARCHITECTURE.md", "docs/BENCHMARKS.md", "CHANGELOG.md"}
+var documents = []string{"README.md", "SECURITY.md", "docs/ARCHITECTURE.md", "docs/BENCHMARKS.md", "CHANGELOG.md"}
 
 // TestDocsLinks follows the relative links, to files and to headings.
 func TestDocsLinks(t *testing.T) {
@@ -296,8 +296,10 @@ func TestDocsNames(t *testing.T) {
 			t.Errorf("docker-compose.yml has no %s", name)
 		}
 	}
-	for _, flag := range serveFlags(t) {
-		names = append(names, flag.Envs...)
+	for _, command := range newParser(t).Model.Leaves(true) {
+		for _, flag := range command.Flags {
+			names = append(names, flag.Envs...)
+		}
 	}
 	makefile := readFile(t, "Makefile")
 	for _, document := range documents {

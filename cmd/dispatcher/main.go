@@ -15,6 +15,7 @@ import (
 type commands struct {
 	Serve   serve      `cmd:"" help:"Run the dispatcher."`
 	Health  cli.Health `cmd:"" help:"Ask a dispatcher whether it is ready; exit with 1 if it is not."`
+	Token   cli.Token  `cmd:"" help:"Make, list and revoke tokens. They are those of the dispatcher of the data folder, running or not, unless FOB_URL names another."`
 	Version version    `cmd:"" help:"Print the version."`
 }
 

@@ -111,6 +111,11 @@ func CheckToken(name string, grants []Grant, expires, now time.Time) error {
 	case !expires.IsZero() && !expires.After(now):
 		return Errorf(CodeBadRequest, "the token would have expired already: give a time to come, or a duration such as 720h")
 	}
+	for _, g := range grants {
+		if _, err := ParseGrant(g.String()); err != nil { // as of a null in JSON
+			return err
+		}
+	}
 	return nil
 }
 

@@ -115,6 +115,8 @@ func TestCheckToken(t *testing.T) {
 		{"line\nbreak", grants, time.Time{}, false},
 		{"ann", nil, time.Time{}, false},
 		{"ann", make([]Grant, 101), time.Time{}, false},
+		{"ann", []Grant{{Scope: ScopeRead}, {}}, time.Time{}, false},
+		{"ann", []Grant{{ScopeRead, "a b"}}, time.Time{}, false},
 		{"ann", grants, now, false},
 		{"ann", grants, now.Add(-time.Hour), false},
 	} {

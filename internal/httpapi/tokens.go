@@ -3,6 +3,7 @@ package httpapi
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"time"
 
@@ -39,7 +40,9 @@ func (a *API) createToken(w http.ResponseWriter, r *http.Request, _ faas.Caller)
 	d.DisallowUnknownFields()
 	if err := d.Decode(&draft); err != nil || d.More() {
 		why := "there is something behind it"
-		if err != nil {
+		if e, ok := errors.AsType[*faas.Error](err); ok { // of a grant
+			return e
+		} else if err != nil {
 			why = err.Error()
 		}
 		return faas.Errorf(faas.CodeBadRequest, `the body cannot be read as {"name": "ann", "grants": ["read", "invoke:hello"], "expires": "720h"}: %.300s`, why)
