@@ -28,25 +28,29 @@ const accessCode = "def callme(): return 1\n"
 
 // probes are requests to every route.
 var probes = map[string]probe{
-	"POST /api/gen":               {"/api/gen?name=hello", accessCode, 200, true},
-	"GET /api/call/{ref}":         {"/api/call/hello", "", 200, false},
-	"POST /api/call/{ref}":        {"/api/call/hello", "{}", 200, false},
-	"GET /api/stats":              {"/api/stats", "", 200, false},
-	"GET /api/meta/{ref}":         {"/api/meta/hello", "", 200, false},
-	"GET /api/cs/{ref}":           {"/api/cs/hello", "", 200, false},
-	"GET /api/functions":          {"/api/functions", "", 200, false},
-	"GET /api/functions/{ref}":    {"/api/functions/hello", "", 200, false},
-	"PUT /api/functions/{ref}":    {"/api/functions/hello", accessCode, 200, false},
-	"PATCH /api/functions/{ref}":  {"/api/functions/hello?timeout=7s", "", 200, false},
-	"DELETE /api/functions/{ref}": {"/api/functions/hello", "", 204, false},
-	"POST /api/tokens":            {"/api/tokens", `{"name": "eve", "grants": ["read"]}`, 201, false},
-	"GET /api/tokens":             {"/api/tokens", "", 200, false},
-	"DELETE /api/tokens/{id}":     {"/api/tokens/VICTIM", "", 204, false},
-	"GET /healthz":                {"/healthz", "", 200, false},
-	"GET /readyz":                 {"/readyz", "", 200, false},
-	"GET /metrics":                {"/metrics", "", 200, false},
-	"GET /api/version":            {"/api/version", "", 200, false},
-	"GET /api/openapi.yaml":       {"/api/openapi.yaml", "", 200, false},
+	"POST /api/gen":                {"/api/gen?name=hello", accessCode, 200, true},
+	"GET /api/call/{ref}":          {"/api/call/hello", "", 200, false},
+	"POST /api/call/{ref}":         {"/api/call/hello", "{}", 200, false},
+	"GET /api/stats":               {"/api/stats", "", 200, false},
+	"GET /api/meta/{ref}":          {"/api/meta/hello", "", 200, false},
+	"GET /api/cs/{ref}":            {"/api/cs/hello", "", 200, false},
+	"GET /api/functions":           {"/api/functions", "", 200, false},
+	"GET /api/functions/{ref}":     {"/api/functions/hello", "", 200, false},
+	"PUT /api/functions/{ref}":     {"/api/functions/hello", accessCode, 200, false},
+	"PATCH /api/functions/{ref}":   {"/api/functions/hello?timeout=7s", "", 200, false},
+	"DELETE /api/functions/{ref}":  {"/api/functions/hello", "", 204, false},
+	"GET /api/secrets":             {"/api/secrets", "", 200, false},
+	"PUT /api/secrets/{name}":      {"/api/secrets/SET", "x", 200, false},
+	"DELETE /api/secrets/{name}":   {"/api/secrets/UNSET", "", 404, false},
+	"POST /api/secrets/rotate-key": {"/api/secrets/rotate-key", "", 200, false},
+	"POST /api/tokens":             {"/api/tokens", `{"name": "eve", "grants": ["read"]}`, 201, false},
+	"GET /api/tokens":              {"/api/tokens", "", 200, false},
+	"DELETE /api/tokens/{id}":      {"/api/tokens/VICTIM", "", 204, false},
+	"GET /healthz":                 {"/healthz", "", 200, false},
+	"GET /readyz":                  {"/readyz", "", 200, false},
+	"GET /metrics":                 {"/metrics", "", 200, false},
+	"GET /api/version":             {"/api/version", "", 200, false},
+	"GET /api/openapi.yaml":        {"/api/openapi.yaml", "", 200, false},
 }
 
 // prober asks as somebody, from an address of its own that it changes now and
@@ -166,6 +170,7 @@ func TestAccess(t *testing.T) {
 		r.local(t, "PUT", "/api/functions/"+name, accessCode)
 	}
 	r.local(t, "PATCH", "/api/functions/open?public=true", "")
+	r.local(t, "PUT", "/api/secrets/SET", "x")
 	everybody := probers(t, r)
 
 	columns := []string{"open", "invoke", "read", "deploy", "admin"}

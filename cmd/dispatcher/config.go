@@ -24,6 +24,7 @@ type Config struct {
 	Anonymous   bool         `env:"FOB_ANONYMOUS" help:"Listen beyond this machine without any token, because the network itself keeps others out."`
 	RateToken   httpapi.Rate `env:"FOB_RATE_TOKEN" placeholder:"N[/BURST]" help:"Requests a second that are answered to a token (unlimited)."`
 	RateAddress httpapi.Rate `env:"FOB_RATE_ADDRESS" placeholder:"N[/BURST]" help:"Requests a second that are answered to an address (unlimited)."`
+	KeyFile     string       `env:"FOB_KEY_FILE" placeholder:"FILE" help:"Key that secrets are sealed with (secret.key in the data folder)."`
 
 	Engine    string `env:"FOB_ENGINE" default:"docker" placeholder:"NAME" help:"What makes sandboxes: docker, or process for trials, without any isolation (${default})."`
 	Aviary    string `env:"FOB_AVIARY" placeholder:"NAME" help:"Label of this dispatcher's sandboxes (a name minted with the data folder)."`
@@ -93,6 +94,12 @@ func (c *Config) Validate() error {
 	}
 	if c.Sockets, err = filepath.Abs(c.Sockets); err != nil {
 		return fmt.Errorf("FOB_SOCKETS: %w", err)
+	}
+	if c.KeyFile == "" {
+		c.KeyFile = filepath.Join(c.Data, "secret.key")
+	}
+	if c.KeyFile, err = filepath.Abs(c.KeyFile); err != nil {
+		return fmt.Errorf("FOB_KEY_FILE: %w", err)
 	}
 	return nil
 }

@@ -131,6 +131,9 @@ func (c *checker) find(r *http.Request) *openapi3filter.RequestValidationInput {
 			continue
 		}
 		if templated {
+			if input.Route != nil { // a path without parameters goes first
+				continue
+			}
 			input.PathParams[strings.TrimSuffix(parameter, "}")], _ = url.PathUnescape(ref)
 		}
 		input.Route = &routers.Route{Spec: c.doc, Path: path, PathItem: item, Method: r.Method, Operation: operation}

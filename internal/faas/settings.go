@@ -13,7 +13,7 @@ import (
 	"github.com/docker/go-units"
 )
 
-// Settings are a version's limits and scale.
+// Settings are a version's limits, scale and environment.
 type Settings struct {
 	Timeout     Duration `json:"timeout"`     // of one call, once it runs
 	Memory      Bytes    `json:"memory"`      // of a sandbox, swap included
@@ -37,7 +37,9 @@ type Settings struct {
 
 	// Public lets anyone call the function, without a token; the live version's
 	// counts for all.
-	Public bool `json:"public"`
+	Public  bool  `json:"public"`
+	Env     Env   `json:"env"`     // plain variables
+	Secrets Names `json:"secrets"` // that its sandboxes get
 }
 
 // Unlimited is the MaxConcurrency that limits nothing.
@@ -109,6 +111,8 @@ var SettingTable = []Setting{
 	{"start_timeout", "how long a call may wait for a sandbox to start when there is none, 10ms to 10m", duration(func(s *Settings) *Duration { return &s.StartTimeout }, 10*time.Millisecond, 10*time.Minute)},
 	{"network", "egress (out, but not to other sandboxes) or none", setNetwork},
 	{"public", "whether anyone may call the function, without a token, true or false", setPublic},
+	{"env", "plain environment variables, A=1,B=2 or a JSON object, at most 100 with 32 KB", setEnv},
+	{"secrets", "names of secrets that its sandboxes get, A,B, at most 16", setSecrets},
 }
 
 // SettingsPatch holds the settings that somebody gave, as text by name.
@@ -118,9 +122,6 @@ type SettingsPatch map[string]string
 func IsSetting(name string) bool {
 	return slices.ContainsFunc(SettingTable, func(s Setting) bool { return s.Name == name })
 }
-
-// IsSwitch reports whether the setting of that name is true or false.
-func IsSwitch(name string) bool { return name == "public" }
 
 // SettingNames returns the names of all settings.
 func SettingNames() []string {
@@ -145,11 +146,17 @@ func (p SettingsPatch) Apply(base Settings) (Settings, error) {
 			continue
 		}
 		if err := setting.set(&base, text); err != nil {
+			if setting.Name == "env" { // its values are nobody else's business
+				return base, Errorf(CodeBadRequest, "env: %v (%s)", err, setting.Doc)
+			}
 			return base, Errorf(CodeBadRequest, "%s=%s: %v (%s)", setting.Name, clip(text, 80), err, setting.Doc)
 		}
 	}
 	if base.MinScale > base.MaxScale {
 		return base, Errorf(CodeBadRequest, "min_scale (%d) is above max_scale (%d)", base.MinScale, base.MaxScale)
+	}
+	if name, both := bothPlainAndSecret(base); both {
+		return base, Errorf(CodeBadRequest, "%s is both in env and in secrets: leave it out of one", name)
 	}
 	return base, nil
 }

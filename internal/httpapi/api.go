@@ -46,6 +46,7 @@ type Backend struct {
 	Registry faas.Registry
 	Invoker  faas.Invoker
 	Tokens   faas.Tokens
+	Secrets  faas.SecretRegistry
 }
 
 // API is the handler of all routes.
@@ -97,6 +98,11 @@ func New(cfg Config) *API {
 	r.Post("/api/tokens", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.createToken))
 	r.Get("/api/tokens", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.listTokens))
 	r.Delete("/api/tokens/{id}", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.revokeToken))
+
+	r.Get("/api/secrets", a.guard(access{scope: faas.ScopeDeploy, span: forAll}, a.listSecrets))
+	r.Post("/api/secrets/rotate-key", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.rotateKey))
+	r.Put("/api/secrets/{name}", a.guard(access{scope: faas.ScopeDeploy, span: forAll}, a.putSecret))
+	r.Delete("/api/secrets/{name}", a.guard(access{scope: faas.ScopeDeploy, span: forAll}, a.deleteSecret))
 
 	r.Get("/healthz", a.handle(a.healthz))
 	r.Get("/readyz", a.handle(a.readyz))

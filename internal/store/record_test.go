@@ -70,6 +70,9 @@ func TestRecords(t *testing.T) {
 		"token, short hash":   {"token/ab", tokenRecord("ab", 62), "hash"},
 		"token, no schema":    {"token/ab", `{"id":"ab"}`, "schema"},
 		"token, odd grant":    {"token/ab", `{"schema":1,"id":"ab","grants":["fly"]}`, "token/ab"},
+		"secret of another":   {"secret/A", `{"schema":1,"name":"B","version":1,"key":"k","sealed":"eA=="}`, "another secret"},
+		"secret of nothing":   {"secret/A", `{"schema":1,"name":"A","version":1,"key":"k"}`, "no sealed secret"},
+		"secret, new schema":  {"secret/A", `{"schema":9,"name":"A","version":1,"key":"k","sealed":"eA=="}`, "newer dispatcher"},
 		"aviary":              {"meta/aviary", `01234abc`, ""},
 		"aviary too long":     {"meta/aviary", `01234abcd`, "meta/aviary"},
 		"aviary empty":        {"meta/aviary", ``, "meta/aviary"},
@@ -82,7 +85,8 @@ func TestRecords(t *testing.T) {
 			_, err2 := s.Sandboxes(t.Context())
 			_, err3 := s.Aviary(t.Context())
 			_, err4 := s.Tokens(t.Context())
-			err := errors.Join(err1, err2, err3, err4)
+			_, err5 := s.Secrets(t.Context())
+			err := errors.Join(err1, err2, err3, err4, err5)
 			if test.want == "" {
 				check(t, err)
 				return
@@ -101,6 +105,7 @@ func TestRecordKeepsAll(t *testing.T) {
 	fn, code := storetest.NewFunction("hello")
 	v := fn.Versions[0]
 	v.Settings.MinScale, v.Settings.PauseAfter, v.Settings.Network, v.Settings.Public = 1, 1, faas.NetworkNone, true
+	v.Settings.Env, v.Settings.Secrets = `{"A":"1"}`, "B,C"
 	for _, value := range []any{*fn, *v, v.Settings} {
 		for field, held := range reflect.ValueOf(value).Fields() {
 			if held.IsZero() {

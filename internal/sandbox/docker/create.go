@@ -38,6 +38,8 @@ const (
 
 	// tokenVariable begins the entry of a sandbox's token in its environment.
 	tokenVariable = "FOB_TOKEN="
+	// secretMount is where it has the files with its secrets, in memory.
+	secretMount = "/run/secrets"
 
 	openFiles = 1024
 )
@@ -180,6 +182,7 @@ func (e *Engine) containerConfig(i *instance, image string) *container.Config {
 		Env: []string{
 			"FOB_SOCKET=" + socketMount + "/" + sandbox.SocketName,
 			tokenVariable + i.token,
+			"FOB_SECRETS=" + secretMount,
 			"HOME=/tmp",
 		},
 		Labels: map[string]string{
@@ -195,7 +198,9 @@ func (e *Engine) hostConfig(i *instance, network string) *container.HostConfig {
 	resources := e.resources(i.spec.Limits)
 	resources.Ulimits = []*container.Ulimit{
 		{Name: "nofile", Soft: openFiles, Hard: openFiles},
-		{Name: "core", Soft: 0, Hard: 0},
+		// With 0 the kernel would still hand a core to a program that the machine
+		// has for them; 1 byte keeps it from that, and is too few for a file.
+		{Name: "core", Soft: 1, Hard: 1},
 	}
 	init := true
 	return &container.HostConfig{
@@ -209,7 +214,8 @@ func (e *Engine) hostConfig(i *instance, network string) *container.HostConfig {
 		Init:           &init,
 		Resources:      resources,
 		Tmpfs: map[string]string{
-			"/tmp": "rw,noexec,nosuid,nodev,mode=1777,size=64m",
+			"/tmp":      "rw,noexec,nosuid,nodev,mode=1777,size=64m",
+			secretMount: e.secretOptions(),
 			// Private IPC brings these two, writable; /tmp is to be the only
 			// place for files, with the only limit to keep.
 			"/dev/shm":    "ro,noexec,nosuid,nodev,size=64k",
@@ -231,6 +237,13 @@ func (e *Engine) hostConfig(i *instance, network string) *container.HostConfig {
 			},
 		},
 	}
+}
+
+// secretOptions are those of the mount for secrets, which is the driver's alone and
+// holds what a version may have of them.
+func (e *Engine) secretOptions() string {
+	uid, gid, _ := strings.Cut(e.user, ":")
+	return "rw,noexec,nosuid,nodev,mode=0700,size=1m,uid=" + uid + ",gid=" + gid
 }
 
 // tail returns the last lines of a container's log.
