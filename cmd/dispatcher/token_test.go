@@ -2,8 +2,8 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -220,7 +220,9 @@ func TestDriverFetchesItsCode(t *testing.T) {
 		ended := make(chan struct{})
 		go func() { cmd.Wait(); close(ended) }()
 		defer func() { cmd.Process.Kill(); <-ended }()
-		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", socket) }}}
+		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		}}}
 		for {
 			if answer, err := client.Post("http://fob/", "application/json", strings.NewReader("{}")); err == nil {
 				defer answer.Body.Close()
@@ -277,6 +279,6 @@ func (r *running) sandboxOf(t *testing.T, name string) sandbox.Instance {
 			return inst
 		}
 	}
-	t.Fatal(fmt.Sprintf("the engine does not know sandbox %s", infos[0].ID))
+	t.Fatalf("the engine does not know sandbox %s", infos[0].ID)
 	return nil
 }
