@@ -48,6 +48,7 @@ var probes = map[string]probe{
 	"DELETE /api/tokens/{id}":      {"/api/tokens/VICTIM", "", 204, false},
 	"GET /healthz":                 {"/healthz", "", 200, false},
 	"GET /readyz":                  {"/readyz", "", 200, false},
+	"GET /api/audit":               {"/api/audit", "", 200, false},
 	"GET /metrics":                 {"/metrics", "", 200, false},
 	"GET /api/version":             {"/api/version", "", 200, false},
 	"GET /api/openapi.yaml":        {"/api/openapi.yaml", "", 200, false},

@@ -27,6 +27,7 @@ var mayImport = map[string][]string{
 	"internal/sandbox/process": {"internal/sandbox", "drivers"},
 	"internal/auth":            {"internal/faas"},
 	"internal/store":           {"internal/faas"},
+	"internal/audit":           {"internal/faas"},
 	"internal/dispatch":        {"internal/faas", "internal/sandbox", "internal/telemetry"},
 	"internal/httpapi":         {"internal/faas", "api", "internal/telemetry"},
 

@@ -14,6 +14,7 @@ import (
 // commands are the sub-commands.
 type commands struct {
 	Serve   serve      `cmd:"" help:"Run the dispatcher."`
+	Audit   cli.Audit  `cmd:"" help:"Print the audit log: who changed what, and who was not let in."`
 	Secret  cli.Secret `cmd:"" help:"Set, list and delete secrets."`
 	Health  cli.Health `cmd:"" help:"Ask a dispatcher whether it is ready; exit with 1 if it is not."`
 	Token   cli.Token  `cmd:"" help:"Make, list and revoke tokens. They are those of the dispatcher of the data folder, running or not, unless FOB_URL names another."`
@@ -38,5 +39,5 @@ func main() {
 		kong.Vars{"data": defaultData(os.Getuid(), os.Getenv)},
 		kong.UsageOnError(),
 	)
-	ctx.FatalIfErrorf(ctx.Run(cli.Local(local)))
+	ctx.FatalIfErrorf(ctx.Run(cli.Local(local), cli.AuditFile(auditFile)))
 }

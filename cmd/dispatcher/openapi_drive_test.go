@@ -316,6 +316,8 @@ func driveBusy(t *testing.T, a *asker) {
 
 func driveOperations(t *testing.T, a *asker) {
 	a.ask(t, ask{request: "GET /healthz", status: 200, answer: `{"status": "ok"}`})
+	a.ask(t, ask{request: "GET /api/audit?limit=3&after=1&since=2026-01-31T12:00:00Z", status: 200})
+	a.ask(t, ask{request: "GET /api/audit?limit=0", waiver: waiver{malformed: true}, status: 400, code: "bad_request"})
 	a.ask(t, ask{request: "GET /readyz", status: 200, answer: `{"status": "ready"}`})
 	a.ask(t, ask{request: "GET /metrics", status: 200})
 	a.ask(t, ask{request: "GET /api/version", status: 200})
@@ -385,6 +387,7 @@ var routes = []struct{ request, body string }{
 	{"PATCH /api/functions/add?timeout=1s", ""},
 	{"DELETE /api/functions/add", ""},
 	{"GET /metrics", ""},
+	{"GET /api/audit", ""},
 	{"GET /api/secrets", ""},
 	{"PUT /api/secrets/KEY", "x"},
 	{"DELETE /api/secrets/KEY", ""},
@@ -418,8 +421,8 @@ func driveStandby(t *testing.T, a *asker) {
 	second.ask(t, ask{request: "GET /healthz", status: 200})
 	for _, request := range []string{
 		"POST /api/gen", "GET /api/call/add", "POST /api/call/add", "GET /api/stats", "GET /api/meta/add", "GET /api/cs/add",
-		"GET /api/functions", "GET /api/functions/add", "PUT /api/functions/add", "PATCH /api/functions/add", "DELETE /api/functions/add",
 		"GET /metrics", "GET /api/tokens", "POST /api/tokens", "DELETE /api/tokens/0123456789abcdef",
+		"GET /api/functions", "GET /api/functions/add", "GET /api/audit", "PUT /api/functions/add", "PATCH /api/functions/add", "DELETE /api/functions/add",
 		"GET /api/secrets", "PUT /api/secrets/KEY", "DELETE /api/secrets/KEY", "POST /api/secrets/rotate-key",
 	} {
 		body := ""

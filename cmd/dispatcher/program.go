@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/flockofbirds/fob/drivers"
+	"github.com/flockofbirds/fob/internal/audit"
 	"github.com/flockofbirds/fob/internal/auth"
 	"github.com/flockofbirds/fob/internal/dispatch"
 	"github.com/flockofbirds/fob/internal/faas"
@@ -50,6 +51,7 @@ type Program struct {
 
 	// Set once Run has opened them.
 	store      faas.Store
+	audit      *audit.Log
 	engine     sandbox.Engine
 	dispatcher *dispatch.Dispatcher
 }
@@ -163,6 +165,9 @@ func (p *Program) open(ctx context.Context) error {
 			"  dispatcher token create admin --grant admin --data %q\n\n"+
 			"or, if the network itself keeps others out, set FOB_ANONYMOUS=true", p.cfg.Addr, p.cfg.Data)
 	}
+	if p.audit, err = audit.Open(p.cfg.Data, audit.MaxSize, p.auditFailed); err != nil {
+		return err
+	}
 	control, err := listenControl(p.cfg.Data)
 	if err != nil {
 		return err
@@ -217,9 +222,17 @@ func (p *Program) open(ctx context.Context) error {
 		Registry: p.dispatcher,
 		Invoker:  dispatch.Observe(p.dispatcher, p.metrics, p.log),
 		Tokens:   tokens,
+		Audit:    p.audit,
 		Secrets:  p.dispatcher,
 	})
 	return nil
+}
+
+// auditFailed is told of what the audit log lacks. What was to be recorded is
+// done already, so there is nobody to refuse it to.
+func (p *Program) auditFailed(err error) {
+	p.metrics.AuditFailures.Inc()
+	p.log.Error().Err(err).Msg("the audit log is not complete")
 }
 
 func (p *Program) newEngine(ctx context.Context, aviary string) (sandbox.Engine, error) {
@@ -294,6 +307,11 @@ func (p *Program) close() {
 			}
 		}
 		p.engine.Close()
+	}
+	if p.audit != nil {
+		if err := p.audit.Close(); err != nil {
+			p.log.Error().Err(err).Msg("closing the audit log")
+		}
 	}
 	if p.store != nil {
 		if err := p.store.Close(); err != nil {

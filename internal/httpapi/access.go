@@ -33,11 +33,16 @@ func (a *API) guard(need access, h handler) http.HandlerFunc {
 		who, err := a.admit(r, need)
 		if err == nil {
 			err = h(w, r, who)
-		} else if need.scope == faas.ScopeInvoke {
-			markCall(w.Header(), r)
+		} else {
+			if need.scope == faas.ScopeInvoke {
+				markCall(w.Header(), r)
+			}
+			if faas.CodeOf(err) == faas.CodeUnknownFunction { // which problem does not know to be a refusal
+				a.refused(w, by(r, who), faas.CodeUnknownFunction)
+			}
 		}
 		if err != nil {
-			a.problem(w, r, err)
+			a.problem(w, by(r, who), err)
 		}
 	}
 }
@@ -46,7 +51,7 @@ func (a *API) guard(need access, h handler) http.HandlerFunc {
 // may.
 func (a *API) anyone(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return a.handle(func(w http.ResponseWriter, r *http.Request) error {
-		if !isLocal(r) {
+		if callerOf(r).Kind != faas.CallerLocal {
 			if err := a.addresses.allow(addressOf(r), "from your address"); err != nil {
 				return err
 			}
@@ -69,8 +74,8 @@ func markCall(h http.Header, r *http.Request) {
 // call, and looks at functions only for those who may not do everything.
 func (a *API) admit(r *http.Request, need access) (faas.Caller, error) {
 	secret := bearer(r.Header)
-	if isLocal(r) {
-		return faas.Caller{Kind: faas.CallerLocal}, nil
+	if who := callerOf(r); who.Kind == faas.CallerLocal {
+		return who, nil
 	}
 	if a.addresses != nil {
 		if err := a.addresses.allow(addressOf(r), "from your address"); err != nil {
@@ -91,7 +96,7 @@ func (a *API) admit(r *http.Request, need access) (faas.Caller, error) {
 	who := faas.Caller{Kind: faas.CallerToken, Token: token}
 	if a.tokens != nil {
 		if err := a.tokens.allow(token.ID, "with this token"); err != nil {
-			return faas.Caller{}, err
+			return who, err
 		}
 	}
 	switch {
@@ -100,7 +105,7 @@ func (a *API) admit(r *http.Request, need access) (faas.Caller, error) {
 	case need.span == forOne:
 		return who, a.admitToOne(r, backend, need, token)
 	}
-	return faas.Caller{}, forbidden(need.scope)
+	return who, forbidden(need.scope)
 }
 
 // admitStranger lets in, without a token of ours, whoever calls a public
@@ -212,15 +217,25 @@ func bearer(h http.Header) (secret string) {
 	return secret
 }
 
-// localKey is the context key of requests that came over the control socket.
-type localKey struct{}
+// callerKey is the key of a request's context under which its maker is, where
+// that has been noted.
+type callerKey struct{}
 
-func isLocal(r *http.Request) bool { return r.Context().Value(localKey{}) != nil }
+// by notes who makes a request.
+func by(r *http.Request, who faas.Caller) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), callerKey{}, who))
+}
+
+// callerOf is who makes a request, as it was noted; else it is a stranger.
+func callerOf(r *http.Request) faas.Caller {
+	who, _ := r.Context().Value(callerKey{}).(faas.Caller)
+	return who
+}
 
 // Local returns the handler for the dispatcher's owner, who has come over the
 // control socket: everything is allowed there, at any rate.
 func (a *API) Local() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a.router.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), localKey{}, true)))
+		a.router.ServeHTTP(w, by(r, faas.Caller{Kind: faas.CallerLocal}))
 	})
 }

@@ -46,6 +46,7 @@ type Backend struct {
 	Registry faas.Registry
 	Invoker  faas.Invoker
 	Tokens   faas.Tokens
+	Audit    faas.AuditLog
 	Secrets  faas.SecretRegistry
 }
 
@@ -82,7 +83,7 @@ func New(cfg Config) *API {
 	// What each route asks of its caller; SECURITY.md has it as a table.
 	call := a.guard(access{scope: faas.ScopeInvoke, span: forOne}, a.call)
 	a.plainCall = a.recover(call)
-	r.Post("/api/gen", a.guard(access{scope: faas.ScopeDeploy, span: forSome}, a.generate))
+	r.Post("/api/gen", a.guard(access{scope: faas.ScopeDeploy, span: forSome}, a.audited("function.create", a.generate)))
 	r.Get(CallPrefix+"{ref}", call)
 	r.Post(CallPrefix+"{ref}", call)
 	r.Get("/api/stats", a.guard(access{scope: faas.ScopeRead, span: forSome}, a.stats))
@@ -91,18 +92,20 @@ func New(cfg Config) *API {
 
 	r.Get("/api/functions", a.guard(access{scope: faas.ScopeRead, span: forSome}, a.listFunctions))
 	r.Get("/api/functions/{ref}", a.guard(access{scope: faas.ScopeRead, span: forOne}, a.getFunction))
-	r.Put("/api/functions/{ref}", a.guard(access{scope: faas.ScopeDeploy, span: forOne}, a.putFunction))
-	r.Patch("/api/functions/{ref}", a.guard(access{scope: faas.ScopeDeploy, span: forOne}, a.patchFunction))
-	r.Delete("/api/functions/{ref}", a.guard(access{scope: faas.ScopeDeploy, span: forOne}, a.deleteFunction))
+	r.Put("/api/functions/{ref}", a.guard(access{scope: faas.ScopeDeploy, span: forOne}, a.audited("function.put", a.putFunction)))
+	r.Patch("/api/functions/{ref}", a.guard(access{scope: faas.ScopeDeploy, span: forOne}, a.audited("function.patch", a.patchFunction)))
+	r.Delete("/api/functions/{ref}", a.guard(access{scope: faas.ScopeDeploy, span: forOne}, a.audited("function.delete", a.deleteFunction)))
 
-	r.Post("/api/tokens", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.createToken))
+	r.Post("/api/tokens", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.audited("token.create", a.createToken)))
 	r.Get("/api/tokens", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.listTokens))
-	r.Delete("/api/tokens/{id}", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.revokeToken))
+	r.Delete("/api/tokens/{id}", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.audited("token.revoke", a.revokeToken)))
+
+	r.Get("/api/audit", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.audit))
 
 	r.Get("/api/secrets", a.guard(access{scope: faas.ScopeDeploy, span: forAll}, a.listSecrets))
-	r.Post("/api/secrets/rotate-key", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.rotateKey))
-	r.Put("/api/secrets/{name}", a.guard(access{scope: faas.ScopeDeploy, span: forAll}, a.putSecret))
-	r.Delete("/api/secrets/{name}", a.guard(access{scope: faas.ScopeDeploy, span: forAll}, a.deleteSecret))
+	r.Post("/api/secrets/rotate-key", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.audited("secret.rotate_key", a.rotateKey)))
+	r.Put("/api/secrets/{name}", a.guard(access{scope: faas.ScopeDeploy, span: forAll}, a.audited("secret.put", a.putSecret)))
+	r.Delete("/api/secrets/{name}", a.guard(access{scope: faas.ScopeDeploy, span: forAll}, a.audited("secret.delete", a.deleteSecret)))
 
 	r.Get("/healthz", a.handle(a.healthz))
 	r.Get("/readyz", a.handle(a.readyz))

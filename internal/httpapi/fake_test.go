@@ -137,7 +137,7 @@ func newAPI(t *testing.T, registry faas.Registry, invoke invoker) *API {
 		Build:   Build{Version: "1", Commit: "c", Go: "go", Engine: "docker"},
 		MaxBody: testMaxBody,
 	})
-	a.Open(Backend{Registry: registry, Invoker: invoke, Tokens: &fakeTokens{}})
+	a.Open(Backend{Registry: registry, Invoker: invoke, Tokens: &fakeTokens{}, Audit: &fakeAudit{}})
 	a.Unready(nil)
 	return a
 }

@@ -7,12 +7,12 @@ import (
 )
 
 // generate answers POST /api/gen: it registers a function.
-func (a *API) generate(w http.ResponseWriter, r *http.Request, who faas.Caller) error {
+func (a *API) generate(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
 	backend, err := a.open()
 	if err != nil {
 		return err
 	}
-	if !who.May(faas.ScopeDeploy, nil) {
+	if who := callerOf(r); !who.May(faas.ScopeDeploy, nil) {
 		// It may make the functions that it was granted by name. Whether there
 		// are others, of whatever name, is not for it to know.
 		name := r.URL.Query().Get("name")
@@ -24,10 +24,12 @@ func (a *API) generate(w http.ResponseWriter, r *http.Request, who faas.Caller) 
 	if err != nil {
 		return err
 	}
+	entry.Name = name
 	fn, err := backend.Registry.Create(r.Context(), name, draft)
 	if err != nil {
 		return err
 	}
+	about(entry, fn)
 	w.Header().Set("Location", "/api/functions/"+fn.ID)
 	return answer(w, http.StatusOK, struct {
 		ID string `json:"id"`

@@ -79,6 +79,9 @@ func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 	} else if e.Cause != nil {
 		a.cfg.Log.Warn().Err(e).Str("method", r.Method).Str("path", r.URL.Path).Msg("request failed")
 	}
+	if refusal(e.Code) {
+		a.refused(w, r, e.Code)
+	}
 	entry, ok := statuses[e.Code]
 	if !ok {
 		entry = statuses[faas.CodeInternal]

@@ -12,12 +12,13 @@ import (
 
 // putSecret answers PUT /api/secrets/NAME. The body is the value, byte for byte.
 // It goes nowhere but into the keeper, and is overwritten then.
-func (a *API) putSecret(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
+func (a *API) putSecret(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
 	backend, err := a.open()
 	if err != nil {
 		return err
 	}
 	name := chi.URLParam(r, "name")
+	entry.Name = name
 	if err := faas.CheckVariable(name); err != nil {
 		return err
 	}
@@ -38,6 +39,7 @@ func (a *API) putSecret(w http.ResponseWriter, r *http.Request, _ faas.Caller) e
 	if err != nil {
 		return err
 	}
+	entry.Version = secret.Version
 	status := http.StatusOK
 	if created {
 		status = http.StatusCreated
@@ -81,12 +83,13 @@ func (a *API) listSecrets(w http.ResponseWriter, r *http.Request, _ faas.Caller)
 }
 
 // deleteSecret answers DELETE /api/secrets/NAME.
-func (a *API) deleteSecret(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
+func (a *API) deleteSecret(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
 	backend, err := a.open()
 	if err != nil {
 		return err
 	}
 	name := chi.URLParam(r, "name")
+	entry.Name = name
 	if err := faas.CheckVariable(name); err != nil {
 		return err
 	}
@@ -98,7 +101,7 @@ func (a *API) deleteSecret(w http.ResponseWriter, r *http.Request, _ faas.Caller
 }
 
 // rotateKey answers POST /api/secrets/rotate-key.
-func (a *API) rotateKey(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
+func (a *API) rotateKey(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
 	backend, err := a.open()
 	if err != nil {
 		return err
@@ -107,5 +110,6 @@ func (a *API) rotateKey(w http.ResponseWriter, r *http.Request, _ faas.Caller) e
 	if err != nil {
 		return err
 	}
+	entry.ID = made.Key
 	return answer(w, http.StatusOK, made)
 }

@@ -22,7 +22,7 @@ func (a *API) keeper() (faas.Tokens, error) {
 }
 
 // createToken answers POST /api/tokens: the only answer that ever has the secret.
-func (a *API) createToken(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
+func (a *API) createToken(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
 	keeper, err := a.keeper()
 	if err != nil {
 		return err
@@ -47,6 +47,7 @@ func (a *API) createToken(w http.ResponseWriter, r *http.Request, _ faas.Caller)
 		}
 		return faas.Errorf(faas.CodeBadRequest, `the body cannot be read as {"name": "ann", "grants": ["read", "invoke:hello"], "expires": "720h"}: %.300s`, why)
 	}
+	entry.Name = draft.Name
 	expires, err := parseExpiry(draft.Expires, time.Now())
 	if err != nil {
 		return err
@@ -55,6 +56,7 @@ func (a *API) createToken(w http.ResponseWriter, r *http.Request, _ faas.Caller)
 	if err != nil {
 		return err
 	}
+	entry.ID = token.ID
 	w.Header().Set("Cache-Control", "no-store")
 	return answer(w, http.StatusCreated, struct {
 		*faas.Token
@@ -97,12 +99,13 @@ func (a *API) listTokens(w http.ResponseWriter, r *http.Request, _ faas.Caller) 
 }
 
 // revokeToken answers DELETE /api/tokens/ID.
-func (a *API) revokeToken(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
+func (a *API) revokeToken(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
 	keeper, err := a.keeper()
 	if err != nil {
 		return err
 	}
-	if err := keeper.Revoke(r.Context(), chi.URLParam(r, "id")); err != nil {
+	entry.ID = chi.URLParam(r, "id")
+	if err := keeper.Revoke(r.Context(), entry.ID); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

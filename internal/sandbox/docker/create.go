@@ -214,7 +214,7 @@ func (e *Engine) hostConfig(i *instance, network string) *container.HostConfig {
 		Init:           &init,
 		Resources:      resources,
 		Tmpfs: map[string]string{
-			"/tmp":      "rw,noexec,nosuid,nodev,mode=1777,size=64m",
+			"/tmp":      "rw,noexec,nosuid,nodev,mode=1777,size=64m,nr_inodes=16384",
 			secretMount: e.secretOptions(),
 			// Private IPC brings these two, writable; /tmp is to be the only
 			// place for files, with the only limit to keep.

@@ -53,7 +53,7 @@ func TestDockerInspectShowsEverySetting(t *testing.T) {
 		"auto-remove":     {host.AutoRemove, false},
 		"log driver":      {host.LogConfig.Type, "json-file"},
 		"log options":     {host.LogConfig.Config, map[string]string{"max-size": "1m", "max-file": "2", "mode": "non-blocking"}},
-		"/tmp":            {host.Tmpfs["/tmp"], "rw,noexec,nosuid,nodev,mode=1777,size=64m"},
+		"/tmp":            {host.Tmpfs["/tmp"], "rw,noexec,nosuid,nodev,mode=1777,size=64m,nr_inodes=16384"},
 		"/dev/shm":        {strings.HasPrefix(host.Tmpfs["/dev/shm"], "ro,"), true},
 		"/dev/mqueue":     {strings.HasPrefix(host.Tmpfs["/dev/mqueue"], "ro,"), true},
 		"/run/secrets":    {host.Tmpfs["/run/secrets"], "rw,noexec,nosuid,nodev,mode=0700,size=1m,uid=65532,gid=65532"},
