@@ -25,7 +25,8 @@ var mayImport = map[string][]string{
 	"internal/sandbox/docker":  {"internal/sandbox", "drivers"},
 	"internal/sandbox/process": {"internal/sandbox", "drivers"},
 	"internal/store":           {"internal/faas"},
-	"internal/dispatch":        {"internal/faas", "internal/sandbox", "internal/telemetry"},
+	"internal/egress":          {"internal/faas"},
+	"internal/dispatch":        {"internal/faas", "internal/egress", "internal/sandbox", "internal/telemetry"},
 	"internal/httpapi":         {"internal/faas", "api", "internal/telemetry"},
 
 	// What tests share.

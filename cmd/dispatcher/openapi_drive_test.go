@@ -44,6 +44,7 @@ func TestOpenAPI(t *testing.T) {
 	driveCalls(t, a)
 	driveBusy(t, a)
 	driveOperations(t, a)
+	driveNotPermitted(t, c)
 
 	a.ask(t, ask{request: "PUT /api/functions/moody", body: moody, status: 201})
 	for what, want := range map[string]ask{
@@ -272,6 +273,18 @@ func driveOperations(t *testing.T, a *asker) {
 	got := a.ask(t, ask{request: "DELETE /api/call/add", status: 405, code: "method_not_allowed"})
 	if allow := strings.Join(got.Header.Values("Allow"), ", "); allow != "GET, POST" {
 		t.Errorf("Allow: %s, want GET, POST", allow)
+	}
+}
+
+// driveNotPermitted calls a function after its operator has become stricter.
+func driveNotPermitted(t *testing.T, c *checker) {
+	data := shortDir(t)
+	first := boot(t, func(cfg *Config) { cfg.Data = data })
+	first.do("PUT", "/api/functions/wide", "def callme(): return 1").wantsStatus(t, 201)
+	first.stop()
+	strict := &asker{boot(t, func(cfg *Config) { cfg.Data, cfg.Network, cfg.MaxNetwork = data, "none", "allow=*" }), &http.Client{Transport: c}}
+	for _, method := range []string{"GET", "POST"} {
+		strict.ask(t, ask{request: method + " /api/call/wide", status: 403, code: "not_permitted"})
 	}
 }
 

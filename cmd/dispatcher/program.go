@@ -16,6 +16,7 @@ import (
 
 	"github.com/flockofbirds/fob/drivers"
 	"github.com/flockofbirds/fob/internal/dispatch"
+	"github.com/flockofbirds/fob/internal/egress"
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/front"
 	"github.com/flockofbirds/fob/internal/httpapi"
@@ -165,6 +166,14 @@ func (p *Program) open(ctx context.Context) error {
 		return err
 	}
 	p.log.Info().Int("sandboxes", maxSandboxes).Stringer("memory", faas.Bytes(maxMemory)).Msg("there may be at most")
+	network, maxNetwork, private, err := p.cfg.networks()
+	if err != nil {
+		return err
+	}
+	connections, err := maxConnections()
+	if err != nil {
+		return err
+	}
 	p.dispatcher, err = dispatch.New(ctx, dispatch.Config{
 		Engine:      p.engine,
 		Store:       db,
@@ -174,6 +183,11 @@ func (p *Program) open(ctx context.Context) error {
 		Pool:        p.cfg.Pool,
 		PoolMax:     p.cfg.PoolMax,
 		MaxBody:     int64(p.cfg.MaxBody),
+		Network:     network,
+		MaxNetwork:  maxNetwork,
+		Egress:      egress.New(egress.Config{Private: private, MaxConnections: connections}),
+		Runtime:     p.cfg.Runtime,
+		Runtimes:    p.cfg.Runtimes,
 		LoadTimeout: p.cfg.LoadTimeout,
 		Tick:        time.Second,
 
@@ -191,6 +205,17 @@ func (p *Program) open(ctx context.Context) error {
 	return nil
 }
 
+// maxConnections is how many connections functions may have through us: a
+// quarter of the files that we may have open, since each needs two, and calls
+// are to find some left.
+func maxConnections() (int64, error) {
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return 0, fmt.Errorf("finding out how many files may be open: %w", err)
+	}
+	return int64(min(files.Cur, 1<<20)) / 4, nil
+}
+
 func (p *Program) newEngine(ctx context.Context, aviary string) (sandbox.Engine, error) {
 	if p.cfg.Engine == "process" {
 		engine, err := process.New(process.Config{Dir: p.cfg.Sockets, Aviary: aviary, Log: p.log})
@@ -203,7 +228,7 @@ func (p *Program) newEngine(ctx context.Context, aviary string) (sandbox.Engine,
 		Aviary:    aviary,
 		SocketDir: p.cfg.Sockets,
 		BaseImage: p.cfg.BaseImage,
-		Runtime:   p.cfg.Runtime,
+		Runtimes:  p.cfg.runtimes(),
 		Log:       p.log,
 	})
 	if err != nil {

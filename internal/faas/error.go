@@ -13,6 +13,7 @@ type Code string
 // The codes. The comment gives the status that the HTTP contract has for it.
 const (
 	CodeBadRequest      Code = "bad_request"      // 400: malformed
+	CodeNotPermitted    Code = "not_permitted"    // 403: the operator does not allow such settings any more
 	CodeUnknownFunction Code = "unknown_function" // 404
 	CodeBadArguments    Code = "bad_arguments"    // 404: wrong number or type of parameters
 	CodeNameTaken       Code = "name_taken"       // 409

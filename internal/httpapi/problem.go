@@ -21,6 +21,7 @@ var statuses = map[faas.Code]struct {
 	title  string
 }{
 	faas.CodeBadRequest:      {400, "Malformed request"},
+	faas.CodeNotPermitted:    {403, "Not permitted"},
 	faas.CodeUnknownFunction: {404, "Unknown function"},
 	faas.CodeBadArguments:    {404, "Wrong number or type of parameters"},
 	codeUnknownRoute:         {404, "Nothing here"},

@@ -58,6 +58,7 @@ type Load struct {
 	Version     int    `json:"version"`
 	Concurrency int    `json:"concurrency"`
 	MaxBody     int64  `json:"max_body,omitempty"` // bytes of what is not streamed
+	Proxy       string `json:"proxy,omitempty"`    // file name of the proxy's socket; empty for none
 }
 
 // Request is one call as the driver gets it.

@@ -183,6 +183,7 @@ func (e *Engine) containerConfig(i *instance, image string) *container.Config {
 			labelAviary:  e.config.Aviary,
 			labelSandbox: i.id,
 			labelLang:    i.spec.Lang,
+			labelRuntime: i.spec.Runtime,
 		},
 	}
 }
@@ -199,7 +200,7 @@ func (e *Engine) hostConfig(i *instance, network string) *container.HostConfig {
 		NetworkMode:    container.NetworkMode(network),
 		IpcMode:        container.IPCModePrivate,
 		RestartPolicy:  container.RestartPolicy{Name: container.RestartPolicyDisabled},
-		Runtime:        e.config.Runtime,
+		Runtime:        i.spec.Runtime,
 		ReadonlyRootfs: true,
 		CapDrop:        []string{"ALL"},
 		SecurityOpt:    []string{"no-new-privileges:true"},

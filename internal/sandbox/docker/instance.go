@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -63,7 +64,7 @@ func (e *Engine) newInstance(id, ref string, spec sandbox.Spec, created time.Tim
 
 // adopt makes an instance of a container that an earlier engine value made.
 func (e *Engine) adopt(id string, c container.InspectResponse) *instance {
-	spec := sandbox.Spec{Lang: c.Config.Labels[labelLang], Network: networkEgress}
+	spec := sandbox.Spec{Lang: c.Config.Labels[labelLang], Network: networkEgress, Runtime: c.Config.Labels[labelRuntime]}
 	if c.HostConfig.NetworkMode.IsNone() {
 		spec.Network = networkNone
 	}
@@ -120,14 +121,32 @@ func (i *instance) Dial(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connecting to sandbox %s: %w", i.id, err)
 	}
-	if !i.sealed.Load() {
-		if err := i.e.sockets.seal(i.id); err != nil {
-			conn.Close()
-			return nil, fmt.Errorf("closing the socket folder of sandbox %s: %w", i.id, err)
-		}
-		i.sealed.Store(true)
+	if err := i.seal(); err != nil {
+		conn.Close()
+		return nil, err
 	}
 	return conn, nil
+}
+
+// seal closes the folder to the driver's user, unless that is done.
+func (i *instance) seal() error {
+	if i.sealed.Load() {
+		return nil
+	}
+	if err := i.e.sockets.seal(i.id); err != nil {
+		return fmt.Errorf("closing the socket folder of sandbox %s: %w", i.id, err)
+	}
+	i.sealed.Store(true)
+	return nil
+}
+
+// Listen implements sandbox.Instance. In the sealed folder the driver's user can
+// connect, and put nothing in the socket's place.
+func (i *instance) Listen(name string) (net.Listener, error) {
+	if err := i.seal(); err != nil {
+		return nil, err
+	}
+	return sandbox.ListenUnix(filepath.Join(i.e.sockets.folder(i.id), name))
 }
 
 // Resize implements sandbox.Instance.
