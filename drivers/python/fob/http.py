@@ -34,8 +34,9 @@ class Closed(Exception):
 class Driver:
     """What all connections share: the function and how it is doing."""
 
-    def __init__(self, token, streams):
+    def __init__(self, token, streams, folder):
         self.streams = streams
+        self.folder = folder  # of the socket; empty without one
         self.token = token.encode("utf-8", "surrogateescape") if token else None
         self.port = None
         self.function = None
@@ -68,10 +69,17 @@ class Driver:
                 if type(document[name]) is not kind:
                     raise Failure(400, "bad_request", f"{name} must be of type {kind.__name__}")
                 about[name] = document[name]
+        way = document.get("proxy")
+        if way is not None and (type(way) is not str or not way or "/" in way or not self.folder):
+            raise Failure(400, "bad_request", "proxy must be the name of a socket beside FOB_SOCKET")
         if not self._once.acquire(blocking=False):
             raise Failure(409, "already_loaded", "a driver loads code once; start a new one for other code")
         self.state = "loading"
         try:
+            if way is not None:
+                from fob.proxy import open_way
+
+                open_way(os.path.join(self.folder, way))
             self.function = function.load(code, self.end_call)
             self.about = about
         finally:
