@@ -145,6 +145,9 @@ func (d *Dispatcher) blankFor(ctx context.Context, v *faas.Version, patience tim
 func (d *Dispatcher) load(ctx context.Context, b *bird, v *faas.Version, code string) error {
 	if limits := d.specOf(v).Limits; b.inst.Spec().Limits != limits {
 		if err := b.inst.Resize(ctx, limits); err != nil {
+			if errors.Is(err, sandbox.ErrFixedLimits) && !d.fixed.Swap(true) {
+				d.log.Info().Err(err).Msg("from now on only functions with the default limits get sandboxes from the pool")
+			}
 			return engineError(fmt.Errorf("%w: %w", sandbox.ErrNotSent, err))
 		}
 		d.capacity.shrink(b.inst.ID(), limits.Memory)

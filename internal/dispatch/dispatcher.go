@@ -10,6 +10,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -58,6 +59,7 @@ type Dispatcher struct {
 	capacity *capacity
 	creating *semaphore.Weighted // of the sandboxes that the engine makes at once
 	rush     rush
+	fixed    atomic.Bool // the engine cannot resize blank sandboxes
 
 	mu        sync.RWMutex
 	functions *index

@@ -247,6 +247,9 @@ func (s *fakeSandbox) frozen() bool {
 func (s *fakeSandbox) Resize(_ context.Context, limits sandbox.Limits) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.spec.Runtime == "rigid" {
+		return sandbox.ErrFixedLimits
+	}
 	s.spec.Limits = limits
 	return nil
 }

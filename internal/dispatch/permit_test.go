@@ -168,3 +168,19 @@ func TestGateOfBadCode(t *testing.T) {
 		}
 	})
 }
+
+// Under a runtime that cannot resize, what needs other limits is created.
+func TestFixedLimits(t *testing.T) {
+	simulated(t, func(c *Config) { c.Pool, c.PoolMax, c.Runtime = map[string]int{"python": 1}, 1, "rigid" }, func(t *testing.T, w *world) {
+		synctest.Wait()
+		for range 2 {
+			fn := w.create("version", "memory=256MB")
+			w.call(t.Context(), faas.Ref{ID: fn.ID}).wants(t, `{"result":1}`)
+			synctest.Wait()
+		}
+		w.create("version", "")
+		if pooled := counted(t, w.cfg.Metrics, "fob_cold_starts_total", "pooled"); pooled != 1 {
+			t.Errorf("%d came from the pool, want the one with the default limits", pooled)
+		}
+	})
+}

@@ -57,7 +57,7 @@ func newPool(d *Dispatcher, lang string, least, most int) *pool {
 // When there is none but one is being made that nobody waits for, it waits for
 // that, until ctx ends.
 func (p *pool) take(ctx context.Context, spec sandbox.Spec) sandbox.Instance {
-	if spec.Network != p.spec.Network || spec.Runtime != p.spec.Runtime {
+	if spec.Network != p.spec.Network || spec.Runtime != p.spec.Runtime || p.d.fixed.Load() && spec.Limits != p.spec.Limits {
 		return nil
 	}
 	p.mu.Lock()

@@ -17,6 +17,10 @@ const SocketName = "fob.sock"
 // cannot be reached, rather than that it refused something.
 var ErrNoEngine = errors.New("engine not reachable")
 
+// ErrFixedLimits is wrapped by Resize's error when no sandbox of this one's
+// runtime can be resized.
+var ErrFixedLimits = errors.New("the limits of a sandbox cannot be changed")
+
 // Spec says what sandbox to make.
 type Spec struct {
 	Lang    string // of the driver: "python", "node"

@@ -190,7 +190,7 @@ func (e *Engine) containerConfig(i *instance, image string) *container.Config {
 
 // hostConfig is the design's "Sandbox, by default".
 func (e *Engine) hostConfig(i *instance, network string) *container.HostConfig {
-	resources := e.resources(i.spec.Limits)
+	resources := e.resources(i.spec.Runtime, i.spec.Limits)
 	resources.Ulimits = []*container.Ulimit{
 		{Name: "nofile", Soft: openFiles, Hard: openFiles},
 		{Name: "core", Soft: 0, Hard: 0},

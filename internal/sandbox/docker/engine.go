@@ -57,6 +57,7 @@ type Engine struct {
 	log     zerolog.Logger
 	api     *client.Client
 	sockets socketDir
+	runtime string          // the engine's own
 	user    string          // UID:GID that drivers run as
 	machine sandbox.Machine // that runs the containers
 	inside  bool            // we are one of the engine's containers
@@ -114,6 +115,7 @@ func (e *Engine) greet(ctx context.Context) error {
 			return fmt.Errorf("the Docker engine has no runtime %q: install it and list it in /etc/docker/daemon.json, or take it out of FOB_RUNTIME and FOB_RUNTIMES", runtime)
 		}
 	}
+	e.runtime = info.DefaultRuntime
 	e.machine = sandbox.Machine{CPUs: info.NCPU, Memory: info.MemTotal}
 	if e.building, err = e.images(); err != nil {
 		return err

@@ -69,8 +69,8 @@ func (e *Engine) adopt(id string, c container.InspectResponse) *instance {
 		spec.Network = networkNone
 	}
 	spec.Limits = sandbox.Limits{Memory: c.HostConfig.Memory, CPUs: float64(c.HostConfig.NanoCPUs) / 1e9}
-	if pids := c.HostConfig.PidsLimit; pids != nil && *pids != sandbox.DefaultPids {
-		spec.Limits.Pids = *pids
+	if pids := c.HostConfig.PidsLimit; pids != nil && *pids-e.ownPids(spec.Runtime) != sandbox.DefaultPids {
+		spec.Limits.Pids = *pids - e.ownPids(spec.Runtime)
 	}
 	created, err := time.Parse(time.RFC3339Nano, c.Created)
 	if err != nil {
@@ -156,9 +156,13 @@ func (i *instance) Resize(ctx context.Context, limits sandbox.Limits) error {
 		return fmt.Errorf("sandbox %s is dead: its limits cannot be changed", i.id)
 	default:
 	}
-	_, err := i.e.api.ContainerUpdate(ctx, i.ref, container.UpdateConfig{Resources: i.e.resources(limits)})
+	_, err := i.e.api.ContainerUpdate(ctx, i.ref, container.UpdateConfig{Resources: i.e.resources(i.Spec().Runtime, limits)})
 	if err != nil {
-		return fault("changing the limits of sandbox "+i.id, err)
+		err = fault("changing the limits of sandbox "+i.id, err)
+		if i.e.ownPids(i.Spec().Runtime) > 0 { // gVisor knows no such command
+			err = fmt.Errorf("%w: %w", sandbox.ErrFixedLimits, err)
+		}
+		return err
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -210,13 +214,30 @@ func (i *instance) setPaused(ctx context.Context, paused bool, set func(ctx cont
 	}
 }
 
+// kernelPids is how many threads a runtime that brings a kernel of its own may
+// have for itself. gVisor has about 70 with one process in it.
+const kernelPids = 192
+
+// ownPids is what the limit on processes and threads must allow on top for a
+// runtime's own, which it counts as well.
+func (e *Engine) ownPids(runtime string) int64 {
+	if runtime == "" {
+		runtime = e.runtime
+	}
+	if strings.Contains(runtime, "runc") || runtime == "crun" {
+		return 0
+	}
+	return kernelPids
+}
+
 // resources are the limits in Docker's terms. It refuses more processors than
 // the machine has, which means no more than all of them.
-func (e *Engine) resources(limits sandbox.Limits) container.Resources {
+func (e *Engine) resources(runtime string, limits sandbox.Limits) container.Resources {
 	pids := limits.Pids
 	if pids == 0 { // which would be no limit to Docker
 		pids = sandbox.DefaultPids
 	}
+	pids += e.ownPids(runtime)
 	return container.Resources{
 		Memory:     limits.Memory,
 		MemorySwap: limits.Memory,
