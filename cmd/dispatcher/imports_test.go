@@ -16,6 +16,7 @@ const module = "github.com/flockofbirds/fob/"
 var mayImport = map[string][]string{
 	"internal/faas":      {},
 	"internal/front":     {},
+	"internal/secret":    {"internal/faas"},
 	"internal/sandbox":   {},
 	"internal/telemetry": {},
 	"api":                {},
@@ -25,6 +26,7 @@ var mayImport = map[string][]string{
 	"internal/sandbox/docker":  {"internal/sandbox", "drivers"},
 	"internal/sandbox/process": {"internal/sandbox", "drivers"},
 	"internal/store":           {"internal/faas"},
+	"internal/audit":           {"internal/faas"},
 	"internal/egress":          {"internal/faas"},
 	"internal/dispatch":        {"internal/faas", "internal/egress", "internal/sandbox", "internal/telemetry"},
 	"internal/httpapi":         {"internal/faas", "api", "internal/telemetry"},

@@ -14,6 +14,8 @@ import (
 // commands are the sub-commands.
 type commands struct {
 	Serve   serve      `cmd:"" help:"Run the dispatcher."`
+	Audit   cli.Audit  `cmd:"" help:"Print the audit log: who changed what, and who was not let in."`
+	Secret  cli.Secret `cmd:"" help:"Set, list and delete secrets."`
 	Health  cli.Health `cmd:"" help:"Ask a dispatcher whether it is ready; exit with 1 if it is not."`
 	Version version    `cmd:"" help:"Print the version."`
 }
@@ -36,5 +38,5 @@ func main() {
 		kong.Vars{"data": defaultData(os.Getuid(), os.Getenv)},
 		kong.UsageOnError(),
 	)
-	ctx.FatalIfErrorf(ctx.Run(cli.Local(local)))
+	ctx.FatalIfErrorf(ctx.Run(cli.Local(local), cli.AuditFile(auditFile)))
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/flockofbirds/fob/drivers"
+	"github.com/flockofbirds/fob/internal/audit"
 	"github.com/flockofbirds/fob/internal/dispatch"
 	"github.com/flockofbirds/fob/internal/egress"
 	"github.com/flockofbirds/fob/internal/faas"
@@ -23,6 +24,7 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 	"github.com/flockofbirds/fob/internal/sandbox/docker"
 	"github.com/flockofbirds/fob/internal/sandbox/process"
+	"github.com/flockofbirds/fob/internal/secret"
 	"github.com/flockofbirds/fob/internal/store"
 	"github.com/flockofbirds/fob/internal/telemetry"
 )
@@ -49,6 +51,7 @@ type Program struct {
 
 	// Set once Run has opened them.
 	store      faas.Store
+	audit      *audit.Log
 	engine     sandbox.Engine
 	dispatcher *dispatch.Dispatcher
 }
@@ -144,6 +147,9 @@ func (p *Program) open(ctx context.Context) error {
 		return err
 	}
 	p.store = db
+	if p.audit, err = audit.Open(p.cfg.Data, audit.MaxSize, p.auditFailed); err != nil {
+		return err
+	}
 	control, err := listenControl(p.cfg.Data)
 	if err != nil {
 		return err
@@ -174,9 +180,18 @@ func (p *Program) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	keeper, unreadable, err := secret.New(ctx, db, p.cfg.KeyFile)
+	if err != nil {
+		return err
+	}
+	if len(unreadable) > 0 {
+		p.log.Error().Strs("secrets", unreadable).Str("key_file", p.cfg.KeyFile).
+			Msg("there are secrets that cannot be opened: put the key file back from a backup, or delete the secrets and set them again")
+	}
 	p.dispatcher, err = dispatch.New(ctx, dispatch.Config{
 		Engine:      p.engine,
 		Store:       db,
+		Secrets:     keeper,
 		Log:         p.log,
 		Metrics:     p.metrics,
 		Langs:       drivers.Langs(),
@@ -201,6 +216,8 @@ func (p *Program) open(ctx context.Context) error {
 	p.api.Open(httpapi.Backend{
 		Registry: p.dispatcher,
 		Invoker:  dispatch.Observe(p.dispatcher, p.metrics, p.log),
+		Audit:    p.audit,
+		Secrets:  p.dispatcher,
 	})
 	return nil
 }
@@ -214,6 +231,13 @@ func maxConnections() (int64, error) {
 		return 0, fmt.Errorf("finding out how many files may be open: %w", err)
 	}
 	return int64(min(files.Cur, 1<<20)) / 4, nil
+}
+
+// auditFailed is told of what the audit log lacks. What was to be recorded is
+// done already, so there is nobody to refuse it to.
+func (p *Program) auditFailed(err error) {
+	p.metrics.AuditFailures.Inc()
+	p.log.Error().Err(err).Msg("the audit log is not complete")
 }
 
 func (p *Program) newEngine(ctx context.Context, aviary string) (sandbox.Engine, error) {
@@ -288,6 +312,11 @@ func (p *Program) close() {
 			}
 		}
 		p.engine.Close()
+	}
+	if p.audit != nil {
+		if err := p.audit.Close(); err != nil {
+			p.log.Error().Err(err).Msg("closing the audit log")
+		}
 	}
 	if p.store != nil {
 		if err := p.store.Close(); err != nil {

@@ -43,7 +43,7 @@ func servedCalls(t testing.TB) func() {
 	version := &faas.Version{FunctionID: testID, Number: 7}
 	result := &faas.Result{Status: http.StatusOK, ContentType: "application/json", Body: io.NopCloser(body), Length: int64(len(answer))}
 	a := New(Config{Log: zerolog.Nop(), Metrics: http.NotFoundHandler(), MaxBody: testMaxBody})
-	a.Open(Backend{Registry: newFakeRegistry(), Invoker: invoker(func(_ context.Context, call *faas.Call) (*faas.Result, error) {
+	a.Open(Backend{Registry: newFakeRegistry(), Audit: &fakeAudit{}, Invoker: invoker(func(_ context.Context, call *faas.Call) (*faas.Result, error) {
 		call.Trace.Version = version
 		body.Reset([]byte(answer))
 		return result, nil

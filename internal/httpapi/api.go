@@ -40,6 +40,8 @@ type Build struct {
 type Backend struct {
 	Registry faas.Registry
 	Invoker  faas.Invoker
+	Audit    faas.AuditLog
+	Secrets  faas.SecretRegistry
 }
 
 // API is the handler of all routes.
@@ -64,7 +66,7 @@ func New(cfg Config) *API {
 
 	a.plainCall = a.recover(a.handle(a.call))
 
-	r.Post("/api/gen", a.handle(a.generate))
+	r.Post("/api/gen", a.handle(a.audited("function.create", a.generate)))
 	r.Get(CallPrefix+"{ref}", a.handle(a.call))
 	r.Post(CallPrefix+"{ref}", a.handle(a.call))
 	r.Get("/api/stats", a.handle(a.stats))
@@ -73,9 +75,16 @@ func New(cfg Config) *API {
 
 	r.Get("/api/functions", a.handle(a.listFunctions))
 	r.Get("/api/functions/{ref}", a.handle(a.getFunction))
-	r.Put("/api/functions/{ref}", a.handle(a.putFunction))
-	r.Patch("/api/functions/{ref}", a.handle(a.patchFunction))
-	r.Delete("/api/functions/{ref}", a.handle(a.deleteFunction))
+	r.Put("/api/functions/{ref}", a.handle(a.audited("function.put", a.putFunction)))
+	r.Patch("/api/functions/{ref}", a.handle(a.audited("function.patch", a.patchFunction)))
+	r.Delete("/api/functions/{ref}", a.handle(a.audited("function.delete", a.deleteFunction)))
+
+	r.Get("/api/audit", a.handle(a.audit))
+
+	r.Get("/api/secrets", a.handle(a.listSecrets))
+	r.Post("/api/secrets/rotate-key", a.handle(a.audited("secret.rotate_key", a.rotateKey)))
+	r.Put("/api/secrets/{name}", a.handle(a.audited("secret.put", a.putSecret)))
+	r.Delete("/api/secrets/{name}", a.handle(a.audited("secret.delete", a.deleteSecret)))
 
 	r.Get("/healthz", a.handle(a.healthz))
 	r.Get("/readyz", a.handle(a.readyz))
@@ -103,7 +112,9 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // Local returns the handler for the dispatcher's owner, who has come over the
 // control socket.
-func (a *API) Local() http.Handler { return a.router }
+func (a *API) Local() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.router.ServeHTTP(w, by(r, "local")) })
+}
 
 // Routes lists the routes.
 func (a *API) Routes() chi.Routes { return a.router }

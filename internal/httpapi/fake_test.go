@@ -121,7 +121,7 @@ func newAPI(t *testing.T, registry faas.Registry, invoke invoker) *API {
 		Build:   Build{Version: "1", Commit: "c", Go: "go", Engine: "docker"},
 		MaxBody: testMaxBody,
 	})
-	a.Open(Backend{Registry: registry, Invoker: invoke})
+	a.Open(Backend{Registry: registry, Invoker: invoke, Audit: &fakeAudit{}})
 	a.Unready(nil)
 	return a
 }

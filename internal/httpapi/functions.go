@@ -87,11 +87,12 @@ func (a *API) getFunction(w http.ResponseWriter, r *http.Request) error {
 
 // putFunction answers PUT /api/functions/REF: it creates a function by name,
 // or adds a version to one.
-func (a *API) putFunction(w http.ResponseWriter, r *http.Request) error {
+func (a *API) putFunction(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
 	backend, ref, err := a.target(r)
 	if err != nil {
 		return err
 	}
+	entry.ID, entry.Name = ref.ID, ref.Name
 	name, draft, err := a.readDraft(w, r)
 	if err != nil {
 		return err
@@ -103,6 +104,7 @@ func (a *API) putFunction(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	about(entry, fn)
 	status := http.StatusOK
 	if created {
 		status = http.StatusCreated
@@ -113,11 +115,12 @@ func (a *API) putFunction(w http.ResponseWriter, r *http.Request) error {
 
 // patchFunction answers PATCH /api/functions/REF: changed settings become a
 // new version.
-func (a *API) patchFunction(w http.ResponseWriter, r *http.Request) error {
+func (a *API) patchFunction(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
 	backend, ref, err := a.target(r)
 	if err != nil {
 		return err
 	}
+	entry.ID, entry.Name = ref.ID, ref.Name
 	settings, err := a.readPatch(w, r)
 	if err != nil {
 		return err
@@ -126,14 +129,19 @@ func (a *API) patchFunction(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	about(entry, fn)
 	return answer(w, http.StatusOK, document(fn, fn.Live()))
 }
 
 // deleteFunction answers DELETE /api/functions/REF.
-func (a *API) deleteFunction(w http.ResponseWriter, r *http.Request) error {
+func (a *API) deleteFunction(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
 	backend, ref, err := a.target(r)
 	if err != nil {
 		return err
+	}
+	entry.ID, entry.Name = ref.ID, ref.Name
+	if fn, _, err := backend.Registry.Resolve(r.Context(), ref); err == nil {
+		about(entry, fn) // afterwards there is no asking; when there is no such function, Delete says so
 	}
 	if err := backend.Registry.Delete(r.Context(), ref); err != nil {
 		return err

@@ -24,16 +24,19 @@ var statuses = map[faas.Code]struct {
 	faas.CodeNotPermitted:    {403, "Not permitted"},
 	faas.CodeUnknownFunction: {404, "Unknown function"},
 	faas.CodeBadArguments:    {404, "Wrong number or type of parameters"},
+	faas.CodeUnknownSecret:   {404, "Unknown secret"},
 	codeUnknownRoute:         {404, "Nothing here"},
 	codeMethodNotAllowed:     {405, "Method not allowed"},
 	faas.CodeNameTaken:       {409, "Name taken"},
 	faas.CodeConflict:        {409, "Changed meanwhile"},
+	faas.CodeInUse:           {409, "In use"},
 	faas.CodeTooLarge:        {413, "Too large"},
 	faas.CodeUnknownLanguage: {415, "Unknown language"},
 	faas.CodeBadCode:         {422, "Code cannot be loaded"},
 	faas.CodeOverLimit:       {429, "Function over its limit"},
 	faas.CodeRaised:          {500, "Function raised"},
 	faas.CodeBadResult:       {500, "Result cannot be sent"},
+	faas.CodeMissingSecret:   {500, "Secret missing"},
 	faas.CodeInternal:        {500, "Internal error"},
 	faas.CodeSandboxDied:     {502, "Sandbox died"},
 	faas.CodeBadAnswer:       {502, "Bad answer from the function"},
@@ -71,6 +74,9 @@ func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 		e = faas.Errorf(faas.CodeInternal, "something went wrong in the dispatcher; its log says what")
 	} else if e.Cause != nil {
 		a.cfg.Log.Warn().Err(e).Str("method", r.Method).Str("path", r.URL.Path).Msg("request failed")
+	}
+	if refusal(e.Code) {
+		a.refused(w, r, e.Code)
 	}
 	entry, ok := statuses[e.Code]
 	if !ok {

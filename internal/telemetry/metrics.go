@@ -25,6 +25,8 @@ type Metrics struct {
 	Evictions  prometheus.Counter
 	PoolDry    *prometheus.CounterVec // lang
 
+	AuditFailures prometheus.Counter
+
 	EngineCalls  *prometheus.HistogramVec // seconds; call
 	EngineErrors *prometheus.CounterVec   // call
 
@@ -87,7 +89,8 @@ func NewMetrics() *Metrics {
 
 	m.EngineCalls = histograms("fob_engine_call_seconds", "Time that the engine took, by what it was asked to do.", engineBuckets, "call")
 	m.EngineErrors = counters("fob_engine_errors_total", "Failures of the engine, by what it was asked to do.", "call")
-	m.registry.MustRegister(m.InFlight, m.Queue, m.Start, m.Evictions,
+	m.AuditFailures = prometheus.NewCounter(prometheus.CounterOpts{Name: "fob_audit_failures_total", Help: "Entries that the audit log may lack because they could not be written or synced."})
+	m.registry.MustRegister(m.AuditFailures, m.InFlight, m.Queue, m.Start, m.Evictions,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

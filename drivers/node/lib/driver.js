@@ -4,6 +4,7 @@
 const path = require('path');
 const { types } = require('util');
 const { NONE } = require('./body');
+const environment = require('./environment');
 const { Failure, raised } = require('./errors');
 const { Function, Request, parseObject } = require('./function');
 const { Stream, readerOf } = require('./stream');
@@ -107,11 +108,22 @@ class Driver {
     if (proxy !== undefined && (typeof proxy !== 'string' || proxy === '' || proxy.includes('/') || !this.folder)) {
       throw new Failure(400, 'bad_request', 'proxy must be the name of a socket beside FOB_SOCKET');
     }
+    let variables;
+    try {
+      variables = environment.read(document);
+    } catch (e) {
+      throw new Failure(400, 'bad_request', e.message);
+    }
     if (this.#started) throw new Failure(409, 'already_loaded', 'a driver loads code once; start a new one for other code');
     this.#started = true;
     this.#state = 'loading'; // and stays so when it fails: this driver is spent
     try {
+      environment.install(variables);
       if (proxy !== undefined) await require('./proxy').openWay(path.join(this.folder, proxy));
+    } catch (e) {
+      throw new Failure(422, 'load_failed', `its environment cannot be set up: ${e.code ?? e.message}`, { type: e.name });
+    }
+    try {
       this.#function = await Function.load(document.code);
     } finally {
       this.log.endCall();
