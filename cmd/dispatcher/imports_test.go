@@ -28,7 +28,8 @@ var mayImport = map[string][]string{
 	"internal/auth":            {"internal/faas"},
 	"internal/store":           {"internal/faas"},
 	"internal/audit":           {"internal/faas"},
-	"internal/dispatch":        {"internal/faas", "internal/sandbox", "internal/telemetry"},
+	"internal/egress":          {"internal/faas"},
+	"internal/dispatch":        {"internal/faas", "internal/egress", "internal/sandbox", "internal/telemetry"},
 	"internal/httpapi":         {"internal/faas", "api", "internal/telemetry"},
 
 	// What tests share.

@@ -48,6 +48,7 @@ func TestOpenAPI(t *testing.T) {
 	driveCalls(t, a)
 	driveBusy(t, a)
 	driveOperations(t, a)
+	driveNotPermitted(t, c)
 
 	a.ask(t, ask{request: "PUT /api/functions/moody", body: moody, status: 201})
 	for what, want := range map[string]ask{
@@ -409,6 +410,18 @@ func driveLimits(t *testing.T, c *checker) {
 	a.do("GET", "/nowhere", "").wantsProblem(t, 429, "rate_limited")
 	a.ask(t, ask{request: "GET /readyz", status: 200})
 	a.stop()
+}
+
+// driveNotPermitted calls a function after its operator has become stricter.
+func driveNotPermitted(t *testing.T, c *checker) {
+	data := shortDir(t)
+	first := boot(t, func(cfg *Config) { cfg.Data = data })
+	first.do("PUT", "/api/functions/wide", "def callme(): return 1").wantsStatus(t, 201)
+	first.stop()
+	strict := &asker{boot(t, func(cfg *Config) { cfg.Data, cfg.Network, cfg.MaxNetwork = data, "none", "allow=*" }), &http.Client{Transport: c}}
+	for _, method := range []string{"GET", "POST"} {
+		strict.ask(t, ask{request: method + " /api/call/wide", status: 403, code: "not_permitted"})
+	}
 }
 
 // driveStandby asks everything of a second dispatcher on the same data.

@@ -18,6 +18,7 @@ import (
 	"github.com/flockofbirds/fob/internal/audit"
 	"github.com/flockofbirds/fob/internal/auth"
 	"github.com/flockofbirds/fob/internal/dispatch"
+	"github.com/flockofbirds/fob/internal/egress"
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/front"
 	"github.com/flockofbirds/fob/internal/httpapi"
@@ -190,6 +191,14 @@ func (p *Program) open(ctx context.Context) error {
 		return err
 	}
 	p.log.Info().Int("sandboxes", maxSandboxes).Stringer("memory", faas.Bytes(maxMemory)).Msg("there may be at most")
+	network, maxNetwork, private, err := p.cfg.networks()
+	if err != nil {
+		return err
+	}
+	connections, err := maxConnections()
+	if err != nil {
+		return err
+	}
 	keeper, unreadable, err := secret.New(ctx, db, p.cfg.KeyFile)
 	if err != nil {
 		return err
@@ -208,6 +217,11 @@ func (p *Program) open(ctx context.Context) error {
 		Pool:        p.cfg.Pool,
 		PoolMax:     p.cfg.PoolMax,
 		MaxBody:     int64(p.cfg.MaxBody),
+		Network:     network,
+		MaxNetwork:  maxNetwork,
+		Egress:      egress.New(egress.Config{Private: private, MaxConnections: connections}),
+		Runtime:     p.cfg.Runtime,
+		Runtimes:    p.cfg.Runtimes,
 		LoadTimeout: p.cfg.LoadTimeout,
 		Tick:        time.Second,
 
@@ -226,6 +240,17 @@ func (p *Program) open(ctx context.Context) error {
 		Secrets:  p.dispatcher,
 	})
 	return nil
+}
+
+// maxConnections is how many connections functions may have through us: a
+// quarter of the files that we may have open, since each needs two, and calls
+// are to find some left.
+func maxConnections() (int64, error) {
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return 0, fmt.Errorf("finding out how many files may be open: %w", err)
+	}
+	return int64(min(files.Cur, 1<<20)) / 4, nil
 }
 
 // auditFailed is told of what the audit log lacks. What was to be recorded is
@@ -247,7 +272,7 @@ func (p *Program) newEngine(ctx context.Context, aviary string) (sandbox.Engine,
 		Aviary:    aviary,
 		SocketDir: p.cfg.Sockets,
 		BaseImage: p.cfg.BaseImage,
-		Runtime:   p.cfg.Runtime,
+		Runtimes:  p.cfg.runtimes(),
 		Log:       p.log,
 	})
 	if err != nil {

@@ -40,7 +40,7 @@ func (d *Dispatcher) create(ctx context.Context, name string, draft faas.Draft) 
 	if lang == "" {
 		lang = DefaultLang
 	}
-	v, err := d.version(fn, lang, draft.Code, draft.Settings, faas.DefaultSettings())
+	v, err := d.version(fn, lang, draft.Code, draft.Settings, d.defaults())
 	if err != nil {
 		return nil, err
 	}
@@ -144,6 +144,9 @@ func (d *Dispatcher) version(fn *faas.Function, lang, code string, patch faas.Se
 	if err != nil {
 		return nil, err
 	}
+	if err := d.permit(settings, faas.CodeBadRequest); err != nil {
+		return nil, err
+	}
 	if int64(settings.Memory) > d.cfg.MaxMemory {
 		return nil, d.tooLarge(faas.CodeBadRequest, settings.Memory)
 	}
@@ -186,7 +189,7 @@ func (d *Dispatcher) publish(ctx context.Context, fn *faas.Function, v *faas.Ver
 	ctx = context.WithoutCancel(ctx)
 	if err := store(ctx, fn, code, sandboxID); err != nil {
 		if b != nil {
-			b.conn.Close()
+			b.close()
 			d.dispose(b.inst)
 		}
 		return nil, err

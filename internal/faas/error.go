@@ -15,6 +15,7 @@ const (
 	CodeBadRequest      Code = "bad_request"      // 400: malformed
 	CodeUnauthorized    Code = "unauthorized"     // 401: no token, or a bad one
 	CodeForbidden       Code = "forbidden"        // 403: the token does not allow it
+	CodeNotPermitted    Code = "not_permitted"    // 403: the operator does not allow such settings any more
 	CodeUnknownFunction Code = "unknown_function" // 404
 	CodeUnknownToken    Code = "unknown_token"    // 404
 	CodeBadArguments    Code = "bad_arguments"    // 404: wrong number or type of parameters

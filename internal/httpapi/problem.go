@@ -23,6 +23,7 @@ var statuses = map[faas.Code]struct {
 	faas.CodeBadRequest:      {400, "Malformed request"},
 	faas.CodeUnauthorized:    {401, "A token is needed"},
 	faas.CodeForbidden:       {403, "Not allowed"},
+	faas.CodeNotPermitted:    {403, "Not permitted"},
 	faas.CodeUnknownFunction: {404, "Unknown function"},
 	faas.CodeUnknownToken:    {404, "Unknown token"},
 	faas.CodeBadArguments:    {404, "Wrong number or type of parameters"},

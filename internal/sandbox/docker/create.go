@@ -189,13 +189,14 @@ func (e *Engine) containerConfig(i *instance, image string) *container.Config {
 			labelAviary:  e.config.Aviary,
 			labelSandbox: i.id,
 			labelLang:    i.spec.Lang,
+			labelRuntime: i.spec.Runtime,
 		},
 	}
 }
 
 // hostConfig is the design's "Sandbox, by default".
 func (e *Engine) hostConfig(i *instance, network string) *container.HostConfig {
-	resources := e.resources(i.spec.Limits)
+	resources := e.resources(i.spec.Runtime, i.spec.Limits)
 	resources.Ulimits = []*container.Ulimit{
 		{Name: "nofile", Soft: openFiles, Hard: openFiles},
 		// With 0 the kernel would still hand a core to a program that the machine
@@ -207,7 +208,7 @@ func (e *Engine) hostConfig(i *instance, network string) *container.HostConfig {
 		NetworkMode:    container.NetworkMode(network),
 		IpcMode:        container.IPCModePrivate,
 		RestartPolicy:  container.RestartPolicy{Name: container.RestartPolicyDisabled},
-		Runtime:        e.config.Runtime,
+		Runtime:        i.spec.Runtime,
 		ReadonlyRootfs: true,
 		CapDrop:        []string{"ALL"},
 		SecurityOpt:    []string{"no-new-privileges:true"},

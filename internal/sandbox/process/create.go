@@ -28,7 +28,7 @@ const (
 	cleanUpTime = 10 * time.Second
 )
 
-// Create implements sandbox.Engine. The spec's network and limits are noted
+// Create implements sandbox.Engine. The spec's network, runtime and limits are noted
 // and not enforced.
 func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
 	if err := ctx.Err(); err != nil {

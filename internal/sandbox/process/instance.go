@@ -184,6 +184,11 @@ func (i *instance) Dial(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
+// Listen implements sandbox.Instance. Whoever runs as our user can connect.
+func (i *instance) Listen(name string) (net.Listener, error) {
+	return sandbox.ListenUnix(i.e.path(i.id, name))
+}
+
 // Resize implements sandbox.Instance. It only notes the limits, for nothing
 // enforces them.
 func (i *instance) Resize(ctx context.Context, limits sandbox.Limits) error {
