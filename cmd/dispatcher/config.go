@@ -18,9 +18,10 @@ import (
 
 // Config is a dispatcher's settings, as flags and FOB_ environment variables.
 type Config struct {
-	Addr    string `env:"FOB_ADDR" default:"127.0.0.1:9999" placeholder:"HOST:PORT" help:"Address to listen on (${default})."`
-	Data    string `env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Where functions are kept (${default})."`
-	Sockets string `env:"FOB_SOCKETS" placeholder:"FOLDER" help:"Where the sandboxes' sockets are: a short path (sockets in the data folder)."`
+	Addr    string   `env:"FOB_ADDR" default:"127.0.0.1:9999" placeholder:"HOST:PORT" help:"Address to listen on (${default})."`
+	Data    string   `env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Where functions are kept (${default})."`
+	Sockets string   `env:"FOB_SOCKETS" placeholder:"FOLDER" help:"Where the sandboxes' sockets are: a short path (sockets in the data folder)."`
+	Hosts   []string `env:"FOB_HOSTS" placeholder:"NAME,…" help:"Host names that requests may have, as in *.example.com, beside addresses and localhost."`
 
 	Anonymous   bool         `env:"FOB_ANONYMOUS" help:"Listen beyond this machine without any token, because the network itself keeps others out."`
 	RateToken   httpapi.Rate `env:"FOB_RATE_TOKEN" placeholder:"N[/BURST]" help:"Requests a second that are answered to a token (unlimited)."`
@@ -42,6 +43,8 @@ type Config struct {
 	PoolMax     int            `env:"FOB_POOL_MAX" default:"8" placeholder:"N" help:"Blank sandboxes of a language at most, when there are often none left (${default})."`
 	LoadTimeout time.Duration  `env:"FOB_LOAD_TIMEOUT" default:"10s" placeholder:"DURATION" help:"How long a function's code may take to load, its imports included (${default})."`
 	MaxBody     faas.Bytes     `env:"FOB_MAX_BODY" default:"6MB" placeholder:"SIZE" help:"Largest request and answer (${default})."`
+
+	MaxConnections int `env:"FOB_MAX_CONNECTIONS" default:"10000" placeholder:"N" help:"Clients' connections at a time (${default})."`
 
 	MaxSandboxes int        `env:"FOB_MAX_SANDBOXES" placeholder:"N" help:"Sandboxes at a time, of all functions (100 for each processor)."`
 	MaxMemory    faas.Bytes `env:"FOB_MAX_MEMORY" placeholder:"SIZE" help:"Memory that all sandboxes may use together (80 % of the machine's)."`
@@ -67,6 +70,11 @@ func (c *Config) Validate() error {
 	default:
 		return fmt.Errorf("FOB_ENGINE=%s: there are docker and process", c.Engine)
 	}
+	for _, name := range c.Hosts {
+		if err := httpapi.CheckHost(name); err != nil {
+			return fmt.Errorf("FOB_HOSTS: %w", err)
+		}
+	}
 	for lang, n := range c.Pool {
 		if !slices.Contains(drivers.Langs(), lang) {
 			return fmt.Errorf("FOB_POOL: there is no driver for %q; there are %s", lang, strings.Join(drivers.Langs(), ", "))
@@ -78,6 +86,8 @@ func (c *Config) Validate() error {
 	switch {
 	case c.PoolMax < 0 || c.PoolMax > 100:
 		return fmt.Errorf("FOB_POOL_MAX=%d is not from 0 to 100", c.PoolMax)
+	case c.MaxConnections < 1:
+		return fmt.Errorf("FOB_MAX_CONNECTIONS=%d: give how many connections there may be, at least 1", c.MaxConnections)
 	case c.MaxSandboxes < 0:
 		return fmt.Errorf("FOB_MAX_SANDBOXES=%d: give how many sandboxes there may be, or 0 to have it follow from the machine", c.MaxSandboxes)
 	case c.MaxMemory < 0 || c.MaxMemory > 0 && c.MaxMemory < faas.DefaultSettings().Memory:

@@ -72,6 +72,7 @@ func testConfig(t *testing.T) Config {
 		MaxNetwork:      "egress",
 		LoadTimeout:     10 * time.Second,
 		MaxBody:         6 << 20,
+		MaxConnections:  10000,
 		DrainTimeout:    10 * time.Second,
 		RemoveSandboxes: true,
 	}

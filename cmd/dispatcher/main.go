@@ -9,6 +9,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/flockofbirds/fob/internal/cli"
+	"github.com/flockofbirds/fob/internal/telemetry"
 )
 
 // commands are the sub-commands.
@@ -38,6 +39,7 @@ func main() {
 		kong.Description("Flock of Birds: a code fragment in, an HTTP-callable function in its own hardened container out."),
 		kong.Vars{"data": defaultData(os.Getuid(), os.Getenv)},
 		kong.UsageOnError(),
+		kong.Writers(os.Stdout, telemetry.Neutral(os.Stderr)), // errors may quote what strangers said
 	)
 	ctx.FatalIfErrorf(ctx.Run(cli.Local(local), cli.AuditFile(auditFile)))
 }

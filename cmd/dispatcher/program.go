@@ -76,6 +76,7 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 		Metrics: p.metrics.Handler(),
 		Build:   build(cfg.Engine),
 		MaxBody: int64(cfg.MaxBody),
+		Hosts:   cfg.Hosts,
 
 		RateToken:   cfg.RateToken,
 		RateAddress: cfg.RateAddress,
@@ -83,17 +84,27 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 	if cfg.Standby {
 		p.api.Unready(faas.Errorf(faas.CodeStandby, "this dispatcher is on standby: another one serves").After(time.Second))
 	}
-	p.server = &front.Server{
-		Prefix: httpapi.CallPrefix,
+	p.server = newServer(p.api, cfg.MaxConnections)
+	p.server.HTTP.ErrorLog = telemetry.Standard(log)
+	p.control = &http.Server{Handler: p.api.Local(), ErrorLog: p.server.HTTP.ErrorLog, ReadHeaderTimeout: p.server.HTTP.ReadHeaderTimeout}
+	return p, nil
+}
+
+// newServer returns the server in front of the API. What no client may take its
+// time for has its limit here, but for bodies and answers, which have theirs in
+// the API.
+func newServer(api *httpapi.API, maxConns int) *front.Server {
+	return &front.Server{
+		Prefix:   httpapi.CallPrefix,
+		MaxConns: maxConns,
+		Full:     api.Refusal(faas.Errorf(faas.CodeNoCapacity, "there are %d connections, and FOB_MAX_CONNECTIONS allows no more", maxConns).After(time.Second)),
 		HTTP: &http.Server{
-			Handler:           p.api,
+			Handler:           api,
 			ReadHeaderTimeout: 10 * time.Second,
 			IdleTimeout:       2 * time.Minute,
 			MaxHeaderBytes:    128 << 10,
 		},
 	}
-	p.control = &http.Server{Handler: p.api.Local(), ReadHeaderTimeout: p.server.HTTP.ReadHeaderTimeout}
-	return p, nil
 }
 
 // exposed reports whether others than those on this machine may reach the

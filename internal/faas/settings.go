@@ -42,6 +42,10 @@ type Settings struct {
 	Public  bool  `json:"public"`
 	Env     Env   `json:"env"`     // plain variables
 	Secrets Names `json:"secrets"` // that its sandboxes get
+
+	// CORS is which pages of other sites may call the function; the live
+	// version's counts.
+	CORS Origins `json:"cors"`
 }
 
 // Unlimited is the MaxConcurrency that limits nothing.
@@ -110,6 +114,7 @@ var SettingTable = []Setting{
 	{"public", "whether anyone may call the function, without a token, true or false", setPublic},
 	{"env", "plain environment variables, A=1,B=2 or a JSON object, at most 100 with 32 KB", setEnv},
 	{"secrets", "names of secrets that its sandboxes get, A,B, at most 16", setSecrets},
+	{"cors", "empty (none), * (any), or up to 20 origins such as https://app.example.com, with commas between", setCORS},
 }
 
 // SettingsPatch holds the settings that somebody gave, as text by name.

@@ -120,7 +120,7 @@ func (u *unread) Read([]byte) (int, error) { u.reads++; return 0, http.ErrBodyRe
 
 // With the API open, but no backend, nobody is let in whom nobody can know.
 func TestNotYetOpen(t *testing.T) {
-	a := New(Config{Metrics: http.NotFoundHandler()})
+	a := New(Config{Hosts: []string{"example.com"}, Metrics: http.NotFoundHandler()})
 	for _, path := range []string{"/api/stats", "/metrics", "/api/tokens", "/api/call/hello"} {
 		w := serve(a, "GET", path, "", "Authorization", "Bearer "+secretOf("ann"))
 		wantProblem(t, w.Code, w.Header(), w.Body.String(), 503, faas.CodeStarting)

@@ -25,6 +25,10 @@ type Config struct {
 	Build   Build        // answered to GET /api/version
 	MaxBody int64        // of any request, in bytes
 
+	// Hosts is which names it is reached by, beside addresses and localhost,
+	// as in *.example.com. CheckHost must have nothing against them.
+	Hosts []string
+
 	// How many requests are answered to a token, and to an address. The control
 	// socket, /healthz and /readyz are exempt.
 	RateToken, RateAddress Rate
@@ -53,6 +57,7 @@ type Backend struct {
 // API is the handler of all routes.
 type API struct {
 	cfg       Config
+	hosts     hosts
 	router    *chi.Mux
 	plainCall http.Handler // what the router does with GET and POST of CallPrefix
 	backend   atomic.Pointer[Backend]
@@ -67,6 +72,7 @@ type API struct {
 func New(cfg Config) *API {
 	a := &API{
 		cfg:       cfg,
+		hosts:     newHosts(cfg.Hosts),
 		router:    chi.NewRouter(),
 		tokens:    newLimits[string](cfg.RateToken),
 		addresses: newLimits[netip.Addr](cfg.RateAddress),
@@ -110,11 +116,13 @@ func New(cfg Config) *API {
 	r.Get("/healthz", a.handle(a.healthz))
 	r.Get("/readyz", a.handle(a.readyz))
 	r.Get("/metrics", a.guard(access{scope: faas.ScopeRead, span: forAll}, func(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
+		inert(w.Header())
 		cfg.Metrics.ServeHTTP(w, r)
 		return nil
 	}))
 	r.Get("/api/version", a.anyone(a.version))
 	r.Get("/api/openapi.yaml", a.anyone(func(w http.ResponseWriter, _ *http.Request) error {
+		inert(w.Header())
 		w.Header().Set("Content-Type", "application/yaml")
 		w.Write(api.OpenAPI)
 		return nil
@@ -127,6 +135,10 @@ const CallPrefix = "/api/call/"
 
 // ServeHTTP implements http.Handler. Plain calls need no router.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	limitBody(w, r)
+	if !a.screen(w, r) {
+		return
+	}
 	if ref, is := strings.CutPrefix(r.URL.Path, CallPrefix); is && r.URL.RawPath == "" && ref != "" && strings.IndexByte(ref, '/') < 0 &&
 		(r.Method == http.MethodGet || r.Method == http.MethodPost) {
 		a.plainCall.ServeHTTP(w, r)

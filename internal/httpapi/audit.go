@@ -130,7 +130,7 @@ func (a *API) audit(w http.ResponseWriter, r *http.Request, _ faas.Caller) error
 	begin := func() {
 		begun = true
 		w.Header().Set("Content-Type", "application/x-ndjson")
-		w.Header().Set("X-Content-Type-Options", "nosniff")
+		inert(w.Header())
 		w.WriteHeader(http.StatusOK)
 	}
 	client := http.NewResponseController(w)

@@ -23,7 +23,7 @@ func (a *API) code(w http.ResponseWriter, r *http.Request, who faas.Caller) erro
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Content-Length", strconv.Itoa(len(code)))
-	w.Header().Set("X-Content-Type-Options", "nosniff") // a stranger's text is not to be run by a browser
+	inert(w.Header()) // it is a stranger's text
 	w.Header().Set("Fob-Version", strconv.Itoa(version.Number))
 	io.WriteString(w, code)
 	return nil

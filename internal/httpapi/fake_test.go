@@ -136,6 +136,7 @@ func newAPI(t *testing.T, registry faas.Registry, invoke invoker) *API {
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "metrics") }),
 		Build:   Build{Version: "1", Commit: "c", Go: "go", Engine: "docker"},
 		MaxBody: testMaxBody,
+		Hosts:   []string{"example.com", "h", "x"}, // as tests have it
 	})
 	a.Open(Backend{Registry: registry, Invoker: invoke, Tokens: &fakeTokens{}, Audit: &fakeAudit{}})
 	a.Unready(nil)
