@@ -434,7 +434,7 @@ func driveStandby(t *testing.T, a *asker) {
 	second.ask(t, ask{request: "GET /healthz", status: 200})
 	for _, request := range []string{
 		"POST /api/gen", "GET /api/call/add", "POST /api/call/add", "GET /api/stats", "GET /api/meta/add", "GET /api/cs/add",
-		"GET /metrics", "GET /api/tokens", "POST /api/tokens", "DELETE /api/tokens/0123456789abcdef",
+		"GET /api/tokens", "POST /api/tokens", "DELETE /api/tokens/0123456789abcdef",
 		"GET /api/functions", "GET /api/functions/add", "GET /api/audit", "PUT /api/functions/add", "PATCH /api/functions/add", "DELETE /api/functions/add",
 		"GET /api/secrets", "PUT /api/secrets/KEY", "DELETE /api/secrets/KEY", "POST /api/secrets/rotate-key",
 	} {

@@ -168,6 +168,7 @@ func (p *Program) open(ctx context.Context) error {
 		return err
 	}
 	p.store = db
+	p.api.Unready(faas.Errorf(faas.CodeStarting, "the dispatcher is starting").After(time.Second)) // and no standby any more
 	tokens, err := auth.Open(ctx, db, p.exposed())
 	if err != nil {
 		return err

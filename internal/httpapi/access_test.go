@@ -125,6 +125,13 @@ func TestNotYetOpen(t *testing.T) {
 		w := serve(a, "GET", path, "", "Authorization", "Bearer "+secretOf("ann"))
 		wantProblem(t, w.Code, w.Header(), w.Body.String(), 503, faas.CodeStarting)
 	}
+	// On standby there are metrics, though not of functions, and nothing else.
+	a.Unready(faas.Errorf(faas.CodeStandby, "another one serves"))
+	for path, status := range map[string]int{"/metrics": 404, "/api/stats": 503, "/api/tokens": 503, "/api/audit": 503} { // 404 is this handler's
+		if w := serve(a, "GET", path, ""); w.Code != status {
+			t.Errorf("on standby %s is answered %d", path, w.Code)
+		}
+	}
 	// The owner of a data folder manages its tokens, and nothing else is there.
 	a.Open(Backend{Tokens: &fakeTokens{}})
 	for path, status := range map[string]int{"/api/stats": 503, "/api/call/hello": 503, "/api/functions/hello": 503, "/healthz": 200} {

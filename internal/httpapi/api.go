@@ -115,7 +115,7 @@ func New(cfg Config) *API {
 
 	r.Get("/healthz", a.handle(a.healthz))
 	r.Get("/readyz", a.handle(a.readyz))
-	r.Get("/metrics", a.guard(access{scope: faas.ScopeRead, span: forAll}, func(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
+	r.Get("/metrics", a.guard(access{scope: faas.ScopeRead, span: forAll, standby: true}, func(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
 		inert(w.Header())
 		cfg.Metrics.ServeHTTP(w, r)
 		return nil
