@@ -51,6 +51,15 @@ func TestValidate(t *testing.T) {
 		{"not to drain", func(c *Config) { c.DrainTimeout = 0 }, nil},
 		{"a small body", func(c *Config) { c.MaxBody = 1023 }, []string{"FOB_MAX_BODY=1023B", "1KB", "1GB"}},
 		{"a great body", func(c *Config) { c.MaxBody = 1<<30 + 1 }, []string{"FOB_MAX_BODY"}},
+		{"networks", func(c *Config) { c.Network, c.MaxNetwork = "allow=a.example.com", "allow=*.example.com,b:22" }, nil},
+		{"no network", func(c *Config) { c.Network, c.MaxNetwork = "none", "none" }, nil},
+		{"an unknown network", func(c *Config) { c.Network = "host" }, []string{"FOB_NETWORK=host", "none, egress"}},
+		{"an unknown most", func(c *Config) { c.MaxNetwork = "allow=" }, []string{"FOB_MAX_NETWORK=allow=", "allow=*"}},
+		{"more than the most", func(c *Config) { c.MaxNetwork = "allow=*" }, []string{"FOB_NETWORK=egress", "FOB_MAX_NETWORK=allow=*"}},
+		{"private ranges", func(c *Config) { c.PrivateAddresses = []string{"10.0.0.0/8", "10.1.2.3", "fd00::/8"} }, nil},
+		{"no range", func(c *Config) { c.PrivateAddresses = []string{"10.0.0.0/8", "db.local"} }, []string{"FOB_PRIVATE_ADDRESSES", `"db.local"`, "10.1.0.0/16"}},
+		{"runtimes", func(c *Config) { c.Runtime, c.Runtimes = "runsc", []string{"runc", "kata"} }, nil},
+		{"no runtime", func(c *Config) { c.Runtimes = []string{"/bin/sh"} }, []string{"FOB_RUNTIMES", "runsc"}},
 		{"no data", func(c *Config) { c.Data = "" }, []string{"FOB_DATA", "folder"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -18,6 +18,7 @@ type commands struct {
 	Audit   cli.Audit  `cmd:"" help:"Print the audit log: who changed what, and who was not let in."`
 	Secret  cli.Secret `cmd:"" help:"Set, list and delete secrets."`
 	Health  cli.Health `cmd:"" help:"Ask a dispatcher whether it is ready; exit with 1 if it is not."`
+	Token   cli.Token  `cmd:"" help:"Make, list and revoke tokens. They are those of the dispatcher of the data folder, running or not, unless FOB_URL names another."`
 	Version version    `cmd:"" help:"Print the version."`
 }
 

@@ -28,6 +28,8 @@ import (
 var notProvoked = map[string]string{
 	"PUT /api/functions/{ref} 409":   "changes to a function queue up in one dispatcher; only several on one store can conflict",
 	"PATCH /api/functions/{ref} 409": "as with PUT",
+	"GET /metrics 503":               "it takes the moment in which the dispatcher starts; TestNotYetOpen of internal/httpapi has it",
+	"DELETE /api/tokens/{id} 409":    "it takes an address beyond this machine, which the engine process refuses; TestDockerExposed has it",
 }
 
 // transportHeaders come from HTTP itself, or are for browsers on every answer, and need no word at each in the document.
@@ -115,6 +117,7 @@ func (c *checker) find(r *http.Request) *openapi3filter.RequestValidationInput {
 			IncludeResponseStatus:             true,
 			RejectWhenRequestBodyNotSpecified: true,
 			SkipSettingDefaults:               true,
+			AuthenticationFunc:                openapi3filter.NoopAuthenticationFunc,
 		},
 		PathParams: make(map[string]string),
 	}

@@ -98,8 +98,20 @@ func TestSettings(t *testing.T) {
 		},
 		"network": {
 			func(s Settings) any { return s.Network },
-			map[string]any{"egress": NetworkEgress, "none": NetworkNone},
-			"|host|bridge|None|EGRESS|none ",
+			map[string]any{
+				"egress": NetworkEgress, "none": NetworkNone, "allow=Example.COM.,example.com": "allow=example.com",
+			},
+			"|host|bridge|None|EGRESS|none |allow|allow=|allow=a,,b|allow=a:0",
+		},
+		"runtime": {
+			func(s Settings) any { return s.Runtime },
+			map[string]any{"": "", "runsc": "runsc", "io.containerd.runsc.v1": "io.containerd.runsc.v1"},
+			"-x|a b|/bin/sh|runsc\n|--privileged",
+		},
+		"public": {
+			func(s Settings) any { return s.Public },
+			map[string]any{"true": true, "false": false},
+			"|1|0|yes|no|True|TRUE| true|null",
 		},
 		"env": {
 			func(s Settings) any { return s.Env },
@@ -248,7 +260,7 @@ func TestSettingsTogether(t *testing.T) {
 func TestSettingsJSON(t *testing.T) {
 	text, err := json.Marshal(DefaultSettings())
 	want := `{"timeout":"30s","memory":"128MB","cpus":1,"concurrency":1,"max_concurrency":1000000,"target_utilization":0.8,"min_scale":0,"max_scale":10,` +
-		`"stable_window":"1m0s","idle_timeout":"5m0s","pause_after":"0s","queue":1000,"queue_timeout":"30s","start_timeout":"1m0s","network":"egress","env":{},"secrets":[],"cors":""}`
+		`"stable_window":"1m0s","idle_timeout":"5m0s","pause_after":"0s","queue":1000,"queue_timeout":"30s","start_timeout":"1m0s","network":"egress","runtime":"","public":false,"env":{},"secrets":[],"cors":""}`
 	if err != nil || string(text) != want {
 		t.Errorf("got %s, %v, want %s", text, err, want)
 	}

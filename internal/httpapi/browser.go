@@ -7,11 +7,11 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// guard keeps web pages from using the API by way of a browser that can reach
+// screen keeps web pages from using the API by way of a browser that can reach
 // it, which needs no more than being opened. It reports whether a request may go
 // on; one that may not has been answered. What is no browser's passes: it can
 // say anything in its headers anyway.
-func (a *API) guard(w http.ResponseWriter, r *http.Request) bool {
+func (a *API) screen(w http.ResponseWriter, r *http.Request) bool {
 	if !a.hosts.allow(r.Host) {
 		a.problem(w, r, faas.Errorf(codeBadHost, "this dispatcher is not known as %.100q: use its address, or have whoever runs it add the name to FOB_HOSTS", r.Host))
 		return false

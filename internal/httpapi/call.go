@@ -45,7 +45,7 @@ func (in *inbound) header(h http.Header, name, value string) []string {
 }
 
 // call answers GET and POST /api/call/REF.
-func (a *API) call(w http.ResponseWriter, r *http.Request) error {
+func (a *API) call(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
 	in := &inbound{Call: faas.Call{Method: r.Method, Target: r.RequestURI, Host: r.Host, Header: r.Header}}
 	call, h := &in.Call, w.Header()
 	id, trace := identify(r)

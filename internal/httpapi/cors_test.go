@@ -163,7 +163,7 @@ func TestCORSOnErrors(t *testing.T) {
 	wants("/api/call/hello:other", 404)
 	wants("/api/call/hello?a=1&a=2", 400)
 	wants("/api/call/hello?"+strings.Repeat("x", maxQuery+1), 413)
-	a.Open(Backend{})
+	a.Open(Backend{Tokens: &fakeTokens{}})
 	if w := serve(a, "GET", "/api/call/hello", "", "Origin", appOrigin); w.Code != 503 {
 		t.Errorf("without a backend: answered %d", w.Code)
 	}

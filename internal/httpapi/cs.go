@@ -4,11 +4,16 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+
+	"github.com/flockofbirds/fob/internal/faas"
 )
 
 // code answers GET /api/cs/REF: the code fragment, as it was registered.
-func (a *API) code(w http.ResponseWriter, r *http.Request) error {
+func (a *API) code(w http.ResponseWriter, r *http.Request, who faas.Caller) error {
 	backend, version, err := a.resolve(r)
+	if who.Kind == faas.CallerSandbox && (err != nil || version.Key() != who.Holds) {
+		return a.unauthorized(r, faas.ScopeRead)
+	}
 	if err != nil {
 		return err
 	}

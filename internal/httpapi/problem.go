@@ -26,20 +26,26 @@ var statuses = map[faas.Code]struct {
 	title  string
 }{
 	faas.CodeBadRequest:      {400, "Malformed request"},
+	faas.CodeUnauthorized:    {401, "A token is needed"},
+	faas.CodeForbidden:       {403, "Not allowed"},
+	faas.CodeNotPermitted:    {403, "Not permitted"},
 	codeBadHost:              {403, "Unknown host name"},
 	codeCrossSite:            {403, "From another site"},
 	faas.CodeUnknownFunction: {404, "Unknown function"},
+	faas.CodeUnknownToken:    {404, "Unknown token"},
 	faas.CodeBadArguments:    {404, "Wrong number or type of parameters"},
 	faas.CodeUnknownSecret:   {404, "Unknown secret"},
 	codeUnknownRoute:         {404, "Nothing here"},
 	codeMethodNotAllowed:     {405, "Method not allowed"},
 	faas.CodeNameTaken:       {409, "Name taken"},
 	faas.CodeConflict:        {409, "Changed meanwhile"},
+	faas.CodeLastToken:       {409, "The last token"},
 	faas.CodeInUse:           {409, "In use"},
 	faas.CodeTooLarge:        {413, "Too large"},
 	faas.CodeUnknownLanguage: {415, "Unknown language"},
 	faas.CodeBadCode:         {422, "Code cannot be loaded"},
 	faas.CodeOverLimit:       {429, "Function over its limit"},
+	faas.CodeRateLimited:     {429, "Too many requests"},
 	faas.CodeRaised:          {500, "Function raised"},
 	faas.CodeBadResult:       {500, "Result cannot be sent"},
 	faas.CodeMissingSecret:   {500, "Secret missing"},
@@ -94,6 +100,9 @@ func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 	h.Set("Fob-Error", "platform")
 	if e.Code.FunctionsFault() {
 		h.Set("Fob-Error", "function")
+	}
+	if entry.status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", "Bearer")
 	}
 	if entry.status == http.StatusTooManyRequests || entry.status == http.StatusServiceUnavailable {
 		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))

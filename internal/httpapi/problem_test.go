@@ -113,6 +113,8 @@ func TestDocumentKnowsCodesAndSettings(t *testing.T) {
 				defaults[name] = value
 			case float64:
 				defaults[name] = strconv.FormatFloat(value, 'f', -1, 64)
+			case bool:
+				defaults[name] = strconv.FormatBool(value)
 			default:
 				t.Errorf("the default of %s is documented as %v", name, value)
 			}
