@@ -26,8 +26,10 @@ import (
 // notProvoked are the documented responses that the program cannot be brought
 // to give here, and why.
 var notProvoked = map[string]string{
-	"PUT /api/functions/{ref} 409":   "changes to a function queue up in one dispatcher; only several on one store can conflict",
-	"PATCH /api/functions/{ref} 409": "as with PUT",
+	"PUT /api/functions/{ref} 409":    "changes to a function queue up in one dispatcher; only several on one store can conflict",
+	"PATCH /api/functions/{ref} 409":  "as with PUT",
+	"DELETE /api/functions/{ref} 507": "a deletion finds room in the database, unless that is as good as new",
+	"DELETE /api/secrets/{name} 507":  "as with functions",
 }
 
 // transportHeaders come from HTTP itself and need no word in the document.

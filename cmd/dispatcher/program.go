@@ -147,11 +147,11 @@ func (p *Program) open(ctx context.Context) error {
 	}
 	p.store = db
 	if p.audit, err = audit.Open(p.cfg.Data, audit.MaxSize, p.auditFailed); err != nil {
-		return err
+		return p.advise(err)
 	}
 	control, err := listenControl(p.cfg.Data)
 	if err != nil {
-		return err
+		return p.advise(err)
 	}
 	go p.control.Serve(control)
 	aviary := p.cfg.Aviary
@@ -206,6 +206,14 @@ func (p *Program) open(ctx context.Context) error {
 		Secrets:  p.dispatcher,
 	})
 	return nil
+}
+
+// advise adds what to do about a failure in the data folder, if it is known.
+func (p *Program) advise(err error) error {
+	if faas.DiskFull(err) {
+		return fmt.Errorf("%w; free space in %s", err, p.cfg.Data)
+	}
+	return err
 }
 
 // auditFailed is told of what the audit log lacks. What was to be recorded is
