@@ -179,11 +179,11 @@ func (p *Program) open(ctx context.Context) error {
 			"or, if the network itself keeps others out, set FOB_ANONYMOUS=true", p.cfg.Addr, p.cfg.Data)
 	}
 	if p.audit, err = audit.Open(p.cfg.Data, audit.MaxSize, p.auditFailed); err != nil {
-		return err
+		return p.advise(err)
 	}
 	control, err := listenControl(p.cfg.Data)
 	if err != nil {
-		return err
+		return p.advise(err)
 	}
 	go p.control.Serve(control)
 	aviary := p.cfg.Aviary
@@ -263,6 +263,14 @@ func maxConnections() (int64, error) {
 		return 0, fmt.Errorf("finding out how many files may be open: %w", err)
 	}
 	return int64(min(files.Cur, 1<<20)) / 4, nil
+}
+
+// advise adds what to do about a failure in the data folder, if it is known.
+func (p *Program) advise(err error) error {
+	if faas.DiskFull(err) {
+		return fmt.Errorf("%w; free space in %s", err, p.cfg.Data)
+	}
+	return err
 }
 
 // auditFailed is told of what the audit log lacks. What was to be recorded is
