@@ -138,6 +138,8 @@ func (d *Dispatcher) load(ctx context.Context, b *bird, v *faas.Version, code st
 	}
 	loadCtx, cancel := context.WithTimeout(ctx, d.cfg.LoadTimeout)
 	defer cancel()
+	// gofail: var loadBegin struct{}
+	// return engineError(errors.New("failpoint loadBegin"))
 	health, err := b.conn.Load(loadCtx, sandbox.Load{
 		Code: code, Function: v.FunctionID, Version: v.Number, Concurrency: v.Settings.Concurrency, MaxBody: d.cfg.MaxBody,
 	})
@@ -145,6 +147,8 @@ func (d *Dispatcher) load(ctx context.Context, b *bird, v *faas.Version, code st
 	switch {
 	case err == nil:
 		b.takesRequest = health.TakesRequest
+		// gofail: var loadDone struct{}
+		// return engineError(errors.New("failpoint loadDone"))
 		return nil
 	case isDriverError && driverError.Status == 422:
 		return badCode(driverError)

@@ -108,6 +108,7 @@ func (a *API) putFunction(w http.ResponseWriter, r *http.Request) error {
 		status = http.StatusCreated
 	}
 	w.Header().Set("Location", "/api/functions/"+fn.ID)
+	// gofail: var answerPut struct{}
 	return answer(w, status, document(fn, fn.Live()))
 }
 
@@ -126,6 +127,7 @@ func (a *API) patchFunction(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	// gofail: var answerPatch struct{}
 	return answer(w, http.StatusOK, document(fn, fn.Live()))
 }
 
@@ -138,6 +140,7 @@ func (a *API) deleteFunction(w http.ResponseWriter, r *http.Request) error {
 	if err := backend.Registry.Delete(r.Context(), ref); err != nil {
 		return err
 	}
+	// gofail: var answerDelete struct{}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -17,6 +17,7 @@ func (a *API) generate(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	w.Header().Set("Location", "/api/functions/"+fn.ID)
+	// gofail: var answerGen struct{}
 	return answer(w, http.StatusOK, struct {
 		ID string `json:"id"`
 	}{fn.ID})

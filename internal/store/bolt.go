@@ -129,6 +129,7 @@ func (b *Bolt) writeWaiting() {
 		err = ErrClosed
 	}
 	if err == nil {
+		// gofail: var commitBegin struct{}
 		err = guard(func() error {
 			return b.db.Update(func(tx *bbolt.Tx) error {
 				for _, c := range batch {
@@ -136,9 +137,12 @@ func (b *Bolt) writeWaiting() {
 						return c.err
 					}
 				}
+				// gofail: var commitEnd struct{}
+				// return errors.New("failpoint commitEnd")
 				return nil
 			})
 		})
+		// gofail: var commitDone struct{}
 		if errors.Is(err, errDamaged) {
 			// bbolt may still hold its locks: a further write could hang.
 			b.mu.Lock()
