@@ -20,6 +20,8 @@ type Config struct {
 	Data    string `env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Where functions are kept (${default})."`
 	Sockets string `env:"FOB_SOCKETS" placeholder:"FOLDER" help:"Where the sandboxes' sockets are: a short path (sockets in the data folder)."`
 
+	KeyFile string `env:"FOB_KEY_FILE" placeholder:"FILE" help:"Key that secrets are sealed with (secret.key in the data folder)."`
+
 	Engine    string `env:"FOB_ENGINE" default:"docker" placeholder:"NAME" help:"What makes sandboxes: docker, or process for trials, without any isolation (${default})."`
 	Aviary    string `env:"FOB_AVIARY" placeholder:"NAME" help:"Label of this dispatcher's sandboxes (a name minted with the data folder)."`
 	BaseImage string `env:"FOB_BASE_IMAGE" default:"debian:trixie-slim" placeholder:"IMAGE" help:"What driver images are built from (${default})."`
@@ -88,6 +90,12 @@ func (c *Config) Validate() error {
 	}
 	if c.Sockets, err = filepath.Abs(c.Sockets); err != nil {
 		return fmt.Errorf("FOB_SOCKETS: %w", err)
+	}
+	if c.KeyFile == "" {
+		c.KeyFile = filepath.Join(c.Data, "secret.key")
+	}
+	if c.KeyFile, err = filepath.Abs(c.KeyFile); err != nil {
+		return fmt.Errorf("FOB_KEY_FILE: %w", err)
 	}
 	return nil
 }

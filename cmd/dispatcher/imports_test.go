@@ -16,6 +16,7 @@ const module = "github.com/flockofbirds/fob/"
 var mayImport = map[string][]string{
 	"internal/faas":      {},
 	"internal/front":     {},
+	"internal/secret":    {"internal/faas"},
 	"internal/sandbox":   {},
 	"internal/telemetry": {},
 	"api":                {},

@@ -14,6 +14,7 @@ import (
 // commands are the sub-commands.
 type commands struct {
 	Serve   serve      `cmd:"" help:"Run the dispatcher."`
+	Secret  cli.Secret `cmd:"" help:"Set, list and delete secrets."`
 	Health  cli.Health `cmd:"" help:"Ask a dispatcher whether it is ready; exit with 1 if it is not."`
 	Version version    `cmd:"" help:"Print the version."`
 }

@@ -41,6 +41,7 @@ func TestOpenAPI(t *testing.T) {
 
 	driveGenerate(t, a)
 	driveManagement(t, a)
+	driveSecrets(t, a)
 	driveCalls(t, a)
 	driveBusy(t, a)
 	driveOperations(t, a)
@@ -79,6 +80,10 @@ func TestOpenAPI(t *testing.T) {
 		{request: "PATCH /api/functions/moody?timeout=1s"},
 		{request: "DELETE /api/functions/moody"},
 		{request: "GET /api/cs/moody"},
+		{request: "GET /api/secrets"},
+		{request: "PUT /api/secrets/KEY", body: "x"},
+		{request: "DELETE /api/secrets/KEY"},
+		{request: "POST /api/secrets/rotate-key"},
 	} {
 		q.status, q.code = 500, "internal"
 		a.ask(t, q)
@@ -89,7 +94,7 @@ func TestOpenAPI(t *testing.T) {
 func driveGenerate(t *testing.T, a *asker) {
 	const code = "def callme():\n    return 42\n"
 	everySetting := "timeout=5s&memory=256MB&cpus=0.5&concurrency=2&max_concurrency=9&target_utilization=0.5&min_scale=0&max_scale=3&" +
-		"stable_window=10s&idle_timeout=1m&pause_after=30s&queue=10&queue_timeout=1s&start_timeout=5s&network=none"
+		"stable_window=10s&idle_timeout=1m&pause_after=30s&queue=10&queue_timeout=1s&start_timeout=5s&network=none&env=A=1,B=2&secrets="
 	broken := waiver{malformed: true}
 	for _, q := range []ask{
 		{request: "POST /api/gen", body: code, status: 200},
@@ -97,7 +102,7 @@ func driveGenerate(t *testing.T, a *asker) {
 		{request: "POST /api/gen", body: code, header: map[string]string{"Content-Type": "application/x-www-form-urlencoded"}, status: 200},
 		{request: "POST /api/gen", body: code, header: map[string]string{"Content-Type": "application/octet-stream"}, status: 200},
 		{request: "POST /api/gen?lang=python&name=taken&" + everySetting, body: code, status: 200},
-		{request: "POST /api/gen?lang=node", body: `{"code": "function callme(a) { return a }", "timeout": "5s", "concurrency": 3, "cpus": 0.5}`, status: 200},
+		{request: "POST /api/gen?lang=node", body: `{"code": "function callme(a) { return a }", "timeout": "5s", "concurrency": 3, "cpus": 0.5, "env": {"A": "1"}, "secrets": []}`, status: 200},
 		{request: "POST /api/gen?name=taken", body: code, status: 409, code: "name_taken"},
 		{request: "POST /api/gen", body: code + strings.Repeat("#", 70<<10), status: 413, code: "too_large"},
 		{request: "POST /api/gen?lang=cobol", body: code, waiver: broken, status: 415, code: "unknown_language"},
@@ -116,6 +121,12 @@ func driveGenerate(t *testing.T, a *asker) {
 		{request: "POST /api/gen?memory=1", body: code},
 		{request: "POST /api/gen?concurrency=0", body: code},
 		{request: "POST /api/gen?timeout=-1", body: code},
+		{request: "POST /api/gen?env=A", body: code},
+		{request: "POST /api/gen?secrets=a-b", body: code},
+		{request: "POST /api/gen?secrets=NOBODYS", body: code},
+		{request: "POST /api/gen", body: `{"code": "x", "env": {"A": 1}}`},
+		{request: "POST /api/gen", body: `{"code": "x", "secrets": {"A": "1"}}`},
+		{request: "POST /api/gen", body: `{"code": "x", "timeout": ["1s"]}`},
 		{request: "POST /api/gen?timeout=1s&timeout=2s", body: code},
 		{request: "POST /api/gen?timeout=%zz", body: code},
 		{request: "POST /api/gen?name=two+words", body: code},
@@ -172,6 +183,37 @@ func driveManagement(t *testing.T, a *asker) {
 	eventually(t, 30*time.Second, "nothing runs shy", func() bool {
 		return a.do("GET", "/api/meta/shy", "").Body == `{"host": null, "port": null, "sandboxes": []}`
 	})
+}
+
+func driveSecrets(t *testing.T, a *asker) {
+	const code = "import os\ndef callme():\n    return os.environ['KEY']\n"
+	broken := waiver{malformed: true}
+	for _, q := range []ask{
+		{request: "GET /api/secrets", status: 200, answer: `{"secrets": []}`},
+		{request: "PUT /api/secrets/KEY", body: "one", status: 201},
+		{request: "PUT /api/secrets/KEY?functions=keyed,other", body: `{"two": 2}`, status: 200},
+		{request: "PUT /api/secrets/KEY?functions=a%20b", body: "x", waiver: broken, status: 400, code: "bad_request"},
+		{request: "PUT /api/secrets/KEY?colour=blue", body: "x", waiver: broken, status: 400, code: "bad_request"},
+		{request: "PUT /api/secrets/KEY", waiver: broken, status: 400, code: "bad_request"},
+		{request: "PUT /api/secrets/rotate-key", body: "x", waiver: broken, status: 400, code: "bad_request"},
+		{request: "PUT /api/secrets/FOB_KEY", body: "x", status: 400, code: "bad_request"},
+		{request: "PUT /api/secrets/KEY", body: strings.Repeat("x", 64<<10+1), waiver: broken, status: 413, code: "too_large"},
+		{request: "PUT /api/functions/keyed?secrets=KEY", body: code, status: 201},
+		{request: "PUT /api/functions/barred?secrets=KEY", body: code, status: 400, code: "bad_request"},
+		{request: "GET /api/call/keyed", status: 200, answer: `{"result": "{\"two\": 2}"}`},
+		{request: "GET /api/secrets", status: 200},
+		{request: "POST /api/secrets/rotate-key", status: 200},
+		{request: "DELETE /api/secrets/KEY", status: 409, code: "in_use"},
+		{request: "DELETE /api/secrets/a-b", waiver: broken, status: 400, code: "bad_request"},
+		{request: "PATCH /api/functions/keyed", body: `{"secrets": []}`, status: 200},
+		{request: "DELETE /api/secrets/KEY", status: 204},
+		{request: "DELETE /api/secrets/KEY", status: 404, code: "unknown_secret"},
+		// The first version still names it.
+		{request: "GET /api/call/keyed@1", status: 200},
+		{request: "DELETE /api/functions/keyed", status: 204},
+	} {
+		a.ask(t, q)
+	}
 }
 
 func driveCalls(t *testing.T, a *asker) {
@@ -286,6 +328,7 @@ func driveStandby(t *testing.T, a *asker) {
 	for _, request := range []string{
 		"POST /api/gen", "GET /api/call/add", "POST /api/call/add", "GET /api/stats", "GET /api/meta/add", "GET /api/cs/add",
 		"GET /api/functions", "GET /api/functions/add", "PUT /api/functions/add", "PATCH /api/functions/add", "DELETE /api/functions/add",
+		"GET /api/secrets", "PUT /api/secrets/KEY", "DELETE /api/secrets/KEY", "POST /api/secrets/rotate-key",
 	} {
 		body := ""
 		if strings.HasPrefix(request, "PUT") || strings.HasSuffix(request, "gen") {

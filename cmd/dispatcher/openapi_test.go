@@ -118,7 +118,7 @@ func (c *checker) find(r *http.Request) *openapi3filter.RequestValidationInput {
 		PathParams: make(map[string]string),
 	}
 	for path, item := range c.doc.Paths.Map() {
-		prefix, templated := strings.CutSuffix(path, "{ref}")
+		prefix, parameter, templated := strings.Cut(path, "{")
 		ref, isBelow := strings.CutPrefix(r.URL.EscapedPath(), prefix)
 		matches := isBelow && ref == ""
 		if templated {
@@ -129,7 +129,10 @@ func (c *checker) find(r *http.Request) *openapi3filter.RequestValidationInput {
 			continue
 		}
 		if templated {
-			input.PathParams["ref"], _ = url.PathUnescape(ref)
+			if input.Route != nil { // a path without parameters goes first
+				continue
+			}
+			input.PathParams[strings.TrimSuffix(parameter, "}")], _ = url.PathUnescape(ref)
 		}
 		input.Route = &routers.Route{Spec: c.doc, Path: path, PathItem: item, Method: r.Method, Operation: operation}
 	}

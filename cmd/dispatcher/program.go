@@ -22,6 +22,7 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 	"github.com/flockofbirds/fob/internal/sandbox/docker"
 	"github.com/flockofbirds/fob/internal/sandbox/process"
+	"github.com/flockofbirds/fob/internal/secret"
 	"github.com/flockofbirds/fob/internal/store"
 	"github.com/flockofbirds/fob/internal/telemetry"
 )
@@ -165,9 +166,18 @@ func (p *Program) open(ctx context.Context) error {
 		return err
 	}
 	p.log.Info().Int("sandboxes", maxSandboxes).Stringer("memory", faas.Bytes(maxMemory)).Msg("there may be at most")
+	keeper, unreadable, err := secret.New(ctx, db, p.cfg.KeyFile)
+	if err != nil {
+		return err
+	}
+	if len(unreadable) > 0 {
+		p.log.Error().Strs("secrets", unreadable).Str("key_file", p.cfg.KeyFile).
+			Msg("there are secrets that cannot be opened: put the key file back from a backup, or delete the secrets and set them again")
+	}
 	p.dispatcher, err = dispatch.New(ctx, dispatch.Config{
 		Engine:      p.engine,
 		Store:       db,
+		Secrets:     keeper,
 		Log:         p.log,
 		Metrics:     p.metrics,
 		Langs:       drivers.Langs(),
@@ -187,6 +197,7 @@ func (p *Program) open(ctx context.Context) error {
 	p.api.Open(httpapi.Backend{
 		Registry: p.dispatcher,
 		Invoker:  dispatch.Observe(p.dispatcher, p.metrics, p.log),
+		Secrets:  p.dispatcher,
 	})
 	return nil
 }

@@ -71,6 +71,9 @@ func (d *Dispatcher) hatch(ctx context.Context, v *faas.Version, code string, pa
 	if err := d.knownLang(v.Lang); err != nil {
 		return nil, err
 	}
+	if err := d.haveSecrets(ctx, v); err != nil {
+		return nil, err
+	}
 	d.rush.begin()
 	defer d.rush.end()
 	for attempt := 1; ; attempt++ {
@@ -136,13 +139,19 @@ func (d *Dispatcher) load(ctx context.Context, b *bird, v *faas.Version, code st
 		}
 		d.capacity.shrink(b.inst.ID(), limits.Memory)
 	}
+	values, err := d.openSecrets(ctx, v)
+	if err != nil {
+		return err
+	}
 	loadCtx, cancel := context.WithTimeout(ctx, d.cfg.LoadTimeout)
 	defer cancel()
 	// gofail: var loadBegin struct{}
 	// return engineError(errors.New("failpoint loadBegin"))
 	health, err := b.conn.Load(loadCtx, sandbox.Load{
 		Code: code, Function: v.FunctionID, Version: v.Number, Concurrency: v.Settings.Concurrency, MaxBody: d.cfg.MaxBody,
+		Env: v.Settings.Env.Map(), Secrets: values,
 	})
+	values.Wipe()
 	driverError, isDriverError := errors.AsType[*sandbox.DriverError](err)
 	switch {
 	case err == nil:

@@ -24,6 +24,7 @@ import (
 type Config struct {
 	Engine  sandbox.Engine
 	Store   faas.Store
+	Secrets faas.SecretKeeper
 	Log     zerolog.Logger
 	Metrics *telemetry.Metrics
 
@@ -38,8 +39,8 @@ type Config struct {
 	MaxMemory    int64 // bytes that they may use together
 }
 
-// Dispatcher implements faas.Invoker and faas.Registry over an engine and a
-// store.
+// Dispatcher implements faas.Invoker, faas.Registry and faas.SecretRegistry over
+// an engine and a store.
 type Dispatcher struct {
 	cfg   Config
 	log   zerolog.Logger
@@ -51,6 +52,7 @@ type Dispatcher struct {
 	capacity *capacity
 	creating *semaphore.Weighted // of the sandboxes that the engine makes at once
 	rush     rush
+	secrets  secrets
 
 	mu        sync.RWMutex
 	functions *index
@@ -82,6 +84,7 @@ func New(ctx context.Context, cfg Config) (*Dispatcher, error) {
 		flocks:    make(map[faas.VersionKey]*flock),
 		quotas:    make(map[string]*quota),
 		awake:     awake{flocks: make(map[*flock]struct{})},
+		secrets:   secrets{named: make(map[string]int)},
 		creating:  semaphore.NewWeighted(maxCreating),
 		capacity:  newCapacity(cfg.MaxSandboxes, cfg.MaxMemory),
 	}

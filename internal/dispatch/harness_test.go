@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/secret"
 	"github.com/flockofbirds/fob/internal/store"
 	"github.com/flockofbirds/fob/internal/telemetry"
 )
@@ -36,9 +38,14 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	keeper, _, err := secret.New(t.Context(), s, filepath.Join(t.TempDir(), "secret.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	w := &world{t: t, engine: engine, store: s, cfg: Config{
 		Engine:      engine,
 		Store:       s,
+		Secrets:     keeper,
 		Log:         zerolog.Nop(),
 		Metrics:     telemetry.NewMetrics(),
 		Langs:       []string{"python", "node"},

@@ -44,6 +44,11 @@ func (d *Dispatcher) create(ctx context.Context, name string, draft faas.Draft) 
 	if err != nil {
 		return nil, err
 	}
+	done, err := d.nameSecrets(ctx, fn, v.Settings)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	return d.publish(ctx, fn.With(v), v, draft.Code, d.cfg.Store.CreateFunction)
 }
 
@@ -118,6 +123,11 @@ func (d *Dispatcher) revise(ctx context.Context, ref faas.Ref, change func(*faas
 	if err != nil {
 		return nil, err
 	}
+	done, err := d.nameSecrets(ctx, fn, v.Settings)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	return d.publish(ctx, fn.With(v), v, code, d.cfg.Store.AddVersion)
 }
 

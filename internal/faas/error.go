@@ -15,14 +15,17 @@ const (
 	CodeBadRequest      Code = "bad_request"      // 400: malformed
 	CodeUnknownFunction Code = "unknown_function" // 404
 	CodeBadArguments    Code = "bad_arguments"    // 404: wrong number or type of parameters
+	CodeUnknownSecret   Code = "unknown_secret"   // 404
 	CodeNameTaken       Code = "name_taken"       // 409
 	CodeConflict        Code = "conflict"         // 409: somebody else changed it meanwhile
+	CodeInUse           Code = "in_use"           // 409: a function needs it
 	CodeTooLarge        Code = "too_large"        // 413
 	CodeUnknownLanguage Code = "unknown_language" // 415
 	CodeBadCode         Code = "does_not_compile" // 422: syntax error, raises at import, no callme
 	CodeOverLimit       Code = "over_limit"       // 429: over the function's own limit
 	CodeRaised          Code = "function_raised"  // 500
 	CodeBadResult       Code = "bad_result"       // 500: JSON cannot hold what it returned
+	CodeMissingSecret   Code = "missing_secret"   // 500: the version names one that is not there for it
 	CodeInternal        Code = "internal"         // 500: our own failure
 	CodeSandboxDied     Code = "sandbox_died"     // 502: crash, out of memory
 	CodeBadAnswer       Code = "bad_answer"       // 502: the driver's answer is no answer, or too large
@@ -99,7 +102,7 @@ func CodeOf(err error) Code {
 // arguments, its limits) rather than the platform's: the header Fob-Error.
 func (c Code) FunctionsFault() bool {
 	switch c {
-	case CodeBadArguments, CodeBadCode, CodeRaised, CodeBadResult, CodeSandboxDied, CodeBadAnswer, CodeTimeout, CodeOverLimit:
+	case CodeBadArguments, CodeBadCode, CodeRaised, CodeBadResult, CodeSandboxDied, CodeBadAnswer, CodeTimeout, CodeOverLimit, CodeMissingSecret:
 		return true
 	}
 	return false

@@ -13,7 +13,7 @@ import (
 	"github.com/docker/go-units"
 )
 
-// Settings are a version's limits and scale.
+// Settings are a version's limits, scale and environment.
 type Settings struct {
 	Timeout     Duration `json:"timeout"`     // of one call, once it runs
 	Memory      Bytes    `json:"memory"`      // of a sandbox, swap included
@@ -34,6 +34,8 @@ type Settings struct {
 	QueueTimeout      Duration `json:"queue_timeout"`      // waiting for a slot at most
 	StartTimeout      Duration `json:"start_timeout"`      // waiting for the first sandbox at most
 	Network           string   `json:"network"`            // NetworkEgress or NetworkNone
+	Env               Env      `json:"env"`                // plain variables
+	Secrets           Names    `json:"secrets"`            // that its sandboxes get
 }
 
 // Unlimited is the MaxConcurrency that limits nothing.
@@ -104,6 +106,8 @@ var SettingTable = []Setting{
 	{"queue_timeout", "how long a call may wait for a slot, 1ms to 1h", duration(func(s *Settings) *Duration { return &s.QueueTimeout }, time.Millisecond, time.Hour)},
 	{"start_timeout", "how long a call may wait for a sandbox to start when there is none, 10ms to 10m", duration(func(s *Settings) *Duration { return &s.StartTimeout }, 10*time.Millisecond, 10*time.Minute)},
 	{"network", "egress (out, but not to other sandboxes) or none", setNetwork},
+	{"env", "plain environment variables, A=1,B=2 or a JSON object, at most 100 with 32 KB", setEnv},
+	{"secrets", "names of secrets that its sandboxes get, A,B, at most 16", setSecrets},
 }
 
 // SettingsPatch holds the settings that somebody gave, as text by name.
@@ -137,11 +141,17 @@ func (p SettingsPatch) Apply(base Settings) (Settings, error) {
 			continue
 		}
 		if err := setting.set(&base, text); err != nil {
+			if setting.Name == "env" { // its values are nobody else's business
+				return base, Errorf(CodeBadRequest, "env: %v (%s)", err, setting.Doc)
+			}
 			return base, Errorf(CodeBadRequest, "%s=%s: %v (%s)", setting.Name, clip(text, 80), err, setting.Doc)
 		}
 	}
 	if base.MinScale > base.MaxScale {
 		return base, Errorf(CodeBadRequest, "min_scale (%d) is above max_scale (%d)", base.MinScale, base.MaxScale)
+	}
+	if name, both := bothPlainAndSecret(base); both {
+		return base, Errorf(CodeBadRequest, "%s is both in env and in secrets: leave it out of one", name)
 	}
 	return base, nil
 }

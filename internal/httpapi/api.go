@@ -40,6 +40,7 @@ type Build struct {
 type Backend struct {
 	Registry faas.Registry
 	Invoker  faas.Invoker
+	Secrets  faas.SecretRegistry
 }
 
 // API is the handler of all routes.
@@ -76,6 +77,11 @@ func New(cfg Config) *API {
 	r.Put("/api/functions/{ref}", a.handle(a.putFunction))
 	r.Patch("/api/functions/{ref}", a.handle(a.patchFunction))
 	r.Delete("/api/functions/{ref}", a.handle(a.deleteFunction))
+
+	r.Get("/api/secrets", a.handle(a.listSecrets))
+	r.Post("/api/secrets/rotate-key", a.handle(a.rotateKey))
+	r.Put("/api/secrets/{name}", a.handle(a.putSecret))
+	r.Delete("/api/secrets/{name}", a.handle(a.deleteSecret))
 
 	r.Get("/healthz", a.handle(a.healthz))
 	r.Get("/readyz", a.handle(a.readyz))

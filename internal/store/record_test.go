@@ -59,6 +59,9 @@ func TestRecords(t *testing.T) {
 		"sandbox not JSON":    {"sandbox/00aa", `x`, "sandbox/00aa"},
 		"sandbox of nothing":  {"sandbox/00aa", `{"schema":1}`, "no version"},
 		"sandbox, new schema": {"sandbox/00aa", `{"schema":9,"function":"ID","version":1}`, "newer dispatcher"},
+		"secret of another":   {"secret/A", `{"schema":1,"name":"B","version":1,"key":"k","sealed":"eA=="}`, "another secret"},
+		"secret of nothing":   {"secret/A", `{"schema":1,"name":"A","version":1,"key":"k"}`, "no sealed secret"},
+		"secret, new schema":  {"secret/A", `{"schema":9,"name":"A","version":1,"key":"k","sealed":"eA=="}`, "newer dispatcher"},
 		"aviary":              {"meta/aviary", `01234abc`, ""},
 		"aviary too long":     {"meta/aviary", `01234abcd`, "meta/aviary"},
 		"aviary empty":        {"meta/aviary", ``, "meta/aviary"},
@@ -70,7 +73,8 @@ func TestRecords(t *testing.T) {
 			_, err1 := s.Functions(t.Context())
 			_, err2 := s.Sandboxes(t.Context())
 			_, err3 := s.Aviary(t.Context())
-			err := errors.Join(err1, err2, err3)
+			_, err4 := s.Secrets(t.Context())
+			err := errors.Join(err1, err2, err3, err4)
 			if test.want == "" {
 				check(t, err)
 				return
@@ -89,6 +93,7 @@ func TestRecordKeepsAll(t *testing.T) {
 	fn, code := storetest.NewFunction("hello")
 	v := fn.Versions[0]
 	v.Settings.MinScale, v.Settings.PauseAfter, v.Settings.Network = 1, 1, faas.NetworkNone
+	v.Settings.Env, v.Settings.Secrets = `{"A":"1"}`, "B,C"
 	for _, value := range []any{*fn, *v, v.Settings} {
 		for field, held := range reflect.ValueOf(value).Fields() {
 			if held.IsZero() {

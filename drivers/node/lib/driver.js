@@ -3,6 +3,7 @@
 
 const { types } = require('util');
 const { NONE } = require('./body');
+const environment = require('./environment');
 const { Failure, raised } = require('./errors');
 const { Function, Request, parseObject } = require('./function');
 const { Stream, readerOf } = require('./stream');
@@ -101,9 +102,20 @@ class Driver {
       if (!fits(document[name])) throw new Failure(400, 'bad_request', `${name} is not of its type`);
       about[name] = document[name];
     }
+    let variables;
+    try {
+      variables = environment.read(document);
+    } catch (e) {
+      throw new Failure(400, 'bad_request', e.message);
+    }
     if (this.#started) throw new Failure(409, 'already_loaded', 'a driver loads code once; start a new one for other code');
     this.#started = true;
     this.#state = 'loading'; // and stays so when it fails: this driver is spent
+    try {
+      environment.install(variables);
+    } catch (e) {
+      throw new Failure(422, 'load_failed', `its environment cannot be set up: ${e.code ?? e.message}`, { type: e.name });
+    }
     try {
       this.#function = await Function.load(document.code);
     } finally {

@@ -8,7 +8,7 @@ import sys
 import threading
 from _operator import _compare_digest  # hmac has it too, but brings OpenSSL along, 3 MB
 
-from fob import Request, function
+from fob import Request, environment, function
 from fob.answer import closing, own, plain, refusal
 from fob.errors import Failure, TooLarge
 from fob.stream import Stream
@@ -68,9 +68,17 @@ class Driver:
                 if type(document[name]) is not kind:
                     raise Failure(400, "bad_request", f"{name} must be of type {kind.__name__}")
                 about[name] = document[name]
+        try:
+            env, secrets = environment.read(document)
+        except ValueError as e:
+            raise Failure(400, "bad_request", str(e)) from None
         if not self._once.acquire(blocking=False):
             raise Failure(409, "already_loaded", "a driver loads code once; start a new one for other code")
         self.state = "loading"
+        try:
+            environment.install(env, secrets)
+        except OSError as e:
+            raise Failure(422, "load_failed", f"its environment cannot be set up: {e.strerror}", type=type(e).__name__) from None
         try:
             self.function = function.load(code, self.end_call)
             self.about = about

@@ -36,6 +36,9 @@ const (
 	// socketMount is where a sandbox has its socket folder.
 	socketMount = "/run/fob"
 
+	// secretMount is where it has the files with its secrets, in memory.
+	secretMount = "/run/secrets"
+
 	openFiles = 1024
 )
 
@@ -185,6 +188,7 @@ func (e *Engine) containerConfig(i *instance, image string) *container.Config {
 		Env: []string{
 			"FOB_SOCKET=" + socketMount + "/" + sandbox.SocketName,
 			"FOB_TOKEN=" + sandbox.NewToken(),
+			"FOB_SECRETS=" + secretMount,
 			"HOME=/tmp",
 		},
 		Labels: map[string]string{
@@ -200,7 +204,9 @@ func (e *Engine) hostConfig(i *instance, network string) *container.HostConfig {
 	resources := e.resources(i.spec.Limits)
 	resources.Ulimits = []*container.Ulimit{
 		{Name: "nofile", Soft: openFiles, Hard: openFiles},
-		{Name: "core", Soft: 0, Hard: 0},
+		// With 0 the kernel would still hand a core to a program that the machine
+		// has for them; 1 byte keeps it from that, and is too few for a file.
+		{Name: "core", Soft: 1, Hard: 1},
 	}
 	init := true
 	return &container.HostConfig{
@@ -214,7 +220,8 @@ func (e *Engine) hostConfig(i *instance, network string) *container.HostConfig {
 		Init:           &init,
 		Resources:      resources,
 		Tmpfs: map[string]string{
-			"/tmp": "rw,noexec,nosuid,nodev,mode=1777,size=64m",
+			"/tmp":      "rw,noexec,nosuid,nodev,mode=1777,size=64m",
+			secretMount: e.secretOptions(),
 			// Private IPC brings these two, writable; /tmp is to be the only
 			// place for files, with the only limit to keep.
 			"/dev/shm":    "ro,noexec,nosuid,nodev,size=64k",
@@ -236,6 +243,13 @@ func (e *Engine) hostConfig(i *instance, network string) *container.HostConfig {
 			},
 		},
 	}
+}
+
+// secretOptions are those of the mount for secrets, which is the driver's alone and
+// holds what a version may have of them.
+func (e *Engine) secretOptions() string {
+	uid, gid, _ := strings.Cut(e.user, ":")
+	return "rw,noexec,nosuid,nodev,mode=0700,size=1m,uid=" + uid + ",gid=" + gid
 }
 
 // tail returns the last lines of a container's log.

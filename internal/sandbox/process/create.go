@@ -60,8 +60,10 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instanc
 // start starts the driver in a folder of its own.
 func (i *instance) start(command []string) error {
 	temp := i.e.path(i.id, tempFolder)
-	if err := os.MkdirAll(temp, 0o700); err != nil {
-		return fmt.Errorf("making a sandbox's folder: %w", err)
+	for _, folder := range []string{temp, i.e.path(i.id, secretFolder)} {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			return fmt.Errorf("making a sandbox's folder: %w", err)
+		}
 	}
 	if err := i.update(func(*record) {}); err != nil {
 		return fmt.Errorf("noting a sandbox: %w", err)
@@ -106,6 +108,7 @@ func (i *instance) environment(temp string) []string {
 		"FOB_SOCKET=" + i.e.path(i.id, sandbox.SocketName),
 		"FOB_TOKEN=" + sandbox.NewToken(),
 		"FOB_TCP=" + loopback + ":0",
+		"FOB_SECRETS=" + i.e.path(i.id, secretFolder),
 		"HOME=" + temp,
 		"TMPDIR=" + temp,
 	}

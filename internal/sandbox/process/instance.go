@@ -23,10 +23,11 @@ import (
 
 // The files in a sandbox's folder, besides the socket.
 const (
-	lockFile   = "lock" // locked for as long as the process lives
-	pidFile    = "pid"
-	recordFile = "sandbox.json"
-	tempFolder = "tmp"
+	lockFile     = "lock" // locked for as long as the process lives
+	pidFile      = "pid"
+	recordFile   = "sandbox.json"
+	tempFolder   = "tmp"
+	secretFolder = "secrets"
 )
 
 const (
