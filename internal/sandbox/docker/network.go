@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,6 +50,9 @@ func (e *Engine) ensureNetwork(ctx context.Context) error {
 	if n.ready {
 		return nil
 	}
+	if err := e.removeTwins(ctx); err != nil {
+		return err
+	}
 	found, err := e.api.NetworkInspect(ctx, n.name, dockernet.InspectOptions{})
 	switch {
 	case err == nil && found.Labels[labelAviary] != e.config.Aviary:
@@ -73,10 +77,32 @@ func (e *Engine) ensureNetwork(ctx context.Context) error {
 	return nil
 }
 
+// removeTwins leaves one of our networks of one name. The engine finishes what a
+// killed dispatcher asked for, and may do so when the next one has already looked
+// and asked for it too; then there are two, and neither can be used. The one that
+// has sandboxes stays.
+func (e *Engine) removeTwins(ctx context.Context) error {
+	networks, err := e.api.NetworkList(ctx, dockernet.ListOptions{Filters: e.ours()})
+	if err != nil {
+		return fault("looking for the sandboxes' network", err)
+	}
+	networks = slices.DeleteFunc(networks, func(n dockernet.Summary) bool { return n.Name != e.network.name })
+	for left := len(networks); left > 1 && len(networks) > 0; networks = networks[1:] {
+		switch err := e.api.NetworkRemove(ctx, networks[0].ID); {
+		case err == nil || errdefs.IsNotFound(err):
+			left--
+		case !strings.Contains(err.Error(), "active endpoints"):
+			return fault("removing a second network of the sandboxes", err)
+		}
+	}
+	return nil
+}
+
 // networkLost notes that a container could not be started for want of the
-// network, and reports whether that is what err says.
+// network, or because there are two, and reports whether that is what err says.
 func (e *Engine) networkLost(ctx context.Context, err error) bool {
-	if !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "network") {
+	text := err.Error()
+	if !strings.Contains(text, "network") || !errdefs.IsNotFound(err) && !strings.Contains(text, "is ambiguous") {
 		return false
 	}
 	if e.network.turn.Acquire(ctx, 1) != nil {
