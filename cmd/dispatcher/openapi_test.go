@@ -28,10 +28,12 @@ import (
 var notProvoked = map[string]string{
 	"PUT /api/functions/{ref} 409":   "changes to a function queue up in one dispatcher; only several on one store can conflict",
 	"PATCH /api/functions/{ref} 409": "as with PUT",
+	"GET /metrics 503":               "it takes the moment in which the dispatcher starts; TestNotYetOpen of internal/httpapi has it",
+	"DELETE /api/tokens/{id} 409":    "it takes an address beyond this machine, which the engine process refuses; TestDockerExposed has it",
 }
 
-// transportHeaders come from HTTP itself and need no word in the document.
-var transportHeaders = []string{"Content-Length", "Content-Type", "Date", "Connection", "Transfer-Encoding", "Vary"}
+// transportHeaders come from HTTP itself, or are for browsers on every answer, and need no word at each in the document.
+var transportHeaders = []string{"Content-Length", "Content-Type", "Date", "Connection", "Transfer-Encoding", "Vary", "X-Content-Type-Options", "Content-Security-Policy", "Referrer-Policy"}
 
 // checker is a transport that holds every request and answer against the
 // document.
@@ -45,6 +47,7 @@ type checker struct {
 
 func newChecker(t *testing.T, document []byte) *checker {
 	t.Helper()
+	openapi3filter.RegisterBodyDecoder("application/x-ndjson", openapi3filter.PlainBodyDecoder)
 	loader := openapi3.NewLoader()
 	doc, err := loader.LoadFromData(document)
 	if err != nil {
@@ -114,6 +117,7 @@ func (c *checker) find(r *http.Request) *openapi3filter.RequestValidationInput {
 			IncludeResponseStatus:             true,
 			RejectWhenRequestBodyNotSpecified: true,
 			SkipSettingDefaults:               true,
+			AuthenticationFunc:                openapi3filter.NoopAuthenticationFunc,
 		},
 		PathParams: make(map[string]string),
 	}

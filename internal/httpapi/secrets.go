@@ -12,12 +12,13 @@ import (
 
 // putSecret answers PUT /api/secrets/NAME. The body is the value, byte for byte.
 // It goes nowhere but into the keeper, and is overwritten then.
-func (a *API) putSecret(w http.ResponseWriter, r *http.Request) error {
+func (a *API) putSecret(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
 	backend, err := a.open()
 	if err != nil {
 		return err
 	}
 	name := chi.URLParam(r, "name")
+	entry.Name = name
 	if err := faas.CheckVariable(name); err != nil {
 		return err
 	}
@@ -38,6 +39,7 @@ func (a *API) putSecret(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	entry.Version = secret.Version
 	status := http.StatusOK
 	if created {
 		status = http.StatusCreated
@@ -66,7 +68,7 @@ func secretFunctions(query string) ([]string, error) {
 }
 
 // listSecrets answers GET /api/secrets: all but the values.
-func (a *API) listSecrets(w http.ResponseWriter, r *http.Request) error {
+func (a *API) listSecrets(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
 	backend, err := a.open()
 	if err != nil {
 		return err
@@ -81,12 +83,13 @@ func (a *API) listSecrets(w http.ResponseWriter, r *http.Request) error {
 }
 
 // deleteSecret answers DELETE /api/secrets/NAME.
-func (a *API) deleteSecret(w http.ResponseWriter, r *http.Request) error {
+func (a *API) deleteSecret(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
 	backend, err := a.open()
 	if err != nil {
 		return err
 	}
 	name := chi.URLParam(r, "name")
+	entry.Name = name
 	if err := faas.CheckVariable(name); err != nil {
 		return err
 	}
@@ -98,7 +101,7 @@ func (a *API) deleteSecret(w http.ResponseWriter, r *http.Request) error {
 }
 
 // rotateKey answers POST /api/secrets/rotate-key.
-func (a *API) rotateKey(w http.ResponseWriter, r *http.Request) error {
+func (a *API) rotateKey(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
 	backend, err := a.open()
 	if err != nil {
 		return err
@@ -107,5 +110,6 @@ func (a *API) rotateKey(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	entry.ID = made.Key
 	return answer(w, http.StatusOK, made)
 }

@@ -53,7 +53,7 @@ func TestDockerInspectShowsEverySetting(t *testing.T) {
 		"auto-remove":     {host.AutoRemove, false},
 		"log driver":      {host.LogConfig.Type, "json-file"},
 		"log options":     {host.LogConfig.Config, map[string]string{"max-size": "1m", "max-file": "2", "mode": "non-blocking"}},
-		"/tmp":            {host.Tmpfs["/tmp"], "rw,noexec,nosuid,nodev,mode=1777,size=64m"},
+		"/tmp":            {host.Tmpfs["/tmp"], "rw,noexec,nosuid,nodev,mode=1777,size=64m,nr_inodes=16384"},
 		"/dev/shm":        {strings.HasPrefix(host.Tmpfs["/dev/shm"], "ro,"), true},
 		"/dev/mqueue":     {strings.HasPrefix(host.Tmpfs["/dev/mqueue"], "ro,"), true},
 		"/run/secrets":    {host.Tmpfs["/run/secrets"], "rw,noexec,nosuid,nodev,mode=0700,size=1m,uid=65532,gid=65532"},
@@ -196,7 +196,7 @@ func TestDockerProbeFindsNoWayOut(t *testing.T) {
 		t.Errorf("the sockets' folder: %v, %v", info.Mode(), err)
 	}
 	for _, i := range []sandbox.Instance{inst, other} {
-		if info, err := os.Stat(filepath.Join(cfg.SocketDir, cfg.Aviary+"-"+i.ID())); err != nil || info.Mode().Perm() != 0o555 {
+		if info, err := os.Stat(filepath.Join(cfg.SocketDir, cfg.Aviary+"-"+i.ID())); err != nil || info.Mode().Perm() != 0o755 {
 			t.Errorf("a sandbox's folder: %v, %v", info.Mode(), err)
 		}
 	}
@@ -222,7 +222,7 @@ func TestDockerAdoptionSealsTheFolder(t *testing.T) {
 	if state := sandboxtest.State(t, listed[0]); state != "blank" {
 		t.Errorf("it is %q", state)
 	}
-	if info, err := os.Stat(folder); err != nil || info.Mode().Perm() != 0o555 {
+	if info, err := os.Stat(folder); err != nil || info.Mode().Perm() != 0o755 {
 		t.Errorf("the folder: %v, %v", info.Mode(), err)
 	}
 }

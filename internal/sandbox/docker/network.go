@@ -2,9 +2,10 @@ package docker
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,16 @@ const (
 
 // iccOption is the bridge driver's switch for traffic between containers.
 const iccOption = "com.docker.network.bridge.enable_icc"
+
+// bridgeOption is its name for the bridge's interface.
+const bridgeOption = "com.docker.network.bridge.name"
+
+// bridgeName is one that firewall rules can know beforehand: all begin with fob-.
+// An interface's name has at most 15 bytes.
+func bridgeName(aviary string) string {
+	digest := sha256.Sum256([]byte(aviary))
+	return "fob-" + hex.EncodeToString(digest[:5])
+}
 
 // network is the aviary's bridge: out to the world, but not to one another.
 type network struct {
@@ -50,59 +61,57 @@ func (e *Engine) ensureNetwork(ctx context.Context) error {
 	if n.ready {
 		return nil
 	}
-	if err := e.removeTwins(ctx); err != nil {
-		return err
-	}
-	found, err := e.api.NetworkInspect(ctx, n.name, dockernet.InspectOptions{})
-	switch {
-	case err == nil && found.Labels[labelAviary] != e.config.Aviary:
-		return fmt.Errorf("there is a Docker network %s that is not this dispatcher's: remove it, or set FOB_AVIARY to another name", n.name)
-	case err == nil && found.Options[iccOption] != "false":
-		return fmt.Errorf("the Docker network %s lets sandboxes reach one another: remove it, and it will be made anew", n.name)
-	case err == nil:
-		n.ready = true
-		return nil
-	case !errdefs.IsNotFound(err):
-		return fault("looking for the sandboxes' network", err)
-	}
-	_, err = e.api.NetworkCreate(ctx, n.name, dockernet.CreateOptions{
-		Driver:  "bridge",
-		Options: map[string]string{iccOption: "false"},
-		Labels:  map[string]string{labelAviary: e.config.Aviary},
-	})
-	if err != nil {
-		return poolHint(fault("making the sandboxes' network", err))
-	}
-	n.ready = true
-	return nil
-}
-
-// removeTwins leaves one of our networks of one name. The engine finishes what a
-// killed dispatcher asked for, and may do so when the next one has already looked
-// and asked for it too; then there are two, and neither can be used. The one that
-// has sandboxes stays.
-func (e *Engine) removeTwins(ctx context.Context) error {
-	networks, err := e.api.NetworkList(ctx, dockernet.ListOptions{Filters: e.ours()})
-	if err != nil {
-		return fault("looking for the sandboxes' network", err)
-	}
-	networks = slices.DeleteFunc(networks, func(n dockernet.Summary) bool { return n.Name != e.network.name })
-	for left := len(networks); left > 1 && len(networks) > 0; networks = networks[1:] {
-		switch err := e.api.NetworkRemove(ctx, networks[0].ID); {
-		case err == nil || errdefs.IsNotFound(err):
-			left--
-		case !strings.Contains(err.Error(), "active endpoints"):
-			return fault("removing a second network of the sandboxes", err)
+	// The engine may be making it for another just now, such as a dispatcher that
+	// was killed while it asked. It lets nobody have a second of the same bridge,
+	// and shows the first one a moment later.
+	for tries := 0; ; tries++ {
+		there, err := e.findNetwork(ctx)
+		if err != nil || there {
+			n.ready = there
+			return err
+		}
+		_, err = e.api.NetworkCreate(ctx, n.name, dockernet.CreateOptions{
+			Driver:  "bridge",
+			Options: map[string]string{iccOption: "false", bridgeOption: bridgeName(e.config.Aviary)},
+			Labels:  map[string]string{labelAviary: e.config.Aviary},
+		})
+		if err == nil {
+			n.ready = true
+			return nil
+		}
+		if taken := errdefs.IsConflict(err) || strings.Contains(err.Error(), "conflicts with network"); !taken || tries == 40 {
+			return poolHint(fault("making the sandboxes' network", err))
+		}
+		select {
+		case <-ctx.Done():
+			return fault("making the sandboxes' network", errors.Join(err, ctx.Err()))
+		case <-time.After(50 * time.Millisecond):
 		}
 	}
-	return nil
+}
+
+// findNetwork reports whether the network is there, and fails if it is not as it
+// should be.
+func (e *Engine) findNetwork(ctx context.Context) (bool, error) {
+	name := e.network.name
+	found, err := e.api.NetworkInspect(ctx, name, dockernet.InspectOptions{})
+	switch {
+	case errdefs.IsNotFound(err):
+		return false, nil
+	case err != nil:
+		return false, fault("looking for the sandboxes' network", err)
+	case found.Labels[labelAviary] != e.config.Aviary:
+		return false, fmt.Errorf("there is a Docker network %s that is not this dispatcher's: remove it, or set FOB_AVIARY to another name", name)
+	case found.Options[iccOption] != "false":
+		return false, fmt.Errorf("the Docker network %s lets sandboxes reach one another: remove it, and it will be made anew", name)
+	}
+	return true, nil
 }
 
 // networkLost notes that a container could not be started for want of the
-// network, or because there are two, and reports whether that is what err says.
+// network, and reports whether that is what err says.
 func (e *Engine) networkLost(ctx context.Context, err error) bool {
-	text := err.Error()
-	if !strings.Contains(text, "network") || !errdefs.IsNotFound(err) && !strings.Contains(text, "is ambiguous") {
+	if !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "network") {
 		return false
 	}
 	if e.network.turn.Acquire(ctx, 1) != nil {
