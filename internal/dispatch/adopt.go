@@ -29,6 +29,7 @@ func (d *Dispatcher) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// gofail: var adoptBegin struct{}
 	var probes sync.WaitGroup
 	var adopted atomic.Int64
 	for _, inst := range instances {
@@ -62,6 +63,7 @@ func (d *Dispatcher) adopt(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
+	// gofail: var adoptDone struct{}
 	for _, fn := range d.functions.byID {
 		if live := fn.Live(); live.Settings.MinScale > 0 {
 			f, err := d.flock(live)
@@ -155,6 +157,7 @@ func (d *Dispatcher) outlast(b *bird, v *faas.Version) {
 
 // take gives an adopted sandbox to its version's flock.
 func (d *Dispatcher) take(b *bird, v *faas.Version, health sandbox.Health) {
+	// gofail: var adoptOne struct{}
 	b.takesRequest, b.recorded = health.TakesRequest, true
 	f, err := d.flock(v)
 	if err != nil { // deleted meanwhile

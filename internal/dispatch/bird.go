@@ -168,12 +168,16 @@ func (d *Dispatcher) load(ctx context.Context, b *bird, v *faas.Version, code st
 	if b.gate != nil {
 		load.Proxy = sandbox.ProxyName
 	}
+	// gofail: var loadBegin struct{}
+	// return engineError(errors.New("failpoint loadBegin"))
 	health, err := b.conn.Load(loadCtx, load)
 	values.Wipe()
 	driverError, isDriverError := errors.AsType[*sandbox.DriverError](err)
 	switch {
 	case err == nil:
 		b.takesRequest = health.TakesRequest
+		// gofail: var loadDone struct{}
+		// return engineError(errors.New("failpoint loadDone"))
 		return nil
 	case isDriverError && driverError.Status == 422:
 		return badCode(driverError)

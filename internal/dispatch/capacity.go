@@ -176,6 +176,13 @@ func (c *capacity) admit(id string, memory int64) {
 	c.used = c.used.plus(room{1, memory})
 }
 
+// knows reports whether a sandbox is counted.
+func (c *capacity) knows(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.places[id] != nil
+}
+
 // extend adds memory that was taken for it to a sandbox's.
 func (c *capacity) extend(id string, memory int64) {
 	c.mu.Lock()

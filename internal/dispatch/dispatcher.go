@@ -110,6 +110,7 @@ func New(ctx context.Context, cfg Config) (*Dispatcher, error) {
 		d.background(p.run)
 	}
 	d.background(d.tick)
+	d.background(d.sweep)
 	return d, nil
 }
 
@@ -355,7 +356,7 @@ func (d *Dispatcher) remove(inst sandbox.Instance) bool {
 		if !d.sleep(wait) { // the next start removes it
 			return false
 		}
-		wait = min(2*wait, 30*time.Second)
+		wait = min(2*wait, longestStep)
 	}
 }
 

@@ -133,6 +133,7 @@ func (a *API) putFunction(w http.ResponseWriter, r *http.Request, entry *faas.Au
 		status = http.StatusCreated
 	}
 	w.Header().Set("Location", "/api/functions/"+fn.ID)
+	// gofail: var answerPut struct{}
 	return answer(w, status, document(fn, fn.Live()))
 }
 
@@ -153,6 +154,7 @@ func (a *API) patchFunction(w http.ResponseWriter, r *http.Request, entry *faas.
 		return err
 	}
 	about(entry, fn)
+	// gofail: var answerPatch struct{}
 	return answer(w, http.StatusOK, document(fn, fn.Live()))
 }
 
@@ -169,6 +171,7 @@ func (a *API) deleteFunction(w http.ResponseWriter, r *http.Request, entry *faas
 	if err := backend.Registry.Delete(r.Context(), ref); err != nil {
 		return err
 	}
+	// gofail: var answerDelete struct{}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

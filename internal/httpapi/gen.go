@@ -31,6 +31,7 @@ func (a *API) generate(w http.ResponseWriter, r *http.Request, entry *faas.Audit
 	}
 	about(entry, fn)
 	w.Header().Set("Location", "/api/functions/"+fn.ID)
+	// gofail: var answerGen struct{}
 	return answer(w, http.StatusOK, struct {
 		ID string `json:"id"`
 	}{fn.ID})

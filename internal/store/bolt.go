@@ -131,6 +131,7 @@ func (b *Bolt) writeWaiting() {
 	}
 	if err == nil {
 		id := 0
+		// gofail: var commitBegin struct{}
 		err = guard(func() error {
 			return b.db.Update(func(tx *bbolt.Tx) error {
 				id = tx.ID()
@@ -139,9 +140,12 @@ func (b *Bolt) writeWaiting() {
 						return c.err
 					}
 				}
+				// gofail: var commitEnd struct{}
+				// return errors.New("failpoint commitEnd")
 				return nil
 			})
 		})
+		// gofail: var commitDone struct{}
 		if err != nil && !errors.Is(err, errDamaged) && b.holds(id) {
 			// The cause is not wrapped: a disk that was full is not all that is wrong.
 			err = fmt.Errorf("%w: %v", errUnsynced, err)

@@ -95,6 +95,7 @@ func (e *Engine) create(ctx context.Context, spec sandbox.Spec, image string) (*
 		return nil, err
 	}
 	inst.ready.Store(true)
+	// gofail: var bootDone struct{}
 	return inst, nil
 }
 
@@ -106,6 +107,9 @@ func (i *instance) boot(ctx context.Context, image, network string) error {
 	if err := e.sockets.open(i.id); err != nil {
 		return err
 	}
+	// gofail: var createBegin struct{}
+	// return errors.New("failpoint createBegin")
+
 	// The engine finishes what it was asked to create even when nobody waits
 	// for it any more, and it would do so after we had cleared up.
 	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), creationTime)
@@ -118,11 +122,15 @@ func (i *instance) boot(ctx context.Context, image, network string) error {
 		return fault("creating a sandbox", err)
 	}
 	phases[0] = time.Since(begin)
+	// gofail: var createDone struct{}
+	// return errors.New("failpoint createDone")
 	if err := e.api.ContainerStart(ctx, i.ref, container.StartOptions{}); err != nil {
 		return poolHint(fault("starting a sandbox", err))
 	}
 	i.started.Store(true)
 	phases[1] = time.Since(begin)
+	// gofail: var startDone struct{}
+	// return errors.New("failpoint startDone")
 	c, err := e.api.ContainerInspect(ctx, i.ref)
 	if err != nil {
 		return fault("looking at a new sandbox", err)

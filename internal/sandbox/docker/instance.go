@@ -357,9 +357,11 @@ func (i *instance) Remove(ctx context.Context) error {
 		return err
 	}
 	i.died(codeKilled)
+	// gofail: var removeDone struct{}
 	if err := i.e.sockets.clear(i.id); err != nil {
 		return err
 	}
+	// gofail: var clearDone struct{}
 	i.e.forget(i.id)
 	return nil
 }

@@ -61,28 +61,51 @@ func (e *Engine) ensureNetwork(ctx context.Context) error {
 	if n.ready {
 		return nil
 	}
-	found, err := e.api.NetworkInspect(ctx, n.name, dockernet.InspectOptions{})
+	// The engine may be making it for another just now, such as a dispatcher that
+	// was killed while it asked. It lets nobody have a second of the same bridge,
+	// and shows the first one a moment later.
+	for tries := 0; ; tries++ {
+		there, err := e.findNetwork(ctx)
+		if err != nil || there {
+			n.ready = there
+			return err
+		}
+		_, err = e.api.NetworkCreate(ctx, n.name, dockernet.CreateOptions{
+			Driver:  "bridge",
+			Options: map[string]string{iccOption: "false", bridgeOption: bridgeName(e.config.Aviary)},
+			Labels:  map[string]string{labelAviary: e.config.Aviary},
+		})
+		if err == nil {
+			n.ready = true
+			return nil
+		}
+		if taken := errdefs.IsConflict(err) || strings.Contains(err.Error(), "conflicts with network"); !taken || tries == 40 {
+			return poolHint(fault("making the sandboxes' network", err))
+		}
+		select {
+		case <-ctx.Done():
+			return fault("making the sandboxes' network", errors.Join(err, ctx.Err()))
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// findNetwork reports whether the network is there, and fails if it is not as it
+// should be.
+func (e *Engine) findNetwork(ctx context.Context) (bool, error) {
+	name := e.network.name
+	found, err := e.api.NetworkInspect(ctx, name, dockernet.InspectOptions{})
 	switch {
-	case err == nil && found.Labels[labelAviary] != e.config.Aviary:
-		return fmt.Errorf("there is a Docker network %s that is not this dispatcher's: remove it, or set FOB_AVIARY to another name", n.name)
-	case err == nil && found.Options[iccOption] != "false":
-		return fmt.Errorf("the Docker network %s lets sandboxes reach one another: remove it, and it will be made anew", n.name)
-	case err == nil:
-		n.ready = true
-		return nil
-	case !errdefs.IsNotFound(err):
-		return fault("looking for the sandboxes' network", err)
+	case errdefs.IsNotFound(err):
+		return false, nil
+	case err != nil:
+		return false, fault("looking for the sandboxes' network", err)
+	case found.Labels[labelAviary] != e.config.Aviary:
+		return false, fmt.Errorf("there is a Docker network %s that is not this dispatcher's: remove it, or set FOB_AVIARY to another name", name)
+	case found.Options[iccOption] != "false":
+		return false, fmt.Errorf("the Docker network %s lets sandboxes reach one another: remove it, and it will be made anew", name)
 	}
-	_, err = e.api.NetworkCreate(ctx, n.name, dockernet.CreateOptions{
-		Driver:  "bridge",
-		Options: map[string]string{iccOption: "false", bridgeOption: bridgeName(e.config.Aviary)},
-		Labels:  map[string]string{labelAviary: e.config.Aviary},
-	})
-	if err != nil {
-		return poolHint(fault("making the sandboxes' network", err))
-	}
-	n.ready = true
-	return nil
+	return true, nil
 }
 
 // networkLost notes that a container could not be started for want of the

@@ -51,6 +51,8 @@ func (e *Engine) purgeFolders() error {
 // removeContainer kills and removes a container with its volumes, and waits
 // until it is gone. One that is gone already is no error.
 func (e *Engine) removeContainer(ctx context.Context, nameOrID string) error {
+	// gofail: var removeBegin struct{}
+	// return errors.New("failpoint removeBegin")
 	err := e.api.ContainerRemove(ctx, nameOrID, container.RemoveOptions{Force: true, RemoveVolumes: true})
 	switch {
 	case err == nil || errdefs.IsNotFound(err):

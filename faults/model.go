@@ -1,0 +1,205 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+// version is one of a function's, as it must be found.
+type version struct {
+	code    string
+	timeout string // the setting, which tells versions with the same code apart
+}
+
+// state is a function as it must be found; nil is that there is none.
+type state struct {
+	id       string // empty while it is not known
+	versions []version
+}
+
+// function is what one name stands for: what was acknowledged, and what may be
+// because nobody has heard.
+type function struct {
+	name string
+	off  bool // never called, so that its changes need no sandbox
+
+	changing sync.Mutex // changes follow one another
+
+	mu      sync.Mutex
+	acked   *state
+	next    *state // when open: as it is if the last change was done
+	open    bool   // the last change was sent, and no answer came
+	changes int    // sent
+	deletes int    // of these
+	since   int    // the change that made the code that is live
+}
+
+// source is the code that one change puts. It says which.
+func source(name string, change int) string {
+	return fmt.Sprintf("def callme(): return %q", fmt.Sprintf("%s/%d", name, change))
+}
+
+// change is a request that changes a function, and what that makes of it.
+type change struct {
+	method, path, body string
+	next               *state
+	number             int
+	puts               bool // it brings new code
+}
+
+// plan makes a change, and notes that it will be sent.
+func (f *function) plan(kind string) change {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.changes++
+	c := change{number: f.changes, method: kind, path: "/api/functions/" + f.name}
+	timeout := (20*time.Second + time.Duration(f.changes)*time.Millisecond).String() // as the API shows it
+	settings := url.Values{"timeout": {timeout}, "idle_timeout": {"300ms"}}
+	before := f.acked
+	if before == nil || kind == "PUT" {
+		c.body, c.puts = source(f.name, c.number), true
+	}
+	switch {
+	case kind == "DELETE" && before != nil:
+		f.deletes++
+		f.open, f.next = true, nil
+		return c
+	case before == nil && kind == "PATCH":
+		// Creating, in the other way.
+		c.method, c.path = "POST", "/api/gen"
+		settings.Set("name", f.name)
+	case before == nil:
+		c.method = "PUT"
+	}
+	if before == nil && f.off {
+		settings.Set("max_concurrency", "0")
+	}
+	c.path += "?" + settings.Encode()
+	c.next = &state{}
+	code := c.body
+	if before != nil {
+		c.next.id = before.id
+		c.next.versions = append(c.next.versions, before.versions...)
+		if code == "" {
+			code = before.versions[len(before.versions)-1].code
+		}
+	}
+	c.next.versions = append(c.next.versions, version{code, timeout})
+	f.open, f.next = true, c.next
+	return c
+}
+
+// settle notes the answer to a change: whether it was done.
+func (f *function) settle(c change, done bool, id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.open = false
+	if !done {
+		return
+	}
+	if c.next != nil && id != "" {
+		c.next.id = id
+	}
+	f.acked = c.next
+	if c.puts {
+		f.since = c.number
+	}
+}
+
+// found takes what was found after a restart for what is, if it is one of those
+// that may be, and says what is wrong if not.
+func (f *function) found(now *state) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	defer func() { f.open = false }()
+	if same(f.acked, now) {
+		return nil
+	}
+	if f.open && same(f.next, now) {
+		f.acked = now
+		if now != nil {
+			live := now.versions[len(now.versions)-1].code
+			fmt.Sscanf(live[strings.LastIndex(live, "/")+1:], "%d", &f.since)
+		}
+		return nil
+	}
+	wanted := f.acked.String()
+	if f.open {
+		wanted += ", or " + f.next.String()
+	}
+	return fmt.Errorf("%s is %s, and must be %s", f.name, now, wanted)
+}
+
+// same reports whether two states are one; an ID that is not known is any.
+func same(a, b *state) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	if a.id != "" && b.id != "" && a.id != b.id || len(a.versions) != len(b.versions) {
+		return false
+	}
+	for i := range a.versions {
+		if a.versions[i] != b.versions[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *state) String() string {
+	if s == nil {
+		return "not there"
+	}
+	return fmt.Sprintf("%s with the versions %q", s.id, s.versions)
+}
+
+// document is a function as the API shows it.
+type document struct {
+	ID       string
+	Name     string
+	Aliases  map[string]int
+	Versions []struct {
+		Version  int
+		Digest   string
+		Settings struct{ Timeout string }
+	}
+}
+
+// read asks a dispatcher for a function, with the code of all its versions.
+func (d *dispatcher) read(name string) (*state, error) {
+	a, err := d.do("GET", "/api/functions/"+name, "")
+	if err != nil {
+		return nil, err
+	}
+	if a.Status == 404 {
+		return nil, nil
+	}
+	var doc document
+	if err := json.Unmarshal([]byte(a.Body), &doc); err != nil || a.Status != 200 {
+		return nil, fmt.Errorf("GET /api/functions/%s: %d %s", name, a.Status, a.Body)
+	}
+	s := &state{id: doc.ID}
+	for i, v := range doc.Versions {
+		if v.Version != i+1 {
+			return nil, fmt.Errorf("%s has version %d in the place of %d", name, v.Version, i+1)
+		}
+		code, err := d.ask("GET", fmt.Sprintf("/api/cs/%s@%d", doc.ID, v.Version), "")
+		if err != nil {
+			return nil, err
+		}
+		if digest := sha256.Sum256([]byte(code)); v.Digest != "sha256:"+hex.EncodeToString(digest[:]) {
+			return nil, fmt.Errorf("the code of %s@%d is not that of its digest: %q", name, v.Version, code)
+		}
+		s.versions = append(s.versions, version{code, v.Settings.Timeout})
+	}
+	if doc.Name != name || doc.Aliases["live"] != len(s.versions) || len(s.versions) == 0 {
+		return nil, fmt.Errorf("%s is half done: %s", name, a.Body)
+	}
+	return s, nil
+}
