@@ -178,8 +178,8 @@ func newLane(d *dispatcher, lang string, clients int) (*lane, error) {
 	l.ways = [allWays]way{
 		toDriver:         {options: driver},
 		throughProxy:     {options: fhttp.HTTPOptions{URL: l.proxy.url + "/"}},
-		toDispatcher:     {options: fhttp.HTTPOptions{URL: d.url + "/api/call/" + l.one}},
-		toFour:           {options: fhttp.HTTPOptions{URL: d.url + "/api/call/" + l.four}, lenient: true},
+		toDispatcher:     {options: d.calling(l.one)},
+		toFour:           {options: d.calling(l.four), lenient: true},
 		throughForwarder: {options: fhttp.HTTPOptions{URL: l.forward.url + "/"}},
 	}
 	return l, nil

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"fortio.org/fortio/fhttp"
 )
 
 // dispatcher is a dispatcher process with a data folder of its own. It can be
@@ -23,6 +25,7 @@ type dispatcher struct {
 	env     []string
 	url     string
 	data    string
+	token   string // that every request shows, made at the first start
 	client  *http.Client
 
 	cmd   *exec.Cmd
@@ -85,11 +88,36 @@ func (d *dispatcher) start() error {
 		}
 		if _, err := d.ask("GET", "/readyz", ""); err == nil {
 			d.boot = time.Since(begun)
-			return nil
+			return d.makeToken()
 		}
 	}
 	d.remove()
 	return errors.New("the dispatcher did not become ready in 5 minutes")
+}
+
+// makeToken has a new dispatcher ask for a token from now on, as one that is
+// used in earnest does.
+func (d *dispatcher) makeToken() error {
+	if d.token != "" {
+		return nil
+	}
+	answer, err := d.ask("POST", "/api/tokens", `{"name": "bench", "grants": ["admin"]}`)
+	if err != nil {
+		return err
+	}
+	var made struct{ Token string }
+	if err := json.Unmarshal([]byte(answer), &made); err != nil || made.Token == "" {
+		return fmt.Errorf("POST /api/tokens: %s (%v)", answer, err)
+	}
+	d.token = made.Token
+	return nil
+}
+
+// calling is how a load calls a function.
+func (d *dispatcher) calling(name string) fhttp.HTTPOptions {
+	options := fhttp.HTTPOptions{URL: d.url + "/api/call/" + name}
+	options.AddAndValidateExtraHeader("Authorization: Bearer " + d.token) // fails for what is no header
+	return options
 }
 
 // stop ends it with its sandboxes. It may be called again.
@@ -123,6 +151,9 @@ func (d *dispatcher) do(method, path, body string) (*http.Response, string, erro
 	request, err := http.NewRequest(method, d.url+path, strings.NewReader(body))
 	if err != nil {
 		return nil, "", err
+	}
+	if d.token != "" {
+		request.Header.Set("Authorization", "Bearer "+d.token)
 	}
 	response, err := d.client.Do(request)
 	if err != nil {

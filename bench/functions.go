@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"time"
-
-	"fortio.org/fortio/fhttp"
 )
 
 // scale is what a number of registered functions costs a dispatcher.
@@ -79,7 +77,7 @@ func functions(b *bench) (report, error) {
 	progress("calling one function beside %d and beside %d others", r.Few.Functions, r.Many.Functions)
 	for round := range rounds + 1 {
 		for _, s := range both {
-			measured, err := attack(fhttp.HTTPOptions{URL: s.d.url + "/api/call/fn-0"}, 1, duration)
+			measured, err := attack(s.d.calling("fn-0"), 1, duration)
 			if err != nil {
 				return nil, err
 			}

@@ -88,6 +88,29 @@ func TestAuditEveryChange(t *testing.T) {
 			t.Errorf("%s left %+v, want %+v", c.request, got, want)
 		}
 	}
+	// Tokens: whoever shows one is named from then on.
+	before := len(auditEntries(t, data))
+	var made madeToken
+	if a := r.do("POST", "/api/tokens", `{"name": "ann", "grants": ["admin"]}`); json.Unmarshal([]byte(a.Body), &made) != nil || a.Status != 201 {
+		t.Fatalf("making a token: %d %s", a.Status, a.Body)
+	}
+	r.as(t, made.Token, "DELETE", "/api/tokens/0123456789abcdef", "").wantsProblem(t, 404, "unknown_token")
+	r.as(t, "", "DELETE", "/api/functions/one", "").wantsProblem(t, 401, "unauthorized")
+	r.as(t, made.Token, "DELETE", "/api/tokens/"+made.ID, "").wants(t, 204, "")
+	listed = append(listed, "POST /api/tokens", "DELETE /api/tokens/{id}")
+	var got []string
+	for _, entry := range auditEntries(t, data)[before:] {
+		got = append(got, strings.Join([]string{entry.Who, entry.Action, entry.ID, entry.Name, entry.Request, entry.Outcome}, "|"))
+	}
+	ann := "token " + made.ID + " (ann)"
+	if want := []string{
+		"anonymous|token.create|" + made.ID + "|ann||ok",
+		ann + "|token.revoke|0123456789abcdef||DELETE /api/tokens/0123456789abcdef|unknown_token",
+		"anonymous|refused|||DELETE /api/functions/one|unauthorized",
+		ann + "|token.revoke|" + made.ID + "|||ok",
+	}; !slices.Equal(got, want) {
+		t.Errorf("tokens left\n%q, want\n%q", got, want)
+	}
 	there := []string{}
 	err := chi.Walk(r.api.Routes(), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		if changes(method, route) {
@@ -104,14 +127,14 @@ func TestAuditEveryChange(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, value := range []string{"canary", "callme", "64MB", "65MB", "memory"} {
+	for _, value := range []string{made.Token, "admin", "canary", "callme", "64MB", "65MB", "memory"} {
 		if strings.Contains(string(text), value) {
 			t.Errorf("the log has the value %s", value)
 		}
 	}
 	// Calls, and what only asks, leave none.
 	r.gen("?name=two", "def callme(): return 1")
-	before := len(auditEntries(t, data))
+	before = len(auditEntries(t, data))
 	for _, path := range []string{"/api/call/two", "/api/call/nobody", "/api/stats", "/api/cs/two", "/api/audit", "/api/functions"} {
 		r.do("GET", path, "")
 	}
@@ -132,6 +155,7 @@ func TestAuditHostileNames(t *testing.T) {
 	for _, name := range hostile {
 		r.do("DELETE", "/api/functions/"+url.PathEscape(name), "").wantsProblem(t, 400, "bad_request")
 	}
+	r.stop() // what failed is written some time later
 	text, err := os.ReadFile(filepath.Join(data, audit.Name))
 	if err != nil {
 		t.Fatal(err)

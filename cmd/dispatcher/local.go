@@ -17,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/flockofbirds/fob/internal/audit"
+	"github.com/flockofbirds/fob/internal/auth"
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/httpapi"
 	"github.com/flockofbirds/fob/internal/store"
@@ -48,7 +49,11 @@ func local(data string) (http.RoundTripper, func() error, error) {
 		return nil, nil, errors.Join(err, db.Close())
 	}
 	api := httpapi.New(httpapi.Config{Log: zerolog.Nop(), Metrics: http.NotFoundHandler(), Build: build("none"), MaxBody: 6 << 20})
-	api.Open(httpapi.Backend{Audit: log})
+	tokens, err := auth.Open(context.Background(), db, false)
+	if err != nil {
+		return nil, nil, errors.Join(err, log.Close(), db.Close())
+	}
+	api.Open(httpapi.Backend{Tokens: tokens, Audit: log})
 	return &inProcess{handler: api.Local()}, func() error { return errors.Join(log.Close(), db.Close()) }, nil
 }
 

@@ -30,10 +30,14 @@ var notProvoked = map[string]string{
 	"PATCH /api/functions/{ref} 409":  "as with PUT",
 	"DELETE /api/functions/{ref} 507": "a deletion finds room in the database, unless that is as good as new",
 	"DELETE /api/secrets/{name} 507":  "as with functions",
+	"DELETE /api/tokens/{id} 507":     "as with functions",
+	"POST /api/tokens 507":            "a token is small enough to find room in what is free inside the database",
+	"GET /metrics 503":                "it takes the moment in which the dispatcher starts; TestNotYetOpen of internal/httpapi has it",
+	"DELETE /api/tokens/{id} 409":     "it takes an address beyond this machine, which the engine process refuses; TestDockerExposed has it",
 }
 
-// transportHeaders come from HTTP itself and need no word in the document.
-var transportHeaders = []string{"Content-Length", "Content-Type", "Date", "Connection", "Transfer-Encoding", "Vary"}
+// transportHeaders come from HTTP itself, or are for browsers on every answer, and need no word at each in the document.
+var transportHeaders = []string{"Content-Length", "Content-Type", "Date", "Connection", "Transfer-Encoding", "Vary", "X-Content-Type-Options", "Content-Security-Policy", "Referrer-Policy"}
 
 // checker is a transport that holds every request and answer against the
 // document.
@@ -117,6 +121,7 @@ func (c *checker) find(r *http.Request) *openapi3filter.RequestValidationInput {
 			IncludeResponseStatus:             true,
 			RejectWhenRequestBodyNotSpecified: true,
 			SkipSettingDefaults:               true,
+			AuthenticationFunc:                openapi3filter.NoopAuthenticationFunc,
 		},
 		PathParams: make(map[string]string),
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
+	"github.com/flockofbirds/fob/internal/egress"
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/secret"
 	"github.com/flockofbirds/fob/internal/store"
@@ -50,6 +51,9 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 		Metrics:     telemetry.NewMetrics(),
 		Langs:       []string{"python", "node"},
 		MaxBody:     1 << 20,
+		Network:     network("egress"),
+		MaxNetwork:  network("egress"),
+		Egress:      egress.New(egress.Config{MaxConnections: 1000}),
 		LoadTimeout: 10 * time.Second,
 		Tick:        time.Second,
 
@@ -61,6 +65,14 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 	}
 	w.boot()
 	return w
+}
+
+func network(text string) faas.Network {
+	n, err := faas.ParseNetwork(text)
+	if err != nil {
+		panic(err)
+	}
+	return n
 }
 
 // boot starts a dispatcher over the world as it is.

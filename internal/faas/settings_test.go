@@ -98,8 +98,20 @@ func TestSettings(t *testing.T) {
 		},
 		"network": {
 			func(s Settings) any { return s.Network },
-			map[string]any{"egress": NetworkEgress, "none": NetworkNone},
-			"|host|bridge|None|EGRESS|none ",
+			map[string]any{
+				"egress": NetworkEgress, "none": NetworkNone, "allow=Example.COM.,example.com": "allow=example.com",
+			},
+			"|host|bridge|None|EGRESS|none |allow|allow=|allow=a,,b|allow=a:0",
+		},
+		"runtime": {
+			func(s Settings) any { return s.Runtime },
+			map[string]any{"": "", "runsc": "runsc", "io.containerd.runsc.v1": "io.containerd.runsc.v1"},
+			"-x|a b|/bin/sh|runsc\n|--privileged",
+		},
+		"public": {
+			func(s Settings) any { return s.Public },
+			map[string]any{"true": true, "false": false},
+			"|1|0|yes|no|True|TRUE| true|null",
 		},
 		"env": {
 			func(s Settings) any { return s.Env },
@@ -119,6 +131,19 @@ func TestSettings(t *testing.T) {
 				"A,B,C,D,E,F,G,H,I,J,K,L,M,N,O,P": Names("A,B,C,D,E,F,G,H,I,J,K,L,M,N,O,P"),
 			},
 			"A,|,| A|a-b|1A|FOB_X|LD_PRELOAD|PYTHONHOME|NODE_OPTIONS|PATH|[1]|[\"A\"|{}|" + `["A,B"]|` + strings.Repeat("A", 65) + "|A,B,C,D,E,F,G,H,I,J,K,L,M,N,O,P,Q",
+		},
+		"cors": {
+			func(s Settings) any { return s.CORS },
+			map[string]any{
+				"": Origins(""), " ": Origins(""), "*": AnyOrigin, "https://app.example.com": Origins("https://app.example.com"),
+				" HTTPS://App.Example.com:443 , http://localhost:3000,https://app.example.com": Origins("https://app.example.com,http://localhost:3000"),
+				"http://[2001:DB8:0::1]:80":                  Origins("http://[2001:db8::1]"),
+				"http://127.0.0.1:08080":                     Origins("http://127.0.0.1:8080"),
+				strings.Repeat("http://a,", 20) + "http://a": Origins("http://a"),
+			},
+			"null|app.example.com|https://app.example.com/|https://app.example.com/x|https://*.example.com|https://|https://a b|https://a@b|https://a:|https://a:65536|" +
+				"https://a:x|https://a?b|https://a#b|ftp://a|https://a,*|https://a,|,|https://ä.example|https://::1|https://[::1%25eth0]|https://[127.0.0.1]|https://a..b|" +
+				"https://-a|https://" + strings.Repeat("a", 64) + "|https://a;https://b|https://a https://b|https://a%2eb|https://a\r\nb|" + manyOrigins(21),
 		},
 	} {
 		if !IsSetting(name) {
@@ -181,6 +206,14 @@ func TestSecretIsFor(t *testing.T) {
 	}
 }
 
+func manyOrigins(n int) string {
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprintf("https://a%d.example", i))
+	}
+	return strings.Join(all, ",")
+}
+
 // TestSettingTableIsComplete: every field of Settings can be set, by its name
 // in JSON, and in the order of the table.
 func TestSettingTableIsComplete(t *testing.T) {
@@ -227,7 +260,7 @@ func TestSettingsTogether(t *testing.T) {
 func TestSettingsJSON(t *testing.T) {
 	text, err := json.Marshal(DefaultSettings())
 	want := `{"timeout":"30s","memory":"128MB","cpus":1,"concurrency":1,"max_concurrency":1000000,"target_utilization":0.8,"min_scale":0,"max_scale":10,` +
-		`"stable_window":"1m0s","idle_timeout":"5m0s","pause_after":"0s","queue":1000,"queue_timeout":"30s","start_timeout":"1m0s","network":"egress","env":{},"secrets":[]}`
+		`"stable_window":"1m0s","idle_timeout":"5m0s","pause_after":"0s","queue":1000,"queue_timeout":"30s","start_timeout":"1m0s","network":"egress","runtime":"","public":false,"env":{},"secrets":[],"cors":""}`
 	if err != nil || string(text) != want {
 		t.Errorf("got %s, %v, want %s", text, err, want)
 	}

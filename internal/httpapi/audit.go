@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -19,8 +18,9 @@ const (
 
 // audited makes a handler of one that changes something. It notes in the entry
 // what it does it to, and the entry is recorded before its answer goes out.
-func (a *API) audited(action string, h func(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error) func(http.ResponseWriter, *http.Request) error {
-	return func(w http.ResponseWriter, r *http.Request) error {
+func (a *API) audited(action string, h func(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error) handler {
+	return func(w http.ResponseWriter, r *http.Request, who faas.Caller) error {
+		r = by(r, who)
 		change := &change{ResponseWriter: w, api: a, request: r}
 		change.entry.Action = action
 		change.entry.Outcome = string(faas.CodeInternal) // of a panic
@@ -94,7 +94,8 @@ func (a *API) record(w http.ResponseWriter, r *http.Request, entry faas.AuditEnt
 	if b == nil {
 		return
 	}
-	entry.Who, entry.From = who(r), r.RemoteAddr
+	who := callerOf(r)
+	entry.Who, entry.From = who.String(), r.RemoteAddr
 	if entry.From == "@" { // a Unix socket's other end
 		entry.From = ""
 	}
@@ -108,22 +109,6 @@ func (a *API) record(w http.ResponseWriter, r *http.Request, entry faas.AuditEnt
 	b.Audit.Record(entry)
 }
 
-// whoKey is the key of a request's context under which its maker is.
-type whoKey struct{}
-
-// who says who made a request.
-func who(r *http.Request) string {
-	if who, ok := r.Context().Value(whoKey{}).(string); ok {
-		return who
-	}
-	return "anonymous"
-}
-
-// by notes who made a request.
-func by(r *http.Request, who string) *http.Request {
-	return r.WithContext(context.WithValue(r.Context(), whoKey{}, who))
-}
-
 // about notes a function in an entry, with its newest version.
 func about(entry *faas.AuditEntry, fn *faas.Function) {
 	entry.ID, entry.Name, entry.Version = fn.ID, fn.Name, fn.Latest().Number
@@ -131,7 +116,7 @@ func about(entry *faas.AuditEntry, fn *faas.Function) {
 
 // audit answers GET /api/audit: the entries, a JSON object a line, the newest
 // last.
-func (a *API) audit(w http.ResponseWriter, r *http.Request) error {
+func (a *API) audit(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
 	b := a.backend.Load()
 	if b == nil {
 		_, err := a.open()
@@ -145,7 +130,7 @@ func (a *API) audit(w http.ResponseWriter, r *http.Request) error {
 	begin := func() {
 		begun = true
 		w.Header().Set("Content-Type", "application/x-ndjson")
-		w.Header().Set("X-Content-Type-Options", "nosniff")
+		inert(w.Header())
 		w.WriteHeader(http.StatusOK)
 	}
 	client := http.NewResponseController(w)

@@ -46,7 +46,7 @@ func (f *fakeAudit) Read(query faas.AuditQuery, emit func([]byte) error) error {
 func audited(t *testing.T, registry faas.Registry) (*API, *fakeAudit) {
 	log := &fakeAudit{}
 	a := newAPI(t, registry, nil)
-	a.Open(Backend{Registry: registry, Audit: log})
+	a.Open(Backend{Registry: registry, Audit: log, Tokens: &fakeTokens{}})
 	return a, log
 }
 
@@ -106,7 +106,7 @@ func TestQuestionsAreNotRecorded(t *testing.T) {
 	}
 	serve(a, "DELETE", "/api/stats", "")
 	b := a.backend.Load()
-	a.Open(Backend{Registry: registry, Audit: log, Invoker: invoker(func(context.Context, *faas.Call) (*faas.Result, error) {
+	a.Open(Backend{Registry: registry, Audit: log, Tokens: &fakeTokens{}, Invoker: invoker(func(context.Context, *faas.Call) (*faas.Result, error) {
 		return nil, faas.Errorf(faas.CodeRaised, "no")
 	})})
 	serve(a, "GET", "/api/call/hello", "")

@@ -138,7 +138,11 @@ func readObject(body []byte, given faas.SettingsPatch, also ...string) (code str
 			if name != "secrets" {
 				return "", notText(name)
 			}
-		case 'n', 't', 'f':
+		case 't', 'f':
+			if name != "public" {
+				return "", notText(name)
+			}
+		case 'n':
 			return "", notText(name)
 		}
 		given[name] = text

@@ -57,6 +57,7 @@ func declaredCodes(t *testing.T) map[faas.Code]int {
 func TestEveryCodeHasItsStatus(t *testing.T) {
 	codes := declaredCodes(t)
 	codes[codeUnknownRoute], codes[codeMethodNotAllowed] = 404, 405
+	codes[codeBadHost], codes[codeCrossSite] = 403, 403
 	for code, status := range codes {
 		if entry := statuses[code]; entry.status != status || entry.title == "" {
 			t.Errorf("the table has %v for %s, which is %d", entry, code, status)
@@ -112,6 +113,8 @@ func TestDocumentKnowsCodesAndSettings(t *testing.T) {
 				defaults[name] = value
 			case float64:
 				defaults[name] = strconv.FormatFloat(value, 'f', -1, 64)
+			case bool:
+				defaults[name] = strconv.FormatBool(value)
 			default:
 				t.Errorf("the default of %s is documented as %v", name, value)
 			}

@@ -68,7 +68,7 @@ func secretFunctions(query string) ([]string, error) {
 }
 
 // listSecrets answers GET /api/secrets: all but the values.
-func (a *API) listSecrets(w http.ResponseWriter, r *http.Request) error {
+func (a *API) listSecrets(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
 	backend, err := a.open()
 	if err != nil {
 		return err

@@ -58,6 +58,7 @@ type Load struct {
 	Version     int    `json:"version"`
 	Concurrency int    `json:"concurrency"`
 	MaxBody     int64  `json:"max_body,omitempty"` // bytes of what is not streamed
+	Proxy       string `json:"proxy,omitempty"`    // file name of the proxy's socket; empty for none
 
 	Env     map[string]string `json:"env,omitempty"`     // plain variables
 	Secrets Values            `json:"secrets,omitempty"` // variables and files

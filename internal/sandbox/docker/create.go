@@ -36,6 +36,8 @@ const (
 	// socketMount is where a sandbox has its socket folder.
 	socketMount = "/run/fob"
 
+	// tokenVariable begins the entry of a sandbox's token in its environment.
+	tokenVariable = "FOB_TOKEN="
 	// secretMount is where it has the files with its secrets, in memory.
 	secretMount = "/run/secrets"
 
@@ -75,7 +77,7 @@ func (e *Engine) create(ctx context.Context, spec sandbox.Spec, image string) (*
 		return nil, err
 	}
 	id := sandbox.NewID()
-	inst := e.newInstance(id, "fob-"+e.config.Aviary+"-"+id, spec, begin)
+	inst := e.newInstance(id, "fob-"+e.config.Aviary+"-"+id, sandbox.NewToken(), spec, begin)
 	e.mu.Lock()
 	e.known[id] = inst
 	e.mu.Unlock()
@@ -179,7 +181,7 @@ func (e *Engine) containerConfig(i *instance, image string) *container.Config {
 		User:     e.user,
 		Env: []string{
 			"FOB_SOCKET=" + socketMount + "/" + sandbox.SocketName,
-			"FOB_TOKEN=" + sandbox.NewToken(),
+			tokenVariable + i.token,
 			"FOB_SECRETS=" + secretMount,
 			"HOME=/tmp",
 		},
@@ -187,13 +189,14 @@ func (e *Engine) containerConfig(i *instance, image string) *container.Config {
 			labelAviary:  e.config.Aviary,
 			labelSandbox: i.id,
 			labelLang:    i.spec.Lang,
+			labelRuntime: i.spec.Runtime,
 		},
 	}
 }
 
 // hostConfig is the design's "Sandbox, by default".
 func (e *Engine) hostConfig(i *instance, network string) *container.HostConfig {
-	resources := e.resources(i.spec.Limits)
+	resources := e.resources(i.spec.Runtime, i.spec.Limits)
 	resources.Ulimits = []*container.Ulimit{
 		{Name: "nofile", Soft: openFiles, Hard: openFiles},
 		// With 0 the kernel would still hand a core to a program that the machine
@@ -205,7 +208,7 @@ func (e *Engine) hostConfig(i *instance, network string) *container.HostConfig {
 		NetworkMode:    container.NetworkMode(network),
 		IpcMode:        container.IPCModePrivate,
 		RestartPolicy:  container.RestartPolicy{Name: container.RestartPolicyDisabled},
-		Runtime:        e.config.Runtime,
+		Runtime:        i.spec.Runtime,
 		ReadonlyRootfs: true,
 		CapDrop:        []string{"ALL"},
 		SecurityOpt:    []string{"no-new-privileges:true"},

@@ -196,7 +196,7 @@ func TestDockerProbeFindsNoWayOut(t *testing.T) {
 		t.Errorf("the sockets' folder: %v, %v", info.Mode(), err)
 	}
 	for _, i := range []sandbox.Instance{inst, other} {
-		if info, err := os.Stat(filepath.Join(cfg.SocketDir, cfg.Aviary+"-"+i.ID())); err != nil || info.Mode().Perm() != 0o555 {
+		if info, err := os.Stat(filepath.Join(cfg.SocketDir, cfg.Aviary+"-"+i.ID())); err != nil || info.Mode().Perm() != 0o755 {
 			t.Errorf("a sandbox's folder: %v, %v", info.Mode(), err)
 		}
 	}
@@ -222,7 +222,7 @@ func TestDockerAdoptionSealsTheFolder(t *testing.T) {
 	if state := sandboxtest.State(t, listed[0]); state != "blank" {
 		t.Errorf("it is %q", state)
 	}
-	if info, err := os.Stat(folder); err != nil || info.Mode().Perm() != 0o555 {
+	if info, err := os.Stat(folder); err != nil || info.Mode().Perm() != 0o755 {
 		t.Errorf("the folder: %v, %v", info.Mode(), err)
 	}
 }
