@@ -221,20 +221,13 @@ func bearer(h http.Header) (secret string) {
 	return secret
 }
 
-// callerKey is the key of a request's context under which its maker is, where
-// that has been noted.
-type callerKey struct{}
-
 // by notes who makes a request.
 func by(r *http.Request, who faas.Caller) *http.Request {
-	return r.WithContext(context.WithValue(r.Context(), callerKey{}, who))
+	return r.WithContext(faas.WithCaller(r.Context(), who))
 }
 
 // callerOf is who makes a request, as it was noted; else it is a stranger.
-func callerOf(r *http.Request) faas.Caller {
-	who, _ := r.Context().Value(callerKey{}).(faas.Caller)
-	return who
-}
+func callerOf(r *http.Request) faas.Caller { return faas.CallerOf(r.Context()) }
 
 // Local returns the handler for the dispatcher's owner, who has come over the
 // control socket: everything is allowed there, at any rate.
