@@ -30,7 +30,9 @@ const (
 	CodeDraining        Code = "draining"         // 503: shutting down
 	CodeStandby         Code = "standby"          // 503: another dispatcher is active
 	CodeStarting        Code = "starting"         // 503: not ready yet
+	CodeStorage         Code = "storage_failed"   // 503: the database is damaged, or its disk failed
 	CodeTimeout         Code = "timeout"          // 504: ran out of time
+	CodeNoSpace         Code = "no_space"         // 507: the database's disk is full
 )
 
 // Error is an error of the domain. Its message is safe to show to a client.
@@ -109,7 +111,7 @@ func (c Code) FunctionsFault() bool {
 // anybody changing anything, and is known not to have run.
 func (c Code) Retryable() bool {
 	switch c {
-	case CodeConflict, CodeOverLimit, CodeNoCapacity, CodeDraining, CodeStandby, CodeStarting:
+	case CodeConflict, CodeOverLimit, CodeNoCapacity, CodeDraining, CodeStandby, CodeStarting, CodeNoSpace:
 		return true
 	}
 	return false

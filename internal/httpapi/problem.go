@@ -40,7 +40,9 @@ var statuses = map[faas.Code]struct {
 	faas.CodeDraining:        {503, "Shutting down"},
 	faas.CodeStandby:         {503, "Standby"},
 	faas.CodeStarting:        {503, "Starting"},
+	faas.CodeStorage:         {503, "Database failed"},
 	faas.CodeTimeout:         {504, "Ran out of time"},
+	faas.CodeNoSpace:         {507, "Disk full"},
 }
 
 // problem is the body of every error answer (RFC 9457). Error is the user's
@@ -81,7 +83,8 @@ func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 	if e.Code.FunctionsFault() {
 		h.Set("Fob-Error", "function")
 	}
-	if entry.status == http.StatusTooManyRequests || entry.status == http.StatusServiceUnavailable {
+	switch entry.status {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInsufficientStorage:
 		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))
 	}
 	body := encode(problem{

@@ -10,13 +10,14 @@ import (
 )
 
 // schema is the version of how records are laid out. It is in every record and
-// under keySchema. What this dispatcher does not know it refuses.
-const schema = 1
+// under keySchema. What this dispatcher does not know it refuses; what is older
+// it migrates.
+const schema = 2
 
 // The keys. A version's code stands apart from its function, so that reading
 // all functions at start reads no code.
 const (
-	keySchema = "meta/schema" // "1"
+	keySchema = "meta/schema" // "2"
 	keyAviary = "meta/aviary" // 8 hexadecimal digits
 
 	prefixFunction = "function/" // ID → functionRecord
@@ -122,7 +123,7 @@ func decodeSandbox(e Entry) (faas.VersionKey, error) {
 
 func checkSchema(found int) error {
 	if found > schema {
-		return fmt.Errorf("it has schema %d, this dispatcher knows up to %d: start the newer dispatcher that wrote it", found, schema)
+		return fmt.Errorf("it has schema %d, this dispatcher knows up to %d: %w", found, schema, errNewer)
 	}
 	if found < 1 {
 		return errors.New("it says no schema")
@@ -130,6 +131,12 @@ func checkSchema(found int) error {
 	return nil
 }
 
+// errNewer is about what a newer dispatcher wrote.
+var errNewer = errors.New("start the newer dispatcher that wrote it")
+
 func badRecord(key string, err error) error {
+	if errors.Is(err, errNewer) {
+		return fmt.Errorf("the record %q cannot be used: %w", key, err)
+	}
 	return fmt.Errorf("the record %q cannot be used: %w; restore the data folder from a backup", key, err)
 }
