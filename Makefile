@@ -1,6 +1,6 @@
 # `make help` lists the targets. What a target needs and this machine lacks, scripts/setup brings.
 .DEFAULT_GOAL := help
-.PHONY: help run test ci bench bench-quick build image fmt clean
+.PHONY: help run test fuzz ci bench bench-quick build image fmt clean
 
 IMAGE ?= flockofbirds/dispatcher
 GO_IMAGE ?= golang:1.26-trixie
@@ -18,7 +18,10 @@ run: ## set up what is missing, build, and serve in the foreground (FOB_* settin
 test: ## every test, with the race detector and Docker (PKG=./internal/…, GO_TEST_FLAGS='-run …')
 	@exec scripts/test $(GO_TEST_FLAGS) $(PKG)
 
-ci: ## vet, staticcheck, formatting, shellcheck, test, compose walk-through
+fuzz: ## look for input that breaks what reads it, FUZZTIME (10s) a target
+	@exec scripts/fuzz
+
+ci: ## vet, staticcheck, formatting, shellcheck, test, fuzz, compose walk-through
 	@exec scripts/ci
 
 bench: ## measure calls, cold starts and scale on a real engine: tables, and build/bench.json (ARGS='-only calls,cold')

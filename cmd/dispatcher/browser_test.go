@@ -4,11 +4,13 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
 
-// browser opens a page in a real browser until the test ends.
+// browser opens a page in a real browser until the test ends. Names below .test
+// lead to this machine there.
 func browser(t *testing.T, url string) {
 	t.Helper()
 	var program string
@@ -26,15 +28,17 @@ func browser(t *testing.T, url string) {
 		t.Fatal(err)
 	}
 	// The port keeps it open, although nobody debugs it.
-	cmd := exec.Command(program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-port=0", "--user-data-dir="+profile, url)
+	cmd := exec.Command(program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-port=0",
+		"--host-resolver-rules=MAP *.test 127.0.0.1", "--user-data-dir="+profile, url)
 	var said strings.Builder
 	cmd.Stderr = &said
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // with all the processes that it starts
 	cmd.WaitDelay = 10 * time.Second
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cmd.Process.Kill()
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		cmd.Wait()
 		os.RemoveAll(profile)
 		if t.Failed() {
@@ -49,7 +53,8 @@ func TestDockerEventSource(t *testing.T) {
 		c.Engine = "docker"
 		c.Pool = map[string]int{"python": 1, "node": 1}
 	})
-	p.gen("?name=heard", "heard = []\ndef callme(what=None):\n    if what: heard.append(what)\n    return heard\n")
+	// The page has an origin of its own, so that what it calls has to let it.
+	p.gen("?cors=*&name=heard", "heard = []\ndef callme(what=None):\n    if what: heard.append(what)\n    return heard\n")
 	for lang, code := range map[string]string{
 		"python": `
 import time, fob
@@ -72,7 +77,7 @@ function callme() {
 }
 `,
 	} {
-		p.gen("?lang="+lang+"&name=ticks-"+lang, code)
+		p.gen("?cors=*&lang="+lang+"&name=ticks-"+lang, code)
 	}
 	p.gen("?name=page", `
 import fob

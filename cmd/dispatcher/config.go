@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,24 +12,39 @@ import (
 
 	"github.com/flockofbirds/fob/drivers"
 	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/httpapi"
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
 // Config is a dispatcher's settings, as flags and FOB_ environment variables.
 type Config struct {
-	Addr    string `env:"FOB_ADDR" default:"127.0.0.1:9999" placeholder:"HOST:PORT" help:"Address to listen on (${default})."`
-	Data    string `env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Where functions are kept (${default})."`
-	Sockets string `env:"FOB_SOCKETS" placeholder:"FOLDER" help:"Where the sandboxes' sockets are: a short path (sockets in the data folder)."`
+	Addr    string   `env:"FOB_ADDR" default:"127.0.0.1:9999" placeholder:"HOST:PORT" help:"Address to listen on (${default})."`
+	Data    string   `env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Where functions are kept (${default})."`
+	Sockets string   `env:"FOB_SOCKETS" placeholder:"FOLDER" help:"Where the sandboxes' sockets are: a short path (sockets in the data folder)."`
+	Hosts   []string `env:"FOB_HOSTS" placeholder:"NAME,…" help:"Host names that requests may have, as in *.example.com, beside addresses and localhost."`
+
+	Anonymous   bool         `env:"FOB_ANONYMOUS" help:"Listen beyond this machine without any token, because the network itself keeps others out."`
+	RateToken   httpapi.Rate `env:"FOB_RATE_TOKEN" placeholder:"N[/BURST]" help:"Requests a second that are answered to a token (unlimited)."`
+	RateAddress httpapi.Rate `env:"FOB_RATE_ADDRESS" placeholder:"N[/BURST]" help:"Requests a second that are answered to an address (unlimited)."`
+	KeyFile     string       `env:"FOB_KEY_FILE" placeholder:"FILE" help:"Key that secrets are sealed with (secret.key in the data folder)."`
 
 	Engine    string `env:"FOB_ENGINE" default:"docker" placeholder:"NAME" help:"What makes sandboxes: docker, or process for trials, without any isolation (${default})."`
 	Aviary    string `env:"FOB_AVIARY" placeholder:"NAME" help:"Label of this dispatcher's sandboxes (a name minted with the data folder)."`
 	BaseImage string `env:"FOB_BASE_IMAGE" default:"debian:trixie-slim" placeholder:"IMAGE" help:"What driver images are built from (${default})."`
-	Runtime   string `env:"FOB_RUNTIME" placeholder:"NAME" help:"OCI runtime of the sandboxes, such as runsc (the engine's own)."`
+
+	Runtime  string   `env:"FOB_RUNTIME" placeholder:"NAME" help:"OCI runtime of the sandboxes, such as runsc (the engine's own)."`
+	Runtimes []string `env:"FOB_RUNTIMES" sep:"," placeholder:"NAME,…" help:"Other OCI runtimes that a function may ask for (none)."`
+
+	Network          string   `env:"FOB_NETWORK" default:"egress" placeholder:"NETWORK" help:"Network of functions that say nothing, and of blank sandboxes: none, egress or allow=HOST[:PORT],… (${default})."`
+	MaxNetwork       string   `env:"FOB_MAX_NETWORK" default:"egress" placeholder:"NETWORK" help:"The most that a function may have: none, allow=HOST[:PORT],…, allow=* or egress (${default})."`
+	PrivateAddresses []string `env:"FOB_PRIVATE_ADDRESSES" sep:"," placeholder:"CIDR,…" help:"Private address ranges that functions with network=allow=… may reach (none)."`
 
 	Pool        map[string]int `env:"FOB_POOL" default:"python=2,node=1" mapsep:"," placeholder:"LANG=N,…" help:"Blank sandboxes kept started at least, by language (python=2,node=1)."`
 	PoolMax     int            `env:"FOB_POOL_MAX" default:"8" placeholder:"N" help:"Blank sandboxes of a language at most, when there are often none left (${default})."`
 	LoadTimeout time.Duration  `env:"FOB_LOAD_TIMEOUT" default:"10s" placeholder:"DURATION" help:"How long a function's code may take to load, its imports included (${default})."`
 	MaxBody     faas.Bytes     `env:"FOB_MAX_BODY" default:"6MB" placeholder:"SIZE" help:"Largest request and answer (${default})."`
+
+	MaxConnections int `env:"FOB_MAX_CONNECTIONS" default:"10000" placeholder:"N" help:"Clients' connections at a time (${default})."`
 
 	MaxSandboxes int        `env:"FOB_MAX_SANDBOXES" placeholder:"N" help:"Sandboxes at a time, of all functions (100 for each processor)."`
 	MaxMemory    faas.Bytes `env:"FOB_MAX_MEMORY" placeholder:"SIZE" help:"Memory that all sandboxes may use together (80 % of the machine's)."`
@@ -54,6 +70,11 @@ func (c *Config) Validate() error {
 	default:
 		return fmt.Errorf("FOB_ENGINE=%s: there are docker and process", c.Engine)
 	}
+	for _, name := range c.Hosts {
+		if err := httpapi.CheckHost(name); err != nil {
+			return fmt.Errorf("FOB_HOSTS: %w", err)
+		}
+	}
 	for lang, n := range c.Pool {
 		if !slices.Contains(drivers.Langs(), lang) {
 			return fmt.Errorf("FOB_POOL: there is no driver for %q; there are %s", lang, strings.Join(drivers.Langs(), ", "))
@@ -65,6 +86,8 @@ func (c *Config) Validate() error {
 	switch {
 	case c.PoolMax < 0 || c.PoolMax > 100:
 		return fmt.Errorf("FOB_POOL_MAX=%d is not from 0 to 100", c.PoolMax)
+	case c.MaxConnections < 1:
+		return fmt.Errorf("FOB_MAX_CONNECTIONS=%d: give how many connections there may be, at least 1", c.MaxConnections)
 	case c.MaxSandboxes < 0:
 		return fmt.Errorf("FOB_MAX_SANDBOXES=%d: give how many sandboxes there may be, or 0 to have it follow from the machine", c.MaxSandboxes)
 	case c.MaxMemory < 0 || c.MaxMemory > 0 && c.MaxMemory < faas.DefaultSettings().Memory:
@@ -78,6 +101,14 @@ func (c *Config) Validate() error {
 	case c.Data == "":
 		return errors.New("FOB_DATA is empty: give a folder")
 	}
+	for _, runtime := range c.runtimes() {
+		if err := faas.CheckRuntime(runtime); err != nil {
+			return fmt.Errorf("FOB_RUNTIME and FOB_RUNTIMES: %q: %w", runtime, err)
+		}
+	}
+	if _, _, _, err := c.networks(); err != nil {
+		return err
+	}
 	// Sockets and mounts need paths that do not depend on where we were
 	// started.
 	if c.Data, err = filepath.Abs(c.Data); err != nil {
@@ -89,7 +120,46 @@ func (c *Config) Validate() error {
 	if c.Sockets, err = filepath.Abs(c.Sockets); err != nil {
 		return fmt.Errorf("FOB_SOCKETS: %w", err)
 	}
+	if c.KeyFile == "" {
+		c.KeyFile = filepath.Join(c.Data, "secret.key")
+	}
+	if c.KeyFile, err = filepath.Abs(c.KeyFile); err != nil {
+		return fmt.Errorf("FOB_KEY_FILE: %w", err)
+	}
 	return nil
+}
+
+// runtimes are all OCI runtimes that are named.
+func (c *Config) runtimes() []string {
+	if c.Runtime == "" {
+		return c.Runtimes
+	}
+	return append([]string{c.Runtime}, c.Runtimes...)
+}
+
+// networks are what functions have when they say nothing, the most that they may
+// have, and the private ranges that those with a list of hosts reach.
+func (c *Config) networks() (network, most faas.Network, private []netip.Prefix, err error) {
+	if network, err = faas.ParseNetwork(c.Network); err != nil {
+		return network, most, nil, fmt.Errorf("FOB_NETWORK=%s: %w; give none, egress or allow=HOST[:PORT],…", c.Network, err)
+	}
+	if most, err = faas.ParseNetwork(c.MaxNetwork); err != nil {
+		return network, most, nil, fmt.Errorf("FOB_MAX_NETWORK=%s: %w; give none, allow=HOST[:PORT],…, allow=* or egress", c.MaxNetwork, err)
+	}
+	if !most.Covers(network) {
+		return network, most, nil, fmt.Errorf("FOB_NETWORK=%v is more than FOB_MAX_NETWORK=%v: what functions have when they say nothing must be allowed; set FOB_NETWORK=%v", network, most, most)
+	}
+	for _, text := range c.PrivateAddresses {
+		prefix, err := netip.ParsePrefix(text)
+		if addr, addrErr := netip.ParseAddr(text); addrErr == nil {
+			prefix, err = addr.Prefix(addr.BitLen())
+		}
+		if err != nil {
+			return network, most, nil, fmt.Errorf("FOB_PRIVATE_ADDRESSES: %q is no range such as 10.1.0.0/16 or 10.1.2.3/32", text)
+		}
+		private = append(private, prefix)
+	}
+	return network, most, private, nil
 }
 
 // Of the machine, unless something else is said.

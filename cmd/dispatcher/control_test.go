@@ -44,16 +44,22 @@ func TestControlSocket(t *testing.T) {
 }
 
 // askLocal asks as a command does that is given nothing but the data folder.
-func askLocal(t *testing.T, data, method, path string) (body string) {
+func askLocal(t *testing.T, data, method, path string) string {
 	t.Helper()
-	remote := cli.Remote{Data: data}
-	err := remote.Ask(local, method, path, nil, func(answer *http.Response) error {
-		text, err := io.ReadAll(answer.Body)
-		body = string(text)
-		return err
-	})
+	body, err := tryLocal(data, method, path, "")
 	if err != nil {
 		t.Error(err)
 	}
 	return body
+}
+
+// tryLocal is askLocal with a body, for requests that may fail.
+func tryLocal(data, method, path, body string) (text string, err error) {
+	remote := cli.Remote{Data: data}
+	err = remote.Ask(local, method, path, strings.NewReader(body), func(answer *http.Response) error {
+		content, err := io.ReadAll(answer.Body)
+		text = string(content)
+		return err
+	})
+	return text, err
 }

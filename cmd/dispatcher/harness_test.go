@@ -68,8 +68,11 @@ func testConfig(t *testing.T) Config {
 		Engine:          "process",
 		BaseImage:       "debian:trixie-slim",
 		Pool:            map[string]int{"python": 1, "node": 1},
+		Network:         "egress",
+		MaxNetwork:      "egress",
 		LoadTimeout:     10 * time.Second,
 		MaxBody:         6 << 20,
+		MaxConnections:  10000,
 		DrainTimeout:    10 * time.Second,
 		RemoveSandboxes: true,
 	}
@@ -158,6 +161,14 @@ func (a answered) wants(t *testing.T, status int, body string) {
 	t.Helper()
 	if a.Status != status || a.Body != body {
 		t.Fatalf("answered %d %s, want %d %s", a.Status, a.Body, status, body)
+	}
+}
+
+// wantsStatus fails the test unless the answer has that status.
+func (a answered) wantsStatus(t *testing.T, status int) {
+	t.Helper()
+	if a.Status != status {
+		t.Fatalf("answered %d %s, want %d", a.Status, a.Body, status)
 	}
 }
 

@@ -16,6 +16,7 @@ const module = "github.com/flockofbirds/fob/"
 var mayImport = map[string][]string{
 	"internal/faas":      {},
 	"internal/front":     {},
+	"internal/secret":    {"internal/faas"},
 	"internal/sandbox":   {},
 	"internal/telemetry": {},
 	"api":                {},
@@ -24,8 +25,11 @@ var mayImport = map[string][]string{
 
 	"internal/sandbox/docker":  {"internal/sandbox", "drivers"},
 	"internal/sandbox/process": {"internal/sandbox", "drivers"},
+	"internal/auth":            {"internal/faas"},
 	"internal/store":           {"internal/faas"},
-	"internal/dispatch":        {"internal/faas", "internal/sandbox", "internal/telemetry"},
+	"internal/audit":           {"internal/faas"},
+	"internal/egress":          {"internal/faas"},
+	"internal/dispatch":        {"internal/faas", "internal/egress", "internal/sandbox", "internal/telemetry"},
 	"internal/httpapi":         {"internal/faas", "api", "internal/telemetry"},
 
 	// What tests share.

@@ -8,12 +8,17 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/rs/zerolog"
 
+	"github.com/flockofbirds/fob/internal/audit"
+	"github.com/flockofbirds/fob/internal/auth"
+	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/httpapi"
 	"github.com/flockofbirds/fob/internal/store"
 )
@@ -39,9 +44,28 @@ func local(data string) (http.RoundTripper, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	log, err := audit.Open(data, audit.MaxSize, func(err error) { fmt.Fprintln(os.Stderr, err) })
+	if err != nil {
+		return nil, nil, errors.Join(err, db.Close())
+	}
 	api := httpapi.New(httpapi.Config{Log: zerolog.Nop(), Metrics: http.NotFoundHandler(), Build: build("none"), MaxBody: 6 << 20})
-	api.Open(httpapi.Backend{})
-	return &inProcess{handler: api.Local()}, db.Close, nil
+	tokens, err := auth.Open(context.Background(), db, false)
+	if err != nil {
+		return nil, nil, errors.Join(err, log.Close(), db.Close())
+	}
+	api.Open(httpapi.Backend{Tokens: tokens, Audit: log})
+	return &inProcess{handler: api.Local()}, func() error { return errors.Join(log.Close(), db.Close()) }, nil
+}
+
+// auditFile reads the audit log of a data folder. It needs no lock, so it reads
+// the file beside a running dispatcher, and when there is none. It is a
+// cli.AuditFile.
+func auditFile(data string, after uint64, since time.Time, limit int, emit func(line []byte) error) error {
+	if _, err := os.Stat(data); err != nil {
+		return fmt.Errorf("the data folder: %w; name another with FOB_DATA, or a dispatcher with FOB_URL", err)
+	}
+	query := faas.AuditQuery{After: after, Since: since, Limit: limit, Last: after == 0 && since.IsZero()}
+	return audit.Read(data, query, emit)
 }
 
 // inProcess is a transport that has a handler in the same process answer.

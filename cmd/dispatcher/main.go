@@ -9,12 +9,16 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/flockofbirds/fob/internal/cli"
+	"github.com/flockofbirds/fob/internal/telemetry"
 )
 
 // commands are the sub-commands.
 type commands struct {
 	Serve   serve      `cmd:"" help:"Run the dispatcher."`
+	Audit   cli.Audit  `cmd:"" help:"Print the audit log: who changed what, and who was not let in."`
+	Secret  cli.Secret `cmd:"" help:"Set, list and delete secrets."`
 	Health  cli.Health `cmd:"" help:"Ask a dispatcher whether it is ready; exit with 1 if it is not."`
+	Token   cli.Token  `cmd:"" help:"Make, list and revoke tokens. They are those of the dispatcher of the data folder, running or not, unless FOB_URL names another."`
 	Version version    `cmd:"" help:"Print the version."`
 }
 
@@ -35,6 +39,7 @@ func main() {
 		kong.Description("Flock of Birds: a code fragment in, an HTTP-callable function in its own hardened container out."),
 		kong.Vars{"data": defaultData(os.Getuid(), os.Getenv)},
 		kong.UsageOnError(),
+		kong.Writers(os.Stdout, telemetry.Neutral(os.Stderr)), // errors may quote what strangers said
 	)
-	ctx.FatalIfErrorf(ctx.Run(cli.Local(local)))
+	ctx.FatalIfErrorf(ctx.Run(cli.Local(local), cli.AuditFile(auditFile)))
 }

@@ -1,16 +1,19 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/flockofbirds/fob/api"
+	"github.com/flockofbirds/fob/internal/httpapi"
 )
 
 const nobody = "00000000-0000-4000-8000-000000000000"
@@ -41,9 +44,11 @@ func TestOpenAPI(t *testing.T) {
 
 	driveGenerate(t, a)
 	driveManagement(t, a)
+	driveSecrets(t, a)
 	driveCalls(t, a)
 	driveBusy(t, a)
 	driveOperations(t, a)
+	driveNotPermitted(t, c)
 
 	a.ask(t, ask{request: "PUT /api/functions/moody", body: moody, status: 201})
 	for what, want := range map[string]ask{
@@ -65,7 +70,10 @@ func TestOpenAPI(t *testing.T) {
 		all.Wait()
 	}
 
+	driveTokens(t, a)
+	driveLimits(t, c)
 	driveStandby(t, a)
+	ann := a.token(t, "admin") // who comes last, for from now on nobody else is let in
 
 	// Nothing but a broken disk makes the store fail, so it is pulled from
 	// under the program; for that reason this comes last.
@@ -79,8 +87,14 @@ func TestOpenAPI(t *testing.T) {
 		{request: "PATCH /api/functions/moody?timeout=1s"},
 		{request: "DELETE /api/functions/moody"},
 		{request: "GET /api/cs/moody"},
+		{request: "POST /api/tokens", body: `{"name": "bob", "grants": ["read"]}`},
+		{request: "DELETE /api/tokens/" + ann.ID},
+		{request: "GET /api/secrets"},
+		{request: "PUT /api/secrets/KEY", body: "x"},
+		{request: "DELETE /api/secrets/KEY"},
+		{request: "POST /api/secrets/rotate-key"},
 	} {
-		q.status, q.code = 500, "internal"
+		q.status, q.code, q.header = 500, "internal", ann.header()
 		a.ask(t, q)
 	}
 	c.checkAllSeen()
@@ -89,7 +103,7 @@ func TestOpenAPI(t *testing.T) {
 func driveGenerate(t *testing.T, a *asker) {
 	const code = "def callme():\n    return 42\n"
 	everySetting := "timeout=5s&memory=256MB&cpus=0.5&concurrency=2&max_concurrency=9&target_utilization=0.5&min_scale=0&max_scale=3&" +
-		"stable_window=10s&idle_timeout=1m&pause_after=30s&queue=10&queue_timeout=1s&start_timeout=5s&network=none"
+		"stable_window=10s&idle_timeout=1m&pause_after=30s&queue=10&queue_timeout=1s&start_timeout=5s&network=none&public=true&env=A=1,B=2&secrets="
 	broken := waiver{malformed: true}
 	for _, q := range []ask{
 		{request: "POST /api/gen", body: code, status: 200},
@@ -97,7 +111,7 @@ func driveGenerate(t *testing.T, a *asker) {
 		{request: "POST /api/gen", body: code, header: map[string]string{"Content-Type": "application/x-www-form-urlencoded"}, status: 200},
 		{request: "POST /api/gen", body: code, header: map[string]string{"Content-Type": "application/octet-stream"}, status: 200},
 		{request: "POST /api/gen?lang=python&name=taken&" + everySetting, body: code, status: 200},
-		{request: "POST /api/gen?lang=node", body: `{"code": "function callme(a) { return a }", "timeout": "5s", "concurrency": 3, "cpus": 0.5}`, status: 200},
+		{request: "POST /api/gen?lang=node", body: `{"code": "function callme(a) { return a }", "timeout": "5s", "concurrency": 3, "cpus": 0.5, "public": false, "env": {"A": "1"}, "secrets": []}`, status: 200},
 		{request: "POST /api/gen?name=taken", body: code, status: 409, code: "name_taken"},
 		{request: "POST /api/gen", body: code + strings.Repeat("#", 70<<10), status: 413, code: "too_large"},
 		{request: "POST /api/gen?lang=cobol", body: code, waiver: broken, status: 415, code: "unknown_language"},
@@ -116,6 +130,15 @@ func driveGenerate(t *testing.T, a *asker) {
 		{request: "POST /api/gen?memory=1", body: code},
 		{request: "POST /api/gen?concurrency=0", body: code},
 		{request: "POST /api/gen?timeout=-1", body: code},
+		{request: "POST /api/gen?public=maybe", body: code},
+		{request: "POST /api/gen", body: `{"code": "x", "queue": true}`},
+		{request: "POST /api/gen", body: `{"code": "x", "name": true}`},
+		{request: "POST /api/gen?env=A", body: code},
+		{request: "POST /api/gen?secrets=a-b", body: code},
+		{request: "POST /api/gen?secrets=NOBODYS", body: code},
+		{request: "POST /api/gen", body: `{"code": "x", "env": {"A": 1}}`},
+		{request: "POST /api/gen", body: `{"code": "x", "secrets": {"A": "1"}}`},
+		{request: "POST /api/gen", body: `{"code": "x", "timeout": ["1s"]}`},
 		{request: "POST /api/gen?timeout=1s&timeout=2s", body: code},
 		{request: "POST /api/gen?timeout=%zz", body: code},
 		{request: "POST /api/gen?name=two+words", body: code},
@@ -172,6 +195,37 @@ func driveManagement(t *testing.T, a *asker) {
 	eventually(t, 30*time.Second, "nothing runs shy", func() bool {
 		return a.do("GET", "/api/meta/shy", "").Body == `{"host": null, "port": null, "sandboxes": []}`
 	})
+}
+
+func driveSecrets(t *testing.T, a *asker) {
+	const code = "import os\ndef callme():\n    return os.environ['KEY']\n"
+	broken := waiver{malformed: true}
+	for _, q := range []ask{
+		{request: "GET /api/secrets", status: 200, answer: `{"secrets": []}`},
+		{request: "PUT /api/secrets/KEY", body: "one", status: 201},
+		{request: "PUT /api/secrets/KEY?functions=keyed,other", body: `{"two": 2}`, status: 200},
+		{request: "PUT /api/secrets/KEY?functions=a%20b", body: "x", waiver: broken, status: 400, code: "bad_request"},
+		{request: "PUT /api/secrets/KEY?colour=blue", body: "x", waiver: broken, status: 400, code: "bad_request"},
+		{request: "PUT /api/secrets/KEY", waiver: broken, status: 400, code: "bad_request"},
+		{request: "PUT /api/secrets/rotate-key", body: "x", waiver: broken, status: 400, code: "bad_request"},
+		{request: "PUT /api/secrets/FOB_KEY", body: "x", status: 400, code: "bad_request"},
+		{request: "PUT /api/secrets/KEY", body: strings.Repeat("x", 64<<10+1), waiver: broken, status: 413, code: "too_large"},
+		{request: "PUT /api/functions/keyed?secrets=KEY", body: code, status: 201},
+		{request: "PUT /api/functions/barred?secrets=KEY", body: code, status: 400, code: "bad_request"},
+		{request: "GET /api/call/keyed", status: 200, answer: `{"result": "{\"two\": 2}"}`},
+		{request: "GET /api/secrets", status: 200},
+		{request: "POST /api/secrets/rotate-key", status: 200},
+		{request: "DELETE /api/secrets/KEY", status: 409, code: "in_use"},
+		{request: "DELETE /api/secrets/a-b", waiver: broken, status: 400, code: "bad_request"},
+		{request: "PATCH /api/functions/keyed", body: `{"secrets": []}`, status: 200},
+		{request: "DELETE /api/secrets/KEY", status: 204},
+		{request: "DELETE /api/secrets/KEY", status: 404, code: "unknown_secret"},
+		// The first version still names it.
+		{request: "GET /api/call/keyed@1", status: 200},
+		{request: "DELETE /api/functions/keyed", status: 204},
+	} {
+		a.ask(t, q)
+	}
 }
 
 func driveCalls(t *testing.T, a *asker) {
@@ -263,6 +317,8 @@ func driveBusy(t *testing.T, a *asker) {
 
 func driveOperations(t *testing.T, a *asker) {
 	a.ask(t, ask{request: "GET /healthz", status: 200, answer: `{"status": "ok"}`})
+	a.ask(t, ask{request: "GET /api/audit?limit=3&after=1&since=2026-01-31T12:00:00Z", status: 200})
+	a.ask(t, ask{request: "GET /api/audit?limit=0", waiver: waiver{malformed: true}, status: 400, code: "bad_request"})
 	a.ask(t, ask{request: "GET /readyz", status: 200, answer: `{"status": "ready"}`})
 	a.ask(t, ask{request: "GET /metrics", status: 200})
 	a.ask(t, ask{request: "GET /api/version", status: 200})
@@ -272,6 +328,99 @@ func driveOperations(t *testing.T, a *asker) {
 	got := a.ask(t, ask{request: "DELETE /api/call/add", status: 405, code: "method_not_allowed"})
 	if allow := strings.Join(got.Header.Values("Allow"), ", "); allow != "GET, POST" {
 		t.Errorf("Allow: %s, want GET, POST", allow)
+	}
+}
+
+// driveTokens makes tokens and has them refused.
+func driveTokens(t *testing.T, a *asker) {
+	broken := waiver{malformed: true}
+	a.ask(t, ask{request: "GET /api/tokens", status: 200, answer: `{"tokens": []}`})
+	ann, bob := a.token(t, "admin"), a.token(t, "read:hello", "invoke:hello")
+	for _, q := range []ask{
+		{request: "GET /api/tokens", status: 200},
+		{request: "POST /api/tokens", body: `{"name": "eve", "grants": ["read", "deploy:hello"], "expires": "720h"}`, status: 201},
+		{request: "POST /api/tokens", body: `{"name": "eve", "grants": ["read"], "expires": "2100-01-02T15:04:05+02:00"}`, status: 201},
+		{request: "POST /api/tokens", body: `{"name": "eve", "grants": ["fly"]}`, waiver: broken, status: 400, code: "bad_request"},
+		{request: "POST /api/tokens", body: `{"name": "eve", "grants": []}`, waiver: broken, status: 400, code: "bad_request"},
+		{request: "POST /api/tokens", body: `{"name": "eve", "grants": [null]}`, waiver: broken, status: 400, code: "bad_request"},
+		{request: "POST /api/tokens", body: `{"name": "eve", "grants": ["read"], "expires": "-1h"}`, status: 400, code: "bad_request"},
+		{request: "POST /api/tokens", body: `{"name": "eve", "grants": ["read"], "expires": "soon"}`, status: 400, code: "bad_request"},
+		{request: "POST /api/tokens", body: `{"name": "eve", "grants": ["read"], "scope": "admin"}`, waiver: broken, status: 400, code: "bad_request"},
+		{request: "POST /api/tokens", body: `{"name": "eve\u001b", "grants": ["read"]}`, waiver: broken, status: 400, code: "bad_request"},
+		{request: "POST /api/tokens", body: `{"name": "eve", "grants": ["read"]} {}`, waiver: broken, status: 400, code: "bad_request"},
+		{request: "POST /api/tokens", body: strings.Repeat(" ", 70<<10), waiver: broken, status: 413, code: "too_large"},
+		{request: "DELETE /api/tokens/0123456789abcdef", status: 404, code: "unknown_token"},
+		{request: "DELETE /api/tokens/%1b%5b31m", status: 404, code: "unknown_token"},
+	} {
+		q.header = ann.header()
+		a.ask(t, q)
+	}
+	for _, route := range routes {
+		a.ask(t, ask{request: route.request, body: route.body, status: 401, code: "unauthorized"})
+		other := bob
+		if strings.HasPrefix(route.request, "GET") || strings.Contains(route.request, "/call/") { // they read, or call
+			other = a.tokenBy(t, ann, "deploy:hello")
+		}
+		a.ask(t, ask{request: route.request, body: route.body, header: other.header(), status: 403, code: "forbidden"})
+	}
+	var list struct{ Tokens []madeToken }
+	got := a.ask(t, ask{request: "GET /api/tokens", header: ann.header(), status: 200})
+	if err := json.Unmarshal([]byte(got.Body), &list); err != nil {
+		t.Fatal(err)
+	}
+	slices.Reverse(list.Tokens) // ann is the first
+	for _, other := range list.Tokens {
+		a.ask(t, ask{request: "DELETE /api/tokens/" + other.ID, header: ann.header(), status: 204})
+	}
+}
+
+// routes are requests to all routes that ask for a token.
+var routes = []struct{ request, body string }{
+	{"POST /api/gen", "def callme(): pass"},
+	{"GET /api/call/add", ""},
+	{"POST /api/call/add", "{}"},
+	{"GET /api/stats", ""},
+	{"GET /api/meta/add", ""},
+	{"GET /api/cs/add", ""},
+	{"GET /api/functions", ""},
+	{"GET /api/functions/add", ""},
+	{"PUT /api/functions/add", "def callme(): pass"},
+	{"PATCH /api/functions/add?timeout=1s", ""},
+	{"DELETE /api/functions/add", ""},
+	{"GET /metrics", ""},
+	{"GET /api/audit", ""},
+	{"GET /api/secrets", ""},
+	{"PUT /api/secrets/KEY", "x"},
+	{"DELETE /api/secrets/KEY", ""},
+	{"POST /api/secrets/rotate-key", ""},
+	{"GET /api/tokens", ""},
+	{"POST /api/tokens", `{"name": "eve", "grants": ["admin"]}`},
+	{"DELETE /api/tokens/0123456789abcdef", ""},
+}
+
+// driveLimits asks everything of a dispatcher that answers one request a day.
+func driveLimits(t *testing.T, c *checker) {
+	a := &asker{boot(t, func(c *Config) { c.RateAddress = httpapi.Rate{PerSecond: 1e-5, Burst: 1} }), &http.Client{Transport: c}}
+	a.ask(t, ask{request: "GET /api/version", status: 200})
+	for _, route := range routes {
+		a.ask(t, ask{request: route.request, body: route.body, status: 429, code: "rate_limited"})
+	}
+	a.ask(t, ask{request: "GET /api/version", status: 429, code: "rate_limited"})
+	a.ask(t, ask{request: "GET /api/openapi.yaml", status: 429, code: "rate_limited"})
+	a.do("GET", "/nowhere", "").wantsProblem(t, 429, "rate_limited")
+	a.ask(t, ask{request: "GET /readyz", status: 200})
+	a.stop()
+}
+
+// driveNotPermitted calls a function after its operator has become stricter.
+func driveNotPermitted(t *testing.T, c *checker) {
+	data := shortDir(t)
+	first := boot(t, func(cfg *Config) { cfg.Data = data })
+	first.do("PUT", "/api/functions/wide", "def callme(): return 1").wantsStatus(t, 201)
+	first.stop()
+	strict := &asker{boot(t, func(cfg *Config) { cfg.Data, cfg.Network, cfg.MaxNetwork = data, "none", "allow=*" }), &http.Client{Transport: c}}
+	for _, method := range []string{"GET", "POST"} {
+		strict.ask(t, ask{request: method + " /api/call/wide", status: 403, code: "not_permitted"})
 	}
 }
 
@@ -285,9 +434,14 @@ func driveStandby(t *testing.T, a *asker) {
 	second.ask(t, ask{request: "GET /healthz", status: 200})
 	for _, request := range []string{
 		"POST /api/gen", "GET /api/call/add", "POST /api/call/add", "GET /api/stats", "GET /api/meta/add", "GET /api/cs/add",
-		"GET /api/functions", "GET /api/functions/add", "PUT /api/functions/add", "PATCH /api/functions/add", "DELETE /api/functions/add",
+		"GET /api/tokens", "POST /api/tokens", "DELETE /api/tokens/0123456789abcdef",
+		"GET /api/functions", "GET /api/functions/add", "GET /api/audit", "PUT /api/functions/add", "PATCH /api/functions/add", "DELETE /api/functions/add",
+		"GET /api/secrets", "PUT /api/secrets/KEY", "DELETE /api/secrets/KEY", "POST /api/secrets/rotate-key",
 	} {
 		body := ""
+		if request == "POST /api/tokens" {
+			body = `{"name": "bob", "grants": ["read"]}`
+		}
 		if strings.HasPrefix(request, "PUT") || strings.HasSuffix(request, "gen") {
 			body = "def callme(): pass"
 		}

@@ -15,13 +15,17 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/flockofbirds/fob/drivers"
+	"github.com/flockofbirds/fob/internal/audit"
+	"github.com/flockofbirds/fob/internal/auth"
 	"github.com/flockofbirds/fob/internal/dispatch"
+	"github.com/flockofbirds/fob/internal/egress"
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/front"
 	"github.com/flockofbirds/fob/internal/httpapi"
 	"github.com/flockofbirds/fob/internal/sandbox"
 	"github.com/flockofbirds/fob/internal/sandbox/docker"
 	"github.com/flockofbirds/fob/internal/sandbox/process"
+	"github.com/flockofbirds/fob/internal/secret"
 	"github.com/flockofbirds/fob/internal/store"
 	"github.com/flockofbirds/fob/internal/telemetry"
 )
@@ -48,6 +52,7 @@ type Program struct {
 
 	// Set once Run has opened them.
 	store      faas.Store
+	audit      *audit.Log
 	engine     sandbox.Engine
 	dispatcher *dispatch.Dispatcher
 }
@@ -71,21 +76,41 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 		Metrics: p.metrics.Handler(),
 		Build:   build(cfg.Engine),
 		MaxBody: int64(cfg.MaxBody),
+		Hosts:   cfg.Hosts,
+
+		RateToken:   cfg.RateToken,
+		RateAddress: cfg.RateAddress,
 	})
 	if cfg.Standby {
 		p.api.Unready(faas.Errorf(faas.CodeStandby, "this dispatcher is on standby: another one serves").After(time.Second))
 	}
-	p.server = &front.Server{
-		Prefix: httpapi.CallPrefix,
+	p.server = newServer(p.api, cfg.MaxConnections)
+	p.server.HTTP.ErrorLog = telemetry.Standard(log)
+	p.control = &http.Server{Handler: p.api.Local(), ErrorLog: p.server.HTTP.ErrorLog, ReadHeaderTimeout: p.server.HTTP.ReadHeaderTimeout}
+	return p, nil
+}
+
+// newServer returns the server in front of the API. What no client may take its
+// time for has its limit here, but for bodies and answers, which have theirs in
+// the API.
+func newServer(api *httpapi.API, maxConns int) *front.Server {
+	return &front.Server{
+		Prefix:   httpapi.CallPrefix,
+		MaxConns: maxConns,
+		Full:     api.Refusal(faas.Errorf(faas.CodeNoCapacity, "there are %d connections, and FOB_MAX_CONNECTIONS allows no more", maxConns).After(time.Second)),
 		HTTP: &http.Server{
-			Handler:           p.api,
+			Handler:           api,
 			ReadHeaderTimeout: 10 * time.Second,
 			IdleTimeout:       2 * time.Minute,
 			MaxHeaderBytes:    128 << 10,
 		},
 	}
-	p.control = &http.Server{Handler: p.api.Local(), ReadHeaderTimeout: p.server.HTTP.ReadHeaderTimeout}
-	return p, nil
+}
+
+// exposed reports whether others than those on this machine may reach the
+// program, as far as can be told from here.
+func (p *Program) exposed() bool {
+	return !p.cfg.Anonymous && !p.listener.Addr().(*net.TCPAddr).IP.IsLoopback()
 }
 
 // URL is where the program answers, on this machine.
@@ -143,6 +168,19 @@ func (p *Program) open(ctx context.Context) error {
 		return err
 	}
 	p.store = db
+	p.api.Unready(faas.Errorf(faas.CodeStarting, "the dispatcher is starting").After(time.Second)) // and no standby any more
+	tokens, err := auth.Open(ctx, db, p.exposed())
+	if err != nil {
+		return err
+	}
+	if p.exposed() && !tokens.Required() {
+		return fmt.Errorf("FOB_ADDR=%s can be reached by others, and they could run code here, for there is no token yet: make one with\n\n"+
+			"  dispatcher token create admin --grant admin --data %q\n\n"+
+			"or, if the network itself keeps others out, set FOB_ANONYMOUS=true", p.cfg.Addr, p.cfg.Data)
+	}
+	if p.audit, err = audit.Open(p.cfg.Data, audit.MaxSize, p.auditFailed); err != nil {
+		return err
+	}
 	control, err := listenControl(p.cfg.Data)
 	if err != nil {
 		return err
@@ -165,15 +203,37 @@ func (p *Program) open(ctx context.Context) error {
 		return err
 	}
 	p.log.Info().Int("sandboxes", maxSandboxes).Stringer("memory", faas.Bytes(maxMemory)).Msg("there may be at most")
+	network, maxNetwork, private, err := p.cfg.networks()
+	if err != nil {
+		return err
+	}
+	connections, err := maxConnections()
+	if err != nil {
+		return err
+	}
+	keeper, unreadable, err := secret.New(ctx, db, p.cfg.KeyFile)
+	if err != nil {
+		return err
+	}
+	if len(unreadable) > 0 {
+		p.log.Error().Strs("secrets", unreadable).Str("key_file", p.cfg.KeyFile).
+			Msg("there are secrets that cannot be opened: put the key file back from a backup, or delete the secrets and set them again")
+	}
 	p.dispatcher, err = dispatch.New(ctx, dispatch.Config{
 		Engine:      p.engine,
 		Store:       db,
+		Secrets:     keeper,
 		Log:         p.log,
 		Metrics:     p.metrics,
 		Langs:       drivers.Langs(),
 		Pool:        p.cfg.Pool,
 		PoolMax:     p.cfg.PoolMax,
 		MaxBody:     int64(p.cfg.MaxBody),
+		Network:     network,
+		MaxNetwork:  maxNetwork,
+		Egress:      egress.New(egress.Config{Private: private, MaxConnections: connections}),
+		Runtime:     p.cfg.Runtime,
+		Runtimes:    p.cfg.Runtimes,
 		LoadTimeout: p.cfg.LoadTimeout,
 		Tick:        time.Second,
 
@@ -187,8 +247,29 @@ func (p *Program) open(ctx context.Context) error {
 	p.api.Open(httpapi.Backend{
 		Registry: p.dispatcher,
 		Invoker:  dispatch.Observe(p.dispatcher, p.metrics, p.log),
+		Tokens:   tokens,
+		Audit:    p.audit,
+		Secrets:  p.dispatcher,
 	})
 	return nil
+}
+
+// maxConnections is how many connections functions may have through us: a
+// quarter of the files that we may have open, since each needs two, and calls
+// are to find some left.
+func maxConnections() (int64, error) {
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return 0, fmt.Errorf("finding out how many files may be open: %w", err)
+	}
+	return int64(min(files.Cur, 1<<20)) / 4, nil
+}
+
+// auditFailed is told of what the audit log lacks. What was to be recorded is
+// done already, so there is nobody to refuse it to.
+func (p *Program) auditFailed(err error) {
+	p.metrics.AuditFailures.Inc()
+	p.log.Error().Err(err).Msg("the audit log is not complete")
 }
 
 func (p *Program) newEngine(ctx context.Context, aviary string) (sandbox.Engine, error) {
@@ -203,7 +284,7 @@ func (p *Program) newEngine(ctx context.Context, aviary string) (sandbox.Engine,
 		Aviary:    aviary,
 		SocketDir: p.cfg.Sockets,
 		BaseImage: p.cfg.BaseImage,
-		Runtime:   p.cfg.Runtime,
+		Runtimes:  p.cfg.runtimes(),
 		Log:       p.log,
 	})
 	if err != nil {
@@ -263,6 +344,11 @@ func (p *Program) close() {
 			}
 		}
 		p.engine.Close()
+	}
+	if p.audit != nil {
+		if err := p.audit.Close(); err != nil {
+			p.log.Error().Err(err).Msg("closing the audit log")
+		}
 	}
 	if p.store != nil {
 		if err := p.store.Close(); err != nil {

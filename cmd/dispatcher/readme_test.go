@@ -211,7 +211,7 @@ func byHand(t *testing.T, name, commands string) {
 		switch {
 		case strings.HasPrefix(command, "make ") && len(words) > 1: // TestDocsNames knows the targets
 		case command == "docker compose up" || strings.HasPrefix(command, "docker ps --filter "):
-		case strings.HasPrefix(command, "build/dispatcher serve"):
+		case strings.HasPrefix(command, "build/dispatcher "):
 			if words[len(words)-1] == "--help" {
 				words = words[:len(words)-1]
 			}

@@ -60,6 +60,10 @@ func start(t *testing.T, lang string, change func(*exec.Cmd), env ...string) *pr
 	if err := os.CopyFS(filepath.Join(folder, "d"), files); err != nil {
 		t.Fatal(err)
 	}
+	secrets := filepath.Join(folder, "secrets")
+	if err := os.Mkdir(secrets, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	log := &buffer{}
 	p := &process{socket: filepath.Join(folder, "s"), exited: make(chan struct{})}
 	p.Driver = Driver{
@@ -72,7 +76,7 @@ func start(t *testing.T, lang string, change func(*exec.Cmd), env ...string) *pr
 	line := drivers.Command(lang)
 	p.cmd = exec.Command(line[0], line[1:]...)
 	p.cmd.Dir = filepath.Join(folder, "d")
-	p.cmd.Env = append(withoutOurs(os.Environ()), append([]string{"FOB_SOCKET=" + p.socket, "TMPDIR=" + folder}, env...)...)
+	p.cmd.Env = append(withoutOurs(os.Environ()), append([]string{"FOB_SOCKET=" + p.socket, "FOB_SECRETS=" + secrets, "TMPDIR=" + folder}, env...)...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if change != nil {

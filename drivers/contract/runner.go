@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"reflect"
@@ -38,12 +39,14 @@ type Driver struct {
 
 // Case is one file of cases/, as README.md describes it.
 type Case struct {
-	Name  string `json:"-"` // the file's, without .json
-	Why   string
-	Since map[string]string // the least version of a language's runtime, such as "20.12"
-	Code  map[string]Parts
-	Load  *Expect // 200 when absent
-	Calls []struct {
+	Name    string `json:"-"` // the file's, without .json
+	Why     string
+	Since   map[string]string // the least version of a language's runtime, such as "20.12"
+	Code    map[string]Parts
+	Env     map[string]string // loaded with the code
+	Secrets map[string]Parts  // the same, which the runner puts into base64
+	Load    *Expect           // 200 when absent
+	Calls   []struct {
 		Send   Send
 		Expect Expect
 	}
@@ -77,6 +80,7 @@ type Error struct {
 	Line      int
 	Message   []string // substrings
 	Traceback []string // substrings
+	Without   []string // what the whole answer must not have in it
 }
 
 // Run boots a driver for every case that has code in a language and runs the
@@ -158,7 +162,7 @@ func forLanguage(value any, lang string) any {
 // Run loads the case's code into a driver and makes its calls.
 func (c Case) Run(t *testing.T, lang string, d Driver) {
 	client := d.Client(t)
-	status, header, body := client.Load(t, string(c.Code[lang]))
+	status, header, body := client.load(t, map[string]any{"code": string(c.Code[lang]), "env": c.Env, "secrets": c.secrets()})
 	if since := c.Since[lang]; since != "" && older(client.runtime(t), since) {
 		t.Logf("this case is for %s %s and later", lang, since)
 		return
@@ -178,6 +182,14 @@ func (c Case) Run(t *testing.T, lang string, d Driver) {
 			return slices.Contains(strings.Split(d.Log(), "\n"), line)
 		})
 	}
+}
+
+func (c Case) secrets() map[string][]byte {
+	values := make(map[string][]byte, len(c.Secrets))
+	for name, value := range c.Secrets {
+		values[name] = []byte(value)
+	}
+	return values
 }
 
 // runtime asks which version of the language the driver runs.
@@ -293,6 +305,11 @@ func (e *Error) check(t *testing.T, what string, header http.Header, body []byte
 			t.Errorf("%s: the traceback lacks %q:\n%s", what, part, show([]byte(got.Traceback)))
 		}
 	}
+	for _, part := range e.Without {
+		if bytes.Contains(body, []byte(part)) {
+			t.Errorf("%s: the error has %q in it: %s", what, part, show(body))
+		}
+	}
 	for _, frame := range []string{"driver.py", "fob/", "driver.js", "lib/function.js", "node:internal"} {
 		if strings.Contains(got.Traceback, frame) {
 			t.Errorf("%s: the traceback shows the driver's own %s:\n%s", what, frame, got.Traceback)
@@ -352,7 +369,15 @@ func (c *Client) Try(request *http.Request) (int, http.Header, []byte, error) {
 // Load sends code and returns the answer.
 func (c *Client) Load(t *testing.T, code string) (int, http.Header, []byte) {
 	t.Helper()
-	document, err := json.Marshal(map[string]any{"code": code, "function": "f", "version": 1, "concurrency": 2, "unknown": nil})
+	return c.load(t, map[string]any{"code": code})
+}
+
+// load sends what members say, and what a dispatcher always does.
+func (c *Client) load(t *testing.T, members map[string]any) (int, http.Header, []byte) {
+	t.Helper()
+	load := map[string]any{"function": "f", "version": 1, "concurrency": 2, "unknown": nil}
+	maps.Copy(load, members)
+	document, err := json.Marshal(load)
 	if err != nil {
 		t.Fatal(err)
 	}

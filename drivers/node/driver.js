@@ -13,6 +13,7 @@ const log = require('./lib/log').install();
 
 const fs = require('fs');
 const net = require('net');
+const path = require('path');
 const { describe } = require('./lib/errors');
 const { Driver } = require('./lib/driver');
 const { Connection } = require('./lib/http');
@@ -30,7 +31,7 @@ async function main() {
   for (const event of ['uncaughtException', 'unhandledRejection']) {
     process.on(event, (thrown) => console.error(`${event}: ${describe(thrown).traceback.trimEnd()}`));
   }
-  const driver = new Driver(log);
+  const driver = new Driver(log, setting.FOB_SOCKET && path.dirname(setting.FOB_SOCKET));
   try {
     // Its port must be known, but a connection that comes early must not be answered early.
     const tcp = setting.FOB_TOKEN ? await listenTCP(setting.FOB_TCP || '0.0.0.0:8080', driver) : null;
@@ -55,12 +56,12 @@ const listen = (server, where) => new Promise((resolve, reject) => {
   server.listen({ backlog: 1024, ...where }, resolve);
 });
 
-function listenUnix(path, driver) {
-  fs.rmSync(path, { force: true }); // a driver that was killed leaves it behind
+function listenUnix(where, driver) {
+  fs.rmSync(where, { force: true }); // a driver that was killed leaves it behind
   const server = net.createServer({ allowHalfOpen: true }, (socket) => new Connection(socket, driver, null));
   const mask = process.umask(0); // the folder guards the socket
   try {
-    return listen(server, { path }); // binds before it returns
+    return listen(server, { path: where }); // binds before it returns
   } finally {
     process.umask(mask);
   }

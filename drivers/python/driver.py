@@ -32,7 +32,7 @@ def main():
     streams = log.install()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: end(streams, 0))
-    driver = http.Driver(setting["FOB_TOKEN"], streams)
+    driver = http.Driver(setting["FOB_TOKEN"], streams, os.path.dirname(setting["FOB_SOCKET"]))
     try:
         tcp = listen_tcp(setting["FOB_TCP"] or "0.0.0.0:8080", driver) if setting["FOB_TOKEN"] else None
         if setting["FOB_CODE_URL"]:

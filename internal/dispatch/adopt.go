@@ -39,7 +39,7 @@ func (d *Dispatcher) adopt(ctx context.Context) error {
 		if fn := d.functions.byID[key.FunctionID]; recorded && fn != nil {
 			v = fn.Version(key.Number)
 		}
-		if v == nil || inst.Spec().Lang != v.Lang {
+		if v == nil || !d.suits(inst.Spec(), v) {
 			d.background(func() { d.discard(inst) })
 			continue
 		}
@@ -62,6 +62,9 @@ func (d *Dispatcher) adopt(ctx context.Context) error {
 	for _, fn := range d.functions.byID {
 		if live := fn.Live(); live.Settings.MinScale > 0 {
 			f, err := d.flock(live)
+			if faas.CodeOf(err) == faas.CodeNotPermitted {
+				continue // whoever calls it will hear
+			}
 			if err != nil {
 				return err
 			}
@@ -71,10 +74,25 @@ func (d *Dispatcher) adopt(ctx context.Context) error {
 	return nil
 }
 
+// suits reports whether a sandbox could have been made for a version as things
+// are now: the operator may have chosen another runtime since.
+func (d *Dispatcher) suits(spec sandbox.Spec, v *faas.Version) bool {
+	want := d.specOf(v)
+	return spec.Lang == want.Lang && spec.Network == want.Network && spec.Runtime == want.Runtime &&
+		d.permit(v.Settings, faas.CodeNotPermitted) == nil
+}
+
 // probe adopts a sandbox if it is healthy. One that still runs a call of the
 // earlier dispatcher's is adopted in the background once that is over.
 func (d *Dispatcher) probe(inst sandbox.Instance, v *faas.Version) (adopted bool) {
 	b := d.newBird(inst, time.Now())
+	// The calls that still run in it lost their way out with the earlier dispatcher.
+	if err := b.openGate(d, v); err != nil {
+		d.log.Warn().Err(err).Str("sandbox", inst.ID()).Msg("a sandbox cannot be given its way out: it is removed")
+		b.close()
+		d.background(func() { d.discard(inst) })
+		return false
+	}
 	ctx, cancel := context.WithTimeout(d.ctx, probePatience)
 	defer cancel()
 	var health sandbox.Health
@@ -86,7 +104,7 @@ func (d *Dispatcher) probe(inst sandbox.Instance, v *faas.Version) (adopted bool
 	case errors.Is(err, context.DeadlineExceeded): // a busy one may not be able to answer
 		d.background(func() { d.outlast(b, v) })
 	case err != nil || health.State != "loaded":
-		b.conn.Close()
+		b.close()
 		d.background(func() { d.discard(inst) })
 	case health.InFlight == 0:
 		d.take(b, v, health)
@@ -126,7 +144,7 @@ func (d *Dispatcher) outlast(b *bird, v *faas.Version) {
 		case <-ctx.Done():
 		}
 	}
-	b.conn.Close()
+	b.close()
 	if d.ctx.Err() == nil {
 		d.discard(b.inst)
 	}
@@ -137,7 +155,7 @@ func (d *Dispatcher) take(b *bird, v *faas.Version, health sandbox.Health) {
 	b.takesRequest, b.recorded = health.TakesRequest, true
 	f, err := d.flock(v)
 	if err != nil { // deleted meanwhile
-		b.conn.Close()
+		b.close()
 		d.background(func() { d.discard(b.inst) })
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/flockofbirds/fob/internal/egress"
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
@@ -14,6 +15,7 @@ import (
 type bird struct {
 	inst         sandbox.Instance
 	conn         *sandbox.Conn
+	gate         *egress.Gate // its way out; nil unless its network is a list of hosts
 	takesRequest bool
 	recorded     bool          // the store knows already what it holds
 	begun        time.Time     // when its start or load began
@@ -37,6 +39,14 @@ func (d *Dispatcher) newBird(inst sandbox.Instance, begun time.Time) *bird {
 		begun:   begun,
 		leave:   make(chan struct{}),
 		removed: make(chan struct{}),
+	}
+}
+
+// close lets go of what it takes of ours: its connections, and its way out.
+func (b *bird) close() {
+	b.conn.Close()
+	if b.gate != nil {
+		b.gate.Close()
 	}
 }
 
@@ -71,6 +81,9 @@ func (d *Dispatcher) hatch(ctx context.Context, v *faas.Version, code string, pa
 	if err := d.knownLang(v.Lang); err != nil {
 		return nil, err
 	}
+	if err := d.haveSecrets(ctx, v); err != nil {
+		return nil, err
+	}
 	d.rush.begin()
 	defer d.rush.end()
 	for attempt := 1; ; attempt++ {
@@ -90,8 +103,11 @@ func (d *Dispatcher) tryHatch(ctx context.Context, v *faas.Version, code string,
 		return nil, false, err
 	}
 	b = d.newBird(inst, begun)
-	if err := d.load(ctx, b, v, code); err != nil {
-		b.conn.Close()
+	if err = b.openGate(d, v); err == nil {
+		err = d.load(ctx, b, v, code)
+	}
+	if err != nil {
+		b.close()
 		removed := d.dispose(inst)
 		if faas.CodeOf(err) == faas.CodeTimeout && !d.await(removed, stopPatience) {
 			err = faas.Errorf(faas.CodeInternal, "the code was still being loaded after %v, and could not be stopped yet", d.cfg.LoadTimeout)
@@ -104,8 +120,8 @@ func (d *Dispatcher) tryHatch(ctx context.Context, v *faas.Version, code string,
 
 // blankFor returns a blank sandbox for a version, and where it comes from.
 func (d *Dispatcher) blankFor(ctx context.Context, v *faas.Version, patience time.Duration) (inst sandbox.Instance, kind string, err error) {
-	spec, pool := specOf(v), d.pools[v.Lang]
-	if inst := pool.take(ctx, spec.Network); inst != nil {
+	spec, pool := d.specOf(v), d.pools[v.Lang]
+	if inst := pool.take(ctx, spec); inst != nil {
 		if more := spec.Limits.Memory - inst.Spec().Limits.Memory; more > 0 {
 			if err := d.reserve(ctx, room{memory: more}, v, patience); err != nil {
 				pool.keep(inst)
@@ -130,17 +146,30 @@ func (d *Dispatcher) blankFor(ctx context.Context, v *faas.Version, patience tim
 
 // load fits a blank sandbox to a version and loads the code.
 func (d *Dispatcher) load(ctx context.Context, b *bird, v *faas.Version, code string) error {
-	if limits := specOf(v).Limits; b.inst.Spec().Limits != limits {
+	if limits := d.specOf(v).Limits; b.inst.Spec().Limits != limits {
 		if err := b.inst.Resize(ctx, limits); err != nil {
+			if errors.Is(err, sandbox.ErrFixedLimits) && !d.fixed.Swap(true) {
+				d.log.Info().Err(err).Msg("from now on only functions with the default limits get sandboxes from the pool")
+			}
 			return engineError(fmt.Errorf("%w: %w", sandbox.ErrNotSent, err))
 		}
 		d.capacity.shrink(b.inst.ID(), limits.Memory)
 	}
+	values, err := d.openSecrets(ctx, v)
+	if err != nil {
+		return err
+	}
 	loadCtx, cancel := context.WithTimeout(ctx, d.cfg.LoadTimeout)
 	defer cancel()
-	health, err := b.conn.Load(loadCtx, sandbox.Load{
+	load := sandbox.Load{
 		Code: code, Function: v.FunctionID, Version: v.Number, Concurrency: v.Settings.Concurrency, MaxBody: d.cfg.MaxBody,
-	})
+		Env: v.Settings.Env.Map(), Secrets: values,
+	}
+	if b.gate != nil {
+		load.Proxy = sandbox.ProxyName
+	}
+	health, err := b.conn.Load(loadCtx, load)
+	values.Wipe()
 	driverError, isDriverError := errors.AsType[*sandbox.DriverError](err)
 	switch {
 	case err == nil:
@@ -170,10 +199,11 @@ func raised(e *sandbox.DriverError) *faas.Raised {
 }
 
 // specOf is the sandbox that a version needs.
-func specOf(v *faas.Version) sandbox.Spec {
+func (d *Dispatcher) specOf(v *faas.Version) sandbox.Spec {
 	spec := sandbox.Spec{
 		Lang:    v.Lang,
-		Network: v.Settings.Network,
+		Network: networkOf(v).Bridged(),
+		Runtime: d.runtimeOf(v.Settings),
 		Limits:  sandbox.Limits{Memory: int64(v.Settings.Memory), CPUs: v.Settings.CPUs},
 	}
 	// A driver may need a thread for each call at a time; what is left for the
@@ -205,10 +235,10 @@ func (b *bird) live() {
 		}
 	case <-b.leave:
 	case <-d.ctx.Done():
-		b.conn.Close()
+		b.close()
 		return
 	}
-	b.conn.Close()
+	b.close()
 	if d.remove(b.inst) {
 		close(b.removed)
 	}

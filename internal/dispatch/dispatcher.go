@@ -10,20 +10,24 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/flockofbirds/fob/internal/egress"
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/sandbox"
 	"github.com/flockofbirds/fob/internal/telemetry"
 )
 
-// Config is what a Dispatcher needs. All but Pool and PoolMax must be set.
+// Config is what a Dispatcher needs. All but Pool, PoolMax and the
+// runtimes must be set.
 type Config struct {
 	Engine  sandbox.Engine
 	Store   faas.Store
+	Secrets faas.SecretKeeper
 	Log     zerolog.Logger
 	Metrics *telemetry.Metrics
 
@@ -31,6 +35,11 @@ type Config struct {
 	Pool        map[string]int // blank sandboxes kept at least, by language
 	PoolMax     int            // blank sandboxes of a language at most, unless Pool has more
 	MaxBody     int64          // bytes of a request's or answer's body that is not streamed
+	Network     faas.Network   // of functions that say nothing, and of the pool's sandboxes
+	MaxNetwork  faas.Network   // the most that a function may have
+	Egress      *egress.Proxy  // for functions whose network is a list of hosts
+	Runtime     string         // OCI runtime of functions that say nothing, and of the pool's sandboxes; empty is the engine's own
+	Runtimes    []string       // others that functions may have
 	LoadTimeout time.Duration  // for loading code into a sandbox, imports included
 	Tick        time.Duration  // between two looks at idle sandboxes
 
@@ -38,8 +47,8 @@ type Config struct {
 	MaxMemory    int64 // bytes that they may use together
 }
 
-// Dispatcher implements faas.Invoker and faas.Registry over an engine and a
-// store.
+// Dispatcher implements faas.Invoker, faas.Registry and faas.SecretRegistry over
+// an engine and a store.
 type Dispatcher struct {
 	cfg   Config
 	log   zerolog.Logger
@@ -51,6 +60,8 @@ type Dispatcher struct {
 	capacity *capacity
 	creating *semaphore.Weighted // of the sandboxes that the engine makes at once
 	rush     rush
+	fixed    atomic.Bool // the engine cannot resize blank sandboxes
+	secrets  secrets
 
 	mu        sync.RWMutex
 	functions *index
@@ -82,6 +93,7 @@ func New(ctx context.Context, cfg Config) (*Dispatcher, error) {
 		flocks:    make(map[faas.VersionKey]*flock),
 		quotas:    make(map[string]*quota),
 		awake:     awake{flocks: make(map[*flock]struct{})},
+		secrets:   secrets{named: make(map[string]int)},
 		creating:  semaphore.NewWeighted(maxCreating),
 		capacity:  newCapacity(cfg.MaxSandboxes, cfg.MaxMemory),
 	}
@@ -142,7 +154,7 @@ func (d *Dispatcher) snapshot() []*flock {
 }
 
 // flock returns the flock of a version, or makes an empty one. It fails once
-// the version is deleted.
+// the version is deleted, and for one that is not permitted any more.
 func (d *Dispatcher) flock(v *faas.Version) (*flock, error) {
 	key := v.Key()
 	d.mu.RLock()
@@ -161,7 +173,10 @@ func (d *Dispatcher) flock(v *faas.Version) (*flock, error) {
 	}
 	fn := d.functions.get(faas.Ref{ID: v.FunctionID})
 	if fn == nil {
-		return nil, unknown(faas.Ref{ID: v.FunctionID})
+		return nil, faas.UnknownFunction(faas.Ref{ID: v.FunctionID})
+	}
+	if err := d.permit(v.Settings, faas.CodeNotPermitted); err != nil {
+		return nil, err
 	}
 	f = newFlock(d, v, d.quota(fn))
 	f.retired = fn.Aliases[faas.Live] != v.Number

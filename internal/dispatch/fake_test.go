@@ -165,6 +165,8 @@ type fakeSandbox struct {
 	deaf    bool // Dial fails, though nobody has noticed a death
 	silent  bool // answers nothing
 	removed bool
+	locked  bool          // Listen fails
+	proxy   *fakeListener // the last that was made
 	thawed  chan struct{} // closed when it is resumed; nil unless it is paused
 	exit    sandbox.Exit
 }
@@ -172,6 +174,7 @@ type fakeSandbox struct {
 func (s *fakeSandbox) ID() string            { return s.id }
 func (s *fakeSandbox) Created() time.Time    { return s.created }
 func (s *fakeSandbox) Addr() (string, int)   { return "fake", 8080 }
+func (s *fakeSandbox) Token() string         { return "token of " + s.id }
 func (s *fakeSandbox) Done() <-chan struct{} { return s.done }
 
 func (s *fakeSandbox) Spec() sandbox.Spec {
@@ -190,6 +193,17 @@ func (s *fakeSandbox) Dial(context.Context) (net.Conn, error) {
 	s.conns = append(s.conns, theirs)
 	go s.serve(theirs)
 	return ours, nil
+}
+
+// Listen has the sandbox's code reach it by connect.
+func (s *fakeSandbox) Listen(string) (net.Listener, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.locked {
+		return nil, errors.New("no such folder")
+	}
+	s.proxy = &fakeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	return s.proxy, nil
 }
 
 // Pause keeps the sandbox from answering until it is resumed.
@@ -234,6 +248,9 @@ func (s *fakeSandbox) frozen() bool {
 func (s *fakeSandbox) Resize(_ context.Context, limits sandbox.Limits) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.spec.Runtime == "rigid" {
+		return sandbox.ErrFixedLimits
+	}
 	s.spec.Limits = limits
 	return nil
 }

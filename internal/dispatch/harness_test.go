@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -13,7 +14,9 @@ import (
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
+	"github.com/flockofbirds/fob/internal/egress"
 	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/secret"
 	"github.com/flockofbirds/fob/internal/store"
 	"github.com/flockofbirds/fob/internal/telemetry"
 )
@@ -36,13 +39,21 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	keeper, _, err := secret.New(t.Context(), s, filepath.Join(t.TempDir(), "secret.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	w := &world{t: t, engine: engine, store: s, cfg: Config{
 		Engine:      engine,
 		Store:       s,
+		Secrets:     keeper,
 		Log:         zerolog.Nop(),
 		Metrics:     telemetry.NewMetrics(),
 		Langs:       []string{"python", "node"},
 		MaxBody:     1 << 20,
+		Network:     network("egress"),
+		MaxNetwork:  network("egress"),
+		Egress:      egress.New(egress.Config{MaxConnections: 1000}),
 		LoadTimeout: 10 * time.Second,
 		Tick:        time.Second,
 
@@ -54,6 +65,14 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 	}
 	w.boot()
 	return w
+}
+
+func network(text string) faas.Network {
+	n, err := faas.ParseNetwork(text)
+	if err != nil {
+		panic(err)
+	}
+	return n
 }
 
 // boot starts a dispatcher over the world as it is.

@@ -12,7 +12,8 @@ import (
 
 // pool keeps blank sandboxes of one language started, so that a cold start is
 // a load and not a container start. They have the default limits, to be
-// resized when taken, and the default network, which cannot be changed.
+// resized when taken, and the default network and runtime, which cannot be
+// changed.
 type pool struct {
 	d    *Dispatcher
 	spec sandbox.Spec
@@ -42,7 +43,8 @@ func newPool(d *Dispatcher, lang string, least, most int) *pool {
 		d: d,
 		spec: sandbox.Spec{
 			Lang:    lang,
-			Network: s.Network,
+			Network: d.cfg.Network.Bridged(),
+			Runtime: d.cfg.Runtime,
 			Limits:  sandbox.Limits{Memory: int64(s.Memory), CPUs: s.CPUs},
 		},
 		size:  size,
@@ -51,11 +53,11 @@ func newPool(d *Dispatcher, lang string, least, most int) *pool {
 	}
 }
 
-// take returns a living blank sandbox that has that network, or nil. When there
-// is none but one is being made that nobody waits for, it waits for that, until
-// ctx ends.
-func (p *pool) take(ctx context.Context, network string) sandbox.Instance {
-	if network != p.spec.Network {
+// take returns a living blank sandbox that can become what spec says, or nil.
+// When there is none but one is being made that nobody waits for, it waits for
+// that, until ctx ends.
+func (p *pool) take(ctx context.Context, spec sandbox.Spec) sandbox.Instance {
+	if spec.Network != p.spec.Network || spec.Runtime != p.spec.Runtime || p.d.fixed.Load() && spec.Limits != p.spec.Limits {
 		return nil
 	}
 	p.mu.Lock()

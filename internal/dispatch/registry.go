@@ -40,10 +40,15 @@ func (d *Dispatcher) create(ctx context.Context, name string, draft faas.Draft) 
 	if lang == "" {
 		lang = DefaultLang
 	}
-	v, err := d.version(fn, lang, draft.Code, draft.Settings, faas.DefaultSettings())
+	v, err := d.version(fn, lang, draft.Code, draft.Settings, d.defaults())
 	if err != nil {
 		return nil, err
 	}
+	done, err := d.nameSecrets(ctx, fn, v.Settings)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	return d.publish(ctx, fn.With(v), v, draft.Code, d.cfg.Store.CreateFunction)
 }
 
@@ -100,7 +105,7 @@ func (d *Dispatcher) Patch(ctx context.Context, ref faas.Ref, settings faas.Sett
 func (d *Dispatcher) revise(ctx context.Context, ref faas.Ref, change func(*faas.Function) (lang, code string, settings faas.SettingsPatch, err error)) (*faas.Function, error) {
 	fn := d.lookup(ref)
 	if fn == nil {
-		return nil, unknown(ref)
+		return nil, faas.UnknownFunction(ref)
 	}
 	unlock, err := d.names.lock(ctx, fn.ID)
 	if err != nil {
@@ -108,7 +113,7 @@ func (d *Dispatcher) revise(ctx context.Context, ref faas.Ref, change func(*faas
 	}
 	defer unlock()
 	if fn = d.lookup(faas.Ref{ID: fn.ID}); fn == nil {
-		return nil, unknown(ref)
+		return nil, faas.UnknownFunction(ref)
 	}
 	lang, code, settings, err := change(fn)
 	if err != nil {
@@ -118,6 +123,11 @@ func (d *Dispatcher) revise(ctx context.Context, ref faas.Ref, change func(*faas
 	if err != nil {
 		return nil, err
 	}
+	done, err := d.nameSecrets(ctx, fn, v.Settings)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	return d.publish(ctx, fn.With(v), v, code, d.cfg.Store.AddVersion)
 }
 
@@ -132,6 +142,9 @@ func (d *Dispatcher) version(fn *faas.Function, lang, code string, patch faas.Se
 	}
 	settings, err := patch.Apply(base)
 	if err != nil {
+		return nil, err
+	}
+	if err := d.permit(settings, faas.CodeBadRequest); err != nil {
 		return nil, err
 	}
 	if int64(settings.Memory) > d.cfg.MaxMemory {
@@ -176,7 +189,7 @@ func (d *Dispatcher) publish(ctx context.Context, fn *faas.Function, v *faas.Ver
 	ctx = context.WithoutCancel(ctx)
 	if err := store(ctx, fn, code, sandboxID); err != nil {
 		if b != nil {
-			b.conn.Close()
+			b.close()
 			d.dispose(b.inst)
 		}
 		return nil, err
@@ -218,7 +231,7 @@ func (d *Dispatcher) Delete(ctx context.Context, ref faas.Ref) error {
 	}
 	fn := d.lookup(ref)
 	if fn == nil {
-		return unknown(ref)
+		return faas.UnknownFunction(ref)
 	}
 	unlock, err := d.names.lock(ctx, fn.ID)
 	if err != nil {
@@ -226,7 +239,7 @@ func (d *Dispatcher) Delete(ctx context.Context, ref faas.Ref) error {
 	}
 	defer unlock()
 	if fn = d.lookup(faas.Ref{ID: fn.ID}); fn == nil {
-		return unknown(ref)
+		return faas.UnknownFunction(ref)
 	}
 	if err := d.cfg.Store.DeleteFunction(ctx, fn.ID); err != nil {
 		return err

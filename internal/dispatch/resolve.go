@@ -78,7 +78,7 @@ func (d *Dispatcher) Resolve(_ context.Context, ref faas.Ref) (*faas.Function, *
 	fn := d.functions.get(ref)
 	d.mu.RUnlock()
 	if fn == nil {
-		return nil, nil, unknown(ref)
+		return nil, nil, faas.UnknownFunction(ref)
 	}
 	number := ref.Version
 	if number == 0 {
@@ -106,7 +106,7 @@ func (d *Dispatcher) List(_ context.Context, after string, limit int) ([]*faas.F
 	if after != "" {
 		i, ok := d.functions.position(after)
 		if !ok {
-			return nil, faas.Errorf(faas.CodeBadRequest, "no function has the ID %.80q that the list is to begin after; begin again", after)
+			return nil, faas.UnknownPlace(after)
 		}
 		begin = i + 1
 	}
@@ -123,8 +123,4 @@ func (d *Dispatcher) IDs(context.Context) ([]string, error) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	return slices.Clone(d.functions.order), nil
-}
-
-func unknown(ref faas.Ref) error {
-	return faas.Errorf(faas.CodeUnknownFunction, "there is no function %s; GET /api/functions lists those that there are", ref.ID+ref.Name)
 }

@@ -13,16 +13,25 @@ type Code string
 // The codes. The comment gives the status that the HTTP contract has for it.
 const (
 	CodeBadRequest      Code = "bad_request"      // 400: malformed
+	CodeUnauthorized    Code = "unauthorized"     // 401: no token, or a bad one
+	CodeForbidden       Code = "forbidden"        // 403: the token does not allow it
+	CodeNotPermitted    Code = "not_permitted"    // 403: the operator does not allow such settings any more
 	CodeUnknownFunction Code = "unknown_function" // 404
+	CodeUnknownToken    Code = "unknown_token"    // 404
 	CodeBadArguments    Code = "bad_arguments"    // 404: wrong number or type of parameters
+	CodeUnknownSecret   Code = "unknown_secret"   // 404
 	CodeNameTaken       Code = "name_taken"       // 409
 	CodeConflict        Code = "conflict"         // 409: somebody else changed it meanwhile
+	CodeLastToken       Code = "last_token"       // 409: without it everybody would be let in
+	CodeInUse           Code = "in_use"           // 409: a function needs it
 	CodeTooLarge        Code = "too_large"        // 413
 	CodeUnknownLanguage Code = "unknown_language" // 415
 	CodeBadCode         Code = "does_not_compile" // 422: syntax error, raises at import, no callme
 	CodeOverLimit       Code = "over_limit"       // 429: over the function's own limit
+	CodeRateLimited     Code = "rate_limited"     // 429: too many requests of one token or address
 	CodeRaised          Code = "function_raised"  // 500
 	CodeBadResult       Code = "bad_result"       // 500: JSON cannot hold what it returned
+	CodeMissingSecret   Code = "missing_secret"   // 500: the version names one that is not there for it
 	CodeInternal        Code = "internal"         // 500: our own failure
 	CodeSandboxDied     Code = "sandbox_died"     // 502: crash, out of memory
 	CodeBadAnswer       Code = "bad_answer"       // 502: the driver's answer is no answer, or too large
@@ -64,6 +73,18 @@ func Errorf(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
+// UnknownFunction returns the error for a ref to no function. One for a function
+// that the caller may know nothing of is the same, to the letter.
+func UnknownFunction(ref Ref) *Error {
+	return Errorf(CodeUnknownFunction, "there is no function %s; GET /api/functions lists those that there are", ref.ID+ref.Name)
+}
+
+// UnknownPlace returns the error for a list that is to begin after a function
+// that there is not.
+func UnknownPlace(after string) *Error {
+	return Errorf(CodeBadRequest, "no function has the ID %.80q that the list is to begin after; begin again", after)
+}
+
 // Because sets what lies beneath e and returns e.
 func (e *Error) Because(cause error) *Error {
 	e.Cause = cause
@@ -101,7 +122,7 @@ func CodeOf(err error) Code {
 // arguments, its limits) rather than the platform's: the header Fob-Error.
 func (c Code) FunctionsFault() bool {
 	switch c {
-	case CodeBadArguments, CodeBadCode, CodeRaised, CodeBadResult, CodeSandboxDied, CodeBadAnswer, CodeTimeout, CodeOverLimit:
+	case CodeBadArguments, CodeBadCode, CodeRaised, CodeBadResult, CodeSandboxDied, CodeBadAnswer, CodeTimeout, CodeOverLimit, CodeMissingSecret:
 		return true
 	}
 	return false
@@ -111,7 +132,7 @@ func (c Code) FunctionsFault() bool {
 // anybody changing anything, and is known not to have run.
 func (c Code) Retryable() bool {
 	switch c {
-	case CodeConflict, CodeOverLimit, CodeNoCapacity, CodeDraining, CodeStandby, CodeStarting, CodeNoSpace:
+	case CodeConflict, CodeOverLimit, CodeRateLimited, CodeNoCapacity, CodeDraining, CodeStandby, CodeStarting, CodeNoSpace:
 		return true
 	}
 	return false

@@ -49,6 +49,10 @@ type Registry interface {
 
 	// Sandboxes tells where a version runs at this moment.
 	Sandboxes(ctx context.Context, version *Version) ([]SandboxInfo, error)
+
+	// Holder finds the sandbox whose own token this is, and what it is loaded
+	// with. There is none (ok is false) for a sandbox that is blank or gone.
+	Holder(ctx context.Context, token string) (sandboxID string, holds VersionKey, ok bool)
 }
 
 // Store keeps functions through crash and failover. Every method that changes
@@ -85,6 +89,8 @@ type Store interface {
 
 	// ForgetSandboxes drops the records of sandboxes that are gone.
 	ForgetSandboxes(ctx context.Context, sandboxIDs ...string) error
+
+	TokenStore
 
 	// Aviary returns the store's own name for its sandboxes, minted when
 	// the store was first initialised: 8 hexadecimal digits.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,7 +14,7 @@ import (
 	"github.com/docker/go-units"
 )
 
-// Settings are a version's limits and scale.
+// Settings are a version's limits, scale and environment.
 type Settings struct {
 	Timeout     Duration `json:"timeout"`     // of one call, once it runs
 	Memory      Bytes    `json:"memory"`      // of a sandbox, swap included
@@ -33,17 +34,22 @@ type Settings struct {
 	Queue             int      `json:"queue"`              // calls waiting at most
 	QueueTimeout      Duration `json:"queue_timeout"`      // waiting for a slot at most
 	StartTimeout      Duration `json:"start_timeout"`      // waiting for the first sandbox at most
-	Network           string   `json:"network"`            // NetworkEgress or NetworkNone
+	Network           string   `json:"network"`            // as Network.String spells it
+	Runtime           string   `json:"runtime"`            // OCI runtime of the sandboxes; empty is the dispatcher's own
+
+	// Public lets anyone call the function, without a token; the live version's
+	// counts for all.
+	Public  bool  `json:"public"`
+	Env     Env   `json:"env"`     // plain variables
+	Secrets Names `json:"secrets"` // that its sandboxes get
+
+	// CORS is which pages of other sites may call the function; the live
+	// version's counts.
+	CORS Origins `json:"cors"`
 }
 
 // Unlimited is the MaxConcurrency that limits nothing.
 const Unlimited = 1_000_000
-
-// The networks a sandbox can have.
-const (
-	NetworkEgress = "egress" // out to the world, not to other sandboxes
-	NetworkNone   = "none"   // no network at all
-)
 
 // DefaultSettings returns what a version has when nothing is said.
 func DefaultSettings() Settings {
@@ -103,7 +109,12 @@ var SettingTable = []Setting{
 	{"queue", "calls that may wait for a sandbox, 0 to 100000", whole(func(s *Settings) *int { return &s.Queue }, 0, 100000)},
 	{"queue_timeout", "how long a call may wait for a slot, 1ms to 1h", duration(func(s *Settings) *Duration { return &s.QueueTimeout }, time.Millisecond, time.Hour)},
 	{"start_timeout", "how long a call may wait for a sandbox to start when there is none, 10ms to 10m", duration(func(s *Settings) *Duration { return &s.StartTimeout }, 10*time.Millisecond, 10*time.Minute)},
-	{"network", "egress (out, but not to other sandboxes) or none", setNetwork},
+	{"network", "egress (out, but not to other sandboxes), none, or allow=HOST[:PORT],… (these hosts alone)", setNetwork},
+	{"runtime", "one that the dispatcher offers", setRuntime},
+	{"public", "whether anyone may call the function, without a token, true or false", setPublic},
+	{"env", "plain environment variables, A=1,B=2 or a JSON object, at most 100 with 32 KB", setEnv},
+	{"secrets", "names of secrets that its sandboxes get, A,B, at most 16", setSecrets},
+	{"cors", "empty (none), * (any), or up to 20 origins such as https://app.example.com, with commas between", setCORS},
 }
 
 // SettingsPatch holds the settings that somebody gave, as text by name.
@@ -137,11 +148,17 @@ func (p SettingsPatch) Apply(base Settings) (Settings, error) {
 			continue
 		}
 		if err := setting.set(&base, text); err != nil {
+			if setting.Name == "env" { // its values are nobody else's business
+				return base, Errorf(CodeBadRequest, "env: %v (%s)", err, setting.Doc)
+			}
 			return base, Errorf(CodeBadRequest, "%s=%s: %v (%s)", setting.Name, clip(text, 80), err, setting.Doc)
 		}
 	}
 	if base.MinScale > base.MaxScale {
 		return base, Errorf(CodeBadRequest, "min_scale (%d) is above max_scale (%d)", base.MinScale, base.MaxScale)
+	}
+	if name, both := bothPlainAndSecret(base); both {
+		return base, Errorf(CodeBadRequest, "%s is both in env and in secrets: leave it out of one", name)
 	}
 	return base, nil
 }
@@ -204,10 +221,39 @@ func setMemory(s *Settings, text string) error {
 }
 
 func setNetwork(s *Settings, text string) error {
-	if text != NetworkEgress && text != NetworkNone {
-		return errors.New("no such network")
+	network, err := ParseNetwork(text)
+	if err != nil {
+		return err
 	}
-	s.Network = text
+	s.Network = network.String()
+	return nil
+}
+
+var runtimePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
+
+// CheckRuntime says what is wrong with the name of an OCI runtime, or nil.
+func CheckRuntime(name string) error {
+	if !runtimePattern.MatchString(name) {
+		return errors.New("not a runtime's name, such as runsc")
+	}
+	return nil
+}
+
+func setRuntime(s *Settings, text string) error {
+	if text != "" {
+		if err := CheckRuntime(text); err != nil {
+			return err
+		}
+	}
+	s.Runtime = text
+	return nil
+}
+
+func setPublic(s *Settings, text string) error {
+	if text != "true" && text != "false" {
+		return errors.New("neither true nor false")
+	}
+	s.Public = text == "true"
 	return nil
 }
 

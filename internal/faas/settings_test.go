@@ -2,6 +2,7 @@ package faas
 
 import (
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -97,8 +98,52 @@ func TestSettings(t *testing.T) {
 		},
 		"network": {
 			func(s Settings) any { return s.Network },
-			map[string]any{"egress": NetworkEgress, "none": NetworkNone},
-			"|host|bridge|None|EGRESS|none ",
+			map[string]any{
+				"egress": NetworkEgress, "none": NetworkNone, "allow=Example.COM.,example.com": "allow=example.com",
+			},
+			"|host|bridge|None|EGRESS|none |allow|allow=|allow=a,,b|allow=a:0",
+		},
+		"runtime": {
+			func(s Settings) any { return s.Runtime },
+			map[string]any{"": "", "runsc": "runsc", "io.containerd.runsc.v1": "io.containerd.runsc.v1"},
+			"-x|a b|/bin/sh|runsc\n|--privileged",
+		},
+		"public": {
+			func(s Settings) any { return s.Public },
+			map[string]any{"true": true, "false": false},
+			"|1|0|yes|no|True|TRUE| true|null",
+		},
+		"env": {
+			func(s Settings) any { return s.Env },
+			map[string]any{
+				"": Env(""), "{}": Env(""), "A=1": Env(`{"A":"1"}`), "b=x=y,A=": Env(`{"A":"","b":"x=y"}`),
+				` {"A": "1,2", "_": "\u00e9<"}`:      Env(`{"A":"1,2","_":"é\u003c"}`),
+				manyVariables(100):                   Env(manyVariables(100)),
+				"A=" + strings.Repeat("x", 32<<10-1): Env(`{"A":"` + strings.Repeat("x", 32<<10-1) + `"}`),
+			},
+			"A|A=1,|=1|A=1,A=2|1A=1|A B=1|A-B=1|FOB_X=1|LD_PRELOAD=x|PYTHONPATH=x|NODE_OPTIONS=x|PATH=x|A=\x00|A=\xff|{\"A\"|{\"A\":1}|{\"A\":null}|" +
+				`{"A":{"B":"1"}}|{"A":"1","A":"2"}|{} x|` + strings.Repeat("A", 65) + "=1|" + manyVariables(101) + "|A=" + strings.Repeat("x", 32<<10),
+		},
+		"secrets": {
+			func(s Settings) any { return s.Secrets },
+			map[string]any{
+				"": Names(""), "[]": Names(""), "B,A,B": Names("A,B"), ` ["B", "A"]`: Names("A,B"), "_a1": Names("_a1"),
+				"A,B,C,D,E,F,G,H,I,J,K,L,M,N,O,P": Names("A,B,C,D,E,F,G,H,I,J,K,L,M,N,O,P"),
+			},
+			"A,|,| A|a-b|1A|FOB_X|LD_PRELOAD|PYTHONHOME|NODE_OPTIONS|PATH|[1]|[\"A\"|{}|" + `["A,B"]|` + strings.Repeat("A", 65) + "|A,B,C,D,E,F,G,H,I,J,K,L,M,N,O,P,Q",
+		},
+		"cors": {
+			func(s Settings) any { return s.CORS },
+			map[string]any{
+				"": Origins(""), " ": Origins(""), "*": AnyOrigin, "https://app.example.com": Origins("https://app.example.com"),
+				" HTTPS://App.Example.com:443 , http://localhost:3000,https://app.example.com": Origins("https://app.example.com,http://localhost:3000"),
+				"http://[2001:DB8:0::1]:80":                  Origins("http://[2001:db8::1]"),
+				"http://127.0.0.1:08080":                     Origins("http://127.0.0.1:8080"),
+				strings.Repeat("http://a,", 20) + "http://a": Origins("http://a"),
+			},
+			"null|app.example.com|https://app.example.com/|https://app.example.com/x|https://*.example.com|https://|https://a b|https://a@b|https://a:|https://a:65536|" +
+				"https://a:x|https://a?b|https://a#b|ftp://a|https://a,*|https://a,|,|https://ä.example|https://::1|https://[::1%25eth0]|https://[127.0.0.1]|https://a..b|" +
+				"https://-a|https://" + strings.Repeat("a", 64) + "|https://a;https://b|https://a https://b|https://a%2eb|https://a\r\nb|" + manyOrigins(21),
 		},
 	} {
 		if !IsSetting(name) {
@@ -117,6 +162,56 @@ func TestSettings(t *testing.T) {
 			}
 		}
 	}
+}
+
+// manyVariables is an env of so many.
+func manyVariables(n int) string {
+	variables := map[string]string{}
+	for i := range n {
+		variables[fmt.Sprintf("V%03d", i)] = "x"
+	}
+	text, _ := json.Marshal(variables)
+	return string(text)
+}
+
+// A message about env tells no value, for that may be meant to be a secret.
+func TestEnvErrorsTellNoValue(t *testing.T) {
+	for _, text := range []string{"A=hunter2,A=hunter2", "PATH=hunter2", `{"A":"hunter2"`, "A=hunter2\x00", "A=hunter2,B", `{"A":["hunter2"]}`} {
+		_, err := SettingsPatch{"env": text}.Apply(DefaultSettings())
+		if CodeOf(err) != CodeBadRequest || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("env=%q: %v", text, err)
+		}
+	}
+}
+
+func TestSecretIsFor(t *testing.T) {
+	fn := &Function{ID: "3f2b8c1e-5d0a-4e6f-9b7c-1a2d3e4f5a6b", Name: "hello"}
+	nameless := &Function{ID: "7c9e6679-7425-40de-944b-e07fc1f90ae7"}
+	for _, c := range []struct {
+		functions []string
+		fn        *Function
+		may, only bool
+	}{
+		{nil, fn, true, false},
+		{[]string{"hello"}, fn, true, true},
+		{[]string{fn.ID}, fn, true, true},
+		{[]string{"total"}, fn, false, false},
+		{[]string{"hello"}, nameless, false, false},
+		{nil, nameless, true, false},
+	} {
+		s := &Secret{Functions: c.functions}
+		if s.For(c.fn) != c.may || s.ForOnly(c.fn) != c.only {
+			t.Errorf("%v for %v: %v, %v", c.functions, c.fn.Name, s.For(c.fn), s.ForOnly(c.fn))
+		}
+	}
+}
+
+func manyOrigins(n int) string {
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprintf("https://a%d.example", i))
+	}
+	return strings.Join(all, ",")
 }
 
 // TestSettingTableIsComplete: every field of Settings can be set, by its name
@@ -146,6 +241,8 @@ func TestSettingsTogether(t *testing.T) {
 		"one good, one bad":        {"timeout": "5s", "queue": "many"},
 		"something long":           {strings.Repeat("x", 100000): "1"},
 		"something long for queue": {"queue": strings.Repeat("9", 100000)},
+		"something long for env":   {"env": strings.Repeat("9", 100000)},
+		"plain and secret":         {"env": "A=1,B=2", "secrets": "B,C"},
 	} {
 		_, err := patch.Apply(base)
 		if CodeOf(err) != CodeBadRequest {
@@ -163,7 +260,7 @@ func TestSettingsTogether(t *testing.T) {
 func TestSettingsJSON(t *testing.T) {
 	text, err := json.Marshal(DefaultSettings())
 	want := `{"timeout":"30s","memory":"128MB","cpus":1,"concurrency":1,"max_concurrency":1000000,"target_utilization":0.8,"min_scale":0,"max_scale":10,` +
-		`"stable_window":"1m0s","idle_timeout":"5m0s","pause_after":"0s","queue":1000,"queue_timeout":"30s","start_timeout":"1m0s","network":"egress"}`
+		`"stable_window":"1m0s","idle_timeout":"5m0s","pause_after":"0s","queue":1000,"queue_timeout":"30s","start_timeout":"1m0s","network":"egress","runtime":"","public":false,"env":{},"secrets":[],"cors":""}`
 	if err != nil || string(text) != want {
 		t.Errorf("got %s, %v, want %s", text, err, want)
 	}

@@ -14,9 +14,10 @@ import (
 // conn is one client's connection, as long as its requests are plain.
 type conn struct {
 	server *Server
-	nc     net.Conn
+	nc     *counted
 	addr   string
 	alive  time.Time // when the deadlines were last set
+	begun  bool      // to wait for the first request
 
 	// What has been read is buf[:end]; the first at bytes have been dealt with.
 	buf     []byte
@@ -62,7 +63,7 @@ func (b *body) set(held []byte, err error) {
 	b.Reset(held)
 }
 
-func newConn(s *Server, nc net.Conn) *conn {
+func newConn(s *Server, nc *counted) *conn {
 	c := &conn{server: s, nc: nc, addr: nc.RemoteAddr().String(), buf: make([]byte, maxHead)}
 	c.head.header = make(http.Header, 8)
 	c.response = response{c: c, header: make(http.Header, 8)}
@@ -82,7 +83,7 @@ func (c *conn) serve() {
 	if c.turns() {
 		c.nc.SetDeadline(time.Time{})
 		c.server.remove(c)
-		c.server.rest.give(&replay{Conn: c.nc, read: c.unread()})
+		c.server.rest.give(&replay{counted: c.nc, read: c.unread(), patience: c.server.HTTP.IdleTimeout})
 		return
 	}
 	c.nc.Close()
@@ -131,7 +132,12 @@ const grace = 20 * time.Millisecond
 
 // read waits for the next request.
 func (c *conn) read() bool {
-	c.stayAlive()
+	if c.begun {
+		c.stayAlive()
+	} else {
+		c.begun = true
+		c.nc.SetDeadline(time.Now().Add(c.server.firstPatience()))
+	}
 	n, err := 0, error(net.ErrClosed)
 	if !c.server.draining.Load() { // which is looked at after the deadline is set, as Shutdown sets one after that
 		n, err = c.nc.Read(c.buf)
@@ -142,6 +148,15 @@ func (c *conn) read() bool {
 	}
 	c.at, c.end = 0, n
 	return err == nil
+}
+
+// firstPatience is how long a client may take to say anything at all. As with
+// net/http that is less than it may be idle later on.
+func (s *Server) firstPatience() time.Duration {
+	if d := s.HTTP.ReadHeaderTimeout; d > 0 {
+		return min(d, s.HTTP.IdleTimeout)
+	}
+	return s.HTTP.IdleTimeout
 }
 
 // aliveStep is how exactly connections are timed out: deadlines are set anew

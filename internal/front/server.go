@@ -9,6 +9,7 @@ package front
 import (
 	"context"
 	"errors"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -27,11 +28,19 @@ type Server struct {
 	// follows it in those has neither slashes nor percent signs.
 	Prefix string
 
+	// MaxConns is how many connections there may be at a time, both kinds
+	// together; 0 is no bound. One more is sent Full, which is a whole answer,
+	// and closed.
+	MaxConns int
+	Full     []byte
+
 	mu       sync.Mutex
 	listener net.Listener
 	conns    map[*conn]struct{}
 	rest     *handover // to HTTP
 
+	open     atomic.Int64 // connections
+	refusing atomic.Int64 // those that are just being sent Full
 	draining atomic.Bool
 	clock    clock
 }
@@ -67,9 +76,14 @@ func (s *Server) Serve(listener net.Listener) error {
 			continue
 		}
 		wait = firstWait
-		c := newConn(s, nc)
+		if n := s.open.Add(1); s.MaxConns > 0 && n > int64(s.MaxConns) {
+			s.open.Add(-1)
+			s.refuse(nc)
+			continue
+		}
+		c := newConn(s, &counted{Conn: nc, open: &s.open})
 		if !s.add(c) {
-			nc.Close()
+			c.nc.Close()
 			continue
 		}
 		go c.serve()
@@ -77,6 +91,33 @@ func (s *Server) Serve(listener net.Listener) error {
 }
 
 const firstWait = 5 * time.Millisecond
+
+// Of connections above MaxConns, how many may wait at a time until they have
+// taken Full, and how long. The others are closed without a word.
+const (
+	maxRefusing     = 64
+	refusalPatience = time.Second
+)
+
+// refuse sends Full and closes the connection.
+func (s *Server) refuse(nc net.Conn) {
+	if s.refusing.Add(1) > maxRefusing {
+		s.refusing.Add(-1)
+		nc.Close()
+		return
+	}
+	go func() {
+		defer s.refusing.Add(-1)
+		defer nc.Close()
+		nc.SetDeadline(time.Now().Add(refusalPatience))
+		nc.Write(s.Full)
+		// To close with something unread would take the answer back.
+		if half, ok := nc.(interface{ CloseWrite() error }); ok {
+			half.CloseWrite()
+			io.CopyN(io.Discard, nc, maxHead)
+		}
+	}()
+}
 
 // logf writes to where net/http does.
 func (s *Server) logf(format string, args ...any) {
@@ -203,11 +244,43 @@ func (h *handover) Close() error {
 
 func (h *handover) Addr() net.Addr { return h.addr }
 
-// replay is a connection of which something has been read already. It can do
-// what net/http and handlers ask of a *net.TCPConn.
-type replay struct {
+// counted is a connection that counts as open until it is closed. It can do what
+// net/http and handlers ask of a *net.TCPConn.
+type counted struct {
 	net.Conn
-	read []byte
+	once sync.Once
+	open *atomic.Int64
+}
+
+// Close implements net.Conn.
+func (c *counted) Close() error {
+	c.once.Do(func() { c.open.Add(-1) })
+	return c.Conn.Close()
+}
+
+// CloseWrite ends what is sent: net/http lets a client read its answer to a
+// request that is still coming.
+func (c *counted) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// SetLinger is for who ends a connection with a reset.
+func (c *counted) SetLinger(seconds int) error {
+	if lingers, ok := c.Conn.(interface{ SetLinger(int) error }); ok {
+		return lingers.SetLinger(seconds)
+	}
+	return errors.ErrUnsupported
+}
+
+// replay is a connection of which something has been read already.
+type replay struct {
+	*counted
+	read     []byte
+	patience time.Duration // for the client to take what is written
+	timed    bool          // a handler has set a deadline for that
 }
 
 func (r *replay) Read(b []byte) (int, error) {
@@ -219,19 +292,17 @@ func (r *replay) Read(b []byte) (int, error) {
 	return r.Conn.Read(b)
 }
 
-// CloseWrite ends what is sent: net/http lets a client read its answer to a
-// request that is still coming.
-func (r *replay) CloseWrite() error {
-	if half, ok := r.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
+// Write implements net.Conn. net/http has a deadline for a whole answer or none,
+// so it is set for each piece here.
+func (r *replay) Write(b []byte) (int, error) {
+	if !r.timed {
+		r.Conn.SetWriteDeadline(time.Now().Add(r.patience))
 	}
-	return errors.ErrUnsupported
+	return r.Conn.Write(b)
 }
 
-// SetLinger is for who ends a connection with a reset.
-func (r *replay) SetLinger(seconds int) error {
-	if lingers, ok := r.Conn.(interface{ SetLinger(int) error }); ok {
-		return lingers.SetLinger(seconds)
-	}
-	return errors.ErrUnsupported
+// SetWriteDeadline implements net.Conn.
+func (r *replay) SetWriteDeadline(t time.Time) error {
+	r.timed = !t.IsZero()
+	return r.Conn.SetWriteDeadline(t)
 }

@@ -18,32 +18,47 @@ import (
 // reserve. Raise it only for something that every call is to pay for.
 const maxServeAllocations = 9
 
+// callers are those whose calls cost no more than one where nobody needs a token.
+var callers = map[string]string{"no token": "", "a token for all": "invoke", "a token for one": "invoke:hello"}
+
 // TestServeAllocations counts what the handler of a call allocates.
 func TestServeAllocations(t *testing.T) {
-	serve := servedCalls(t)
-	if n := testing.AllocsPerRun(1000, serve); n > maxServeAllocations {
-		t.Errorf("a call allocates %v times in its handler, and %d is the bound", n, maxServeAllocations)
+	for who, grants := range callers {
+		serve := servedCalls(t, grants)
+		if n := testing.AllocsPerRun(1000, serve); n > maxServeAllocations {
+			t.Errorf("with %s a call allocates %v times in its handler, and %d is the bound", who, n, maxServeAllocations)
+		}
 	}
 }
 
 // BenchmarkServeHTTP is the way from a parsed request to Invoke, and back.
 func BenchmarkServeHTTP(b *testing.B) {
-	serve := servedCalls(b)
-	b.ReportAllocs()
-	for b.Loop() {
-		serve()
+	for who, grants := range callers {
+		b.Run(who, func(b *testing.B) {
+			serve := servedCalls(b, grants)
+			b.ReportAllocs()
+			for b.Loop() {
+				serve()
+			}
+		})
 	}
 }
 
 // servedCalls returns what has a call with an argument answered once, by an
-// invoker and to a client that allocate nothing.
-func servedCalls(t testing.TB) func() {
+// invoker and to a client that allocate nothing. The client shows a token with
+// those grants, unless they are none.
+func servedCalls(t testing.TB, grants string) func() {
 	const answer = `{"result": 1}`
 	body := bytes.NewReader([]byte(answer))
 	version := &faas.Version{FunctionID: testID, Number: 7}
 	result := &faas.Result{Status: http.StatusOK, ContentType: "application/json", Body: io.NopCloser(body), Length: int64(len(answer))}
-	a := New(Config{Log: zerolog.Nop(), Metrics: http.NotFoundHandler(), MaxBody: testMaxBody})
-	a.Open(Backend{Registry: newFakeRegistry(), Invoker: invoker(func(_ context.Context, call *faas.Call) (*faas.Result, error) {
+	tokens := &fakeTokens{}
+	if grants != "" {
+		tokens = newTokens(t, map[string]string{"ann": grants})
+	}
+	shown := []string{"Bearer " + secretOf("ann")}
+	a := New(Config{Log: zerolog.Nop(), Metrics: http.NotFoundHandler(), MaxBody: testMaxBody, Hosts: []string{"example.com"}})
+	a.Open(Backend{Registry: newFakeRegistry(), Tokens: tokens, Audit: &fakeAudit{}, Invoker: invoker(func(_ context.Context, call *faas.Call) (*faas.Result, error) {
 		call.Trace.Version = version
 		body.Reset([]byte(answer))
 		return result, nil
@@ -53,6 +68,9 @@ func servedCalls(t testing.TB) func() {
 	return func() {
 		clear(w.header)
 		w.written = 0
+		if grants != "" {
+			r.Header["Authorization"] = shown
+		}
 		a.ServeHTTP(w, r)
 		if w.status != http.StatusOK || w.written != len(answer) {
 			t.Fatalf("answered %d with %d bytes", w.status, w.written)

@@ -5,6 +5,7 @@ package httpapi
 
 import (
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -23,6 +24,14 @@ type Config struct {
 	Metrics http.Handler // of GET /metrics
 	Build   Build        // answered to GET /api/version
 	MaxBody int64        // of any request, in bytes
+
+	// Hosts is which names it is reached by, beside addresses and localhost,
+	// as in *.example.com. CheckHost must have nothing against them.
+	Hosts []string
+
+	// How many requests are answered to a token, and to an address. The control
+	// socket, /healthz and /readyz are exempt.
+	RateToken, RateAddress Rate
 }
 
 // Build says which dispatcher this is.
@@ -40,51 +49,84 @@ type Build struct {
 type Backend struct {
 	Registry faas.Registry
 	Invoker  faas.Invoker
+	Tokens   faas.Tokens
+	Audit    faas.AuditLog
+	Secrets  faas.SecretRegistry
 }
 
 // API is the handler of all routes.
 type API struct {
 	cfg       Config
+	hosts     hosts
 	router    *chi.Mux
 	plainCall http.Handler // what the router does with GET and POST of CallPrefix
 	backend   atomic.Pointer[Backend]
 	unready   atomic.Pointer[faas.Error]
+
+	tokens    *limits[string]     // by ID; nil for no limit
+	addresses *limits[netip.Addr] // nil for no limit
+	failures  *limits[netip.Addr] // of those that show no good token
 }
 
 // New returns an API that is not ready and has no backend yet.
 func New(cfg Config) *API {
-	a := &API{cfg: cfg, router: chi.NewRouter()}
+	a := &API{
+		cfg:       cfg,
+		hosts:     newHosts(cfg.Hosts),
+		router:    chi.NewRouter(),
+		tokens:    newLimits[string](cfg.RateToken),
+		addresses: newLimits[netip.Addr](cfg.RateAddress),
+		failures:  newLimits[netip.Addr](failures),
+	}
 	a.Unready(faas.Errorf(faas.CodeStarting, "the dispatcher is starting").After(time.Second))
 	r := a.router
 	r.Use(a.recover)
-	r.NotFound(a.handle(func(_ http.ResponseWriter, r *http.Request) error {
+	r.NotFound(a.anyone(func(_ http.ResponseWriter, r *http.Request) error {
 		return faas.Errorf(codeUnknownRoute, "there is nothing at %.200q; GET /api/openapi.yaml says what there is", r.URL.Path)
 	}))
-	r.MethodNotAllowed(a.handle(a.methodNotAllowed))
+	r.MethodNotAllowed(a.anyone(a.methodNotAllowed))
 
-	a.plainCall = a.recover(a.handle(a.call))
+	// What each route asks of its caller; SECURITY.md has it as a table.
+	call := a.guard(access{scope: faas.ScopeInvoke, span: forOne}, a.call)
+	a.plainCall = a.recover(call)
+	r.Post("/api/gen", a.guard(access{scope: faas.ScopeDeploy, span: forSome}, a.audited("function.create", a.generate)))
+	r.Get(CallPrefix+"{ref}", call)
+	r.Post(CallPrefix+"{ref}", call)
+	r.Get("/api/stats", a.guard(access{scope: faas.ScopeRead, span: forSome}, a.stats))
+	r.Get("/api/meta/{ref}", a.guard(access{scope: faas.ScopeRead, span: forOne}, a.meta))
+	r.Get("/api/cs/{ref}", a.guard(access{scope: faas.ScopeRead, span: forOne, sandboxes: true}, a.code))
 
-	r.Post("/api/gen", a.handle(a.generate))
-	r.Get(CallPrefix+"{ref}", a.handle(a.call))
-	r.Post(CallPrefix+"{ref}", a.handle(a.call))
-	r.Get("/api/stats", a.handle(a.stats))
-	r.Get("/api/meta/{ref}", a.handle(a.meta))
-	r.Get("/api/cs/{ref}", a.handle(a.code))
+	r.Get("/api/functions", a.guard(access{scope: faas.ScopeRead, span: forSome}, a.listFunctions))
+	r.Get("/api/functions/{ref}", a.guard(access{scope: faas.ScopeRead, span: forOne}, a.getFunction))
+	r.Put("/api/functions/{ref}", a.guard(access{scope: faas.ScopeDeploy, span: forOne}, a.audited("function.put", a.putFunction)))
+	r.Patch("/api/functions/{ref}", a.guard(access{scope: faas.ScopeDeploy, span: forOne}, a.audited("function.patch", a.patchFunction)))
+	r.Delete("/api/functions/{ref}", a.guard(access{scope: faas.ScopeDeploy, span: forOne}, a.audited("function.delete", a.deleteFunction)))
 
-	r.Get("/api/functions", a.handle(a.listFunctions))
-	r.Get("/api/functions/{ref}", a.handle(a.getFunction))
-	r.Put("/api/functions/{ref}", a.handle(a.putFunction))
-	r.Patch("/api/functions/{ref}", a.handle(a.patchFunction))
-	r.Delete("/api/functions/{ref}", a.handle(a.deleteFunction))
+	r.Post("/api/tokens", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.audited("token.create", a.createToken)))
+	r.Get("/api/tokens", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.listTokens))
+	r.Delete("/api/tokens/{id}", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.audited("token.revoke", a.revokeToken)))
+
+	r.Get("/api/audit", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.audit))
+
+	r.Get("/api/secrets", a.guard(access{scope: faas.ScopeDeploy, span: forAll}, a.listSecrets))
+	r.Post("/api/secrets/rotate-key", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.audited("secret.rotate_key", a.rotateKey)))
+	r.Put("/api/secrets/{name}", a.guard(access{scope: faas.ScopeDeploy, span: forAll}, a.audited("secret.put", a.putSecret)))
+	r.Delete("/api/secrets/{name}", a.guard(access{scope: faas.ScopeDeploy, span: forAll}, a.audited("secret.delete", a.deleteSecret)))
 
 	r.Get("/healthz", a.handle(a.healthz))
 	r.Get("/readyz", a.handle(a.readyz))
-	r.Method(http.MethodGet, "/metrics", cfg.Metrics)
-	r.Get("/api/version", a.handle(a.version))
-	r.Get("/api/openapi.yaml", func(w http.ResponseWriter, _ *http.Request) {
+	r.Get("/metrics", a.guard(access{scope: faas.ScopeRead, span: forAll, standby: true}, func(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
+		inert(w.Header())
+		cfg.Metrics.ServeHTTP(w, r)
+		return nil
+	}))
+	r.Get("/api/version", a.anyone(a.version))
+	r.Get("/api/openapi.yaml", a.anyone(func(w http.ResponseWriter, _ *http.Request) error {
+		inert(w.Header())
 		w.Header().Set("Content-Type", "application/yaml")
 		w.Write(api.OpenAPI)
-	})
+		return nil
+	}))
 	return a
 }
 
@@ -93,6 +135,10 @@ const CallPrefix = "/api/call/"
 
 // ServeHTTP implements http.Handler. Plain calls need no router.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	limitBody(w, r)
+	if !a.screen(w, r) {
+		return
+	}
 	if ref, is := strings.CutPrefix(r.URL.Path, CallPrefix); is && r.URL.RawPath == "" && ref != "" && strings.IndexByte(ref, '/') < 0 &&
 		(r.Method == http.MethodGet || r.Method == http.MethodPost) {
 		a.plainCall.ServeHTTP(w, r)
@@ -100,10 +146,6 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	a.router.ServeHTTP(w, r)
 }
-
-// Local returns the handler for the dispatcher's owner, who has come over the
-// control socket.
-func (a *API) Local() http.Handler { return a.router }
 
 // Routes lists the routes.
 func (a *API) Routes() chi.Routes { return a.router }

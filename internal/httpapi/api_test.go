@@ -145,7 +145,7 @@ func TestPanic(t *testing.T) {
 // TestNotOpen: without a backend everything that needs one says why there is
 // none, and the rest answers.
 func TestNotOpen(t *testing.T) {
-	a := New(Config{Metrics: http.NotFoundHandler(), MaxBody: testMaxBody})
+	a := New(Config{Metrics: http.NotFoundHandler(), MaxBody: testMaxBody, Hosts: []string{"example.com"}})
 	for _, why := range []*faas.Error{nil, faas.Errorf(faas.CodeStandby, "another one serves").After(time.Second)} {
 		code := faas.CodeStarting
 		if why != nil {

@@ -21,6 +21,29 @@ const firstRead = 32 << 10
 // bytes: a client that is still sending often does not see the answer.
 const maxDiscard = 64 << 20
 
+// limitBody sets until when a request's body is to come, whoever reads it: what
+// no handler wants net/http reads to keep the connection, for as long as it may.
+// Who has seen the end of the body, and nobody else, lifts the limit, for until
+// the answer the same connection is watched for the client's leaving.
+//
+// A body in chunks is the last of its connection: it may have had a
+// Content-Length as well, which net/http passes over in silence, and then a proxy
+// in front may see another request in it than we do (RFC 9112, 6.3).
+func limitBody(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength == 0 {
+		return
+	}
+	if len(r.TransferEncoding) > 0 {
+		w.Header()["Connection"] = []string{"close"}
+	}
+	if _, all := r.Body.(held); !all {
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyPatience))
+	}
+}
+
+// held is the body of a plain request, which is all there.
+type held interface{ Held() ([]byte, error) }
+
 // readBody reads a request's whole body before anything is spent on it.
 func (a *API) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	body, more, err := a.readUpTo(w, r, a.cfg.MaxBody)
@@ -40,15 +63,12 @@ func (a *API) readUpTo(w http.ResponseWriter, r *http.Request, limit int64) (bod
 	if r.ContentLength > limit {
 		return nil, true, nil
 	}
-	if held, ok := r.Body.(interface{ Held() ([]byte, error) }); ok { // of a plain request, and all there
-		if body, err = held.Held(); err != nil {
+	if all, ok := r.Body.(held); ok {
+		if body, err = all.Held(); err != nil {
 			return nil, false, incomplete(err)
 		}
 		return body, false, nil
 	}
-	deadline := http.NewResponseController(w)
-	deadline.SetReadDeadline(time.Now().Add(bodyPatience))
-	defer deadline.SetReadDeadline(time.Time{})
 	// Memory is spent on what has come, not on what is announced.
 	var buffer bytes.Buffer
 	if r.ContentLength > 0 {
@@ -58,7 +78,10 @@ func (a *API) readUpTo(w http.ResponseWriter, r *http.Request, limit int64) (bod
 	if err != nil {
 		return nil, false, incomplete(err)
 	}
-	return buffer.Bytes(), n > limit, nil
+	if more = n > limit; !more {
+		http.NewResponseController(w).SetReadDeadline(time.Time{})
+	}
+	return buffer.Bytes(), more, nil
 }
 
 func incomplete(err error) error {

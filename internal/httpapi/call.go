@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -44,7 +45,7 @@ func (in *inbound) header(h http.Header, name, value string) []string {
 }
 
 // call answers GET and POST /api/call/REF.
-func (a *API) call(w http.ResponseWriter, r *http.Request) error {
+func (a *API) call(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
 	in := &inbound{Call: faas.Call{Method: r.Method, Target: r.RequestURI, Host: r.Host, Header: r.Header}}
 	call, h := &in.Call, w.Header()
 	id, trace := identify(r)
@@ -66,18 +67,20 @@ func (a *API) call(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer result.Body.Close()
+	contain(h, result.ContentType, result.Header["Content-Security-Policy"])
+	if v := call.Trace.Version; h["Vary"] != nil || v != nil && v.Settings.CORS != "" {
+		// For caches also where the request had no origin.
+		h["Vary"] = append([]string{"Origin"}, result.Header["Vary"]...)
+	}
 	for name, values := range result.Header {
-		if _, ours := h[name]; !ours {
+		if _, ours := h[name]; !ours && !strings.HasPrefix(name, "Access-Control-") {
 			h[name] = values
 		}
 	}
 	if result.ContentType != "" {
 		in.header(h, "Content-Type", result.ContentType)
 	} else {
-		// The function gave it no type, and neither net/http nor a browser is
-		// to guess one.
-		h["Content-Type"] = nil
-		h["X-Content-Type-Options"] = []string{"nosniff"}
+		h["Content-Type"] = nil // the function gave it none, and net/http is not to guess one
 	}
 	if length >= 0 {
 		in.header(h, "Content-Length", digits)

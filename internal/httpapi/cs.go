@@ -4,11 +4,16 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+
+	"github.com/flockofbirds/fob/internal/faas"
 )
 
 // code answers GET /api/cs/REF: the code fragment, as it was registered.
-func (a *API) code(w http.ResponseWriter, r *http.Request) error {
+func (a *API) code(w http.ResponseWriter, r *http.Request, who faas.Caller) error {
 	backend, version, err := a.resolve(r)
+	if who.Kind == faas.CallerSandbox && (err != nil || version.Key() != who.Holds) {
+		return a.unauthorized(r, faas.ScopeRead)
+	}
 	if err != nil {
 		return err
 	}
@@ -18,7 +23,7 @@ func (a *API) code(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Content-Length", strconv.Itoa(len(code)))
-	w.Header().Set("X-Content-Type-Options", "nosniff") // a stranger's text is not to be run by a browser
+	inert(w.Header()) // it is a stranger's text
 	w.Header().Set("Fob-Version", strconv.Itoa(version.Number))
 	io.WriteString(w, code)
 	return nil

@@ -130,8 +130,20 @@ func readObject(body []byte, given faas.SettingsPatch, also ...string) (code str
 			if err := json.Unmarshal(raw, &text); err != nil {
 				return "", faas.Errorf(faas.CodeBadRequest, "the member %s cannot be read", name)
 			}
-		case '{', '[', 'n', 't', 'f':
-			return "", faas.Errorf(faas.CodeBadRequest, "the member %s is neither a string nor a number", name)
+		case '{':
+			if name != "env" {
+				return "", notText(name)
+			}
+		case '[':
+			if name != "secrets" {
+				return "", notText(name)
+			}
+		case 't', 'f':
+			if name != "public" {
+				return "", notText(name)
+			}
+		case 'n':
+			return "", notText(name)
 		}
 		given[name] = text
 	}
@@ -139,6 +151,10 @@ func readObject(body []byte, given faas.SettingsPatch, also ...string) (code str
 		return "", faas.Errorf(faas.CodeBadRequest, `the JSON object has no member code; it is {"code": "…", "lang": "python", …}`)
 	}
 	return code, nil
+}
+
+func notText(name string) error {
+	return faas.Errorf(faas.CodeBadRequest, "the member %s is neither a string nor a number", name)
 }
 
 // repeated returns a member that a valid JSON object has twice, if there is one.

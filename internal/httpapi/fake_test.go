@@ -92,6 +92,13 @@ func (f *fakeRegistry) Sandboxes(context.Context, *faas.Version) ([]faas.Sandbox
 	return f.sandboxes, f.err
 }
 
+func (f *fakeRegistry) Holder(_ context.Context, token string) (string, faas.VersionKey, bool) {
+	return "00112233aabbccdd", f.fn.Live().Key(), token == sandboxToken
+}
+
+// sandboxToken is that of the fake registry's one sandbox.
+const sandboxToken = "5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e"
+
 // invoker is a faas.Invoker that is one function.
 type invoker func(ctx context.Context, call *faas.Call) (*faas.Result, error)
 
@@ -99,6 +106,15 @@ type invoker func(ctx context.Context, call *faas.Call) (*faas.Result, error)
 func (f invoker) Invoke(ctx context.Context, call *faas.Call) (*faas.Result, error) {
 	return f(ctx, call)
 }
+
+// fakeTokens are as many as a test needs, by secret.
+type fakeTokens struct {
+	faas.Tokens // what is not here is not asked for
+	by          map[string]*faas.Token
+}
+
+func (f *fakeTokens) Required() bool                 { return len(f.by) > 0 }
+func (f *fakeTokens) Find(secret string) *faas.Token { return f.by[secret] }
 
 // plainResult is what a function's plain value comes to.
 func plainResult(body string) *faas.Result {
@@ -120,8 +136,9 @@ func newAPI(t *testing.T, registry faas.Registry, invoke invoker) *API {
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "metrics") }),
 		Build:   Build{Version: "1", Commit: "c", Go: "go", Engine: "docker"},
 		MaxBody: testMaxBody,
+		Hosts:   []string{"example.com", "h", "x"}, // as tests have it
 	})
-	a.Open(Backend{Registry: registry, Invoker: invoke})
+	a.Open(Backend{Registry: registry, Invoker: invoke, Tokens: &fakeTokens{}, Audit: &fakeAudit{}})
 	a.Unready(nil)
 	return a
 }

@@ -1,8 +1,10 @@
 package httpapi
 
 import (
+	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -29,8 +31,29 @@ func document(fn *faas.Function, v *faas.Version) functionDoc {
 	return functionDoc{ID: fn.ID, Name: fn.Name, Created: fn.Created, Aliases: fn.Aliases, Version: v, Versions: fn.Versions}
 }
 
-// listFunctions answers GET /api/functions, a page at a time.
-func (a *API) listFunctions(w http.ResponseWriter, r *http.Request) error {
+// listFor is Registry.List of what a caller may read. That a function is there
+// which the caller may not read does not show, in the value of after either.
+func listFor(ctx context.Context, registry faas.Registry, who faas.Caller, after string, limit int) ([]*faas.Function, error) {
+	if who.May(faas.ScopeRead, nil) {
+		return registry.List(ctx, after, limit)
+	}
+	functions, err := visible(ctx, registry, who)
+	if err != nil {
+		return nil, err
+	}
+	if after != "" {
+		i := slices.IndexFunc(functions, func(fn *faas.Function) bool { return fn.ID == after })
+		if i < 0 {
+			return nil, faas.UnknownPlace(after)
+		}
+		functions = functions[i+1:]
+	}
+	return functions[:min(limit, len(functions))], nil
+}
+
+// listFunctions answers GET /api/functions, a page at a time: those that the
+// caller may read.
+func (a *API) listFunctions(w http.ResponseWriter, r *http.Request, who faas.Caller) error {
 	backend, err := a.open()
 	if err != nil {
 		return err
@@ -52,7 +75,7 @@ func (a *API) listFunctions(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	// One more than asked for tells whether there is a next page.
-	functions, err := backend.Registry.List(r.Context(), query.Get("after"), limit+1)
+	functions, err := listFor(r.Context(), backend.Registry, who, query.Get("after"), limit+1)
 	if err != nil {
 		return err
 	}
@@ -73,7 +96,7 @@ func (a *API) listFunctions(w http.ResponseWriter, r *http.Request) error {
 }
 
 // getFunction answers GET /api/functions/REF.
-func (a *API) getFunction(w http.ResponseWriter, r *http.Request) error {
+func (a *API) getFunction(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
 	backend, ref, err := a.target(r)
 	if err != nil {
 		return err
@@ -87,11 +110,12 @@ func (a *API) getFunction(w http.ResponseWriter, r *http.Request) error {
 
 // putFunction answers PUT /api/functions/REF: it creates a function by name,
 // or adds a version to one.
-func (a *API) putFunction(w http.ResponseWriter, r *http.Request) error {
+func (a *API) putFunction(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
 	backend, ref, err := a.target(r)
 	if err != nil {
 		return err
 	}
+	entry.ID, entry.Name = ref.ID, ref.Name
 	name, draft, err := a.readDraft(w, r)
 	if err != nil {
 		return err
@@ -103,6 +127,7 @@ func (a *API) putFunction(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	about(entry, fn)
 	status := http.StatusOK
 	if created {
 		status = http.StatusCreated
@@ -113,11 +138,12 @@ func (a *API) putFunction(w http.ResponseWriter, r *http.Request) error {
 
 // patchFunction answers PATCH /api/functions/REF: changed settings become a
 // new version.
-func (a *API) patchFunction(w http.ResponseWriter, r *http.Request) error {
+func (a *API) patchFunction(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
 	backend, ref, err := a.target(r)
 	if err != nil {
 		return err
 	}
+	entry.ID, entry.Name = ref.ID, ref.Name
 	settings, err := a.readPatch(w, r)
 	if err != nil {
 		return err
@@ -126,14 +152,19 @@ func (a *API) patchFunction(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	about(entry, fn)
 	return answer(w, http.StatusOK, document(fn, fn.Live()))
 }
 
 // deleteFunction answers DELETE /api/functions/REF.
-func (a *API) deleteFunction(w http.ResponseWriter, r *http.Request) error {
+func (a *API) deleteFunction(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
 	backend, ref, err := a.target(r)
 	if err != nil {
 		return err
+	}
+	entry.ID, entry.Name = ref.ID, ref.Name
+	if fn, _, err := backend.Registry.Resolve(r.Context(), ref); err == nil {
+		about(entry, fn) // afterwards there is no asking; when there is no such function, Delete says so
 	}
 	if err := backend.Registry.Delete(r.Context(), ref); err != nil {
 		return err

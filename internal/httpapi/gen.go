@@ -1,21 +1,35 @@
 package httpapi
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
 
 // generate answers POST /api/gen: it registers a function.
-func (a *API) generate(w http.ResponseWriter, r *http.Request) error {
+func (a *API) generate(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
 	backend, err := a.open()
 	if err != nil {
 		return err
+	}
+	if who := callerOf(r); !who.May(faas.ScopeDeploy, nil) {
+		// It may make the functions that it was granted by name. Whether there
+		// are others, of whatever name, is not for it to know.
+		name := r.URL.Query().Get("name")
+		if name == "" || !who.May(faas.ScopeDeploy, &faas.Function{Name: name}) {
+			return faas.Errorf(faas.CodeForbidden, "your token allows this only for functions that it names: give ?name= with one of these, or use a token with the grant deploy")
+		}
 	}
 	name, draft, err := a.readDraft(w, r)
 	if err != nil {
 		return err
 	}
+	entry.Name = name
 	fn, err := backend.Registry.Create(r.Context(), name, draft)
 	if err != nil {
 		return err
 	}
+	about(entry, fn)
 	w.Header().Set("Location", "/api/functions/"+fn.ID)
 	return answer(w, http.StatusOK, struct {
 		ID string `json:"id"`

@@ -10,6 +10,7 @@ import (
 // answer sends v as JSON.
 func answer(w http.ResponseWriter, status int, v any) error {
 	body := encode(v)
+	inert(w.Header())
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)

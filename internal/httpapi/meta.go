@@ -7,7 +7,7 @@ import (
 )
 
 // meta answers GET /api/meta/REF: where a function runs.
-func (a *API) meta(w http.ResponseWriter, r *http.Request) error {
+func (a *API) meta(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
 	backend, version, err := a.resolve(r)
 	if err != nil {
 		return err

@@ -1,9 +1,12 @@
 package httpapi
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"math"
 	"net/http"
+	"net/url"
 	"strconv"
 
 	"github.com/flockofbirds/fob/internal/faas"
@@ -13,6 +16,8 @@ import (
 const (
 	codeUnknownRoute     faas.Code = "unknown_route"
 	codeMethodNotAllowed faas.Code = "method_not_allowed"
+	codeBadHost          faas.Code = "bad_host"
+	codeCrossSite        faas.Code = "cross_site"
 )
 
 // statuses is the one table from error codes to HTTP statuses and titles.
@@ -21,18 +26,29 @@ var statuses = map[faas.Code]struct {
 	title  string
 }{
 	faas.CodeBadRequest:      {400, "Malformed request"},
+	faas.CodeUnauthorized:    {401, "A token is needed"},
+	faas.CodeForbidden:       {403, "Not allowed"},
+	faas.CodeNotPermitted:    {403, "Not permitted"},
+	codeBadHost:              {403, "Unknown host name"},
+	codeCrossSite:            {403, "From another site"},
 	faas.CodeUnknownFunction: {404, "Unknown function"},
+	faas.CodeUnknownToken:    {404, "Unknown token"},
 	faas.CodeBadArguments:    {404, "Wrong number or type of parameters"},
+	faas.CodeUnknownSecret:   {404, "Unknown secret"},
 	codeUnknownRoute:         {404, "Nothing here"},
 	codeMethodNotAllowed:     {405, "Method not allowed"},
 	faas.CodeNameTaken:       {409, "Name taken"},
 	faas.CodeConflict:        {409, "Changed meanwhile"},
+	faas.CodeLastToken:       {409, "The last token"},
+	faas.CodeInUse:           {409, "In use"},
 	faas.CodeTooLarge:        {413, "Too large"},
 	faas.CodeUnknownLanguage: {415, "Unknown language"},
 	faas.CodeBadCode:         {422, "Code cannot be loaded"},
 	faas.CodeOverLimit:       {429, "Function over its limit"},
+	faas.CodeRateLimited:     {429, "Too many requests"},
 	faas.CodeRaised:          {500, "Function raised"},
 	faas.CodeBadResult:       {500, "Result cannot be sent"},
+	faas.CodeMissingSecret:   {500, "Secret missing"},
 	faas.CodeInternal:        {500, "Internal error"},
 	faas.CodeSandboxDied:     {502, "Sandbox died"},
 	faas.CodeBadAnswer:       {502, "Bad answer from the function"},
@@ -73,17 +89,23 @@ func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 	} else if e.Cause != nil {
 		a.cfg.Log.Warn().Err(e).Str("method", r.Method).Str("path", r.URL.Path).Msg("request failed")
 	}
+	if refusal(e.Code) {
+		a.refused(w, r, e.Code)
+	}
 	entry, ok := statuses[e.Code]
 	if !ok {
 		entry = statuses[faas.CodeInternal]
 	}
 	h := w.Header()
+	inert(h)
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Fob-Error", "platform")
 	if e.Code.FunctionsFault() {
 		h.Set("Fob-Error", "function")
 	}
 	switch entry.status {
+	case http.StatusUnauthorized:
+		h.Set("WWW-Authenticate", "Bearer")
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInsufficientStorage:
 		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))
 	}
@@ -101,3 +123,28 @@ func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 	w.WriteHeader(entry.status)
 	w.Write(body)
 }
+
+// Refusal returns an error as a whole answer, head and all, for a connection that
+// is closed without any request of it having been read.
+func (a *API) Refusal(err *faas.Error) []byte {
+	w := &kept{header: make(http.Header)}
+	a.problem(w, &http.Request{URL: &url.URL{}}, err)
+	answer := http.Response{
+		ProtoMajor: 1, ProtoMinor: 1, StatusCode: w.status, Header: w.header,
+		Body: io.NopCloser(&w.body), ContentLength: int64(w.body.Len()), Close: true,
+	}
+	var text bytes.Buffer
+	answer.Write(&text) // to memory that does not fail
+	return text.Bytes()
+}
+
+// kept is an answer in memory.
+type kept struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (w *kept) Header() http.Header         { return w.header }
+func (w *kept) WriteHeader(status int)      { w.status = status }
+func (w *kept) Write(p []byte) (int, error) { return w.body.Write(p) }

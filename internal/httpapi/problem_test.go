@@ -57,6 +57,7 @@ func declaredCodes(t *testing.T) map[faas.Code]int {
 func TestEveryCodeHasItsStatus(t *testing.T) {
 	codes := declaredCodes(t)
 	codes[codeUnknownRoute], codes[codeMethodNotAllowed] = 404, 405
+	codes[codeBadHost], codes[codeCrossSite] = 403, 403
 	for code, status := range codes {
 		if entry := statuses[code]; entry.status != status || entry.title == "" {
 			t.Errorf("the table has %v for %s, which is %d", entry, code, status)
@@ -112,6 +113,8 @@ func TestDocumentKnowsCodesAndSettings(t *testing.T) {
 				defaults[name] = value
 			case float64:
 				defaults[name] = strconv.FormatFloat(value, 'f', -1, 64)
+			case bool:
+				defaults[name] = strconv.FormatBool(value)
 			default:
 				t.Errorf("the default of %s is documented as %v", name, value)
 			}
@@ -126,13 +129,13 @@ func TestProblem(t *testing.T) {
 	raised := &faas.Raised{Type: "KeyError", Message: "'<x>'", Line: 2, Traceback: "…\n"}
 	for code, entry := range statuses {
 		registry := newFakeRegistry()
-		registry.err = &faas.Error{Code: code, Message: "it's <so>", Raised: raised, Cause: errors.New("secret")}
+		registry.err = &faas.Error{Code: code, Message: "it's <so>", Raised: raised, Cause: errors.New("the inside")}
 		w := serve(newAPI(t, registry, nil), "GET", "/api/cs/hello", "")
 		p := wantProblem(t, w.Code, w.Header(), w.Body.String(), entry.status, code)
 		if p.Detail != "it's <so>" || p.Error == nil || *p.Error != *raised || p.Retryable != code.Retryable() || p.CallID != "" {
 			t.Errorf("%s: answered %s", code, w.Body)
 		}
-		if strings.Contains(w.Body.String(), "secret") || !strings.Contains(w.Body.String(), "<so>") {
+		if strings.Contains(w.Body.String(), "the inside") || !strings.Contains(w.Body.String(), "<so>") {
 			t.Errorf("%s: answered %s", code, w.Body)
 		}
 		fault := "platform"

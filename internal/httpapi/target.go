@@ -16,6 +16,12 @@ func (a *API) target(r *http.Request) (*Backend, faas.Ref, error) {
 	if err != nil {
 		return nil, faas.Ref{}, err
 	}
+	ref, err := refOf(r)
+	return backend, ref, err
+}
+
+// refOf reads the ref in a request's path.
+func refOf(r *http.Request) (faas.Ref, error) {
 	text, plain := strings.CutPrefix(r.URL.Path, CallPrefix)
 	if !plain || r.URL.RawPath != "" {
 		text = chi.URLParam(r, "ref")
@@ -23,12 +29,12 @@ func (a *API) target(r *http.Request) (*Backend, faas.Ref, error) {
 	if r.URL.RawPath != "" {
 		// chi then routes by the path as it was sent, and leaves the parameter
 		// escaped.
+		var err error
 		if text, err = url.PathUnescape(text); err != nil {
-			return nil, faas.Ref{}, faas.Errorf(faas.CodeBadRequest, "the path is not properly percent-encoded")
+			return faas.Ref{}, faas.Errorf(faas.CodeBadRequest, "the path is not properly percent-encoded")
 		}
 	}
-	ref, err := faas.ParseRef(text)
-	return backend, ref, err
+	return faas.ParseRef(text)
 }
 
 // resolve finds the version that the route's ref names.

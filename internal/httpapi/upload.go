@@ -44,10 +44,10 @@ func (u *upload) Read(p []byte) (int, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.ended = true
-	u.client.SetReadDeadline(time.Time{}) // net/http watches for the client's leaving now
 	if err != io.EOF {
-		err = incomplete(err)
+		return n, incomplete(err)
 	}
+	u.client.SetReadDeadline(time.Time{}) // net/http watches for the client's leaving now
 	return n, err
 }
 
@@ -71,5 +71,4 @@ func (u *upload) discard() {
 	}
 	u.client.SetReadDeadline(time.Now().Add(bodyPatience))
 	io.CopyN(io.Discard, u.body, maxDiscard)
-	u.client.SetReadDeadline(time.Time{})
 }

@@ -58,7 +58,25 @@ type Load struct {
 	Version     int    `json:"version"`
 	Concurrency int    `json:"concurrency"`
 	MaxBody     int64  `json:"max_body,omitempty"` // bytes of what is not streamed
+	Proxy       string `json:"proxy,omitempty"`    // file name of the proxy's socket; empty for none
+
+	Env     map[string]string `json:"env,omitempty"`     // plain variables
+	Secrets Values            `json:"secrets,omitempty"` // variables and files
 }
+
+// Values are secrets by name. In JSON they are in base64, for they may be any
+// bytes.
+type Values map[string][]byte
+
+// Wipe overwrites them.
+func (v Values) Wipe() {
+	for _, value := range v {
+		clear(value)
+	}
+}
+
+// Format implements fmt.Formatter, so that no message ever shows them.
+func (v Values) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "%d secrets", len(v)) }
 
 // Request is one call as the driver gets it.
 type Request struct {
@@ -123,6 +141,7 @@ func (c *Conn) Load(ctx context.Context, load Load) (Health, error) {
 	if err != nil {
 		return Health{}, err
 	}
+	defer clear(body) // there may be secrets in it
 	head := fmt.Sprintf("PUT /_fob/function HTTP/1.1\r\nHost: fob\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(body))
 	var h Health
 	err = c.control(ctx, head, body, &h)
@@ -138,7 +157,10 @@ func (c *Conn) control(ctx context.Context, head string, body []byte, into any) 
 	w.nc.SetDeadline(time.Time{}) // an idle connection still has its last call's
 	stop := context.AfterFunc(ctx, func() { w.nc.SetDeadline(past) })
 	var response *Response
-	if err = w.send(append([]byte(head), body...), nil); err == nil {
+	message := append([]byte(head), body...)
+	err = w.send(message, nil)
+	clear(message)
+	if err == nil {
 		response, err = w.receive(c.maxAnswer)
 	}
 	if err == nil {

@@ -17,10 +17,15 @@ const SocketName = "fob.sock"
 // cannot be reached, rather than that it refused something.
 var ErrNoEngine = errors.New("engine not reachable")
 
+// ErrFixedLimits is wrapped by Resize's error when no sandbox of this one's
+// runtime can be resized.
+var ErrFixedLimits = errors.New("the limits of a sandbox cannot be changed")
+
 // Spec says what sandbox to make.
 type Spec struct {
 	Lang    string // of the driver: "python", "node"
 	Network string // faas.NetworkEgress or faas.NetworkNone
+	Runtime string // that the engine is told of; empty is its own default
 	Limits  Limits
 }
 
@@ -76,9 +81,18 @@ type Instance interface {
 	// Dial opens a connection to the driver.
 	Dial(ctx context.Context) (net.Conn, error)
 
+	// Listen makes a socket called name beside the driver's own, to which only
+	// code in this sandbox can connect. One of that name that is there goes.
+	Listen(name string) (net.Listener, error)
+
 	// Addr is the driver's TCP address as the engine's network knows it; a
 	// sandbox without a network gives its host name.
 	Addr() (host string, port int)
+
+	// Token is what the driver asks for on TCP: 64 hexadecimal digits, of the
+	// sandbox's own, or "" when an earlier dispatcher did not note it. It is a
+	// secret between us and the sandbox.
+	Token() string
 
 	// Resize changes the limits of the living sandbox.
 	Resize(ctx context.Context, limits Limits) error

@@ -24,6 +24,7 @@ const (
 	prefixName     = "name/"     // NAME → ID
 	prefixCode     = "code/"     // ID/VERSION → the code as it was registered
 	prefixSandbox  = "sandbox/"  // ID → sandboxRecord
+	prefixToken    = "token/"    // ID → tokenRecord
 )
 
 func functionKey(id string) string { return prefixFunction + id }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,6 +26,11 @@ func functionRecord(t *testing.T, change func(record, version map[string]any)) s
 	text, err = json.Marshal(record)
 	check(t, err)
 	return string(text)
+}
+
+// tokenRecord is the record of a token, with so many digits of a hash.
+func tokenRecord(id string, digits int) string {
+	return `{"schema":1,"id":"` + id + `","name":"x","grants":["read:hello"],"created":"2026-01-02T03:04:05Z","sha256":"` + strings.Repeat("0", digits) + `"}`
 }
 
 // TestRecords reads records that this dispatcher did not write. want is a part
@@ -59,6 +65,14 @@ func TestRecords(t *testing.T) {
 		"sandbox not JSON":    {"sandbox/00aa", `x`, "sandbox/00aa"},
 		"sandbox of nothing":  {"sandbox/00aa", `{"schema":1}`, "no version"},
 		"sandbox, new schema": {"sandbox/00aa", `{"schema":9,"function":"ID","version":1}`, "newer dispatcher"},
+		"token as written":    {"token/ab", tokenRecord("ab", 64), ""},
+		"another's token":     {"token/cd", tokenRecord("ab", 64), `token "ab"`},
+		"token, short hash":   {"token/ab", tokenRecord("ab", 62), "hash"},
+		"token, no schema":    {"token/ab", `{"id":"ab"}`, "schema"},
+		"token, odd grant":    {"token/ab", `{"schema":1,"id":"ab","grants":["fly"]}`, "token/ab"},
+		"secret of another":   {"secret/A", `{"schema":1,"name":"B","version":1,"key":"k","sealed":"eA=="}`, "another secret"},
+		"secret of nothing":   {"secret/A", `{"schema":1,"name":"A","version":1,"key":"k"}`, "no sealed secret"},
+		"secret, new schema":  {"secret/A", `{"schema":9,"name":"A","version":1,"key":"k","sealed":"eA=="}`, "newer dispatcher"},
 		"aviary":              {"meta/aviary", `01234abc`, ""},
 		"aviary too long":     {"meta/aviary", `01234abcd`, "meta/aviary"},
 		"aviary empty":        {"meta/aviary", ``, "meta/aviary"},
@@ -70,7 +84,9 @@ func TestRecords(t *testing.T) {
 			_, err1 := s.Functions(t.Context())
 			_, err2 := s.Sandboxes(t.Context())
 			_, err3 := s.Aviary(t.Context())
-			err := errors.Join(err1, err2, err3)
+			_, err4 := s.Tokens(t.Context())
+			_, err5 := s.Secrets(t.Context())
+			err := errors.Join(err1, err2, err3, err4, err5)
 			if test.want == "" {
 				check(t, err)
 				return
@@ -88,7 +104,9 @@ func TestRecords(t *testing.T) {
 func TestRecordKeepsAll(t *testing.T) {
 	fn, code := storetest.NewFunction("hello")
 	v := fn.Versions[0]
-	v.Settings.MinScale, v.Settings.PauseAfter, v.Settings.Network = 1, 1, faas.NetworkNone
+	v.Settings.MinScale, v.Settings.PauseAfter, v.Settings.Network, v.Settings.Public = 1, 1, faas.NetworkNone, true
+	v.Settings.Env, v.Settings.Secrets, v.Settings.Runtime = `{"A":"1"}`, "B,C", "runsc"
+	v.Settings.CORS = faas.AnyOrigin
 	for _, value := range []any{*fn, *v, v.Settings} {
 		for field, held := range reflect.ValueOf(value).Fields() {
 			if held.IsZero() {

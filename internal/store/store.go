@@ -18,10 +18,14 @@ import (
 // is long.
 const pageSize = 1000
 
-// Store keeps the typed records in a KV. It implements faas.Store.
+// Store keeps the typed records in a KV. It implements faas.Store and
+// faas.SecretStore.
 type Store struct{ kv KV }
 
-var _ faas.Store = (*Store)(nil)
+var (
+	_ faas.Store       = (*Store)(nil)
+	_ faas.SecretStore = (*Store)(nil)
+)
 
 // Open opens the bolt file at path, as OpenBolt does, and the store in it.
 func Open(ctx context.Context, path string, wait bool) (*Store, error) {

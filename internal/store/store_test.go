@@ -36,6 +36,17 @@ func TestStore(t *testing.T) {
 	})
 }
 
+func TestSecrets(t *testing.T) {
+	t.Run("memory", func(t *testing.T) {
+		storetest.Secrets(t, func(t *testing.T) faas.SecretStore { return newStore(t, store.NewMemory()) })
+	})
+	t.Run("bolt", func(t *testing.T) {
+		storetest.Secrets(t, func(t *testing.T) faas.SecretStore {
+			return newStore(t, openBolt(t, filepath.Join(t.TempDir(), "fob.db")))
+		})
+	})
+}
+
 func openBolt(t testing.TB, path string) *store.Bolt {
 	t.Helper()
 	kv, err := store.OpenBolt(t.Context(), path, false)

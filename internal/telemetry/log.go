@@ -4,7 +4,9 @@ package telemetry
 import (
 	"fmt"
 	"io"
+	stdlog "log"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/mattn/go-isatty"
@@ -19,15 +21,26 @@ func NewLogger(out *os.File, format, level string) (zerolog.Logger, error) {
 	if err != nil || level == "" {
 		return zerolog.Nop(), fmt.Errorf("there is no log level %q: use debug, info, warn or error", level)
 	}
-	var w io.Writer = out
+	var w io.Writer = neutral{out} // in JSON what is not printable is in strings only
 	switch format {
 	case "json":
 	case "text", "auto":
 		if format == "text" || isatty.IsTerminal(out.Fd()) {
-			w = zerolog.ConsoleWriter{Out: out, TimeFormat: time.TimeOnly, NoColor: !isatty.IsTerminal(out.Fd())}
+			w = zerolog.ConsoleWriter{Out: out, TimeFormat: time.TimeOnly, NoColor: !isatty.IsTerminal(out.Fd()), FormatPrepare: neutralize}
 		}
 	default:
 		return zerolog.Nop(), fmt.Errorf("there is no log format %q: use json, text or auto", format)
 	}
 	return zerolog.New(w).Level(l).With().Timestamp().Logger(), nil
+}
+
+// Standard returns what others log to, as net/http does; each entry is a warning.
+func Standard(log zerolog.Logger) *stdlog.Logger { return stdlog.New(entries{log}, "", 0) }
+
+type entries struct{ log zerolog.Logger }
+
+// Write implements io.Writer.
+func (e entries) Write(p []byte) (int, error) {
+	e.log.Warn().Msg(strings.TrimSuffix(string(p), "\n"))
+	return len(p), nil
 }

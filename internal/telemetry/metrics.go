@@ -18,10 +18,14 @@ type Metrics struct {
 	Start     prometheus.Histogram     // seconds
 	Run       *prometheus.HistogramVec // seconds; function, version
 
+	Egress *prometheus.CounterVec // function, version, outcome
+
 	ColdStarts *prometheus.CounterVec // kind: pooled, created, resumed
 	Decisions  *prometheus.CounterVec // of the scaler, in sandboxes; decision: start, stop, pause
 	Evictions  prometheus.Counter
 	PoolDry    *prometheus.CounterVec // lang
+
+	AuditFailures prometheus.Counter
 
 	EngineCalls  *prometheus.HistogramVec // seconds; call
 	EngineErrors *prometheus.CounterVec   // call
@@ -76,6 +80,8 @@ func NewMetrics() *Metrics {
 	m.Start = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "fob_call_start_seconds", Help: "Time that calls waited for a sandbox to be started or loaded.", Buckets: callBuckets})
 	m.Run = histograms("fob_call_run_seconds", "Time that functions took to the first byte of their answers.", callBuckets, "function", "version")
 
+	m.Egress = counters("fob_egress_requests_total", "Requests of functions to their proxy (network=allow=…), by outcome: allowed, refused_host, refused_address or failed.", "function", "version", "outcome")
+
 	m.ColdStarts = counters("fob_cold_starts_total", "Sandboxes that came to take calls, by where they came from: pooled, created or resumed.", "kind")
 	m.Decisions = counters("fob_scaler_decisions_total", "Sandboxes that the scaler decided to start, stop or pause.", "decision")
 	m.Evictions = prometheus.NewCounter(prometheus.CounterOpts{Name: "fob_evictions_total", Help: "Idle sandboxes removed to make room for others."})
@@ -83,7 +89,8 @@ func NewMetrics() *Metrics {
 
 	m.EngineCalls = histograms("fob_engine_call_seconds", "Time that the engine took, by what it was asked to do.", engineBuckets, "call")
 	m.EngineErrors = counters("fob_engine_errors_total", "Failures of the engine, by what it was asked to do.", "call")
-	m.registry.MustRegister(m.InFlight, m.Queue, m.Start, m.Evictions,
+	m.AuditFailures = prometheus.NewCounter(prometheus.CounterOpts{Name: "fob_audit_failures_total", Help: "Entries that the audit log may lack because they could not be written or synced."})
+	m.registry.MustRegister(m.AuditFailures, m.InFlight, m.Queue, m.Start, m.Evictions,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -110,6 +117,7 @@ func (m *Metrics) Forget(function string) {
 	m.Calls.DeletePartialMatch(labels)
 	m.Throttled.DeletePartialMatch(labels)
 	m.Run.DeletePartialMatch(labels)
+	m.Egress.DeletePartialMatch(labels)
 }
 
 // Watch has stats asked for a snapshot at each scrape. The caps on sandboxes

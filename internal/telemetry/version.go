@@ -14,6 +14,8 @@ type VersionMetrics struct {
 	ok    prometheus.Counter
 	calls *prometheus.CounterVec // outcome
 
+	egress *prometheus.CounterVec // outcome
+
 	m         *Metrics // whose mu guards what follows
 	forgotten bool     // together with its function
 }
@@ -28,6 +30,15 @@ func (v *VersionMetrics) Call(outcome string) {
 	defer v.m.mu.RUnlock()
 	if !v.forgotten { // or it would be counted under a new label
 		v.calls.WithLabelValues(outcome).Inc()
+	}
+}
+
+// Egress counts a request to the proxy of one of its sandboxes, by its outcome.
+func (v *VersionMetrics) Egress(outcome string) {
+	v.m.mu.RLock()
+	defer v.m.mu.RUnlock()
+	if !v.forgotten {
+		v.egress.WithLabelValues(outcome).Inc()
 	}
 }
 
@@ -49,7 +60,7 @@ func (m *Metrics) Version(function string, number int) *VersionMetrics {
 		return &VersionMetrics{Run: noObserver{}, ok: prometheus.NewCounter(prometheus.CounterOpts{}), m: m, forgotten: true}
 	}
 	labels := prometheus.Labels{"function": function, "version": strconv.Itoa(number)}
-	v = &VersionMetrics{Run: m.Run.With(labels), calls: m.Calls.MustCurryWith(labels), m: m}
+	v = &VersionMetrics{Run: m.Run.With(labels), calls: m.Calls.MustCurryWith(labels), egress: m.Egress.MustCurryWith(labels), m: m}
 	v.ok = v.calls.WithLabelValues("ok")
 	m.versions[function][number] = v
 	return v

@@ -1,8 +1,10 @@
 'use strict';
 // What all connections share: the function and how it is doing.
 
+const path = require('path');
 const { types } = require('util');
 const { NONE } = require('./body');
+const environment = require('./environment');
 const { Failure, raised } = require('./errors');
 const { Function, Request, parseObject } = require('./function');
 const { Stream, readerOf } = require('./stream');
@@ -72,8 +74,9 @@ class Driver {
   #inFlight = 0;
   #function = null;
 
-  constructor(log) {
+  constructor(log, folder) {
     this.log = log;
+    this.folder = folder; // of the socket; empty without one
     this.port = null;
   }
 
@@ -101,9 +104,25 @@ class Driver {
       if (!fits(document[name])) throw new Failure(400, 'bad_request', `${name} is not of its type`);
       about[name] = document[name];
     }
+    const { proxy } = document;
+    if (proxy !== undefined && (typeof proxy !== 'string' || proxy === '' || proxy.includes('/') || !this.folder)) {
+      throw new Failure(400, 'bad_request', 'proxy must be the name of a socket beside FOB_SOCKET');
+    }
+    let variables;
+    try {
+      variables = environment.read(document);
+    } catch (e) {
+      throw new Failure(400, 'bad_request', e.message);
+    }
     if (this.#started) throw new Failure(409, 'already_loaded', 'a driver loads code once; start a new one for other code');
     this.#started = true;
     this.#state = 'loading'; // and stays so when it fails: this driver is spent
+    try {
+      environment.install(variables);
+      if (proxy !== undefined) await require('./proxy').openWay(path.join(this.folder, proxy));
+    } catch (e) {
+      throw new Failure(422, 'load_failed', `its environment cannot be set up: ${e.code ?? e.message}`, { type: e.name });
+    }
     try {
       this.#function = await Function.load(document.code);
     } finally {

@@ -3,6 +3,7 @@
 
 const fs = require('fs');
 const path = require('path');
+const { hideText } = require('./environment');
 
 const MESSAGE = 8 << 10; // bytes shown at most
 const TRACEBACK = 64 << 10;
@@ -18,12 +19,15 @@ class Failure extends Error {
   constructor(status, code, message, more = {}) {
     super(message);
     this.status = status;
+    if (more.type !== undefined) more = { ...more, type: hideText(String(more.type)) };
     this.code = code;
     this.document = { error: { code, message: clip(message, MESSAGE), ...more } };
   }
 }
 
+/** Shortens text, which shows no secret. */
 function clip(text, limit) {
+  text = hideText(text);
   if (text.length * 3 <= limit) return text;
   const bytes = Buffer.from(text);
   if (bytes.length <= limit) return text;

@@ -3,6 +3,7 @@
 
 const fs = require('fs');
 const { Writable } = require('stream');
+const { hide } = require('./environment');
 
 const LIMIT = 4 << 20; // bytes held that cannot be written yet
 const PARTIAL = 64 << 10; // bytes after which a line is written although it has not ended
@@ -150,7 +151,7 @@ class Stream extends Writable {
     const data = this.pieces.length === 1 ? this.pieces[0] : Buffer.concat(this.pieces);
     this.pieces = [];
     this.partial = 0;
-    this.log.put(data);
+    this.log.put(hide(data));
   }
 }
 

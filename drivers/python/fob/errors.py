@@ -1,5 +1,7 @@
 """What goes wrong, as the contract's error object."""
 
+from fob.environment import hide_text
+
 FILE = "function.py"  # what the user's code is called in tracebacks
 MESSAGE, TRACEBACK = 8 << 10, 64 << 10  # bytes shown at most
 
@@ -12,6 +14,8 @@ class Failure(Exception):
     def __init__(self, status, code, message, **more):
         self.status = status
         self.code = code
+        if "type" in more:
+            more["type"] = hide_text(more["type"])
         self.document = {"error": {"code": code, "message": clip(message, MESSAGE), **more}}
 
 
@@ -26,6 +30,8 @@ class TooLarge(Failure):
 
 
 def clip(text, limit):
+    """Shortens text, which shows no secret."""
+    text = hide_text(text)
     data = text.encode("utf-8", "backslashreplace")
     if len(data) <= limit:
         return text
@@ -67,7 +73,7 @@ def _traceback(e):
         strip(shown, set())
         return clip("".join(shown.format()), TRACEBACK)
     except BaseException:  # noqa: B902, an exception type of the function's own may break it
-        return f"{type(e).__name__}: {text_of(e)}\n"
+        return clip(f"{type(e).__name__}: {text_of(e)}\n", TRACEBACK)
 
 
 def _describe(e):

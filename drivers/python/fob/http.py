@@ -8,7 +8,7 @@ import sys
 import threading
 from _operator import _compare_digest  # hmac has it too, but brings OpenSSL along, 3 MB
 
-from fob import Request, function
+from fob import Request, environment, function
 from fob.answer import closing, own, plain, refusal
 from fob.errors import Failure, TooLarge
 from fob.stream import Stream
@@ -34,8 +34,9 @@ class Closed(Exception):
 class Driver:
     """What all connections share: the function and how it is doing."""
 
-    def __init__(self, token, streams):
+    def __init__(self, token, streams, folder):
         self.streams = streams
+        self.folder = folder  # of the socket; empty without one
         self.token = token.encode("utf-8", "surrogateescape") if token else None
         self.port = None
         self.function = None
@@ -68,9 +69,24 @@ class Driver:
                 if type(document[name]) is not kind:
                     raise Failure(400, "bad_request", f"{name} must be of type {kind.__name__}")
                 about[name] = document[name]
+        way = document.get("proxy")
+        if way is not None and (type(way) is not str or not way or "/" in way or not self.folder):
+            raise Failure(400, "bad_request", "proxy must be the name of a socket beside FOB_SOCKET")
+        try:
+            env, secrets = environment.read(document)
+        except ValueError as e:
+            raise Failure(400, "bad_request", str(e)) from None
         if not self._once.acquire(blocking=False):
             raise Failure(409, "already_loaded", "a driver loads code once; start a new one for other code")
         self.state = "loading"
+        try:
+            environment.install(env, secrets)
+            if way is not None:
+                from fob.proxy import open_way
+
+                open_way(os.path.join(self.folder, way))
+        except OSError as e:
+            raise Failure(422, "load_failed", f"its environment cannot be set up: {e.strerror}", type=type(e).__name__) from None
         try:
             self.function = function.load(code, self.end_call)
             self.about = about

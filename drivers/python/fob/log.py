@@ -10,6 +10,8 @@ import time
 import weakref
 from collections import deque
 
+from fob.environment import hide
+
 LIMIT = 4 << 20  # bytes held that cannot be written yet
 PARTIAL = 64 << 10  # bytes after which a line is written although it has not ended
 
@@ -166,7 +168,7 @@ class _Partial:
     def flush(self):
         pieces, self.pieces, self.size = self.pieces, [], 0
         if pieces:
-            self.log.put(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            self.log.put(hide(pieces[0] if len(pieces) == 1 else b"".join(pieces)))
 
     __del__ = flush  # a thread that ends leaves nothing unsaid
 

@@ -36,6 +36,11 @@ const (
 	// socketMount is where a sandbox has its socket folder.
 	socketMount = "/run/fob"
 
+	// tokenVariable begins the entry of a sandbox's token in its environment.
+	tokenVariable = "FOB_TOKEN="
+	// secretMount is where it has the files with its secrets, in memory.
+	secretMount = "/run/secrets"
+
 	openFiles = 1024
 )
 
@@ -72,7 +77,7 @@ func (e *Engine) create(ctx context.Context, spec sandbox.Spec, image string) (*
 		return nil, err
 	}
 	id := sandbox.NewID()
-	inst := e.newInstance(id, "fob-"+e.config.Aviary+"-"+id, spec, begin)
+	inst := e.newInstance(id, "fob-"+e.config.Aviary+"-"+id, sandbox.NewToken(), spec, begin)
 	e.mu.Lock()
 	e.known[id] = inst
 	e.mu.Unlock()
@@ -176,37 +181,42 @@ func (e *Engine) containerConfig(i *instance, image string) *container.Config {
 		User:     e.user,
 		Env: []string{
 			"FOB_SOCKET=" + socketMount + "/" + sandbox.SocketName,
-			"FOB_TOKEN=" + sandbox.NewToken(),
+			tokenVariable + i.token,
+			"FOB_SECRETS=" + secretMount,
 			"HOME=/tmp",
 		},
 		Labels: map[string]string{
 			labelAviary:  e.config.Aviary,
 			labelSandbox: i.id,
 			labelLang:    i.spec.Lang,
+			labelRuntime: i.spec.Runtime,
 		},
 	}
 }
 
 // hostConfig is the design's "Sandbox, by default".
 func (e *Engine) hostConfig(i *instance, network string) *container.HostConfig {
-	resources := e.resources(i.spec.Limits)
+	resources := e.resources(i.spec.Runtime, i.spec.Limits)
 	resources.Ulimits = []*container.Ulimit{
 		{Name: "nofile", Soft: openFiles, Hard: openFiles},
-		{Name: "core", Soft: 0, Hard: 0},
+		// With 0 the kernel would still hand a core to a program that the machine
+		// has for them; 1 byte keeps it from that, and is too few for a file.
+		{Name: "core", Soft: 1, Hard: 1},
 	}
 	init := true
 	return &container.HostConfig{
 		NetworkMode:    container.NetworkMode(network),
 		IpcMode:        container.IPCModePrivate,
 		RestartPolicy:  container.RestartPolicy{Name: container.RestartPolicyDisabled},
-		Runtime:        e.config.Runtime,
+		Runtime:        i.spec.Runtime,
 		ReadonlyRootfs: true,
 		CapDrop:        []string{"ALL"},
 		SecurityOpt:    []string{"no-new-privileges:true"},
 		Init:           &init,
 		Resources:      resources,
 		Tmpfs: map[string]string{
-			"/tmp": "rw,noexec,nosuid,nodev,mode=1777,size=64m",
+			"/tmp":      "rw,noexec,nosuid,nodev,mode=1777,size=64m,nr_inodes=16384",
+			secretMount: e.secretOptions(),
 			// Private IPC brings these two, writable; /tmp is to be the only
 			// place for files, with the only limit to keep.
 			"/dev/shm":    "ro,noexec,nosuid,nodev,size=64k",
@@ -228,6 +238,13 @@ func (e *Engine) hostConfig(i *instance, network string) *container.HostConfig {
 			},
 		},
 	}
+}
+
+// secretOptions are those of the mount for secrets, which is the driver's alone and
+// holds what a version may have of them.
+func (e *Engine) secretOptions() string {
+	uid, gid, _ := strings.Cut(e.user, ":")
+	return "rw,noexec,nosuid,nodev,mode=0700,size=1m,uid=" + uid + ",gid=" + gid
 }
 
 // tail returns the last lines of a container's log.

@@ -26,6 +26,7 @@ const (
 	labelAviary  = "fob.aviary"
 	labelSandbox = "fob.sandbox"
 	labelLang    = "fob.lang"
+	labelRuntime = "fob.runtime" // that was asked for
 )
 
 // Config says how to make sandboxes.
@@ -43,9 +44,9 @@ type Config struct {
 	// debian:trixie-slim.
 	BaseImage string
 
-	// Runtime is an OCI runtime that the Docker engine knows, such as runsc;
-	// empty for its default.
-	Runtime string
+	// Runtimes are the OCI runtimes that a Spec may name, such as runsc; New
+	// makes sure that the engine knows them.
+	Runtimes []string
 
 	Log zerolog.Logger
 }
@@ -56,6 +57,7 @@ type Engine struct {
 	log     zerolog.Logger
 	api     *client.Client
 	sockets socketDir
+	runtime string          // the engine's own
 	user    string          // UID:GID that drivers run as
 	machine sandbox.Machine // that runs the containers
 	inside  bool            // we are one of the engine's containers
@@ -108,9 +110,12 @@ func (e *Engine) greet(ctx context.Context) error {
 	if err != nil {
 		return unreachable(e.api.DaemonHost(), err)
 	}
-	if _, known := info.Runtimes[e.config.Runtime]; e.config.Runtime != "" && !known {
-		return fmt.Errorf("the Docker engine has no runtime %q: install it and list it in /etc/docker/daemon.json, or unset FOB_RUNTIME", e.config.Runtime)
+	for _, runtime := range e.config.Runtimes {
+		if _, known := info.Runtimes[runtime]; !known {
+			return fmt.Errorf("the Docker engine has no runtime %q: install it and list it in /etc/docker/daemon.json, or take it out of FOB_RUNTIME and FOB_RUNTIMES", runtime)
+		}
 	}
+	e.runtime = info.DefaultRuntime
 	e.machine = sandbox.Machine{CPUs: info.NCPU, Memory: info.MemTotal}
 	if e.building, err = e.images(); err != nil {
 		return err

@@ -53,10 +53,12 @@ func TestDockerInspectShowsEverySetting(t *testing.T) {
 		"auto-remove":     {host.AutoRemove, false},
 		"log driver":      {host.LogConfig.Type, "json-file"},
 		"log options":     {host.LogConfig.Config, map[string]string{"max-size": "1m", "max-file": "2", "mode": "non-blocking"}},
-		"/tmp":            {host.Tmpfs["/tmp"], "rw,noexec,nosuid,nodev,mode=1777,size=64m"},
+		"/tmp":            {host.Tmpfs["/tmp"], "rw,noexec,nosuid,nodev,mode=1777,size=64m,nr_inodes=16384"},
 		"/dev/shm":        {strings.HasPrefix(host.Tmpfs["/dev/shm"], "ro,"), true},
 		"/dev/mqueue":     {strings.HasPrefix(host.Tmpfs["/dev/mqueue"], "ro,"), true},
-		"other tmpfs":     {len(host.Tmpfs), 3},
+		"/run/secrets":    {host.Tmpfs["/run/secrets"], "rw,noexec,nosuid,nodev,mode=0700,size=1m,uid=65532,gid=65532"},
+		"secrets":         {environment(c, "FOB_SECRETS"), "/run/secrets"},
+		"other tmpfs":     {len(host.Tmpfs), 4},
 		"binds":           {len(host.Binds), 0},
 		"mounts":          {len(host.Mounts), 1},
 		"mount":           {host.Mounts[0].Source + ":" + host.Mounts[0].Target, filepath.Join(cfg.SocketDir, name) + ":/run/fob"},
@@ -74,7 +76,7 @@ func TestDockerInspectShowsEverySetting(t *testing.T) {
 		}
 		ulimits[u.Name] = u.Hard
 	}
-	if !reflect.DeepEqual(ulimits, map[string]int64{"nofile": 1024, "core": 0}) {
+	if !reflect.DeepEqual(ulimits, map[string]int64{"nofile": 1024, "core": 1}) {
 		t.Errorf("ulimits are %v", ulimits)
 	}
 	for _, opt := range host.SecurityOpt {
@@ -114,7 +116,7 @@ def callme():
 	none := "0000000000000000"
 	want := map[string]any{
 		"uid": 65532.0, "gid": 65532.0, "groups": got["groups"], "caps": []any{none, none, none, none, none},
-		"no_new_privs": "1", "seccomp": "2", "nofile": 1024.0, "core": 0.0, "init": true,
+		"no_new_privs": "1", "seccomp": "2", "nofile": 1024.0, "core": 1.0, "init": true,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("inside it is %v, want %v", got, want)
@@ -167,7 +169,7 @@ def callme():
             writable.append("the socket folder")
         except OSError:
             pass
-    return {"writable": sorted(set(w for w in writable if w != "/tmp" and not w.startswith("/tmp/"))), "tmp": "/tmp" in writable, "sockets": sockets}
+    return {"writable": sorted(set(w for w in writable if w.split("/")[1] != "tmp" and not w.startswith("/run/secrets"))), "tmp": "/tmp" in writable, "sockets": sockets}
 `
 
 func TestDockerProbeFindsNoWayOut(t *testing.T) {
@@ -181,7 +183,7 @@ func TestDockerProbeFindsNoWayOut(t *testing.T) {
 	}
 	sandboxtest.Call(t, inst, nil, &found)
 	if len(found.Writable) > 0 {
-		t.Errorf("besides /tmp it can write to %q", found.Writable)
+		t.Errorf("besides /tmp and the folder of its secrets it can write to %q", found.Writable)
 	}
 	if !found.Tmp {
 		t.Error("it cannot write to /tmp")
@@ -194,7 +196,7 @@ func TestDockerProbeFindsNoWayOut(t *testing.T) {
 		t.Errorf("the sockets' folder: %v, %v", info.Mode(), err)
 	}
 	for _, i := range []sandbox.Instance{inst, other} {
-		if info, err := os.Stat(filepath.Join(cfg.SocketDir, cfg.Aviary+"-"+i.ID())); err != nil || info.Mode().Perm() != 0o555 {
+		if info, err := os.Stat(filepath.Join(cfg.SocketDir, cfg.Aviary+"-"+i.ID())); err != nil || info.Mode().Perm() != 0o755 {
 			t.Errorf("a sandbox's folder: %v, %v", info.Mode(), err)
 		}
 	}
@@ -220,7 +222,7 @@ func TestDockerAdoptionSealsTheFolder(t *testing.T) {
 	if state := sandboxtest.State(t, listed[0]); state != "blank" {
 		t.Errorf("it is %q", state)
 	}
-	if info, err := os.Stat(folder); err != nil || info.Mode().Perm() != 0o555 {
+	if info, err := os.Stat(folder); err != nil || info.Mode().Perm() != 0o755 {
 		t.Errorf("the folder: %v, %v", info.Mode(), err)
 	}
 }

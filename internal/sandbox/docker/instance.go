@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,7 @@ type instance struct {
 	ref     string // the container's name or ID
 	created time.Time
 	host    string // set before ready is
+	token   string
 
 	started atomic.Bool // the container has run
 	ready   atomic.Bool // Create has finished with it
@@ -51,9 +53,9 @@ type instance struct {
 	settled bool         // exit is final
 }
 
-func (e *Engine) newInstance(id, ref string, spec sandbox.Spec, created time.Time) *instance {
+func (e *Engine) newInstance(id, ref, token string, spec sandbox.Spec, created time.Time) *instance {
 	return &instance{
-		e: e, id: id, ref: ref, spec: spec, created: created,
+		e: e, id: id, ref: ref, spec: spec, created: created, token: token,
 		done:     make(chan struct{}),
 		oom:      make(chan struct{}),
 		removing: semaphore.NewWeighted(1),
@@ -63,19 +65,19 @@ func (e *Engine) newInstance(id, ref string, spec sandbox.Spec, created time.Tim
 
 // adopt makes an instance of a container that an earlier engine value made.
 func (e *Engine) adopt(id string, c container.InspectResponse) *instance {
-	spec := sandbox.Spec{Lang: c.Config.Labels[labelLang], Network: networkEgress}
+	spec := sandbox.Spec{Lang: c.Config.Labels[labelLang], Network: networkEgress, Runtime: c.Config.Labels[labelRuntime]}
 	if c.HostConfig.NetworkMode.IsNone() {
 		spec.Network = networkNone
 	}
 	spec.Limits = sandbox.Limits{Memory: c.HostConfig.Memory, CPUs: float64(c.HostConfig.NanoCPUs) / 1e9}
-	if pids := c.HostConfig.PidsLimit; pids != nil && *pids != sandbox.DefaultPids {
-		spec.Limits.Pids = *pids
+	if pids := c.HostConfig.PidsLimit; pids != nil && *pids-e.ownPids(spec.Runtime) != sandbox.DefaultPids {
+		spec.Limits.Pids = *pids - e.ownPids(spec.Runtime)
 	}
 	created, err := time.Parse(time.RFC3339Nano, c.Created)
 	if err != nil {
 		e.log.Warn().Err(err).Str("sandbox", id).Msg("the engine's time of creation cannot be read")
 	}
-	inst := e.newInstance(id, c.ID, spec, created)
+	inst := e.newInstance(id, c.ID, tokenOf(c), spec, created)
 	inst.host = e.address(id, c)
 	inst.started.Store(true)
 	inst.ready.Store(true)
@@ -83,6 +85,16 @@ func (e *Engine) adopt(id string, c container.InspectResponse) *instance {
 		inst.died(c.State.ExitCode)
 	}
 	return inst
+}
+
+// tokenOf returns the token that a container was made with.
+func tokenOf(c container.InspectResponse) string {
+	for _, entry := range c.Config.Env {
+		if token, found := strings.CutPrefix(entry, tokenVariable); found {
+			return token
+		}
+	}
+	return ""
 }
 
 // address returns the container's address on the egress network.
@@ -105,6 +117,9 @@ func (i *instance) Done() <-chan struct{} { return i.done }
 // Addr implements sandbox.Instance.
 func (i *instance) Addr() (string, int) { return i.host, driverPort }
 
+// Token implements sandbox.Instance.
+func (i *instance) Token() string { return i.token }
+
 // Spec implements sandbox.Instance. Its limits are those last set.
 func (i *instance) Spec() sandbox.Spec {
 	i.mu.Lock()
@@ -120,14 +135,32 @@ func (i *instance) Dial(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connecting to sandbox %s: %w", i.id, err)
 	}
-	if !i.sealed.Load() {
-		if err := i.e.sockets.seal(i.id); err != nil {
-			conn.Close()
-			return nil, fmt.Errorf("closing the socket folder of sandbox %s: %w", i.id, err)
-		}
-		i.sealed.Store(true)
+	if err := i.seal(); err != nil {
+		conn.Close()
+		return nil, err
 	}
 	return conn, nil
+}
+
+// seal closes the folder to the driver's user, unless that is done.
+func (i *instance) seal() error {
+	if i.sealed.Load() {
+		return nil
+	}
+	if err := i.e.sockets.seal(i.id); err != nil {
+		return fmt.Errorf("closing the socket folder of sandbox %s: %w", i.id, err)
+	}
+	i.sealed.Store(true)
+	return nil
+}
+
+// Listen implements sandbox.Instance. In the sealed folder the driver's user can
+// connect, and put nothing in the socket's place.
+func (i *instance) Listen(name string) (net.Listener, error) {
+	if err := i.seal(); err != nil {
+		return nil, err
+	}
+	return sandbox.ListenUnix(filepath.Join(i.e.sockets.folder(i.id), name))
 }
 
 // Resize implements sandbox.Instance.
@@ -137,9 +170,13 @@ func (i *instance) Resize(ctx context.Context, limits sandbox.Limits) error {
 		return fmt.Errorf("sandbox %s is dead: its limits cannot be changed", i.id)
 	default:
 	}
-	_, err := i.e.api.ContainerUpdate(ctx, i.ref, container.UpdateConfig{Resources: i.e.resources(limits)})
+	_, err := i.e.api.ContainerUpdate(ctx, i.ref, container.UpdateConfig{Resources: i.e.resources(i.Spec().Runtime, limits)})
 	if err != nil {
-		return fault("changing the limits of sandbox "+i.id, err)
+		err = fault("changing the limits of sandbox "+i.id, err)
+		if i.e.ownPids(i.Spec().Runtime) > 0 { // gVisor knows no such command
+			err = fmt.Errorf("%w: %w", sandbox.ErrFixedLimits, err)
+		}
+		return err
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -191,13 +228,30 @@ func (i *instance) setPaused(ctx context.Context, paused bool, set func(ctx cont
 	}
 }
 
+// kernelPids is how many threads a runtime that brings a kernel of its own may
+// have for itself. gVisor has about 70 with one process in it.
+const kernelPids = 192
+
+// ownPids is what the limit on processes and threads must allow on top for a
+// runtime's own, which it counts as well.
+func (e *Engine) ownPids(runtime string) int64 {
+	if runtime == "" {
+		runtime = e.runtime
+	}
+	if strings.Contains(runtime, "runc") || runtime == "crun" {
+		return 0
+	}
+	return kernelPids
+}
+
 // resources are the limits in Docker's terms. It refuses more processors than
 // the machine has, which means no more than all of them.
-func (e *Engine) resources(limits sandbox.Limits) container.Resources {
+func (e *Engine) resources(runtime string, limits sandbox.Limits) container.Resources {
 	pids := limits.Pids
 	if pids == 0 { // which would be no limit to Docker
 		pids = sandbox.DefaultPids
 	}
+	pids += e.ownPids(runtime)
 	return container.Resources{
 		Memory:     limits.Memory,
 		MemorySwap: limits.Memory,

@@ -2,6 +2,8 @@ package docker
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -20,6 +22,16 @@ const (
 
 // iccOption is the bridge driver's switch for traffic between containers.
 const iccOption = "com.docker.network.bridge.enable_icc"
+
+// bridgeOption is its name for the bridge's interface.
+const bridgeOption = "com.docker.network.bridge.name"
+
+// bridgeName is one that firewall rules can know beforehand: all begin with fob-.
+// An interface's name has at most 15 bytes.
+func bridgeName(aviary string) string {
+	digest := sha256.Sum256([]byte(aviary))
+	return "fob-" + hex.EncodeToString(digest[:5])
+}
 
 // network is the aviary's bridge: out to the world, but not to one another.
 type network struct {
@@ -63,7 +75,7 @@ func (e *Engine) ensureNetwork(ctx context.Context) error {
 	}
 	_, err = e.api.NetworkCreate(ctx, n.name, dockernet.CreateOptions{
 		Driver:  "bridge",
-		Options: map[string]string{iccOption: "false"},
+		Options: map[string]string{iccOption: "false", bridgeOption: bridgeName(e.config.Aviary)},
 		Labels:  map[string]string{labelAviary: e.config.Aviary},
 	})
 	if err != nil {

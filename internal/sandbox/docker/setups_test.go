@@ -327,7 +327,7 @@ func TestDockerNewSaysWhatToDo(t *testing.T) {
 		"long path":     {func(c *docker.Config) { c.SocketDir = filepath.Join(dir, strings.Repeat("x", 80)) }, "FOB_SOCKETS"},
 		"no folder":     {func(c *docker.Config) { c.SocketDir = "/proc/sockets" }, "FOB_SOCKETS"},
 		"aviary":        {func(c *docker.Config) { c.Aviary = "a/b" }, "FOB_AVIARY"},
-		"runtime":       {func(c *docker.Config) { c.Runtime = "no-such-runtime" }, "FOB_RUNTIME"},
+		"runtime":       {func(c *docker.Config) { c.Runtimes = []string{"no-such-runtime"} }, "FOB_RUNTIME"},
 		"no base image": {func(c *docker.Config) { c.BaseImage = "" }, "FOB_BASE_IMAGE"},
 	} {
 		cfg := config("tnew", dir)

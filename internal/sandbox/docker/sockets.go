@@ -58,9 +58,9 @@ func (d socketDir) open(id string) error {
 	return os.Chmod(folder, 0o777) // whatever the umask is
 }
 
-// seal ends that: who is not the folder's owner can change nothing in it any
-// more. Connecting to the socket stays possible.
-func (d socketDir) seal(id string) error { return os.Chmod(d.folder(id), 0o555) }
+// seal ends that: who is not the folder's owner, which we are, can change
+// nothing in it any more. Connecting to the sockets stays possible.
+func (d socketDir) seal(id string) error { return os.Chmod(d.folder(id), 0o755) }
 
 // clear removes a sandbox's folder. What is in it may belong to the driver's
 // user, but the folder is ours, and that is enough.

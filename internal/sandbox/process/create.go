@@ -28,7 +28,7 @@ const (
 	cleanUpTime = 10 * time.Second
 )
 
-// Create implements sandbox.Engine. The spec's network and limits are noted
+// Create implements sandbox.Engine. The spec's network, runtime and limits are noted
 // and not enforced.
 func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
 	if err := ctx.Err(); err != nil {
@@ -38,7 +38,7 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instanc
 	if err != nil {
 		return nil, err
 	}
-	inst := e.newInstance(sandbox.NewID(), true, record{Spec: spec, Created: time.Now()})
+	inst := e.newInstance(sandbox.NewID(), true, record{Spec: spec, Created: time.Now(), Token: sandbox.NewToken()})
 	inst.log = newLogReader(e.log.With().Str("sandbox", inst.id).Logger())
 	e.add(inst)
 	err = inst.start(command)
@@ -60,8 +60,10 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instanc
 // start starts the driver in a folder of its own.
 func (i *instance) start(command []string) error {
 	temp := i.e.path(i.id, tempFolder)
-	if err := os.MkdirAll(temp, 0o700); err != nil {
-		return fmt.Errorf("making a sandbox's folder: %w", err)
+	for _, folder := range []string{temp, i.e.path(i.id, secretFolder)} {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			return fmt.Errorf("making a sandbox's folder: %w", err)
+		}
 	}
 	if err := i.update(func(*record) {}); err != nil {
 		return fmt.Errorf("noting a sandbox: %w", err)
@@ -104,8 +106,9 @@ func (i *instance) start(command []string) error {
 func (i *instance) environment(temp string) []string {
 	env := []string{
 		"FOB_SOCKET=" + i.e.path(i.id, sandbox.SocketName),
-		"FOB_TOKEN=" + sandbox.NewToken(),
+		"FOB_TOKEN=" + i.Token(),
 		"FOB_TCP=" + loopback + ":0",
+		"FOB_SECRETS=" + i.e.path(i.id, secretFolder),
 		"HOME=" + temp,
 		"TMPDIR=" + temp,
 	}

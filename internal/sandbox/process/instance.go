@@ -23,10 +23,11 @@ import (
 
 // The files in a sandbox's folder, besides the socket.
 const (
-	lockFile   = "lock" // locked for as long as the process lives
-	pidFile    = "pid"
-	recordFile = "sandbox.json"
-	tempFolder = "tmp"
+	lockFile     = "lock" // locked for as long as the process lives
+	pidFile      = "pid"
+	recordFile   = "sandbox.json"
+	tempFolder   = "tmp"
+	secretFolder = "secrets"
 )
 
 const (
@@ -46,6 +47,7 @@ type record struct {
 	Spec    sandbox.Spec `json:"spec"`
 	Created time.Time    `json:"created"`
 	Port    int          `json:"port"`
+	Token   string       `json:"token"`
 }
 
 // instance is one process. It implements sandbox.Instance.
@@ -166,6 +168,13 @@ func (i *instance) Addr() (string, int) {
 	return loopback, i.record.Port
 }
 
+// Token implements sandbox.Instance.
+func (i *instance) Token() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.record.Token
+}
+
 // Dial implements sandbox.Instance.
 func (i *instance) Dial(ctx context.Context) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", i.e.path(i.id, sandbox.SocketName))
@@ -173,6 +182,11 @@ func (i *instance) Dial(ctx context.Context) (net.Conn, error) {
 		return nil, fmt.Errorf("connecting to sandbox %s: %w", i.id, err)
 	}
 	return conn, nil
+}
+
+// Listen implements sandbox.Instance. Whoever runs as our user can connect.
+func (i *instance) Listen(name string) (net.Listener, error) {
+	return sandbox.ListenUnix(i.e.path(i.id, name))
 }
 
 // Resize implements sandbox.Instance. It only notes the limits, for nothing

@@ -262,10 +262,36 @@ func TestDriverSeesNothingOfOurEnvironment(t *testing.T) {
 	for _, entry := range strings.Split(strings.TrimSuffix(string(env), "\x00"), "\x00") {
 		// An interpreter may be a wrapper that adds some of its own.
 		name, value, _ := strings.Cut(entry, "=")
-		ours := slices.Contains([]string{"FOB_SOCKET", "FOB_TOKEN", "FOB_TCP"}, name)
+		ours := slices.Contains([]string{"FOB_SOCKET", "FOB_TOKEN", "FOB_TCP", "FOB_SECRETS"}, name)
 		if value == "secret" || strings.HasPrefix(name, "FOB_") && !ours {
 			t.Errorf("it has %s", name)
 		}
+	}
+}
+
+// The files with secrets are the user's alone, and go with the sandbox.
+func TestSecretFiles(t *testing.T) {
+	dir := shortDir(t)
+	inst := sandboxtest.Create(t, open(t, dir, "env", zerolog.Nop()), sandboxtest.Spec("python"))
+	conn := sandbox.NewConn(inst, 1<<20)
+	defer conn.Close()
+	load := sandbox.Load{Code: "def callme(): pass\n", Secrets: sandbox.Values{"KEY": []byte("swordfish")}}
+	if _, err := conn.Load(t.Context(), load); err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Join(dir, "env-"+inst.ID(), "secrets")
+	value, err := os.ReadFile(filepath.Join(folder, "KEY"))
+	if err != nil || string(value) != "swordfish" {
+		t.Errorf("the file has %q, %v", value, err)
+	}
+	if info, err := os.Stat(folder); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the folder: %v, %v", info.Mode(), err)
+	}
+	if err := inst.Remove(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(folder); !os.IsNotExist(err) {
+		t.Errorf("the folder is still there: %v", err)
 	}
 }
 

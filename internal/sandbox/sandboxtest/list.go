@@ -101,6 +101,9 @@ func (h Harness) adoption(t *testing.T) {
 	if gap := adopted.Created().Sub(made.Created()); gap.Abs() > time.Second {
 		t.Errorf("adopted as created at %v, was %v", adopted.Created(), made.Created())
 	}
+	if adopted.Token() != made.Token() || adopted.Token() == "" {
+		t.Errorf("adopted with the token %q, was %q", adopted.Token(), made.Token())
+	}
 	if h, p := adopted.Addr(); h != host || p != port {
 		t.Errorf("adopted at %s:%d, was %s:%d", h, p, host, port)
 	}

@@ -3,6 +3,7 @@ package sandboxtest
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"sync"
@@ -33,6 +34,7 @@ func Run(t *testing.T, h Harness) {
 		{"serves", h.serves},
 		{"TCP needs the token", h.tcpNeedsToken},
 		{"resize", h.resize},
+		{"listen", h.listen},
 		{"death tells its status", h.death},
 		{"remove", h.remove},
 		{"list", h.list},
@@ -67,6 +69,9 @@ func (h Harness) serves(t *testing.T) {
 		}
 		if age := time.Since(inst.Created()); age < 0 || age > Patience {
 			t.Errorf("it says that it was created %v ago", age)
+		}
+		if inst.Token() != h.Token(t, inst) || len(inst.Token()) != 64 {
+			t.Errorf("%s: the token is said to be %q", lang, inst.Token())
 		}
 		if state := State(t, inst); state != "blank" {
 			t.Errorf("%s: a new sandbox is %q", lang, state)
@@ -115,6 +120,51 @@ func (h Harness) resize(t *testing.T) {
 	}
 	if inst.Resize(t.Context(), sandbox.Limits{Memory: 64 << 20, CPUs: 1}) == nil {
 		t.Error("a removed sandbox can be resized")
+	}
+}
+
+// A socket beside the driver's is the sandbox's way out, and a later engine makes
+// it anew.
+func (h Harness) listen(t *testing.T) {
+	e, aviary := h.open(t)
+	inst := Create(t, e, Spec("python"))
+	serve := func(inst sandbox.Instance, word string) {
+		t.Helper()
+		listener, err := inst.Listen(sandbox.ProxyName)
+		if err != nil {
+			t.Fatalf("Listen: %v", err)
+		}
+		t.Cleanup(func() { listener.Close() })
+		go func() {
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				io.WriteString(conn, word)
+				conn.Close()
+			}
+		}()
+	}
+	serve(inst, "first")
+	code := "import os, socket\ndef callme():\n    host, port = os.environ['HTTP_PROXY'].removeprefix('http://').split(':')\n" +
+		"    return socket.create_connection((host, port), 10).makefile().read()\n"
+	status, body, err := Do(t.Context(), inst.Dial, http.MethodPut, "/_fob/function", "", map[string]any{"code": code, "proxy": sandbox.ProxyName})
+	if err != nil || status != http.StatusOK {
+		t.Fatalf("loading: status %d, %v: %s", status, err, body)
+	}
+	var word string
+	if Call(t, inst, nil, &word); word != "first" {
+		t.Errorf("the function heard %q", word)
+	}
+	_, known := living(t, h.reopen(t, aviary))
+	later := known[inst.ID()]
+	if later == nil {
+		t.Fatal("a later engine does not know the sandbox")
+	}
+	serve(later, "second")
+	if Call(t, later, nil, &word); word != "second" {
+		t.Errorf("the function heard %q from a later engine", word)
 	}
 }
 

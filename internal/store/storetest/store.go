@@ -29,6 +29,7 @@ func Store(t *testing.T, open func(t *testing.T) faas.Store) {
 		"delete":              deleteFunction,
 		"many versions":       manyVersions,
 		"sandboxes":           sandboxes,
+		"tokens":              tokens,
 		"aviary":              aviary,
 		"concurrent names":    concurrentNames,
 		"concurrent versions": concurrentVersions,
@@ -314,6 +315,36 @@ func sandboxes(t *testing.T, s faas.Store) {
 		t.Fatal(err)
 	}
 	wantSandboxes(t, s, want)
+}
+
+func tokens(t *testing.T, s faas.Store) {
+	var want []*faas.StoredToken
+	for i, id := range []string{"cc", "aa", "bb"} {
+		token := &faas.StoredToken{Token: faas.Token{ID: id, Name: "x", Grants: []faas.Grant{{Scope: faas.ScopeRead, Function: "hello"}}, Created: time.Now().UTC()}}
+		if i > 0 {
+			token.Expires = token.Created.Add(time.Hour)
+		}
+		token.Hash[31] = byte(i)
+		if err := s.CreateToken(t.Context(), token); err != nil {
+			t.Fatal(err)
+		}
+		token.Created, token.Expires = token.Created.Round(0), token.Expires.Round(0) // the wall clock alone is stored
+		want = append(want, token)
+	}
+	wantCode(t, s.CreateToken(t.Context(), &faas.StoredToken{Token: faas.Token{ID: "aa"}}), faas.CodeConflict)
+	for _, id := range []string{"", "aa", "never there"} {
+		if id != "" {
+			if err := s.DeleteToken(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if id == "aa" {
+			want = append(want[:1], want[2])
+		}
+		if got, err := s.Tokens(t.Context()); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("the tokens are %+v (%v), want %+v", got, err, want)
+		}
+	}
 }
 
 func aviary(t *testing.T, s faas.Store) {

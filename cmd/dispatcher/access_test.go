@@ -1,0 +1,379 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+// probe is a request to a route, about the function hello or the token VICTIM.
+type probe struct {
+	path, body string
+	allowed    int  // the status when it is let in
+	fresh      bool // hello must not be there yet
+}
+
+const accessCode = "def callme(): return 1\n"
+
+// probes are requests to every route.
+var probes = map[string]probe{
+	"POST /api/gen":                {"/api/gen?name=hello", accessCode, 200, true},
+	"GET /api/call/{ref}":          {"/api/call/hello", "", 200, false},
+	"POST /api/call/{ref}":         {"/api/call/hello", "{}", 200, false},
+	"GET /api/stats":               {"/api/stats", "", 200, false},
+	"GET /api/meta/{ref}":          {"/api/meta/hello", "", 200, false},
+	"GET /api/cs/{ref}":            {"/api/cs/hello", "", 200, false},
+	"GET /api/functions":           {"/api/functions", "", 200, false},
+	"GET /api/functions/{ref}":     {"/api/functions/hello", "", 200, false},
+	"PUT /api/functions/{ref}":     {"/api/functions/hello", accessCode, 200, false},
+	"PATCH /api/functions/{ref}":   {"/api/functions/hello?timeout=7s", "", 200, false},
+	"DELETE /api/functions/{ref}":  {"/api/functions/hello", "", 204, false},
+	"GET /api/secrets":             {"/api/secrets", "", 200, false},
+	"PUT /api/secrets/{name}":      {"/api/secrets/SET", "x", 200, false},
+	"DELETE /api/secrets/{name}":   {"/api/secrets/UNSET", "", 404, false},
+	"POST /api/secrets/rotate-key": {"/api/secrets/rotate-key", "", 200, false},
+	"POST /api/tokens":             {"/api/tokens", `{"name": "eve", "grants": ["read"]}`, 201, false},
+	"GET /api/tokens":              {"/api/tokens", "", 200, false},
+	"DELETE /api/tokens/{id}":      {"/api/tokens/VICTIM", "", 204, false},
+	"GET /healthz":                 {"/healthz", "", 200, false},
+	"GET /readyz":                  {"/readyz", "", 200, false},
+	"GET /api/audit":               {"/api/audit", "", 200, false},
+	"GET /metrics":                 {"/metrics", "", 200, false},
+	"GET /api/version":             {"/api/version", "", 200, false},
+	"GET /api/openapi.yaml":        {"/api/openapi.yaml", "", 200, false},
+}
+
+// prober asks as somebody, from an address of its own that it changes now and
+// then: only so many requests that are refused are answered to one.
+type prober struct {
+	name   string
+	scope  string // "open", or the one that its token has
+	span   string // of a token: "all", "named" or "other"
+	bearer func() string
+	client *http.Client
+	number byte
+	asked  int
+}
+
+func newProber(n byte, scope, span string, bearer func() string) *prober {
+	p := &prober{name: scope + " " + span, scope: scope, span: span, bearer: bearer, number: n}
+	p.client = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		place := p.asked / 40
+		from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, p.number, byte(place>>8), byte(1+place%254))}}
+		return from.DialContext(ctx, network, address)
+	}}}
+	return p
+}
+
+func (p *prober) ask(t *testing.T, method, url, body string, header ...string) answered {
+	t.Helper()
+	r, err := http.NewRequest(method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.asked++; p.asked%40 == 0 {
+		p.client.CloseIdleConnections()
+	}
+	if bearer := p.bearer(); bearer != "" {
+		r.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	response, err := p.client.Do(r)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, url, err)
+	}
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answered{response.StatusCode, response.Header, string(content)}
+}
+
+// want is the status that a cell of the table comes to for somebody.
+func (p *prober) want(t *testing.T, cell string, allowed int) int {
+	t.Helper()
+	switch cell {
+	case "yes":
+		return allowed
+	case "no", "public": // and hello is not public
+		return 401
+	case "sandbox":
+		if p.span == "sandbox" {
+			return allowed
+		}
+		return 401
+	case "–":
+		return 403
+	case "listed":
+		return allowed
+	case "one", "named", "all":
+		if p.span == "all" || p.span == "named" && cell != "all" {
+			return allowed
+		}
+		if cell == "one" {
+			return 404
+		}
+		return 403
+	}
+	t.Fatalf("the table says %q, which means nothing", cell)
+	return 0
+}
+
+// probers are all kinds of callers that the table of SECURITY.md tells apart.
+func probers(t *testing.T, r *running) []*prober {
+	t.Helper()
+	constant := func(text string) func() string { return func() string { return text } }
+	all := []*prober{
+		newProber(1, "open", "nobody", constant("")),
+		newProber(2, "open", "bad", constant("fob_0123456789abcdef_"+strings.Repeat("0", 64))),
+		newProber(3, "open", "foreign", constant("theirs")),
+		newProber(4, "open", "expired", constant(r.makeToken(t, `{"name": "test", "grants": ["admin"], "expires": "1ms"}`).Token)),
+		newProber(5, "open", "sandbox", func() string { return r.sandboxOf(t, "hello").Token() }),
+	}
+	for _, scope := range faas.Scopes() {
+		for span, of := range map[string]string{"all": "", "named": ":hello", "other": ":other"} {
+			all = append(all, newProber(byte(len(all)+1), string(scope), span, constant(r.token(t, string(scope)+of).Token)))
+		}
+	}
+	time.Sleep(2 * time.Millisecond) // now it has expired
+	return all
+}
+
+// local makes a request as the owner, and takes no error for an answer.
+func (r *running) local(t *testing.T, method, path, body string) string {
+	t.Helper()
+	text, err := tryLocal(r.cfg.Data, method, path, body)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return text
+}
+
+// TestAccess asks every route of the router as everybody, and compares with the
+// table in SECURITY.md.
+func TestAccess(t *testing.T) {
+	r := boot(t, nil)
+	for _, name := range []string{"hello", "other", "open"} {
+		r.local(t, "PUT", "/api/functions/"+name, accessCode)
+	}
+	r.local(t, "PATCH", "/api/functions/open?public=true", "")
+	r.local(t, "PUT", "/api/secrets/SET", "x")
+	everybody := probers(t, r)
+
+	columns := []string{"open", "invoke", "read", "deploy", "admin"}
+	cells := map[string][]string{}
+	for _, row := range table(t, "SECURITY.md", append([]string{"route"}, columns...)...) {
+		cells[code(row[0])] = row[1:]
+	}
+	var routes []string
+	err := chi.Walk(r.api.Routes(), func(method, path string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		routes = append(routes, method+" "+path)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for route := range cells {
+		if !slices.Contains(routes, route) {
+			t.Errorf("SECURITY.md lists %s, and there is no such route", route)
+		}
+	}
+	for _, route := range routes {
+		row, listed := cells[route]
+		about, known := probes[route]
+		if !listed || !known {
+			t.Errorf("%s is not in the table of SECURITY.md, or not among the probes", route)
+			continue
+		}
+		method, _, _ := strings.Cut(route, " ")
+		for _, who := range everybody {
+			there := strings.Contains(r.local(t, "GET", "/api/functions", ""), `"name": "hello"`)
+			switch wanted := !about.fresh || who.span == "sandbox"; { // which is that of hello
+			case wanted && !there:
+				r.local(t, "PUT", "/api/functions/hello", accessCode)
+			case !wanted && there:
+				r.local(t, "DELETE", "/api/functions/hello", "")
+			}
+			path := about.path
+			if prefix, is := strings.CutSuffix(path, "VICTIM"); is {
+				path = prefix + r.token(t, "read").ID
+			}
+			cell := row[slices.Index(columns, who.scope)]
+			if got, want := who.ask(t, method, r.URL+path, about.body), who.want(t, cell, about.allowed); got.Status != want {
+				t.Errorf("%s by %s: %d %.300s, and the table's %s means %d", route, who.name, got.Status, got.Body, cell, want)
+			}
+			if !strings.Contains(path, "/call/") {
+				continue
+			}
+			// On the way through net/http and the router; and a public function.
+			odd := strings.Replace(path, "hello", "hell%6f", 1)
+			if got, want := who.ask(t, method, r.URL+odd, about.body), who.want(t, cell, about.allowed); got.Status != want {
+				t.Errorf("%s by %s: %d %.300s, and the table's %s means %d", odd, who.name, got.Status, got.Body, cell, want)
+			}
+			for _, ref := range []string{"open", "open@1", "ope%6e"} { // its first version was not public
+				if got := who.ask(t, method, r.URL+"/api/call/"+ref, about.body); got.Status != 200 {
+					t.Errorf("calling %s, which is public, by %s: %d %s", ref, who.name, got.Status, got.Body)
+				}
+			}
+		}
+	}
+	// Without any token, everything is open again.
+	r.revokeAll(t)
+	for _, who := range everybody {
+		who.ask(t, "GET", r.URL+"/metrics", "")
+		if got := who.ask(t, "GET", r.URL+"/api/functions/other", ""); got.Status != 200 {
+			t.Errorf("with no token left, %s hears %d %s", who.name, got.Status, got.Body)
+		}
+	}
+}
+
+// revokeAll revokes all tokens.
+func (r *running) revokeAll(t *testing.T) {
+	t.Helper()
+	var list struct{ Tokens []madeToken }
+	if err := json.Unmarshal([]byte(r.local(t, "GET", "/api/tokens", "")), &list); err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range list.Tokens {
+		r.local(t, "DELETE", "/api/tokens/"+one.ID, "")
+	}
+}
+
+// TestForbiddenLooksMissing compares the answers about a function that somebody
+// may know nothing of with those about one that is not there: status, header and
+// body, but for its name.
+func TestForbiddenLooksMissing(t *testing.T) {
+	r := boot(t, func(c *Config) { c.MaxBody = 64 << 10 })
+	var hidden struct{ ID string }
+	if err := json.Unmarshal([]byte(r.local(t, "PUT", "/api/functions/secret", accessCode)), &hidden); err != nil {
+		t.Fatal(err)
+	}
+	r.local(t, "PATCH", "/api/functions/secret?timeout=7s", "")
+	for _, name := range []string{"hello", "mine"} {
+		r.local(t, "PUT", "/api/functions/"+name, accessCode)
+	}
+	mine := newProber(100, "own", "mine", func() string { return "" })
+	grants := r.token(t, "invoke:mine", "read:mine", "deploy:mine", "admin:gone", "read:"+nobody[:35]+"1")
+	mine.bearer = func() string { return grants.Token }
+	var everybody []*prober
+	for _, who := range append(probers(t, r), mine) {
+		if who.span == "sandbox" {
+			token := who.bearer()
+			who.bearer = func() string { return token }
+		}
+		if who.span != "all" { // who may know
+			everybody = append(everybody, who)
+		}
+	}
+	upper := strings.ToUpper(hidden.ID)
+	big := strings.Repeat("x", 70<<10)
+	type question struct {
+		method, path, body string
+		header             []string
+	}
+	var questions []question
+	for _, suffix := range []string{"", "@1", "@2", "@99", ":live", ":blue", "@0", "@1?a:1", "?a=1&a=1", "?a:1,", "/more", "%20"} {
+		for _, method := range []string{"GET", "POST", "DELETE", "HEAD", "PUT"} {
+			questions = append(questions, question{method, "/api/call/NAME" + suffix, "", nil})
+		}
+		for _, method := range []string{"GET", "PUT", "PATCH", "DELETE", "POST", "HEAD", "OPTIONS"} {
+			questions = append(questions, question{method, "/api/functions/NAME" + suffix, "", nil})
+		}
+		questions = append(questions, question{"GET", "/api/meta/NAME" + suffix, "", nil}, question{"GET", "/api/cs/NAME" + suffix, "", nil}, question{"POST", "/api/cs/NAME" + suffix, "", nil})
+	}
+	for _, body := range []string{"{}", "[1", `{"a": 1}`, "\xff\xfe", big} {
+		questions = append(questions, question{"POST", "/api/call/NAME", body, nil}, question{"POST", "/api/call/NAME@7", body, nil})
+	}
+	questions = append(questions,
+		question{"GET", "/api/call/NAME", "", []string{"Fob-Timeout", "soon"}},
+		question{"GET", "/api/call/NAME", "", []string{"Fob-Timeout", "1s"}},
+		question{"GET", "/api/call/N%41ME", "", nil},
+		question{"POST", "/api/gen?name=NAME", accessCode, nil},
+		question{"POST", "/api/gen", `{"code": "def callme(): pass", "name": "NAME"}`, nil},
+		question{"GET", "/api/functions?after=NAME", "", nil},
+		question{"GET", "/api/functions?after=NAME&limit=1", "", nil},
+	)
+	for _, body := range []string{accessCode, "def callme(:", `{"code": 1}`, "", big} {
+		for _, query := range []string{"", "?colour=blue", "?timeout=-1", "?lang=cobol", "?name=mine", "?name=NAME", "?memory=1TB"} {
+			questions = append(questions, question{"PUT", "/api/functions/NAME" + query, body, nil})
+		}
+	}
+	for _, query := range []string{"?timeout=7s", "?timeout=-1", "?colour=blue", "?public=true"} {
+		questions = append(questions, question{"PATCH", "/api/functions/NAME" + query, "", nil}, question{"PATCH", "/api/functions/NAME" + query, "{", nil})
+	}
+	differ := 0
+	for _, who := range everybody {
+		for _, q := range questions {
+			for there, missing := range map[string]string{"secret": "nobody", hidden.ID: nobody, upper: strings.ToUpper("a0000000-0000-4000-8000-00000000000b")} {
+				ask := func(name string) (status int, told string) {
+					path := strings.NewReplacer("NAME", name, "N%41ME", name[:1]+fmt.Sprintf("%%%x", name[1])+name[2:]).Replace(q.path)
+					a := who.ask(t, q.method, r.URL+path, strings.ReplaceAll(q.body, "NAME", name), append(q.header, "X-Call-Id", "same")...)
+					a.Header.Del("Date")
+					a.Header.Del("Traceparent") // random
+					told = fmt.Sprintf("%d %v %s", a.Status, a.Header, a.Body)
+					for _, written := range []string{name, strings.ToLower(name), path} {
+						told = strings.ReplaceAll(told, written, "NAME")
+					}
+					return a.Status, told
+				}
+				status, one := ask(there)
+				_, other := ask(missing)
+				if one != other {
+					t.Errorf("%s: %s %s of %.40q tells\n%s\nof what there is, and\n%s\nof what there is not", who.name, q.method, q.path, q.body, one, other)
+					if differ++; differ > 10 {
+						t.FailNow()
+					}
+				}
+				if status < 400 && !strings.HasPrefix(q.path, "/api/functions?") {
+					t.Errorf("%s: %s %s was answered %s", who.name, q.method, q.path, one)
+				}
+			}
+		}
+	}
+	// What is missing is said in the words that everybody hears.
+	missing := mine.ask(t, "GET", r.URL+"/api/call/secret", "", "X-Call-Id", "same").Body
+	if everywhere := r.as(t, r.token(t, "admin").Token, "GET", "/api/call/nobody", ""); strings.Replace(missing, "secret", "nobody", 1) !=
+		strings.Replace(everywhere.Body, everywhere.Header.Get("X-Call-Id"), "same", 1) {
+		t.Errorf("a token for some hears\n%s\nand one for all\n%s", missing, everywhere.Body)
+	}
+	// Lists have nothing that is not to be seen, and page as if it were not there.
+	var page struct {
+		Functions []struct{ ID, Name string }
+		Next      *string
+	}
+	two := newProber(101, "own", "two", func() string { return "" })
+	both := r.token(t, "read:mine", "admin:hello", "read:gone", "invoke")
+	two.bearer = func() string { return both.Token }
+	var names []string
+	for after := ""; ; after = "&after=" + *page.Next {
+		page.Next = nil
+		got := two.ask(t, "GET", r.URL+"/api/functions?limit=1"+after, "")
+		if err := json.Unmarshal([]byte(got.Body), &page); err != nil || len(page.Functions) != 1 {
+			t.Fatalf("answered %d %s", got.Status, got.Body)
+		}
+		names = append(names, page.Functions[0].Name)
+		if page.Next == nil {
+			break
+		}
+	}
+	if got := strings.Join(names, " "); got != "hello mine" {
+		t.Errorf("the list has %s", got)
+	}
+	if got := two.ask(t, "GET", r.URL+"/api/stats", ""); strings.Contains(got.Body, hidden.ID) || strings.Count(got.Body, "-4") != 2 {
+		t.Errorf("the list of IDs is %s", got.Body)
+	}
+}

@@ -1,0 +1,466 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// counterCode is a function that knows who had it run.
+const counterCode = `
+ran = []
+def callme(by=None):
+    if by: ran.append(by)
+    return ran
+`
+
+// site is a web site: what is at each path, and what its pages reported.
+type site struct {
+	*httptest.Server
+	pages map[string]string
+
+	mu      sync.Mutex
+	reports map[string]string
+}
+
+// newSite runs a web site until the test ends. Its pages have a function
+// report(what, value).
+func newSite(t *testing.T, pages map[string]string) *site {
+	s := &site{pages: pages, reports: make(map[string]string)}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch page, ok := s.pages[r.URL.Path]; {
+		case r.URL.Path == "/report":
+			said, _ := io.ReadAll(r.Body)
+			s.mu.Lock()
+			s.reports[r.URL.Query().Get("what")] = string(said)
+			s.mu.Unlock()
+		case ok:
+			w.Header().Set("Content-Type", "text/html")
+			io.WriteString(w, s.page(page))
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// page is a document with a script.
+func (s *site) page(script string) string {
+	return `<!doctype html><body><script>
+const report = (what, value) => fetch('` + s.URL + `/report?what=' + what, {method: 'POST', mode: 'no-cors', body: String(value)});
+` + script + `</script>`
+}
+
+// at is a URL of the site under another name of this machine.
+func (s *site) at(name, path string) string {
+	return "http://" + net.JoinHostPort(name, s.port()) + path
+}
+
+func (s *site) port() string {
+	_, port, _ := net.SplitHostPort(s.Listener.Addr().String())
+	return port
+}
+
+// reported waits for reports about all of that, and returns them.
+func (s *site) reported(t *testing.T, what ...string) map[string]string {
+	t.Helper()
+	var got map[string]string
+	eventually(t, time.Minute, "the page has reported "+strings.Join(what, ", "), func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		got = maps.Clone(s.reports)
+		for _, w := range what {
+			if _, there := got[w]; !there {
+				return false
+			}
+		}
+		return true
+	})
+	return got
+}
+
+// recorder passes requests on to a dispatcher, and keeps what they were answered
+// with, by the value of their parameter by.
+type recorder struct {
+	*httptest.Server
+
+	mu      sync.Mutex
+	answers map[string]int
+}
+
+// newRecorder runs a recorder until the test ends. At /app it has a page of its
+// own, which is of the dispatcher's origin for a browser.
+func newRecorder(t *testing.T, to, app string) *recorder {
+	target, err := url.Parse(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &recorder{answers: make(map[string]int)}
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(p *httputil.ProxyRequest) {
+			p.SetURL(target)
+			p.Out.Host = p.In.Host
+		},
+		ModifyResponse: func(answer *http.Response) error {
+			if by := answer.Request.URL.Query().Get("by"); by != "" && answer.Request.Method != http.MethodOptions {
+				r.mu.Lock()
+				r.answers[by] = answer.StatusCode
+				r.mu.Unlock()
+			}
+			return nil
+		},
+	}
+	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, in *http.Request) {
+		if in.URL.Path == "/app" {
+			w.Header().Set("Content-Type", "text/html")
+			io.WriteString(w, app)
+			return
+		}
+		proxy.ServeHTTP(w, in)
+	}))
+	t.Cleanup(r.Close)
+	return r
+}
+
+// await waits until all of these requests have been answered, and fails the test
+// unless it was with that status.
+func (r *recorder) await(t *testing.T, status int, by ...string) {
+	t.Helper()
+	var got map[string]int
+	eventually(t, time.Minute, "the browser has asked "+strings.Join(by, ", "), func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		got = maps.Clone(r.answers)
+		for _, b := range by {
+			if got[b] == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	for _, b := range by {
+		if got[b] != status {
+			t.Errorf("%s was answered %d, want %d", b, got[b], status)
+		}
+	}
+}
+
+// An attacker's name that leads to this machine all at once (DNS rebinding)
+// makes the dispatcher the same origin as the attacker's page, which still
+// learns nothing and runs nothing.
+func TestBrowserRebinding(t *testing.T) {
+	p := boot(t, func(c *Config) { c.Hosts = []string{"known.test"} })
+	p.gen("?name=counter", counterCode)
+	attacker := newSite(t, nil)
+	page := attacker.page(`
+(async () => {
+  const who = location.hostname;
+  for (const [method, path] of [['GET', '/api/functions'], ['GET', '/api/cs/counter'], ['GET', '/api/call/counter?by=' + who], ['POST', '/api/call/counter?by=' + who],
+      ['DELETE', '/api/functions/victim'], ['GET', '/metrics'], ['GET', '/healthz'], ['OPTIONS', '/api/call/counter']]) {
+    const answer = await fetch(path, {method});
+    await report(who + ' ' + method + ' ' + path.split('?')[0], answer.status + ' ' + (await answer.text()).slice(0, 2000));
+  }
+  await report(who, 'done');
+})()`)
+	victim := func() { p.gen("?name=victim", "def callme(): return 1") }
+	for name, refused := range map[string]bool{"evil.test": true, "known.test": false, "localhost": false} {
+		victim()
+		rebinding := newRebinding(t, p.listener.Addr().String(), page)
+		browser(t, "http://"+name+":"+rebinding.port()+"/")
+		attacker.reported(t, name)
+		for what, said := range attacker.reported(t) {
+			if who, _, is := strings.Cut(what, " "); !is || who != name {
+				continue
+			}
+			if strings.HasPrefix(said, "403 ") != refused || refused && (strings.Contains(said, "ran") || strings.Contains(said, "counter") || !strings.Contains(said, "bad_host")) {
+				t.Errorf("the page read %s: %s", what, said)
+			}
+		}
+		if status := p.do("GET", "/api/functions/victim", "").Status; (status == 200) != refused {
+			t.Errorf("after %s the victim is answered %d", name, status)
+		}
+		p.do("DELETE", "/api/functions/victim", "")
+	}
+	ran := p.do("GET", "/api/call/counter", "").Body
+	if strings.Contains(ran, "evil") || strings.Count(ran, "known.test") != 2 || strings.Count(ran, "localhost") != 2 {
+		t.Errorf("the function was run by %s", ran)
+	}
+}
+
+// rebinding is an address that has the attacker's page at first, and then the
+// dispatcher, as a name does that is given another address.
+type rebinding struct{ net.Listener }
+
+func (r rebinding) port() string { return fmt.Sprint(r.Addr().(*net.TCPAddr).Port) }
+
+func newRebinding(t *testing.T, dispatcher, page string) rebinding {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var relays sync.WaitGroup
+	t.Cleanup(func() {
+		listener.Close()
+		relays.Wait()
+	})
+	served := make(chan struct{})
+	relay := func(nc net.Conn) {
+		defer nc.Close()
+		first := make([]byte, 64<<10)
+		nc.SetReadDeadline(time.Now().Add(time.Minute))
+		n, err := nc.Read(first)
+		if err != nil {
+			return // a browser connects ahead
+		}
+		nc.SetReadDeadline(time.Time{})
+		if strings.HasPrefix(string(first[:n]), "GET / ") {
+			fmt.Fprintf(nc, "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(page), page)
+			close(served)
+			return
+		}
+		<-served
+		to, err := net.Dial("tcp", dispatcher)
+		if err != nil {
+			return
+		}
+		defer to.Close()
+		to.Write(first[:n])
+		go func() {
+			io.Copy(to, nc)
+			to.Close()
+		}()
+		io.Copy(nc, to)
+	}
+	relays.Go(func() {
+		for {
+			nc, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go relay(nc)
+		}
+	})
+	return rebinding{listener}
+}
+
+// A page of another site cannot have the browser run a function, in any of the
+// ways in which a page makes requests; the user can, and pages of the same
+// origin.
+func TestBrowserCrossSite(t *testing.T) {
+	p := boot(t, nil)
+	p.gen("?name=counter", counterCode)
+	const app = `<!doctype html><img src="/api/call/counter?by=own-img"><form method=post target=f action="/api/call/counter?by=own-form"></form><iframe name=f></iframe><script>
+document.forms[0].submit();
+fetch('/api/call/counter?by=own-fetch');
+fetch('/api/call/counter?by=own-post', {method: 'POST', body: '{}'});
+</script>`
+	r := newRecorder(t, p.URL, app)
+	evil := newSite(t, nil)
+	to := "const to = (how) => '" + r.URL + "/api/call/counter?by=' + location.hostname + '-' + how;\n"
+	evil.pages = map[string]string{"/go": to + "location = to('navigate');", "/": to + `
+const add = (tag, attributes) => document.body.appendChild(Object.assign(document.createElement(tag), attributes));
+add('img', {src: to('img')});
+add('script', {src: to('script')});
+add('link', {rel: 'stylesheet', href: to('style')});
+add('iframe', {src: to('frame')});
+add('video', {src: to('video')});
+add('object', {data: to('object')});
+add('iframe', {name: 'f'});
+for (const method of ['get', 'post']) {
+  const form = add('form', {method, target: 'f' + method, action: to('form-' + method)});
+  add('iframe', {name: 'f' + method});
+  const field = form.appendChild(document.createElement('input'));
+  [field.name, field.value] = ['by', location.hostname + '-form-' + method];
+  form.submit();
+}
+fetch(to('cors')).catch(() => {});
+fetch(to('no-cors'), {mode: 'no-cors'});
+fetch(to('post'), {method: 'POST', mode: 'no-cors', body: '{}'});
+fetch(to('include'), {mode: 'no-cors', credentials: 'include'});
+fetch('/bounce?to=' + encodeURIComponent(to('redirect')), {mode: 'no-cors'});
+navigator.sendBeacon(to('beacon'), 'x');
+new EventSource(to('events'));
+`}
+	handler := evil.Config.Handler
+	evil.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, in *http.Request) {
+		if in.URL.Path == "/bounce" {
+			http.Redirect(w, in, in.FormValue("to"), http.StatusFound)
+			return
+		}
+		handler.ServeHTTP(w, in)
+	})
+	// Another site, another name of this machine, and another port of this one.
+	for _, name := range []string{"evil.test", "localhost", "127.0.0.1"} {
+		browser(t, evil.at(name, "/"))
+		browser(t, evil.at(name, "/go"))
+		var by []string
+		for _, how := range []string{"img", "script", "style", "frame", "video", "object", "form-get", "form-post", "cors", "no-cors", "post", "include", "redirect", "beacon", "events", "navigate"} {
+			by = append(by, name+"-"+how)
+		}
+		r.await(t, http.StatusForbidden, by...)
+	}
+	p.do("GET", "/api/call/counter", "").wants(t, 200, `{"result": []}`)
+
+	browser(t, r.URL+"/api/call/counter?by=typed")
+	browser(t, r.URL+"/app")
+	own := []string{"own-fetch", "own-form", "own-img", "own-post", "typed"}
+	r.await(t, http.StatusOK, own...)
+	ran := p.do("GET", "/api/call/counter", "").Body
+	for _, by := range own {
+		if strings.Count(ran, `"`+by+`"`) != 1 {
+			t.Errorf("%s is not in %s once", by, ran)
+		}
+	}
+}
+
+// Pages of the origins that a function lists read its answers and its errors;
+// others neither read nor run it.
+func TestBrowserCORS(t *testing.T) {
+	p := boot(t, nil)
+	apps := newSite(t, nil)
+	r := newRecorder(t, p.URL, "")
+	apps.pages = map[string]string{"/": `
+const call = async (what, path, options) => {
+  let said;
+  try {
+    const answer = await fetch('` + r.URL + `/api/call/' + path + (path.includes('?') ? '&' : '?') + 'by=' + location.hostname + '-' + what, options);
+    const text = await answer.text();
+    said = answer.status + ' ' + answer.headers.get('Fob-Error') + ' ' + answer.headers.get('Fob-Version') + ' ' + (answer.headers.get('X-Call-Id') !== null) + ' ' + text;
+  } catch (e) { said = 'unreadable'; }
+  await report(location.hostname + ' ' + what, said);
+};
+(async () => {
+  await call('get', 'listed');
+  await call('post', 'listed', {method: 'POST', body: '{}', headers: {'Content-Type': 'application/json', Authorization: 'Bearer x', 'Fob-Timeout': '5s', 'X-Call-Id': 'mine', traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'}});
+  await call('raised', 'listed?fail=1');
+  await call('arguments', 'listed?other=1');
+  await call('nothing', 'listed@9');
+  await call('off', 'off');
+  await call('none', 'silent');
+  await call('any', 'any');
+  await call('put', 'listed', {method: 'PUT', body: 'x'});
+  await call('credentials', 'listed', {credentials: 'include'});
+  await report(location.hostname, 'done');
+})()`}
+	const code = `
+ran = []
+def callme(by, fail=None):
+    ran.append(by)
+    if fail: raise RuntimeError("broken")
+    return ran
+`
+	allowed := apps.at("app.test", "")
+	p.gen("?name=listed&cors="+url.QueryEscape(allowed+",https://other.example"), code)
+	p.gen("?name=off&max_concurrency=0&cors="+url.QueryEscape(allowed), code)
+	p.gen("?name=any&cors=*", code)
+	p.gen("?name=silent", code)
+	for _, name := range []string{"app.test", "evil.test"} {
+		browser(t, apps.at(name, "/"))
+		apps.reported(t, name)
+	}
+	said := apps.reported(t)
+	for what, want := range map[string]string{
+		"app.test get": `200 null 1 true {"result": ["app.test-get"]}`, "app.test post": `200 null 1 true {"result": ["app.test-get", "app.test-post"]}`,
+		"app.test raised": "500 function 1 true {", "app.test arguments": "404 function 1 true {", "app.test nothing": "404 platform null true {",
+		"app.test off": "429 function 1 true {", "app.test any": `200 null 1 true {"result": ["app.test-any"]}`,
+		"app.test none": "unreadable", "app.test put": "unreadable", "app.test credentials": "unreadable",
+		"evil.test any": `200 null 1 true {"result": ["app.test-any", "evil.test-any"]}`,
+		"evil.test get": "unreadable", "evil.test post": "unreadable", "evil.test raised": "unreadable", "evil.test arguments": "unreadable", "evil.test nothing": "unreadable",
+		"evil.test off": "unreadable", "evil.test none": "unreadable", "evil.test put": "unreadable", "evil.test credentials": "unreadable",
+	} {
+		if got, there := said[what]; !there || !strings.HasPrefix(got, want) {
+			t.Errorf("%s: the page read %q, want %q", what, got, want)
+		}
+	}
+	// The call with credentials was made, for the page is one of the listed; its
+	// answer it may not read.
+	want := `["app.test-get", "app.test-post", "app.test-raised", "app.test-credentials", "me"]`
+	p.do("GET", "/api/call/listed?by=me", "").wants(t, 200, `{"result": `+want+`}`)
+	p.do("GET", "/api/call/silent?by=me", "").wants(t, 200, `{"result": ["me"]}`)
+}
+
+// A page that a function answers with is of no origin that the API trusts,
+// whatever the function says about it.
+func TestBrowserFunctionsPage(t *testing.T) {
+	p := boot(t, nil)
+	p.gen("?name=counter", counterCode)
+	p.gen("?name=open&cors=*", counterCode)
+	outside := newSite(t, nil)
+	script := outside.page(`
+(async () => {
+  const attempt = async (what, action) => {
+    let said;
+    try { said = 'done: ' + await action(); } catch (e) { said = 'failed'; }
+    await report(KIND + ' ' + what, said);
+  };
+  const text = async (path, options) => (await fetch(path, options)).text();
+  await attempt('call', () => text('/api/call/counter?by=' + KIND + '-fetch'));
+  await attempt('post', () => text('/api/call/counter?by=' + KIND + '-post', {method: 'POST', body: '{}'}));
+  await attempt('list', () => text('/api/functions'));
+  await attempt('code', () => text('/api/cs/counter'));
+  await attempt('delete', () => text('/api/functions/counter', {method: 'DELETE'}));
+  await attempt('deploy', () => text('/api/gen', {method: 'POST', body: 'def callme(): pass'}));
+  await attempt('worker', () => navigator.serviceWorker.register('/api/call/worker'));
+  await attempt('storage', () => localStorage.length);
+  await attempt('cookie', () => document.cookie);
+  await attempt('frame', () => new Promise((resolve, reject) => {
+    const frame = document.body.appendChild(document.createElement('iframe'));
+    frame.onload = () => { try { resolve(frame.contentDocument.body.innerText.length); } catch (e) { reject(e); } };
+    frame.src = '/api/functions';
+  }));
+  await attempt('open', () => text('/api/call/open?by=' + KIND));
+  for (const tag of ['img', 'script', 'iframe']) document.body.appendChild(document.createElement(tag)).src = '/api/call/counter?by=' + KIND + '-' + tag;
+  const form = document.body.appendChild(document.createElement('form'));
+  [form.method, form.action, form.target] = ['post', '/api/call/counter?by=' + KIND + '-form', 'own'];
+  document.body.appendChild(document.createElement('iframe')).name = 'own';
+  form.submit();
+  window.open('/api/call/counter?by=' + KIND + '-popup');
+})()`)
+	p.gen("?name=worker", "import fob\ndef callme(): return fob.Response('self.onfetch = () => {}', headers={'Content-Type': 'text/javascript', 'Service-Worker-Allowed': '/'})")
+	r := newRecorder(t, p.URL, "")
+	svg := func(page string) string {
+		_, inner, _ := strings.Cut(page, "<script>")
+		inner, _, _ = strings.Cut(inner, "</script>")
+		return `<html xmlns="http://www.w3.org/1999/xhtml"><body><script><![CDATA[` + inner + `]]></script></body></html>`
+	}
+	for kind, c := range map[string]struct{ page, headers string }{
+		"html":    {script, `{"Content-Type": "text/html"}`},
+		"lax":     {script, `{"Content-Type": "text/html", "Content-Security-Policy": "sandbox allow-scripts allow-same-origin allow-forms allow-popups", "Access-Control-Allow-Origin": "*"}`},
+		"twofold": {script, `{"Content-Type": "application/json, text/html"}`},
+		"xhtml":   {svg(script), `{"Content-Type": "application/xhtml+xml"}`},
+	} {
+		page := strings.ReplaceAll(c.page, "KIND", "'"+kind+"'")
+		p.gen("?name="+kind, "import fob\ndef callme(): return fob.Response("+fmt.Sprintf("%q", page)+", headers="+c.headers+")")
+		browser(t, r.URL+"/api/call/"+kind)
+		what := []string{"call", "post", "list", "code", "delete", "deploy", "worker", "storage", "cookie", "frame", "open"}
+		for i := range what {
+			what[i] = kind + " " + what[i]
+		}
+		said := outside.reported(t, what...)
+		for _, w := range what {
+			want := "failed"
+			if strings.HasSuffix(w, " open") {
+				want = "done: {"
+			}
+			if !strings.HasPrefix(said[w], want) {
+				t.Errorf("%s: the page reported %q, want %s", w, said[w], want)
+			}
+		}
+		// popups need a user's click in some browsers; the others are made.
+		r.await(t, http.StatusForbidden, kind+"-fetch", kind+"-post", kind+"-img", kind+"-script", kind+"-iframe", kind+"-form")
+	}
+	p.do("GET", "/api/call/counter", "").wants(t, 200, `{"result": []}`)
+	if got := strings.Count(p.do("GET", "/api/stats", "").Body, "-") / 4; got != 7 {
+		t.Errorf("there are %d functions", got)
+	}
+}

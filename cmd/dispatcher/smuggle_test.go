@@ -1,0 +1,141 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Whatever is odd about how a request says where it ends, what follows it is
+// never run as a second one. The request that is run is either whole and first,
+// or none.
+func TestSmuggling(t *testing.T) {
+	p := boot(t, nil)
+	p.gen("?name=counter", counterCode)
+	for name, c := range map[string]struct {
+		raw   string // {2} becomes the second request
+		first bool   // whether the first may run; it need not
+	}{
+		"both lengths":                   {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{2}", true},
+		"both lengths, the other":        {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: {n}\r\n\r\n0\r\n\r\n{2}", true},
+		"two lengths":                    {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nContent-Length: {n}\r\n\r\n{2}", false},
+		"two lengths in one":             {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0, {n}\r\n\r\n{2}", false},
+		"a signed length":                {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nContent-Length: +0\r\n\r\n{2}", false},
+		"a negative length":              {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n{2}", false},
+		"a hexadecimal length":           {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0x0\r\n\r\n{2}", false},
+		"a great length":                 {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nContent-Length: 18446744073709551616\r\n\r\n{2}", false},
+		"a length of blanks":             {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0 0\r\n\r\n{2}", false},
+		"a length in an odd name":        {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nContent-Length : {n}\r\n\r\n{2}", false},
+		"a coding in an odd name":        {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding : chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n{2}", false},
+		"an odd coding":                  {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n{2}", false},
+		"chunked, identity":              {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n{2}", false},
+		"identity":                       {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: identity\r\nContent-Length: 5\r\n\r\n0\r\n\r\n{2}", false},
+		"chunked twice":                  {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{2}", false},
+		"chunked and another":            {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n0\r\n\r\n{2}", false},
+		"a quoted coding":                {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n{2}", false},
+		"a tabbed coding":                {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n{2}", false},
+		"an empty coding":                {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding:\r\nContent-Length: 5\r\n\r\n0\r\n\r\n{2}", false},
+		"a folded coding":                {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nX: x\r\n Transfer-Encoding: chunked\r\nContent-Length: {n}5\r\n\r\n0\r\n\r\n{2}", false},
+		"a folded value":                 {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding:\r\n chunked\r\nContent-Length: 1{n}\r\n\r\n0\r\n\r\n{2}", true},
+		"a coding of HTTP/1.0":           {"POST /api/call/counter?by=first HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n{2}", true},
+		"a bad chunk size":               {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n\r\n{2}", false},
+		"a signed chunk size":            {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n+0\r\n\r\n{2}", false},
+		"a negative chunk size":          {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n-0\r\n\r\n{2}", false},
+		"a prefixed chunk size":          {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0x0\r\n\r\n{2}", false},
+		"a huge chunk size":              {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000000\r\n\r\n{2}", false},
+		"an empty chunk size":            {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\r\n\r\n{2}", false},
+		"a chunk too long":               {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}}\r\n0\r\n\r\n{2}", false},
+		"a chunk too short":              {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\r\n0\r\n\r\n{2}", false},
+		"a bare CR behind a chunk":       {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r{}\r0\r\r{2}", false},
+		"a line feed in an extension":    {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2;\n{}\r\n" + "zz\r\n\r\n{2}", false},
+		"a long extension":               {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2;" + strings.Repeat("x", 100000) + "\r\n{}\r\n0\r\n\r\n{2}", false},
+		"a request in a trailer":         {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\nX: {2}", true},
+		"a request as a value":           {"GET /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX: {2}", true},
+		"a bare CR in a header":          {"GET /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nX: y\r\r{2}", false},
+		"a NUL in a header":              {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nX: \x00\r\nContent-Length: 0\r\n\r\n{2}", false},
+		"a NUL in a name":                {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nContent-\x00Length: 5\r\n\r\n{2}", false},
+		"a header without a name":        {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\n: x\r\n\r\n{2}", false},
+		"a header without a colon":       {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nContent-Length\r\n\r\n{2}", false},
+		"two hosts":                      {"GET /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nHost: evil.test\r\n\r\n{2}", false},
+		"another host in the URL":        {"GET http://evil.test/api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n{2}", false},
+		"a user in the URL's host":       {"GET http://localhost@evil.test/api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n{2}", false},
+		"a user in the host":             {"GET /api/call/counter?by=first HTTP/1.1\r\nHost: localhost@evil.test\r\nConnection: close\r\n\r\n{2}", false},
+		"a host that is none":            {"GET /api/call/counter?by=first HTTP/1.1\r\nHost: local host\r\nConnection: close\r\n\r\n{2}", false},
+		"a blank line in the target":     {"GET /api/call/counter?by=first\r\n\r\n HTTP/1.1\r\nHost: localhost\r\n\r\n{2}", false},
+		"a bad request":                  {"GET /api/call/%zz HTTP/1.1\r\nHost: localhost\r\n\r\n{2}", false},
+		"a body cut short":               {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\n{2}", false},
+		"a long body cut short":          {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\n{2}", false},
+		"a body of a GET":                {"GET /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nContent-Length: {n}\r\n\r\n{2}", false},
+		"a body to another path":         {"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: {n}\r\n\r\n{2}", false},
+		"a body to no path":              {"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: {n}\r\n\r\n{2}", false},
+		"a body of another site":         {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.test\r\nContent-Length: {n}\r\n\r\n{2}", false},
+		"a body of a rebound name":       {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: evil.test\r\nContent-Length: {n}\r\n\r\n{2}", false},
+		"a large body of a rebound name": {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: evil.test\r\nContent-Length: 400000\r\n\r\n" + strings.Repeat("x", 300000) + "{2}", false},
+		"an upgrade":                     {"GET /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n{2}", true},
+		"HTTP/2 at once":                 {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{2}", false},
+		"a tunnel":                       {"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n{2}", false},
+		"HTTP/0.9":                       {"GET /api/call/counter?by=first\r\n\r\n{2}", false},
+		"expecting something else":       {"POST /api/call/counter?by=first HTTP/1.1\r\nHost: localhost\r\nExpect: 200-ok\r\nContent-Length: {n}\r\n\r\n{2}", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			second := "GET /api/call/counter?by=smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
+			raw := strings.NewReplacer("{2}", second, "{n}", fmt.Sprint(len(second))).Replace(c.raw)
+			nc, err := net.Dial("tcp", p.listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			nc.SetDeadline(time.Now().Add(30 * time.Second))
+			go func() {
+				io.WriteString(nc, raw)
+				nc.(*net.TCPConn).CloseWrite()
+			}()
+			io.Copy(io.Discard, nc) // to the end, also when that is a reset
+			ran := p.do("GET", "/api/call/counter", "").Body
+			if strings.Contains(ran, "smuggled") {
+				t.Errorf("the second request was run: %s", ran)
+			}
+			if strings.Contains(ran, "first") && !c.first {
+				t.Errorf("the first request was run: %s", ran)
+			}
+			p.do("PUT", "/api/functions/counter", counterCode)
+		})
+	}
+}
+
+// What follows a proper request is one, whoever serves either of them, but for
+// what follows a body in chunks: there is no telling what a proxy saw.
+func TestPipelined(t *testing.T) {
+	p := boot(t, nil)
+	p.gen("?name=counter", counterCode)
+	nc, err := net.Dial("tcp", p.listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(30 * time.Second))
+	go io.WriteString(nc, "POST /api/call/counter?by=1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"+
+		"GET /api/call/nothing HTTP/1.1\r\nHost: localhost\r\n\r\n"+
+		"GET http://localhost/api/call/counter?by=2 HTTP/1.1\r\nHost: other\r\n\r\n"+
+		"POST /api/call/counter?by=3 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2;x=\"y\"\r\n{}\r\n0\r\n\r\n"+
+		"GET /api/call/counter?by=4 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	in := bufio.NewReader(nc)
+	for i, want := range []string{`200 {"result": ["1"]}`, `404 {`, `200 {"result": ["1", "2"]}`, `200 {"result": ["1", "2", "3"]}`} {
+		answer, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatalf("answer %d: %v", i, err)
+		}
+		body, err := io.ReadAll(answer.Body)
+		if got := fmt.Sprintf("%d %s", answer.StatusCode, body); !strings.HasPrefix(got, want) || err != nil {
+			t.Errorf("answer %d: %s (%v), want %s", i, got, err, want)
+		}
+	}
+	if answer, err := http.ReadResponse(in, nil); err == nil {
+		t.Errorf("behind chunks came %v", answer)
+	}
+}

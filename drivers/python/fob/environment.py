@@ -1,0 +1,66 @@
+"""The function's variables and secrets, and what keeps those out of its log and errors."""
+
+import os
+from binascii import Error as NotBase64
+from binascii import a2b_base64
+
+LEAST = 6  # bytes of a value that is hidden; a shorter one is in too many words
+LINE = 16  # the same for one line of a value that has several
+
+hidden = []  # what is replaced, longest first: of bytes, and as text where it is some
+
+
+def read(document):
+    """Takes env and secrets out of what is to be loaded and returns both, names and values as bytes. A ValueError says what is wrong."""
+    env, secrets = ({} if given is None else given for given in (document.pop("env", None), document.pop("secrets", None)))
+    for what, given in (("env", env), ("secrets", secrets)):
+        if type(given) is not dict or not all(type(value) is str for value in given.values()):
+            raise ValueError(f"{what} must be an object of strings")
+    if secrets and not os.environ.get("FOB_SECRETS"):
+        raise ValueError("there are secrets, and FOB_SECRETS names no folder for them")
+    try:
+        return (
+            {name.encode(): value.encode() for name, value in env.items()},
+            {name.encode(): a2b_base64(value, strict_mode=True) for name, value in secrets.items()},
+        )
+    except NotBase64:
+        raise ValueError("secrets must be in base64") from None
+
+
+def install(env, secrets):
+    """Sets the variables and writes the files. An OSError says that this cannot be done."""
+    for value in secrets.values():
+        lines = value.splitlines()
+        found = [value, value.strip(), *(line for line in map(bytes.strip, lines) if len(lines) > 1 and len(line) >= LINE)]
+        hidden.extend((v, text_of(v)) for v in found if len(v) >= LEAST)
+    hidden.sort(key=lambda pair: -len(pair[0]))
+    for name, value in secrets.items():
+        path = os.path.join(os.environb[b"FOB_SECRETS"], name)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400), "wb") as file:
+            file.write(value)
+        if b"\0" not in value and text_of(value) is not None:
+            os.environb[name] = value
+    for name, value in env.items():
+        os.environb[name] = value
+
+
+def text_of(value):
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def hide(data):
+    """Returns bytes without the values of secrets."""
+    for value, _ in hidden:
+        data = data.replace(value, b"***")
+    return data
+
+
+def hide_text(text):
+    """Returns text without the values of secrets."""
+    for _, value in hidden:
+        if value is not None:
+            text = text.replace(value, "***")
+    return text

@@ -1,0 +1,287 @@
+// Package audit keeps the audit log: a file in the data folder to which each
+// entry is appended as a line of JSON.
+package audit
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+const (
+	// Name is the file's; older ones are called Name.1 to Name.9.
+	Name = "audit.jsonl"
+
+	files = 10
+
+	// MaxSize is how large a file gets before the next one is begun, in bytes.
+	MaxSize = 64 << 20
+
+	// A second's entries of what was not done; the rest is counted.
+	perSecond = 10
+
+	// batch is how many entries are written, and synced, at once at most.
+	batch = 256
+)
+
+// Log is the audit log of one data folder. It implements faas.AuditLog.
+type Log struct {
+	folder  string
+	maxSize int64
+	failed  func(error)
+	entries chan pending
+	ended   chan struct{}
+
+	open   sync.RWMutex // held for reading while an entry is handed to run
+	closed bool
+
+	mu      sync.Mutex
+	begun   time.Time // of the second that is counted
+	written int       // in it
+	omitted int       // since that was last written
+
+	// Only run uses these.
+	file *os.File
+	size int64
+	torn bool // the file does not end with a line's end
+	seq  uint64
+}
+
+// pending is an entry, and who waits until it is on disk.
+type pending struct {
+	entry faas.AuditEntry
+	done  chan struct{} // nil when nobody does
+}
+
+// Open opens the log in a folder, or begins one. Only one may be open for a
+// folder. failed is told of each entry that could not be written, or not be
+// synced. Close must be called.
+func Open(folder string, maxSize int64, failed func(error)) (*Log, error) {
+	l := &Log{folder: folder, maxSize: maxSize, failed: failed, entries: make(chan pending, batch), ended: make(chan struct{})}
+	var err error
+	if l.seq, err = lastSeq(folder); err != nil {
+		return nil, fmt.Errorf("reading the audit log: %w", err)
+	}
+	if err := l.openNewest(); err != nil {
+		return nil, fmt.Errorf("opening the audit log: %w", err)
+	}
+	go l.run()
+	return l, nil
+}
+
+// Record implements faas.AuditLog.
+func (l *Log) Record(entry faas.AuditEntry) {
+	p := pending{entry: entry}
+	if entry.Outcome == faas.AuditOK {
+		p.done = make(chan struct{})
+	} else if !l.admit(time.Now()) {
+		return
+	}
+	l.open.RLock()
+	if l.closed {
+		l.open.RUnlock()
+		l.failed(errors.New("the audit log lacks an entry: it is closed"))
+		return
+	}
+	l.entries <- p
+	l.open.RUnlock()
+	if p.done != nil {
+		<-p.done
+	}
+}
+
+// admit reports whether another entry of what was not done is written now, and
+// counts it when it is not.
+func (l *Log) admit(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Sub(l.begun) >= time.Second {
+		l.begun, l.written = now, 0
+	}
+	if l.written == perSecond {
+		l.omitted++
+		return false
+	}
+	l.written++
+	return true
+}
+
+// Close writes what is left to write, and closes the file.
+func (l *Log) Close() error {
+	l.open.Lock()
+	if !l.closed {
+		l.closed = true
+		close(l.entries)
+	}
+	l.open.Unlock()
+	<-l.ended
+	return l.file.Close()
+}
+
+// run writes entries until Close, those that have come meanwhile together.
+func (l *Log) run() {
+	defer close(l.ended)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case p, more := <-l.entries:
+			if !more {
+				l.writeOmitted()
+				return
+			}
+			all := []pending{p}
+			for len(all) < batch && len(l.entries) > 0 {
+				all = append(all, <-l.entries)
+			}
+			l.write(all)
+		case <-tick.C:
+			l.writeOmitted()
+		}
+	}
+}
+
+// writeOmitted writes how many entries were only counted, if any were.
+func (l *Log) writeOmitted() {
+	l.mu.Lock()
+	n := l.omitted
+	l.omitted = 0
+	l.mu.Unlock()
+	if n > 0 {
+		l.write([]pending{{entry: faas.AuditEntry{Who: "several", Action: faas.AuditOmitted, Outcome: faas.AuditOmitted, Omitted: n}}})
+	}
+}
+
+// write appends entries, and syncs them when somebody waits for that.
+func (l *Log) write(all []pending) {
+	var text []byte
+	sync := false
+	for _, p := range all {
+		l.seq++
+		text = append(text, l.line(p.entry)...)
+		sync = sync || p.done != nil
+	}
+	if err := l.append(text, sync); err != nil {
+		for range all {
+			l.failed(fmt.Errorf("the audit log lacks an entry: %w", err))
+		}
+	}
+	for _, p := range all {
+		if p.done != nil {
+			close(p.done)
+		}
+	}
+}
+
+// line is an entry as it is written.
+func (l *Log) line(entry faas.AuditEntry) []byte {
+	entry.Seq = l.seq
+	entry.Time = time.Now().UTC().Truncate(time.Millisecond)
+	for _, text := range []*string{&entry.Who, &entry.From, &entry.Action, &entry.ID, &entry.Name, &entry.Request, &entry.CallID, &entry.Outcome} {
+		*text = printable(*text)
+	}
+	out, err := json.Marshal(entry)
+	if err != nil {
+		panic(err) // texts and numbers, which JSON can hold
+	}
+	return append(out, '\n')
+}
+
+// append adds whole lines to the file, and begins the next one when it is full.
+func (l *Log) append(text []byte, sync bool) error {
+	if l.size+int64(len(text)) > l.maxSize && l.size > 0 {
+		if err := l.rotate(); err != nil {
+			l.failed(fmt.Errorf("the audit log goes on in a file that is full: %w", err))
+		}
+	}
+	if l.torn { // a line that a crash, or a full disk, broke off
+		text = append([]byte("\n"), text...)
+	}
+	n, err := l.file.Write(text)
+	l.size += int64(n)
+	if n > 0 {
+		l.torn = n < len(text)
+	}
+	if err == nil && sync {
+		err = l.file.Sync()
+	}
+	return err
+}
+
+// rotate renames the files, each to the next older one's name, and begins a new
+// one. When it fails, the file that was written to is so still.
+func (l *Log) rotate() error {
+	if err := l.file.Sync(); err != nil {
+		return err
+	}
+	for n := files - 1; n > 0; n-- {
+		if err := os.Rename(path(l.folder, n-1), path(l.folder, n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	full := l.file
+	if err := l.openNewest(); err != nil {
+		return err
+	}
+	return full.Close()
+}
+
+// openNewest opens the file, or begins one that is there after a power cut too.
+func (l *Log) openNewest() error {
+	file, err := os.OpenFile(path(l.folder, 0), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	l.size, l.torn, err = ending(l.folder)
+	if err == nil {
+		err = file.Chmod(0o600)
+	}
+	if err == nil {
+		err = syncFolder(l.folder)
+	}
+	if err != nil {
+		return errors.Join(err, file.Close())
+	}
+	l.file = file
+	return nil
+}
+
+// ending returns the size of the newest file, and whether its last line lacks
+// its end.
+func ending(folder string) (size int64, torn bool, err error) {
+	file, err := os.Open(path(folder, 0))
+	if err != nil {
+		return 0, false, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil || info.Size() == 0 {
+		return 0, false, err
+	}
+	last := make([]byte, 1)
+	_, err = file.ReadAt(last, info.Size()-1)
+	return info.Size(), last[0] != '\n', err
+}
+
+func syncFolder(folder string) error {
+	dir, err := os.Open(folder)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// path is where the nth file is; 0 is the newest.
+func path(folder string, n int) string {
+	if n == 0 {
+		return filepath.Join(folder, Name)
+	}
+	return filepath.Join(folder, fmt.Sprintf("%s.%d", Name, n))
+}

@@ -1,0 +1,95 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Token has the commands about tokens.
+type Token struct {
+	Create TokenCreate `cmd:"" help:"Make a token and print its secret, which is not to be had again."`
+	List   TokenList   `cmd:"" help:"List the tokens."`
+	Revoke TokenRevoke `cmd:"" help:"End a token."`
+}
+
+// TokenCreate makes a token.
+type TokenCreate struct {
+	Remote
+	Name    string   `arg:"" help:"What to call it: letters, digits, - and _."`
+	Grant   []string `required:"" placeholder:"SCOPE[:FUNCTION]" help:"What it allows: admin, deploy, read or invoke, of all functions or of one, as in invoke:hello. May be given several times."`
+	Expires string   `placeholder:"DURATION" help:"When it expires: a duration such as 720h, or a time such as 2030-01-02T15:04:05Z (never)."`
+}
+
+// Run implements the command. The secret goes to standard output, alone.
+func (c *TokenCreate) Run(local Local) error {
+	body, err := json.Marshal(map[string]any{"name": c.Name, "grants": c.Grant, "expires": c.Expires})
+	if err != nil {
+		return err
+	}
+	return c.Ask(local, http.MethodPost, "/api/tokens", bytes.NewReader(body), func(answer *http.Response) error {
+		var made struct{ ID, Token string }
+		if err := json.NewDecoder(answer.Body).Decode(&made); err != nil {
+			return err
+		}
+		fmt.Fprintf(os.Stderr, "This is the secret of the token %s. It is shown only this once.\n", made.ID)
+		_, err := fmt.Println(made.Token)
+		return err
+	})
+}
+
+// TokenList lists the tokens.
+type TokenList struct{ Remote }
+
+// Run implements the command.
+func (c *TokenList) Run(local Local) error {
+	return c.Ask(local, http.MethodGet, "/api/tokens", nil, func(answer *http.Response) error {
+		var list struct{ Tokens []listedToken }
+		if err := json.NewDecoder(answer.Body).Decode(&list); err != nil {
+			return err
+		}
+		return printTokens(os.Stdout, list.Tokens, time.Now())
+	})
+}
+
+type listedToken struct {
+	ID, Name         string
+	Grants           []string
+	Created, Expires time.Time
+}
+
+// printTokens writes a table. Nothing in it needs escaping: a dispatcher lets
+// names have no more than letters, digits, - and _.
+func printTokens(out io.Writer, tokens []listedToken, now time.Time) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tNAME\tGRANTS\tCREATED\tEXPIRES")
+	for _, t := range tokens {
+		expires := "never"
+		if !t.Expires.IsZero() {
+			expires = t.Expires.Format(time.DateTime)
+			if !now.Before(t.Expires) {
+				expires += " (expired)"
+			}
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", t.ID, t.Name, strings.Join(t.Grants, " "), t.Created.Format(time.DateTime), expires)
+	}
+	return w.Flush()
+}
+
+// TokenRevoke ends a token.
+type TokenRevoke struct {
+	Remote
+	ID string `arg:"" help:"The token's ID: the digits behind fob_ in its secret."`
+}
+
+// Run implements the command.
+func (c *TokenRevoke) Run(local Local) error {
+	return c.Ask(local, http.MethodDelete, "/api/tokens/"+url.PathEscape(c.ID), nil, func(*http.Response) error { return nil })
+}

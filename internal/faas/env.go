@@ -1,0 +1,193 @@
+package faas
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// The limits of a version's plain environment.
+const (
+	maxEnv     = 100
+	maxEnvSize = 32 << 10 // bytes of all names and values
+)
+
+// Env is the plain environment of a version. It is kept as the JSON object that
+// it is shown as, with its names in order and "" for none: so it never changes
+// under anybody, and Settings can be compared.
+type Env string
+
+// Map returns the variables by name.
+func (e Env) Map() map[string]string {
+	variables := map[string]string{}
+	if e != "" {
+		// It was made by newEnv.
+		_ = json.Unmarshal([]byte(e), &variables)
+	}
+	return variables
+}
+
+// MarshalJSON implements json.Marshaler.
+func (e Env) MarshalJSON() ([]byte, error) {
+	if e == "" {
+		return []byte("{}"), nil
+	}
+	return []byte(e), nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (e *Env) UnmarshalJSON(text []byte) error {
+	var variables map[string]string
+	if err := json.Unmarshal(text, &variables); err != nil {
+		return err
+	}
+	var err error
+	*e, err = newEnv(variables)
+	return err
+}
+
+func newEnv(variables map[string]string) (Env, error) {
+	if len(variables) == 0 {
+		return "", nil
+	}
+	text, err := json.Marshal(variables)
+	return Env(text), err
+}
+
+// Names is a sorted list of names without repetition, separated by commas, for
+// the reason that Env is text too.
+type Names string
+
+// List returns the names.
+func (n Names) List() []string {
+	if n == "" {
+		return []string{}
+	}
+	return strings.Split(string(n), ",")
+}
+
+// MarshalJSON implements json.Marshaler.
+func (n Names) MarshalJSON() ([]byte, error) { return json.Marshal(n.List()) }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (n *Names) UnmarshalJSON(text []byte) error {
+	var names []string
+	if err := json.Unmarshal(text, &names); err != nil {
+		return err
+	}
+	*n = newNames(names)
+	return nil
+}
+
+func newNames(names []string) Names {
+	return Names(strings.Join(slices.Compact(slices.Sorted(slices.Values(names))), ","))
+}
+
+// setEnv reads A=1,B=2 or a JSON object of texts; nothing clears it. A
+// message never shows a value, which may be one that should be a secret.
+func setEnv(s *Settings, text string) error {
+	variables := map[string]string{}
+	add := func(name, value string) error {
+		if _, twice := variables[name]; twice {
+			return fmt.Errorf("%q is given twice", clip(name, 80))
+		}
+		variables[name] = value
+		return nil
+	}
+	if strings.HasPrefix(strings.TrimSpace(text), "{") {
+		if err := eachText(text, add); err != nil {
+			return err
+		}
+	} else if text != "" {
+		for pair := range strings.SplitSeq(text, ",") {
+			name, value, ok := strings.Cut(pair, "=")
+			if !ok {
+				return errors.New(`not NAME=VALUE,…; for a value with a comma in it send a JSON object, {"NAME": "VALUE"}`)
+			}
+			if err := add(name, value); err != nil {
+				return err
+			}
+		}
+	}
+	if len(variables) > maxEnv {
+		return errRange
+	}
+	size := 0
+	for _, name := range slices.Sorted(maps.Keys(variables)) {
+		if err := CheckVariable(name); err != nil {
+			return err
+		}
+		value := variables[name]
+		if !utf8.ValidString(value) || strings.IndexByte(value, 0) >= 0 {
+			return fmt.Errorf("the value of %s is not UTF-8 text, or has a NUL in it", name)
+		}
+		size += len(name) + len(value)
+	}
+	if size > maxEnvSize {
+		return errRange
+	}
+	var err error
+	s.Env, err = newEnv(variables)
+	return err
+}
+
+// eachText gives the members of a JSON object of texts.
+func eachText(object string, give func(name, value string) error) error {
+	if !json.Valid([]byte(object)) {
+		return errors.New("not valid JSON")
+	}
+	d := json.NewDecoder(strings.NewReader(object))
+	d.Token() // the brace
+	for d.More() {
+		name, _ := d.Token()
+		value, _ := d.Token()
+		text, ok := value.(string)
+		if !ok {
+			return errors.New(`not a JSON object of texts such as {"A": "1"}`)
+		}
+		if err := give(name.(string), text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setSecrets reads A,B or a JSON list; nothing clears it.
+func setSecrets(s *Settings, text string) error {
+	var names []string
+	if strings.HasPrefix(strings.TrimSpace(text), "[") {
+		if json.Unmarshal([]byte(text), &names) != nil {
+			return errors.New(`not a JSON list of names such as ["A", "B"]`)
+		}
+	} else if text != "" {
+		names = strings.Split(text, ",")
+	}
+	for _, name := range names {
+		if err := CheckVariable(name); err != nil {
+			return err
+		}
+	}
+	s.Secrets = newNames(names)
+	if len(s.Secrets.List()) > MaxSecretsOfVersion {
+		return errRange
+	}
+	return nil
+}
+
+// bothPlainAndSecret returns a name that settings have in env and in secrets.
+func bothPlainAndSecret(s Settings) (name string, both bool) {
+	if s.Env == "" || s.Secrets == "" {
+		return "", false
+	}
+	plain := s.Env.Map()
+	for _, name := range s.Secrets.List() {
+		if _, both := plain[name]; both {
+			return name, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,197 @@
+package httpapi
+
+import (
+	"bufio"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+const (
+	defaultEntries = 1000
+	maxEntries     = 10_000
+)
+
+// audited makes a handler of one that changes something. It notes in the entry
+// what it does it to, and the entry is recorded before its answer goes out.
+func (a *API) audited(action string, h func(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error) handler {
+	return func(w http.ResponseWriter, r *http.Request, who faas.Caller) error {
+		r = by(r, who)
+		change := &change{ResponseWriter: w, api: a, request: r}
+		change.entry.Action = action
+		change.entry.Outcome = string(faas.CodeInternal) // of a panic
+		defer change.record()
+		err := h(change, r, &change.entry)
+		switch {
+		case err != nil && r.Context().Err() != nil && errors.Is(err, r.Context().Err()):
+			change.entry.Outcome = "cancelled"
+		case err != nil:
+			change.entry.Outcome = string(faas.CodeOf(err))
+		default:
+			change.entry.Outcome = faas.AuditOK
+		}
+		return err
+	}
+}
+
+// change is the answer to a request that changes something.
+type change struct {
+	http.ResponseWriter
+	api      *API
+	request  *http.Request
+	entry    faas.AuditEntry
+	recorded bool
+}
+
+// WriteHeader implements http.ResponseWriter. Handlers answer themselves only
+// what went well.
+func (c *change) WriteHeader(status int) {
+	c.entry.Outcome = faas.AuditOK
+	c.record()
+	c.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (c *change) Write(p []byte) (int, error) {
+	c.entry.Outcome = faas.AuditOK
+	c.record()
+	return c.ResponseWriter.Write(p)
+}
+
+// Unwrap is for http.ResponseController.
+func (c *change) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+func (c *change) record() {
+	if c.recorded || refusal(faas.Code(c.entry.Outcome)) { // which problem records
+		return
+	}
+	c.recorded = true
+	c.api.record(c, c.request, c.entry)
+}
+
+// refusal reports whether a code means that a request was not let in.
+func refusal(code faas.Code) bool {
+	switch code {
+	case "unauthorized", "forbidden", "bad_host", "cross_site", "rate_limited":
+		return true
+	}
+	return false
+}
+
+// refused records a request that was not let in.
+func (a *API) refused(w http.ResponseWriter, r *http.Request, code faas.Code) {
+	a.record(w, r, faas.AuditEntry{Action: faas.AuditRefused, Outcome: string(code)})
+}
+
+// record completes an entry and records it. Before there is a backend nothing
+// can be changed, and the log is another dispatcher's.
+func (a *API) record(w http.ResponseWriter, r *http.Request, entry faas.AuditEntry) {
+	b := a.backend.Load()
+	if b == nil {
+		return
+	}
+	who := callerOf(r)
+	entry.Who, entry.From = who.String(), r.RemoteAddr
+	if entry.From == "@" { // a Unix socket's other end
+		entry.From = ""
+	}
+	if entry.Outcome != faas.AuditOK {
+		entry.Request = r.Method + " " + r.URL.EscapedPath() // and not the query, for that has values
+	}
+	entry.CallID = w.Header().Get("X-Call-Id")
+	if given := r.Header.Get("X-Call-Id"); entry.CallID == "" && callIDPattern.MatchString(given) {
+		entry.CallID = given
+	}
+	b.Audit.Record(entry)
+}
+
+// about notes a function in an entry, with its newest version.
+func about(entry *faas.AuditEntry, fn *faas.Function) {
+	entry.ID, entry.Name, entry.Version = fn.ID, fn.Name, fn.Latest().Number
+}
+
+// audit answers GET /api/audit: the entries, a JSON object a line, the newest
+// last.
+func (a *API) audit(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
+	b := a.backend.Load()
+	if b == nil {
+		_, err := a.open()
+		return err
+	}
+	query, err := readAuditQuery(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	begun := false
+	begin := func() {
+		begun = true
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		inert(w.Header())
+		w.WriteHeader(http.StatusOK)
+	}
+	client := http.NewResponseController(w)
+	defer client.SetWriteDeadline(time.Time{})
+	out := bufio.NewWriterSize(writerFunc(func(p []byte) (int, error) {
+		if !begun {
+			begin()
+		}
+		client.SetWriteDeadline(time.Now().Add(answerPatience)) // of each piece
+		return w.Write(p)
+	}), answerPiece)
+	err = b.Audit.Read(query, func(line []byte) error {
+		_, err := out.Write(line)
+		return err
+	})
+	if err == nil {
+		err = out.Flush()
+	}
+	switch {
+	case err != nil && begun:
+		a.cfg.Log.Warn().Err(err).Msg("could not send the audit log")
+		abort(w, r)
+	case err == nil && !begun: // there is none
+		begin()
+	}
+	return err
+}
+
+// writerFunc is a function as an io.Writer.
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func readAuditQuery(text string) (query faas.AuditQuery, err error) {
+	values, err := url.ParseQuery(text)
+	if err != nil {
+		return query, faas.Errorf(faas.CodeBadRequest, "the query is not properly percent-encoded")
+	}
+	query.Limit = defaultEntries
+	query.Last = !values.Has("after") && !values.Has("since")
+	for name, given := range values {
+		if len(given) > 1 {
+			return query, faas.Errorf(faas.CodeBadRequest, "%.80q is given twice", name)
+		}
+		switch name {
+		case "limit":
+			query.Limit, err = strconv.Atoi(given[0])
+			if err != nil || query.Limit < 1 || query.Limit > maxEntries {
+				return query, faas.Errorf(faas.CodeBadRequest, "limit is a number from 1 to %d", maxEntries)
+			}
+		case "after":
+			if query.After, err = strconv.ParseUint(given[0], 10, 64); err != nil {
+				return query, faas.Errorf(faas.CodeBadRequest, "after is an entry's seq, a number")
+			}
+		case "since":
+			if query.Since, err = time.Parse(time.RFC3339, given[0]); err != nil {
+				return query, faas.Errorf(faas.CodeBadRequest, "since is a time such as 2026-01-31T12:00:00Z")
+			}
+		default:
+			return query, faas.Errorf(faas.CodeBadRequest, "the query takes limit, after and since, not %.80q", name)
+		}
+	}
+	return query, nil
+}

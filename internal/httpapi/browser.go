@@ -1,0 +1,56 @@
+package httpapi
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+// screen keeps web pages from using the API by way of a browser that can reach
+// it, which needs no more than being opened. It reports whether a request may go
+// on; one that may not has been answered. What is no browser's passes: it can
+// say anything in its headers anyway.
+func (a *API) screen(w http.ResponseWriter, r *http.Request) bool {
+	if !a.hosts.allow(r.Host) {
+		a.problem(w, r, faas.Errorf(codeBadHost, "this dispatcher is not known as %.100q: use its address, or have whoever runs it add the name to FOB_HOSTS", r.Host))
+		return false
+	}
+	origins, sites := r.Header["Origin"], r.Header["Sec-Fetch-Site"]
+	if len(origins) == 0 && len(sites) == 0 || ownPage(r.Host, origins, sites) {
+		return true
+	}
+	return a.crossSite(w, r, origins)
+}
+
+// ownPage reports whether what a browser says of a request means that a page of
+// this very origin made it, or the user by typing its address. Both headers
+// have to agree, for browsers that leave one of them out.
+func ownPage(host string, origins, sites []string) bool {
+	for _, site := range sites {
+		if site != "same-origin" && site != "none" {
+			return false
+		}
+	}
+	for _, origin := range origins {
+		if !isOrigin(origin, host) {
+			return false
+		}
+	}
+	return true
+}
+
+// isOrigin reports whether an origin has that Host. Its scheme may be either:
+// behind a proxy that ends TLS we see http where the browser sees https.
+func isOrigin(origin, host string) bool {
+	scheme, rest, _ := strings.Cut(origin, "://")
+	usual := ":443"
+	switch scheme {
+	case "https":
+	case "http":
+		usual = ":80"
+	default: // and null
+		return false
+	}
+	return rest != "" && strings.EqualFold(strings.TrimSuffix(rest, usual), strings.TrimSuffix(host, usual))
+}

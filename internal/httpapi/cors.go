@@ -1,0 +1,79 @@
+package httpapi
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+// What pages of other sites may send and read, where a function lets them call
+// it (CORS). There is no word of credentials, so a browser sends none by itself.
+const (
+	corsMethods = "GET, POST"
+	corsHeaders = "Authorization, Content-Type, Fob-Timeout, X-Call-Id, Traceparent"
+	corsExposed = "X-Call-Id, Fob-Version, Server-Timing, Traceparent, Fob-Error, Retry-After"
+	corsMaxAge  = "600" // seconds that a browser need not ask again
+)
+
+// crossSite refuses a request that a page of another site had a browser make,
+// or that may be one, unless the function that it calls allows the page. It
+// reports whether the request may go on. The refusal is the same whether there
+// is such a function or not.
+func (a *API) crossSite(w http.ResponseWriter, r *http.Request, origins []string) bool {
+	preflight := r.Method == http.MethodOptions && r.Header["Access-Control-Request-Method"] != nil
+	if ref, is := calledRef(r.URL); is && (preflight || r.Method == http.MethodGet || r.Method == http.MethodPost) {
+		backend, err := a.open()
+		if err != nil { // so that nothing runs
+			a.problem(w, r, err)
+			return false
+		}
+		origin := strings.Join(origins, ", ") // of several, none is allowed
+		fn, _, err := backend.Registry.Resolve(r.Context(), faas.Ref{ID: ref.ID, Name: ref.Name})
+		if err == nil && fn.Live().Settings.CORS.Allows(origin) {
+			allowOrigin(w.Header(), fn.Live().Settings.CORS, origin)
+			if !preflight {
+				return true
+			}
+			h := w.Header()
+			h.Set("Access-Control-Allow-Methods", corsMethods)
+			h.Set("Access-Control-Allow-Headers", corsHeaders)
+			h.Set("Access-Control-Max-Age", corsMaxAge)
+			w.WriteHeader(http.StatusNoContent)
+			return false
+		}
+	}
+	a.problem(w, r, faas.Errorf(codeCrossSite, "a page of another site made this request; only calls are for those, of functions whose setting cors lists the page's origin"))
+	return false
+}
+
+// allowOrigin lets the page that made the request read its answer.
+func allowOrigin(h http.Header, cors faas.Origins, origin string) {
+	h["Vary"] = []string{"Origin"}
+	if origin == "" {
+		return // the page does not want to read it
+	}
+	if cors == faas.AnyOrigin {
+		origin = "*"
+	}
+	h["Access-Control-Allow-Origin"] = []string{origin}
+	h["Access-Control-Expose-Headers"] = []string{corsExposed}
+}
+
+// calledRef returns what a URL calls, as the route for calls has it.
+func calledRef(u *url.URL) (ref faas.Ref, is bool) {
+	path := u.Path
+	if u.RawPath != "" {
+		path = u.RawPath
+	}
+	text, is := strings.CutPrefix(path, CallPrefix)
+	if !is || strings.IndexByte(text, '/') >= 0 {
+		return ref, false
+	}
+	if u.RawPath != "" {
+		text, _ = url.PathUnescape(text) // and what is no text is no ref
+	}
+	ref, err := faas.ParseRef(text)
+	return ref, err == nil
+}

@@ -1,0 +1,85 @@
+package telemetry
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// What strangers' code says gets into the log and onto terminals: in errors, in
+// the ends of containers' logs. There it must not move the cursor, begin a line
+// that looks like ours, or turn the reading direction. So what is no printable
+// character is written as an escape, as JSON has them.
+
+// appendNeutral appends text. Keep is a character to leave alone, or -1.
+func appendNeutral(b, text []byte, keep rune) []byte {
+	for len(text) > 0 {
+		r, size := utf8.DecodeRune(text)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			b = append(b, `\ufffd`...)
+		case unicode.IsPrint(r) || r == keep:
+			b = append(b, text[:size]...)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			b = fmt.Appendf(b, `\u%04x\u%04x`, high, low)
+		default:
+			b = fmt.Appendf(b, `\u%04x`, r)
+		}
+		text = text[size:]
+	}
+	return b
+}
+
+// plain reports whether text is ASCII without control characters, but for a line
+// break at its end.
+func plain(text []byte) bool {
+	for _, c := range bytes.TrimSuffix(text, []byte("\n")) {
+		if c < ' ' || c >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// neutral passes on text that comes in whole characters.
+type neutral struct{ out io.Writer }
+
+// Neutral returns a writer for messages that people read on a terminal.
+func Neutral(out io.Writer) io.Writer { return neutral{out} }
+
+// Write implements io.Writer.
+func (w neutral) Write(p []byte) (int, error) {
+	text := p
+	if !plain(p) {
+		text = appendNeutral(nil, p, '\n')
+	}
+	if _, err := w.out.Write(text); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// neutralize does to an event that goes out as text what the console writer does
+// not do itself: it quotes texts, but neither the message nor what is no text.
+func neutralize(event map[string]any) error {
+	for name, value := range event {
+		switch v := value.(type) {
+		case string:
+			if name == "message" && !plain([]byte(v)) {
+				event[name] = string(appendNeutral(nil, []byte(v), -1))
+			}
+		case map[string]any, []any:
+			text, err := json.Marshal(v)
+			if err != nil {
+				return err
+			}
+			event[name] = json.RawMessage(appendNeutral(nil, text, -1))
+		}
+	}
+	return nil
+}
