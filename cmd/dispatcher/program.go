@@ -163,11 +163,15 @@ func (p *Program) open(ctx context.Context) error {
 	if p.cfg.Standby {
 		p.log.Info().Str("data", p.cfg.Data).Msg("waiting for the data folder's lock, or for the dispatcher that has it to end")
 	}
-	db, err := store.Open(ctx, filepath.Join(p.cfg.Data, "fob.db"), p.cfg.Standby)
+	db, err := store.Open(ctx, filepath.Join(p.cfg.Data, databaseName), p.cfg.Standby)
 	if err != nil {
 		return err
 	}
 	p.store = db
+	if m := db.Migrated(); m.From != 0 {
+		p.log.Warn().Int("from", m.From).Int("to", m.To).Str("backup", m.Backup).
+			Msg("the database was migrated to a newer schema, which older dispatchers do not read; what it was is in the backup")
+	}
 	p.api.Unready(faas.Errorf(faas.CodeStarting, "the dispatcher is starting").After(time.Second)) // and no standby any more
 	tokens, err := auth.Open(ctx, db, p.exposed())
 	if err != nil {
@@ -250,6 +254,7 @@ func (p *Program) open(ctx context.Context) error {
 		Tokens:   tokens,
 		Audit:    p.audit,
 		Secrets:  p.dispatcher,
+		Storage:  db,
 	})
 	return nil
 }

@@ -56,7 +56,11 @@ func (d *Dispatcher) adopt(ctx context.Context) error {
 	for id := range records {
 		stale = append(stale, id)
 	}
-	if err := d.cfg.Store.ForgetSandboxes(ctx, stale...); err != nil {
+	err = d.cfg.Store.ForgetSandboxes(ctx, stale...)
+	if faas.CodeOf(err) == faas.CodeNoSpace {
+		// Stale records do no harm, and calls need no space.
+		d.log.Warn().Err(err).Msg("could not drop the records of sandboxes that are gone")
+	} else if err != nil {
 		return err
 	}
 	for _, fn := range d.functions.byID {

@@ -1,11 +1,8 @@
 package store
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
 	"strconv"
 
 	"go.etcd.io/bbolt"
@@ -30,7 +27,7 @@ func (b *Bolt) migrate(path string) error {
 		if err := b.db.View(func(tx *bbolt.Tx) error { return checkFirst(tx.Bucket(bucket)) }); err != nil {
 			return err
 		}
-		err := writeFile(backup, func(file io.Writer) error {
+		err := writeFile(backup, func(file *os.File) error {
 			return b.db.View(func(tx *bbolt.Tx) error {
 				_, err := tx.WriteTo(file)
 				return err
@@ -96,25 +93,4 @@ func migrateFirst(tx *bbolt.Tx) error {
 		d.add(s)
 	}
 	return writeDigest(tx, d)
-}
-
-// writeFile puts a file at path, complete and synced, in place of any that is
-// there. Until then it is called path.partial.
-func writeFile(path string, write func(io.Writer) error) error {
-	file, err := os.OpenFile(path+".partial", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name())
-	err = write(file)
-	if err == nil {
-		err = file.Sync()
-	}
-	if err := errors.Join(err, file.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(file.Name(), path); err != nil {
-		return err
-	}
-	return syncFolder(filepath.Dir(path))
 }

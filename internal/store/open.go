@@ -52,12 +52,12 @@ func OpenBolt(ctx context.Context, path string, wait bool) (*Bolt, error) {
 				}
 				return nil, fmt.Errorf("cannot set up the data folder %s: %w; make it a folder this user can write to, or name another with FOB_DATA", folder, err)
 			}
-		case errors.Is(err, errInUse) && wait:
+		case errors.Is(err, ErrInUse) && wait:
 			select {
 			case <-ctx.Done():
 			case <-time.After(lockPoll):
 			}
-		case errors.Is(err, errInUse):
+		case errors.Is(err, ErrInUse):
 			return nil, fmt.Errorf("another dispatcher uses %s: stop it, start this one with --standby, or give it a folder of its own with FOB_DATA", folder)
 		case errors.Is(err, os.ErrPermission):
 			return nil, fmt.Errorf("cannot open the database: %w; run as the user that owns it, or name another data folder with FOB_DATA", err)
@@ -86,8 +86,9 @@ func (b *Bolt) settle(path string) error {
 	return syncFolder(b.folder)
 }
 
-// errInUse is that another process has the lock.
-var errInUse = errors.New("another dispatcher uses it")
+// ErrInUse is that another process, a dispatcher in most cases, has the lock of
+// a database.
+var ErrInUse = errors.New("another dispatcher uses it")
 
 // errReplaced is that another file has taken the path's place meanwhile.
 var errReplaced = errors.New("the file was replaced")
@@ -138,7 +139,7 @@ func lockFile(path string) (file *os.File, found *survey, err error) {
 			file = nil
 		}
 	}()
-	if err := takeLock(file, path, syscall.LOCK_EX); err != nil {
+	if err := takeLock(file, path, lockAlone); err != nil {
 		return nil, nil, err
 	}
 	if info, err := file.Stat(); err != nil || info.Size() == 0 {
@@ -149,11 +150,11 @@ func lockFile(path string) (file *os.File, found *survey, err error) {
 }
 
 // takeLock tries once to take bbolt's lock of the file at path. It fails with
-// errInUse, and with errReplaced when path is another file by now.
+// ErrInUse, and with errReplaced when path is another file by now.
 func takeLock(file *os.File, path string, how int) error {
 	err := syscall.Flock(int(file.Fd()), how|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return errInUse
+		return ErrInUse
 	}
 	if err != nil {
 		return fmt.Errorf("its lock: %w", err)

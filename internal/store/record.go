@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/flockofbirds/fob/internal/faas"
@@ -128,6 +130,28 @@ func checkSchema(found int) error {
 	}
 	if found < 1 {
 		return errors.New("it says no schema")
+	}
+	return nil
+}
+
+var aviaryPattern = regexp.MustCompile(`^[0-9a-f]{8}$`)
+
+// checkAviary makes sure that it is a name of an aviary.
+func checkAviary(e Entry) error {
+	if !aviaryPattern.Match(e.Value) {
+		return badRecord(e.Key, fmt.Errorf("%.80q is not 8 hexadecimal digits", e.Value))
+	}
+	return nil
+}
+
+// checkSchemaRecord makes sure that it is a schema that we know.
+func checkSchemaRecord(e Entry) error {
+	number, err := strconv.Atoi(string(e.Value))
+	if err == nil {
+		err = checkSchema(number)
+	}
+	if err != nil {
+		return badRecord(e.Key, err)
 	}
 	return nil
 }
