@@ -33,6 +33,7 @@ type faults struct {
 	seed       uint64
 	engine     *engine // the machine's, which is never harmed
 	own        *dockerd
+	folder     string // for data folders; a short path
 
 	living   sync.Map // *os.Process by PID, to be killed when we end
 	aviaries sync.Map // by name, to be cleared then
@@ -93,7 +94,6 @@ type trial struct {
 	row        row
 	random     *rand.Rand
 	history    *history
-	folder     string // for data folders; a short path
 	figures    []string
 	violations []string
 }
@@ -199,6 +199,7 @@ func (f *faults) run(chosen []row) error {
 		fmt.Fprintln(os.Stderr, "faults: interrupted: clearing up")
 		f.killAll()
 		f.own.remove()
+		os.RemoveAll(f.folder)
 		os.Exit(1)
 	}()
 
@@ -230,7 +231,7 @@ func (f *faults) try(r row) result {
 	var err error
 	if t.history, err = newHistory(filepath.Join(f.build, "faults", r.name+".jsonl")); err == nil {
 		t.history.note("row", "row", r.name, "seed", f.seed, "quick", f.quick)
-		if t.folder, err = os.MkdirTemp("/tmp", "fobf"); err == nil { // short, for the sockets
+		if f.folder, err = os.MkdirTemp("/tmp", "fobf"); err == nil { // short, for the sockets
 			if r.test != nil {
 				err = r.test.run(t)
 			} else {
@@ -243,7 +244,7 @@ func (f *faults) try(r row) result {
 		t.violate("%v", err)
 	}
 	done := result{Row: r.name, Seconds: time.Since(begun).Seconds(), Figures: t.figures, Violations: t.violations}
-	os.RemoveAll(t.folder)
+	os.RemoveAll(f.folder)
 	if done.History = t.history.close(f.keep || len(t.violations) > 0); len(t.violations) == 0 {
 		progress("%s: held, in %.0f s: %s", r.name, done.Seconds, strings.Join(t.figures, "; "))
 	}
