@@ -14,7 +14,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -44,47 +43,24 @@ type row struct {
 	name    string
 	fault   string
 	promise string
-	run     func(*trial) error // or
-	test    *goTest            // which make test runs too, so that -quick leaves it out
+	run     func(*trial) error
 }
 
 // rows lists the faults in the order in which they are run. The one that moves
 // the machine's clock is the last.
 func rows() []row {
 	return []row{
-		{name: "kill", run: kill,
-			fault:   "`kill -9` the dispatcher at every failpoint, under load",
-			promise: "every acknowledged write is there, nothing half-done, containers reconciled within 30 s, another aviary's untouched"},
-		{name: "power", test: &goTest{folder: "./internal/store", pattern: "^TestPowerCut", env: []string{"FOBTEST_POWERCUT_ROUNDS=1000"}, figure: regexp.MustCompile(`: (\d+ power cuts .*)`)},
-			fault:   "power cut: writes since the last sync dropped",
-			promise: "opens, complete up to the last acknowledgement, first initialisation included"},
-		{name: "disk", test: &goTest{folder: "./cmd/dispatcher", pattern: "^(TestDiskFull|TestFirstStartOnFullDisk)"},
-			fault:   "disk full (small loop mount)",
-			promise: "writes answer 507 or 503, warm calls go on, all recovers when space returns"},
-		{name: "bits", test: &goTest{folder: "./internal/store", pattern: "^TestBitsFlipped", env: []string{"FOBTEST_ALLBITS=1", "FOBTEST_ROUNDS=200"}, figure: regexp.MustCompile(`: (\d+ bits .*)`)},
-			fault:   "any bit of the database flipped",
-			promise: "refuses to start and says how to restore; never guesses, never panics"},
-		{name: "engine", run: engineFaults,
-			fault:   "engine killed, restarted or stopped",
-			promise: "503 with `Retry-After` meanwhile, then reconciles by itself within 30 s; calls to sandboxes that lived on go through"},
-		{name: "sandbox", test: &goTest{folder: "./cmd/dispatcher", pattern: "^TestDockerFault"},
-			fault:   "sandbox: out of memory, exit mid-answer, SIGSTOP, endless loop, fork bomb, /tmp filled, inode flood, fd flood, 100 MB on stdout",
-			promise: "the answer of the error table, the slot free, a replacement, the neighbours' p99 within 2 × of its quiet value"},
-		{name: "crowd", run: crowd,
-			fault:   "500 simultaneous first calls; deploys under load; scale-down racing calls",
-			promise: "bounded creates; zero non-200; zero dropped"},
-		{name: "images", run: images,
-			fault:   "image deleted under us, image build failing, engine without space",
-			promise: "a clear error, old versions serve on"},
-		{name: "fence", run: fence,
-			fault:   "SIGSTOP the active dispatcher, standby takes over, SIGCONT",
-			promise: "the old one's writes cannot land"},
-		{name: "failover", test: &goTest{folder: "./cmd/dispatcher", pattern: "^TestDockerFailover", figure: regexp.MustCompile(`: (SIG\w+: .*)`)},
-			fault:   "SIGKILL and SIGTERM the active dispatcher, a standby beside it, under 400 probes/s",
-			promise: "SIGKILL: at least 99 % answered 200; SIGTERM: all"},
-		{name: "clock", run: clock,
-			fault:   "the wall clock jumps, an hour forward and back",
-			promise: "no early expiry, no burst"},
+		{"kill", "`kill -9` the dispatcher at every failpoint, under load", "every acknowledged write is there, nothing half-done, containers reconciled within 30 s, another aviary's untouched", kill},
+		{"power", "power cut: writes since the last sync dropped", "opens, complete up to the last acknowledgement, first initialisation included", power},
+		{"disk", "disk full", "writes answer 507 or 503, warm calls go on, all recovers when space returns", diskFull},
+		{"bits", "any bit of the database flipped", "refuses to start and says how to restore; never guesses, never panics", bits},
+		{"engine", "engine killed, restarted or stopped", "503 with `Retry-After` meanwhile, then reconciles by itself within 30 s; calls to sandboxes that lived on go through", engineFaults},
+		{"sandbox", "sandbox: out of memory, exit mid-answer, SIGSTOP, endless loop, fork bomb, /tmp filled, inode flood, fd flood, 100 MB on stdout", "the answer of the error table, the slot free, a replacement, the neighbours' p99 within 2 × of its quiet value", misbehave},
+		{"crowd", "500 simultaneous first calls; deploys under load; scale-down racing calls", "bounded creates; zero non-200; zero dropped", crowd},
+		{"images", "image deleted under us, image build failing, engine without space", "a clear error, old versions serve on", images},
+		{"fence", "SIGSTOP the active dispatcher, standby takes over, SIGCONT", "the old one's writes cannot land", fence},
+		{"failover", "SIGKILL and SIGTERM the active dispatcher under 400 probes/s", "SIGKILL: 99 % answered 200; SIGTERM: all", failover},
+		{"clock", "clock jumps, an hour forward and back", "no early expiry, no burst", clock},
 	}
 }
 
@@ -156,7 +132,7 @@ func main() {
 	}
 	var chosen []row
 	for _, r := range rows() {
-		if *only == "" && !(f.quick && r.test != nil) || slices.Contains(strings.Split(*only, ","), r.name) {
+		if *only == "" || slices.Contains(strings.Split(*only, ","), r.name) {
 			chosen = append(chosen, r)
 		}
 	}
@@ -232,11 +208,7 @@ func (f *faults) try(r row) result {
 	if t.history, err = newHistory(filepath.Join(f.build, "faults", r.name+".jsonl")); err == nil {
 		t.history.note("row", "row", r.name, "seed", f.seed, "quick", f.quick)
 		if f.folder, err = os.MkdirTemp("/tmp", "fobf"); err == nil { // short, for the sockets
-			if r.test != nil {
-				err = r.test.run(t)
-			} else {
-				err = r.run(t)
-			}
+			err = r.run(t)
 		}
 		f.killAll()
 	}

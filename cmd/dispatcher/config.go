@@ -50,6 +50,7 @@ type Config struct {
 	MaxMemory    faas.Bytes `env:"FOB_MAX_MEMORY" placeholder:"SIZE" help:"Memory that all sandboxes may use together (80 % of the machine's)."`
 
 	Standby         bool          `env:"FOB_STANDBY" help:"Wait while another dispatcher uses the data folder, and take over when it ends."`
+	TakeoverAfter   time.Duration `env:"FOB_TAKEOVER_AFTER" default:"10s" placeholder:"DURATION" help:"On standby, end an active dispatcher that has given no sign of life for that long; 0s never does (${default})."`
 	DrainTimeout    time.Duration `env:"FOB_DRAIN_TIMEOUT" default:"30s" placeholder:"DURATION" help:"How long calls in flight may take to finish at the end (${default})."`
 	RemoveSandboxes bool          `env:"FOB_REMOVE_SANDBOXES" help:"Remove all sandboxes at the end, instead of leaving them for the next start."`
 }
@@ -94,6 +95,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("FOB_MAX_MEMORY=%v: give at least %v, which one sandbox has by default, or 0 to have it follow from the machine", c.MaxMemory, faas.DefaultSettings().Memory)
 	case c.LoadTimeout <= 0:
 		return fmt.Errorf("FOB_LOAD_TIMEOUT=%v: give a positive duration such as 10s", c.LoadTimeout)
+	case c.TakeoverAfter != 0 && c.TakeoverAfter < minTakeoverAfter:
+		return fmt.Errorf("FOB_TAKEOVER_AFTER=%v: give at least %v, or 0s never to end an active dispatcher", c.TakeoverAfter, minTakeoverAfter)
 	case c.DrainTimeout < 0:
 		return fmt.Errorf("FOB_DRAIN_TIMEOUT=%v: give a duration such as 30s, or 0s not to wait", c.DrainTimeout)
 	case c.MaxBody < 1<<10 || c.MaxBody > 1<<30:

@@ -73,6 +73,7 @@ func TestOpenAPI(t *testing.T) {
 	driveTokens(t, a)
 	driveLimits(t, c)
 	driveStandby(t, a)
+	driveFullDisk(t, a)
 	ann := a.token(t, "admin") // who comes last, for from now on nobody else is let in
 
 	// Nothing but a broken disk makes the store fail, so it is pulled from
@@ -422,6 +423,28 @@ func driveNotPermitted(t *testing.T, c *checker) {
 	for _, method := range []string{"GET", "POST"} {
 		strict.ask(t, ask{request: method + " /api/call/wide", status: 403, code: "not_permitted"})
 	}
+}
+
+// driveFullDisk asks a second dispatcher, whose disk is full.
+func driveFullDisk(t *testing.T, a *asker) {
+	data := smallDisk(t, 8)
+	second := &asker{boot(t, func(c *Config) { c.Data, c.Sockets, c.MaxBody = data, shortDir(t), a.cfg.MaxBody }), a.client}
+	code := "def callme(): return 1\n" + strings.Repeat("#", 60<<10)
+	second.ask(t, ask{request: "PUT /api/functions/big", body: code, status: 201})
+	second.ask(t, ask{request: "PUT /api/secrets/KEY", body: "x", status: 201})
+	fillDisk(t, data)
+	for _, q := range []ask{
+		{request: "POST /api/gen", body: code},
+		{request: "PUT /api/functions/big", body: code},
+		{request: "PATCH /api/functions/big?timeout=1s"},
+		{request: "PUT /api/secrets/KEY", body: strings.Repeat("x", 60<<10)},
+		{request: "POST /api/secrets/rotate-key"},
+	} {
+		q.status, q.code = 507, "no_space"
+		second.ask(t, q)
+	}
+	second.ask(t, ask{request: "GET /api/call/big", status: 200})
+	second.stop()
 }
 
 // driveStandby asks everything of a second dispatcher on the same data.

@@ -26,10 +26,14 @@ import (
 // notProvoked are the documented responses that the program cannot be brought
 // to give here, and why.
 var notProvoked = map[string]string{
-	"PUT /api/functions/{ref} 409":   "changes to a function queue up in one dispatcher; only several on one store can conflict",
-	"PATCH /api/functions/{ref} 409": "as with PUT",
-	"GET /metrics 503":               "it takes the moment in which the dispatcher starts; TestNotYetOpen of internal/httpapi has it",
-	"DELETE /api/tokens/{id} 409":    "it takes an address beyond this machine, which the engine process refuses; TestDockerExposed has it",
+	"PUT /api/functions/{ref} 409":    "changes to a function queue up in one dispatcher; only several on one store can conflict",
+	"PATCH /api/functions/{ref} 409":  "as with PUT",
+	"DELETE /api/functions/{ref} 507": "a deletion finds room in the database, unless that is as good as new",
+	"DELETE /api/secrets/{name} 507":  "as with functions",
+	"DELETE /api/tokens/{id} 507":     "as with functions",
+	"POST /api/tokens 507":            "a token is small enough to find room in what is free inside the database",
+	"GET /metrics 503":                "it takes the moment in which the dispatcher starts; TestNotYetOpen of internal/httpapi has it",
+	"DELETE /api/tokens/{id} 409":     "it takes an address beyond this machine, which the engine process refuses; TestDockerExposed has it",
 }
 
 // transportHeaders come from HTTP itself, or are for browsers on every answer, and need no word at each in the document.

@@ -36,8 +36,15 @@ const release = "0.1.0"
 // commit is what it was built from; the linker sets it (-X main.commit=…).
 var commit = "unknown"
 
+// databaseName is the database's in the data folder.
+const databaseName = "fob.db"
+
 // prepareAgain is how long to wait after driver images could not be built.
 const prepareAgain = 10 * time.Second
+
+// controlTimeout is how long what the control socket is asked may take to
+// finish, once all else is closed.
+const controlTimeout = time.Second
 
 // Program is the dispatcher, wired up. Tests boot it as main does.
 type Program struct {
@@ -82,7 +89,7 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 		RateAddress: cfg.RateAddress,
 	})
 	if cfg.Standby {
-		p.api.Unready(faas.Errorf(faas.CodeStandby, "this dispatcher is on standby: another one serves").After(time.Second))
+		p.onStandby(nil)
 	}
 	p.server = newServer(p.api, cfg.MaxConnections)
 	p.server.HTTP.ErrorLog = telemetry.Standard(log)
@@ -160,10 +167,13 @@ func (p *Program) Run(ctx context.Context, ready func()) error {
 // open opens the store, waiting for its lock on standby, then the engine, and
 // takes up the functions and sandboxes that are there.
 func (p *Program) open(ctx context.Context) error {
+	stopWatching := func() {}
 	if p.cfg.Standby {
 		p.log.Info().Str("data", p.cfg.Data).Msg("waiting for the data folder's lock, or for the dispatcher that has it to end")
+		stopWatching = p.watchActive(ctx)
 	}
-	db, err := store.Open(ctx, filepath.Join(p.cfg.Data, "fob.db"), p.cfg.Standby)
+	db, err := store.Open(ctx, filepath.Join(p.cfg.Data, databaseName), p.cfg.Standby)
+	stopWatching()
 	if err != nil {
 		return err
 	}
@@ -178,14 +188,15 @@ func (p *Program) open(ctx context.Context) error {
 			"  dispatcher token create admin --grant admin --data %q\n\n"+
 			"or, if the network itself keeps others out, set FOB_ANONYMOUS=true", p.cfg.Addr, p.cfg.Data)
 	}
-	if p.audit, err = audit.Open(p.cfg.Data, audit.MaxSize, p.auditFailed); err != nil {
-		return err
-	}
+	// Soon, for to a standby this is the sign that we live.
 	control, err := listenControl(p.cfg.Data)
 	if err != nil {
-		return err
+		return p.advise(err)
 	}
 	go p.control.Serve(control)
+	if p.audit, err = audit.Open(p.cfg.Data, audit.MaxSize, p.auditFailed); err != nil {
+		return p.advise(err)
+	}
 	aviary := p.cfg.Aviary
 	if aviary == "" {
 		if aviary, err = db.Aviary(ctx); err != nil {
@@ -265,6 +276,14 @@ func maxConnections() (int64, error) {
 	return int64(min(files.Cur, 1<<20)) / 4, nil
 }
 
+// advise adds what to do about a failure in the data folder, if it is known.
+func (p *Program) advise(err error) error {
+	if faas.DiskFull(err) {
+		return fmt.Errorf("%w; free space in %s", err, p.cfg.Data)
+	}
+	return err
+}
+
 // auditFailed is told of what the audit log lacks. What was to be recorded is
 // done already, so there is nobody to refuse it to.
 func (p *Program) auditFailed(err error) {
@@ -329,9 +348,6 @@ func (p *Program) close() {
 		p.server.Close()
 	}
 	p.listener.Close() // in case Serve never had it
-	if err := p.control.Shutdown(ctx); err != nil {
-		p.control.Close()
-	}
 	if p.dispatcher != nil {
 		p.dispatcher.Close()
 	}
@@ -345,6 +361,7 @@ func (p *Program) close() {
 		}
 		p.engine.Close()
 	}
+	p.closeControl()
 	if p.audit != nil {
 		if err := p.audit.Close(); err != nil {
 			p.log.Error().Err(err).Msg("closing the audit log")
@@ -356,6 +373,16 @@ func (p *Program) close() {
 		}
 	}
 	p.log.Info().Msg("stopped")
+}
+
+// closeControl finishes what the control socket is asked. That is late: to a
+// standby it is the sign that we live, for as long as we have the lock.
+func (p *Program) closeControl() {
+	ctx, cancel := context.WithTimeout(context.Background(), controlTimeout)
+	defer cancel()
+	if err := p.control.Shutdown(ctx); err != nil {
+		p.control.Close()
+	}
 }
 
 // build says which dispatcher this is.

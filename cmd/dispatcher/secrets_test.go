@@ -135,3 +135,28 @@ func TestSecretCommands(t *testing.T) {
 		t.Errorf("then there are %s", body)
 	}
 }
+
+// Over HTTP, a token that may deploy one function cannot have it tell a secret
+// that was not set for it, whichever way it comes to the function.
+func TestLimitedTokenAndSecrets(t *testing.T) {
+	r := boot(t, nil)
+	r.do("PUT", "/api/secrets/KEY", "swordfish")
+	r.do("PUT", "/api/secrets/MINE?functions=mine", "swordfish")
+	r.gen("?name=theirs&secrets=KEY", showKey)
+	some := r.token(t, "deploy:mine", "deploy:theirs").Token
+	for _, request := range []struct{ method, path, body string }{
+		{"POST", "/api/gen?name=mine&secrets=KEY", showKey},
+		{"POST", "/api/gen?name=mine&secrets=GONE", showKey},
+		{"PUT", "/api/functions/mine?secrets=MINE,KEY", showKey},
+		{"PUT", "/api/functions/mine", `{"code": "def callme(): pass", "secrets": ["KEY"]}`},
+		{"PUT", "/api/functions/theirs", showKey},
+		{"PATCH", "/api/functions/theirs?public=true", ""},
+	} {
+		if got := r.as(t, some, request.method, request.path, request.body); got.Status != 403 || !strings.Contains(got.Body, `"code": "forbidden"`) {
+			t.Errorf("%s %s: answered %d %s", request.method, request.path, got.Status, got.Body)
+		}
+	}
+	if got := r.as(t, some, "PUT", "/api/functions/mine?secrets=MINE", showKey); got.Status != 201 {
+		t.Errorf("answered %d %s", got.Status, got.Body)
+	}
+}

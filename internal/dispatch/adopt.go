@@ -57,7 +57,10 @@ func (d *Dispatcher) adopt(ctx context.Context) error {
 	for id := range records {
 		stale = append(stale, id)
 	}
-	if err := d.cfg.Store.ForgetSandboxes(ctx, stale...); err != nil {
+	switch err := d.cfg.Store.ForgetSandboxes(ctx, stale...); {
+	case faas.CodeOf(err) == faas.CodeNoSpace: // calls can be answered, and the records do no harm
+		d.log.Warn().Err(err).Int("records", len(stale)).Msg("could not drop the records of sandboxes that are gone")
+	case err != nil:
 		return err
 	}
 	// gofail: var adoptDone struct{}

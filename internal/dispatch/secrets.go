@@ -94,17 +94,15 @@ func (d *Dispatcher) nameSecrets(ctx context.Context, fn *faas.Function, setting
 	if len(names) == 0 {
 		return func() {}, nil
 	}
+	who := faas.CallerOf(ctx)
 	d.secrets.mu.Lock()
 	defer d.secrets.mu.Unlock()
 	for _, name := range names {
 		s, err := d.cfg.Secrets.Get(ctx, name)
+		if err == nil {
+			err = mayName(s, name, fn, who)
+		}
 		if err != nil {
-			return nil, err
-		}
-		if s == nil {
-			return nil, faas.Errorf(faas.CodeBadRequest, "there is no secret %s: PUT /api/secrets/%s sets it", name, name)
-		}
-		if err := mayName(s, fn); err != nil {
 			return nil, err
 		}
 	}
@@ -124,15 +122,23 @@ func (d *Dispatcher) nameSecrets(ctx context.Context, fn *faas.Function, setting
 
 // mayName is the rule of who may have which secret: a version may name those
 // whose functions list has its function, by name or ID, and those without such a
-// list. Who comes with a token that is limited to some functions may
-// give a function only the former (Secret.ForOnly), or a secret for
-// everything would be within reach of who may deploy one thing. That goes for all that the new
-// version names, also what the last one did, for new code can show what it gets.
-func mayName(s *faas.Secret, fn *faas.Function) error {
-	if s.For(fn) {
-		return nil
+// list. Who comes with a token that is limited to some functions may give a
+// function only the former (Secret.ForOnly), or a secret for everything would be
+// within reach of who may deploy one thing. That goes for all that the new version
+// names, also what the last one did, for new code can show what it gets. Of other
+// secrets such a token does not learn whether they are there. s is nil when name
+// is nobody's.
+func mayName(s *faas.Secret, name string, fn *faas.Function, who faas.Caller) error {
+	switch {
+	case who.ForSomeOnly(faas.ScopeDeploy) && (s == nil || !s.ForOnly(fn)):
+		return faas.Errorf(faas.CodeForbidden, "your token is for some functions, and deploys them with secrets that are for just these: "+
+			"have PUT /api/secrets/%s?functions=… name the function, or use a token with the grant deploy", name)
+	case s == nil:
+		return faas.Errorf(faas.CodeBadRequest, "there is no secret %s: PUT /api/secrets/%s sets it", name, name)
+	case !s.For(fn):
+		return faas.Errorf(faas.CodeBadRequest, "the secret %s is for other functions: PUT /api/secrets/%s?functions=… says for which", name, name)
 	}
-	return faas.Errorf(faas.CodeBadRequest, "the secret %s is for other functions: PUT /api/secrets/%s?functions=… says for which", s.Name, s.Name)
+	return nil
 }
 
 // haveSecrets makes sure that there is what a version names, before a sandbox is

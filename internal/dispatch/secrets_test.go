@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/http"
@@ -117,6 +118,57 @@ func TestSecretsAreCheckedAtRegistration(t *testing.T) {
 		fn := w.create("version", "")
 		w.setSecret("ONE", "x", fn.ID)
 		w.put(fn, "version", "secrets=ONE")
+	})
+}
+
+// Who may deploy some functions gets at the secrets that are for just these, and
+// learns nothing of others, not even whether they are there.
+func TestSecretsOfALimitedToken(t *testing.T) {
+	simulated(t, nil, func(t *testing.T, w *world) {
+		w.setSecret("ANY", "x")
+		w.setSecret("ONE", "x", "one")
+		w.setSecret("TWO", "x", "two")
+		limited := faas.Caller{Kind: faas.CallerToken, Token: &faas.Token{Grants: []faas.Grant{{Scope: faas.ScopeDeploy, Function: "one"}, {Scope: faas.ScopeRead}}}}
+		ctx := faas.WithCaller(t.Context(), limited)
+		put := func(ctx context.Context, set string) error {
+			_, _, err := w.Put(ctx, faas.Ref{Name: "one"}, faas.Draft{Code: "version", Settings: settings(set)})
+			return err
+		}
+		refused := func(err error, name string) {
+			t.Helper()
+			told := ""
+			if err != nil {
+				told = strings.ReplaceAll(err.Error(), name, "NAME")
+			}
+			if want := strings.ReplaceAll(put(ctx, "secrets=NONE").Error(), "NONE", "NAME"); faas.CodeOf(err) != faas.CodeForbidden || told != want {
+				t.Errorf("%s: %q, and of one that is not there: %q", name, told, want)
+			}
+		}
+		before := w.engine.attempts
+		for _, name := range []string{"ANY", "TWO"} {
+			refused(put(ctx, "secrets="+name), name)
+			_, err := w.Create(ctx, "one", faas.Draft{Code: "version", Settings: settings("secrets=" + name)})
+			refused(err, name)
+		}
+		if w.engine.attempts != before {
+			t.Error("a sandbox was started")
+		}
+		if err := put(ctx, "secrets=ONE"); err != nil {
+			t.Error(err)
+		}
+		// What the version before had is had anew, by new code perhaps.
+		if err := put(t.Context(), "secrets=ONE,ANY"); err != nil {
+			t.Fatal(err)
+		}
+		refused(put(ctx, "timeout=3s"), "ANY")
+		_, err := w.Patch(ctx, faas.Ref{Name: "one"}, settings("env=A=1"))
+		refused(err, "ANY")
+		for _, grant := range []faas.Grant{{Scope: faas.ScopeDeploy}, {Scope: faas.ScopeAdmin}} {
+			all := faas.Caller{Kind: faas.CallerToken, Token: &faas.Token{Grants: []faas.Grant{grant}}}
+			if err := put(faas.WithCaller(t.Context(), all), "secrets=ANY"); err != nil {
+				t.Errorf("%v: %v", grant, err)
+			}
+		}
 	})
 }
 

@@ -248,3 +248,23 @@ func eventually(t *testing.T, what string, holds func() bool) {
 		}
 	}
 }
+
+// conveyor is a listener whose connections come from a channel.
+type conveyor struct {
+	conns chan net.Conn
+	once  sync.Once
+}
+
+func (c *conveyor) Accept() (net.Conn, error) {
+	if conn, ok := <-c.conns; ok {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (c *conveyor) Close() error {
+	c.once.Do(func() { close(c.conns) })
+	return nil
+}
+
+func (c *conveyor) Addr() net.Addr { return &net.UnixAddr{Name: "conveyor", Net: "unix"} }

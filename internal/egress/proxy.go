@@ -305,6 +305,8 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, status int, text s
 		return
 	}
 	defer client.Close()
+	stop := context.AfterFunc(g.ctx, func() { client.Close() })
+	defer stop()
 	client.SetDeadline(time.Now().Add(g.proxy.limits.header))
 	fmt.Fprintf(client, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s\n", status, text, len(text)+1, text)
 }

@@ -12,6 +12,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/flockofbirds/fob/internal/faas"
 )
 
 func TestAddresses(t *testing.T) {
@@ -366,6 +370,33 @@ func TestCloseEndsEverything(t *testing.T) {
 	eventually(t, "no connection is open", func() bool { return g.proxy.open.Load() == 0 })
 	if _, err := net.Dial("unix", g.socket); err == nil {
 		t.Error("it listens still")
+	}
+}
+
+// Code that does not read why it was refused holds up the end of its sandbox no
+// longer than other code.
+func TestCloseEndsRefusals(t *testing.T) {
+	theirs, ours := net.Pipe() // without a buffer that the refusal fits into
+	defer theirs.Close()
+	conns := make(chan net.Conn, 1)
+	conns <- ours
+	p := New(Config{MaxConnections: 10})
+	p.limits.header = 10 * patience
+	g := p.Open(&conveyor{conns: conns}, faas.Network{}, func(Outcome) {}, zerolog.Nop())
+	if _, err := io.WriteString(theirs, "CONNECT other.example:443 HTTP/1.1\r\nHost: other.example:443\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(theirs, make([]byte, 1)); err != nil { // so it is being sent
+		t.Fatal(err)
+	}
+	closed := make(chan struct{})
+	go func() { g.Close(); close(closed) }()
+	select {
+	case <-closed:
+	case <-time.After(patience):
+		t.Error("it is not closed")
+		theirs.Close()
+		<-closed
 	}
 }
 

@@ -3,6 +3,7 @@ package faas
 import (
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 )
 
@@ -40,6 +41,7 @@ const (
 	CodeStandby         Code = "standby"          // 503: another dispatcher is active
 	CodeStarting        Code = "starting"         // 503: not ready yet
 	CodeTimeout         Code = "timeout"          // 504: ran out of time
+	CodeNoSpace         Code = "no_space"         // 507: the dispatcher's disk is full
 )
 
 // Error is an error of the domain. Its message is safe to show to a client.
@@ -104,6 +106,18 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Cause }
 
+// DiskFull reports whether err says that a disk, or a quota on it, has no room.
+func DiskFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// NoSpace returns the error for what could not be done because DiskFull is true
+// of the cause. where is the setting that names the full disk's folder or file.
+func NoSpace(doing, where string, cause error) *Error {
+	return Errorf(CodeNoSpace, "could not %s, for the disk that has %s is full: free space there and try again", doing, where).
+		After(10 * time.Second).Because(cause)
+}
+
 // CodeOf returns the code of the first *Error in err's chain, CodeInternal for
 // any other error and "" for nil.
 func CodeOf(err error) Code {
@@ -130,7 +144,7 @@ func (c Code) FunctionsFault() bool {
 // anybody changing anything, and is known not to have run.
 func (c Code) Retryable() bool {
 	switch c {
-	case CodeConflict, CodeOverLimit, CodeRateLimited, CodeNoCapacity, CodeDraining, CodeStandby, CodeStarting:
+	case CodeConflict, CodeOverLimit, CodeRateLimited, CodeNoCapacity, CodeDraining, CodeStandby, CodeStarting, CodeNoSpace:
 		return true
 	}
 	return false

@@ -150,6 +150,27 @@ func (c *Caller) May(scope Scope, fn *Function) bool {
 	return false
 }
 
+// ForSomeOnly reports whether the caller holds the scope for functions that its
+// token names, and for no others.
+func (c *Caller) ForSomeOnly(scope Scope) bool {
+	return c.Kind == CallerToken && !c.Token.May(scope, nil)
+}
+
+// callerKey is the key of a context under which the caller is.
+type callerKey struct{}
+
+// WithCaller returns a context that says for whom something is done.
+func WithCaller(ctx context.Context, who Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, who)
+}
+
+// CallerOf returns for whom something is done, or a stranger when the context
+// does not say.
+func CallerOf(ctx context.Context) Caller {
+	who, _ := ctx.Value(callerKey{}).(Caller)
+	return who
+}
+
 // String tells who it is, for logs: nothing in it is secret or needs escaping.
 func (c *Caller) String() string {
 	switch c.Kind {

@@ -198,21 +198,20 @@ func forbidden(scope faas.Scope) error {
 }
 
 // bearer returns the bearer token that a request shows, or "" when it shows none
-// or several. One of ours is taken out of the header, so that no function ever
-// gets to see it; anything else stays, for a function may do its own
-// authentication.
+// or several. A header with one of ours anywhere in it, also where we do not look
+// for it, is dropped, so that no function ever gets to see it; anything else
+// stays, for a function may do its own authentication.
 func bearer(h http.Header) (secret string) {
 	values := h["Authorization"]
 	if len(values) == 0 {
 		return ""
 	}
 	for _, value := range values {
-		scheme, rest, _ := strings.Cut(value, " ")
-		if !strings.EqualFold(scheme, "Bearer") {
-			continue
-		}
-		if secret = strings.Trim(rest, " \t"); strings.HasPrefix(secret, faas.TokenPrefix) {
+		if strings.Contains(value, faas.TokenPrefix) {
 			delete(h, "Authorization")
+		}
+		if scheme, rest, _ := strings.Cut(value, " "); strings.EqualFold(scheme, "Bearer") {
+			secret = strings.Trim(rest, " \t")
 		}
 	}
 	if len(values) > 1 {
@@ -221,20 +220,13 @@ func bearer(h http.Header) (secret string) {
 	return secret
 }
 
-// callerKey is the key of a request's context under which its maker is, where
-// that has been noted.
-type callerKey struct{}
-
 // by notes who makes a request.
 func by(r *http.Request, who faas.Caller) *http.Request {
-	return r.WithContext(context.WithValue(r.Context(), callerKey{}, who))
+	return r.WithContext(faas.WithCaller(r.Context(), who))
 }
 
 // callerOf is who makes a request, as it was noted; else it is a stranger.
-func callerOf(r *http.Request) faas.Caller {
-	who, _ := r.Context().Value(callerKey{}).(faas.Caller)
-	return who
-}
+func callerOf(r *http.Request) faas.Caller { return faas.CallerOf(r.Context()) }
 
 // Local returns the handler for the dispatcher's owner, who has come over the
 // control socket: everything is allowed there, at any rate.

@@ -61,7 +61,12 @@ func TestAuthorizationPassesThrough(t *testing.T) {
 		{[]string{"Bearer fob_nobody"}, 401, ""},
 		{[]string{"Bearer theirs"}, 401, "Bearer theirs"},
 		{[]string{"Basic YTpi"}, 401, "Basic YTpi"},
-		{[]string{"Basic " + ann}, 401, "Basic " + ann},
+		{[]string{"Basic " + ann}, 401, ""},
+		{[]string{ann}, 401, ""},
+		{[]string{"Bearer\t" + ann}, 401, ""},
+		{[]string{"Bearer theirs, Bearer " + ann}, 401, ""}, // as a proxy joins two
+		{[]string{`Token token="` + ann + `"`}, 401, ""},
+		{[]string{"Bearer theirs", ann}, 401, ""},
 		{[]string{"Bearer"}, 401, "Bearer"},
 		{[]string{""}, 401, ""},
 		{[]string{"Bearer " + ann, "Basic YTpi"}, 401, ""},

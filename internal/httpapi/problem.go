@@ -57,6 +57,7 @@ var statuses = map[faas.Code]struct {
 	faas.CodeStandby:         {503, "Standby"},
 	faas.CodeStarting:        {503, "Starting"},
 	faas.CodeTimeout:         {504, "Ran out of time"},
+	faas.CodeNoSpace:         {507, "Disk full"},
 }
 
 // problem is the body of every error answer (RFC 9457). Error is the user's
@@ -104,7 +105,8 @@ func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 	if entry.status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", "Bearer")
 	}
-	if entry.status == http.StatusTooManyRequests || entry.status == http.StatusServiceUnavailable {
+	switch entry.status {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInsufficientStorage:
 		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))
 	}
 	body := encode(problem{

@@ -145,7 +145,7 @@ func TestProblem(t *testing.T) {
 		if got := w.Header().Get("Fob-Error"); got != fault {
 			t.Errorf("%s: Fob-Error: %s, want %s", code, got, fault)
 		}
-		if got, want := w.Header().Get("Retry-After") != "", entry.status == 429 || entry.status == 503; got != want {
+		if got, want := w.Header().Get("Retry-After") != "", entry.status == 429 || entry.status == 503 || entry.status == 507; got != want {
 			t.Errorf("%s: Retry-After is there: %v, want %v", code, got, want)
 		}
 	}

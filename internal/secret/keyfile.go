@@ -166,6 +166,9 @@ func (f keyFile) write(all keys) (name string, err error) {
 	if err == nil {
 		_, err = file.Write(text.Bytes())
 		err = errors.Join(err, file.Sync(), file.Close())
+		if err != nil {
+			os.Remove(name) // half a file; the next write removes it too
+		}
 	}
 	if err != nil {
 		return "", f.bad(err, "make its folder one that the dispatcher can write to, or choose another file with FOB_KEY_FILE")
@@ -175,6 +178,9 @@ func (f keyFile) write(all keys) (name string, err error) {
 
 // bad is an error about the file. What to do goes to the log, for it names files.
 func (f keyFile) bad(err error, advice string) error {
+	if faas.DiskFull(err) {
+		return faas.NoSpace("write the key file of the secrets", "FOB_KEY_FILE", fmt.Errorf("%s: %w", string(f), err))
+	}
 	return faas.Errorf(faas.CodeInternal, "the key file of the secrets cannot be used; the dispatcher's log says how to mend that").
 		Because(fmt.Errorf("%s: %w; %s", string(f), err, advice))
 }

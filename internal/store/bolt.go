@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"syscall"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -28,7 +29,7 @@ type Bolt struct {
 	mu      sync.Mutex
 	waiting []*commit
 	closed  bool
-	broken  error // set when a write panicked
+	broken  error // set when a write panicked, or may have happened although it failed
 }
 
 // commit is a transaction that waits to be written. err is set before done is
@@ -129,9 +130,11 @@ func (b *Bolt) writeWaiting() {
 		err = ErrClosed
 	}
 	if err == nil {
+		id := 0
 		// gofail: var commitBegin struct{}
 		err = guard(func() error {
 			return b.db.Update(func(tx *bbolt.Tx) error {
+				id = tx.ID()
 				for _, c := range batch {
 					if c.err = apply(tx.Bucket(bucket), c.txn); c.err != nil && !errors.Is(c.err, ErrConflict) {
 						return c.err
@@ -143,13 +146,18 @@ func (b *Bolt) writeWaiting() {
 			})
 		})
 		// gofail: var commitDone struct{}
-		if errors.Is(err, errDamaged) {
-			// bbolt may still hold its locks: a further write could hang.
-			b.mu.Lock()
-			b.broken = b.explain(err)
-			b.mu.Unlock()
+		if err != nil && !errors.Is(err, errDamaged) && b.holds(id) {
+			// The cause is not wrapped: a disk that was full is not all that is wrong.
+			err = fmt.Errorf("%w: %v", errUnsynced, err)
 		}
 		err = b.explain(err)
+		if errors.Is(err, errDamaged) || errors.Is(err, errUnsynced) {
+			// After damage bbolt may still hold its locks, and a further write could
+			// hang. After the other, it would be one upon what may not be on disk.
+			b.mu.Lock()
+			b.broken = err
+			b.mu.Unlock()
+		}
 	}
 	for _, c := range batch {
 		if err != nil {
@@ -157,6 +165,21 @@ func (b *Bolt) writeWaiting() {
 		}
 		close(c.done)
 	}
+}
+
+// errUnsynced is wrapped by the error of a commit that is in the file, and of
+// which only the last sync failed: what a restart would find, nobody knows.
+var errUnsynced = errors.New("the last change may or may not be on disk")
+
+// holds reports whether the transaction with that ID is in the file.
+func (b *Bolt) holds(id int) (there bool) {
+	err := guard(func() error {
+		return b.db.View(func(tx *bbolt.Tx) error {
+			there = tx.ID() == id
+			return nil
+		})
+	})
+	return err != nil || there
 }
 
 // apply does one transaction. When it returns ErrConflict it has done nothing;
@@ -269,8 +292,21 @@ func (b *Bolt) explain(err error) error {
 		return ErrClosed
 	case errors.Is(err, errDamaged):
 		return fmt.Errorf("the database in %s cannot be used: %w; stop the dispatcher and restore it from a backup", b.folder, err)
+	case errors.Is(err, errUnsynced):
+		return fmt.Errorf("the database in %s: %w; restart the dispatcher", b.folder, err)
 	case err != nil:
-		return fmt.Errorf("the database in %s: %w; see whether its disk is full or failing", b.folder, err)
+		return fmt.Errorf("the database in %s: %w; see whether its disk is full or failing", b.folder, unhide(err))
 	}
 	return nil
+}
+
+// unhide wraps the causes that bbolt only puts into the text of its errors, as it
+// does when the file cannot grow.
+func unhide(err error) error {
+	for _, cause := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
+		if !errors.Is(err, cause) && strings.HasSuffix(err.Error(), cause.Error()) {
+			return fmt.Errorf("%w (%w)", err, cause)
+		}
+	}
+	return err
 }

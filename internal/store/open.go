@@ -11,6 +11,8 @@ import (
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/flockofbirds/fob/internal/faas"
 )
 
 // lockPoll is how often a held lock is tried again.
@@ -42,7 +44,10 @@ func OpenBolt(ctx context.Context, path string, wait bool) (*Bolt, error) {
 			return b, nil
 		case errors.Is(err, os.ErrNotExist) && creations < maxCreations:
 			creations++
-			if err := createFile(ctx, path); err != nil {
+			switch err := createFile(ctx, path); {
+			case faas.DiskFull(err):
+				return nil, fmt.Errorf("cannot set up the data folder %s: %w; free space there, or name another with FOB_DATA", folder, err)
+			case err != nil:
 				return nil, fmt.Errorf("cannot set up the data folder %s: %w; make it a folder this user can write to, or name another with FOB_DATA", folder, err)
 			}
 		case errors.Is(err, bolterrors.ErrTimeout) && wait:

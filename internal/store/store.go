@@ -342,5 +342,8 @@ func internal(doing string, err error) error {
 	if _, ok := errors.AsType[*faas.Error](err); ok || err == nil {
 		return err
 	}
+	if faas.DiskFull(err) {
+		return faas.NoSpace(doing, "FOB_DATA", err)
+	}
 	return faas.Errorf(faas.CodeInternal, "could not %s: the dispatcher's log says why", doing).Because(err)
 }

@@ -1,0 +1,192 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// sector is what a disk writes whole, in bytes.
+const sector = 512
+
+// disk is a model of a file system for power cuts: it knows what is synced, and
+// what was done since, any part of which may be lost. It promises no more than
+// POSIX does: syncing a file says nothing of its name, and nothing of what is
+// not synced is in any order.
+type disk struct {
+	root *node // a folder that is there, synced, from the start
+	next int   // the number of the next change
+}
+
+// node is a file or a folder.
+type node struct {
+	folder  bool
+	content []byte           // synced, of a file
+	names   map[string]*node // synced, of a folder
+	changes []change         // since
+}
+
+// change is one change of a file or folder.
+type change struct {
+	number int
+
+	// Of a file: data is written at an offset, or, when it is nil, the size set.
+	data []byte
+	at   int64
+
+	// Of a folder: in one step, a name goes, and one is for this node from now on.
+	remove string
+	add    string
+	node   *node
+}
+
+func newDisk() *disk { return &disk{root: newFolder()} }
+
+func newFolder() *node { return &node{folder: true, names: map[string]*node{}} }
+
+// change notes a change, which nothing has synced so far.
+func (d *disk) change(n *node, c change) {
+	c.number = d.next
+	d.next++
+	n.changes = append(n.changes, c)
+}
+
+// sync makes durable what was changed in n before the change with that number,
+// the next one when the sync began.
+func (d *disk) sync(n *node, before int) {
+	for len(n.changes) > 0 && n.changes[0].number < before {
+		c := n.changes[0]
+		if n.folder {
+			c.rename(n.names)
+		} else {
+			n.content = c.write(n.content, nil)
+		}
+		n.changes = n.changes[1:]
+	}
+}
+
+// get returns what a folder has under a name now, or nil.
+func (n *node) get(name string) *node {
+	names := maps.Clone(n.names)
+	for _, c := range n.changes {
+		c.rename(names)
+	}
+	return names[name]
+}
+
+// rename does a change of a folder to its names.
+func (c *change) rename(names map[string]*node) {
+	if c.remove != "" {
+		delete(names, c.remove)
+	}
+	if c.add != "" {
+		names[c.add] = c.node
+	}
+}
+
+// write does a change of a file to its content and returns that. Of data it
+// writes the sectors that keep says; nil is all.
+func (c *change) write(content []byte, keep func(sector int) bool) []byte {
+	if c.data == nil {
+		if int64(len(content)) > c.at {
+			return slices.Clone(content[:c.at])
+		}
+		return append(slices.Clone(content), make([]byte, c.at-int64(len(content)))...)
+	}
+	end := c.at + int64(len(c.data))
+	content = append(slices.Clone(content), make([]byte, max(0, end-int64(len(content))))...)
+	for from := c.at; from < end; {
+		to := min(end, (from/sector+1)*sector)
+		if keep == nil || keep(int(from/sector)) {
+			copy(content[from:to], c.data[from-c.at:])
+		}
+		from = to
+	}
+	return content
+}
+
+// A loss is how a power cut deals with what is not synced.
+type loss string
+
+const (
+	losesAll  loss = "all"
+	losesNone loss = "none"
+	losesTail loss = "the tail" // of each file and folder, from some sector on
+	losesSome loss = "some"     // whole changes, and sectors
+)
+
+// cut makes a folder as a power cut now might leave the root.
+func (d *disk) cut(l loss, random *rand.Rand, folder string) error {
+	return (&remains{l, random, map[*node]string{}}).make(d.root, folder)
+}
+
+// remains is what a power cut leaves.
+type remains struct {
+	loss   loss
+	random *rand.Rand
+	made   map[*node]string // where the files are that have been made
+}
+
+func (r *remains) make(n *node, path string) error {
+	if n.folder {
+		names := maps.Clone(n.names)
+		kept := r.kept(len(n.changes))
+		for i, c := range n.changes {
+			if kept(i) {
+				c.rename(names)
+			}
+		}
+		all := os.Mkdir(path, 0o700)
+		for _, name := range slices.Sorted(maps.Keys(names)) {
+			all = errors.Join(all, r.make(names[name], filepath.Join(path, name)))
+		}
+		return all
+	}
+	if other := r.made[n]; other != "" {
+		return os.Link(other, path)
+	}
+	r.made[n] = path
+	return os.WriteFile(path, r.content(n), 0o600)
+}
+
+// content is what is left of a file.
+func (r *remains) content(n *node) []byte {
+	content := n.content
+	kept := r.kept(len(n.changes))
+	whole := true // so far
+	for i, c := range n.changes {
+		switch {
+		case kept(i):
+			content = c.write(content, nil)
+		case c.data == nil:
+			whole = false
+		case r.loss == losesTail && whole: // the one in which it happens
+			whole = false
+			torn := int(c.at/sector) + r.random.IntN(len(c.data)/sector+1)
+			content = c.write(content, func(sector int) bool { return sector < torn })
+		case r.loss == losesSome && r.random.IntN(2) == 0:
+			content = c.write(content, func(int) bool { return r.random.IntN(2) == 0 })
+		}
+	}
+	return content
+}
+
+// kept returns which of n changes of a file or folder a cut leaves.
+func (r *remains) kept(n int) func(i int) bool {
+	switch r.loss {
+	case losesAll:
+		return func(int) bool { return false }
+	case losesNone:
+		return func(int) bool { return true }
+	case losesTail:
+		until := r.random.IntN(n + 1)
+		return func(i int) bool { return i < until }
+	case losesSome:
+		return func(int) bool { return r.random.IntN(2) == 0 }
+	}
+	panic(fmt.Sprintf("there is no loss %q", r.loss))
+}

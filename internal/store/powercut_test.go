@@ -1,0 +1,384 @@
+package store_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/store"
+)
+
+// writerEnv makes the test binary the process that is traced: it names the
+// database that this works on.
+const writerEnv = "FOBTEST_STORE_WRITER"
+
+// quickExit has a process with the race detector not wait a second at its end.
+const quickExit = "GORACE=atexit_sleep_ms=0"
+
+const (
+	writers      = 4
+	writerRounds = 4
+)
+
+// writeMuch opens a store, has several writers create, extend and delete
+// functions in it, and says what it begins to delete and what is acknowledged.
+func writeMuch(path string) error {
+	ctx := context.Background()
+	s, err := store.Open(ctx, path, false)
+	if err != nil {
+		return err
+	}
+	aviary, err := s.Aviary(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Println("open", aviary)
+	failed := make(chan error, writers)
+	for range writers {
+		go func() { failed <- write(ctx, s) }()
+	}
+	for range writers {
+		err = errors.Join(err, <-failed)
+	}
+	return errors.Join(err, s.Close())
+}
+
+func write(ctx context.Context, s *store.Store) error {
+	for round := range writerRounds {
+		fn, code := newFunction("f-" + uuid.NewString())
+		if err := s.CreateFunction(ctx, fn, code, hex.EncodeToString([]byte(fn.ID[:8]))); err != nil {
+			return err
+		}
+		fmt.Println("stored", fn.ID, 1, fn.Name)
+		fn, code = withVersion(fn)
+		if err := s.AddVersion(ctx, fn, code, ""); err != nil {
+			return err
+		}
+		fmt.Println("stored", fn.ID, 2, fn.Name)
+		if round%3 == 1 {
+			fmt.Println("deleting", fn.ID)
+			if err := s.DeleteFunction(ctx, fn.ID); err != nil {
+				return err
+			}
+			fmt.Println("deleted", fn.ID)
+		}
+	}
+	return nil
+}
+
+func newFunction(name string) (*faas.Function, string) {
+	return withVersion(&faas.Function{ID: uuid.NewString(), Name: name, Created: time.Now()})
+}
+
+// withVersion adds a version of a size of its own, now and then a large one, to
+// a function.
+func withVersion(fn *faas.Function) (*faas.Function, string) {
+	size := 100 + rand.N(1000)
+	if rand.N(5) == 0 {
+		size = rand.N(40_000) + 100
+	}
+	v := &faas.Version{FunctionID: fn.ID, Number: len(fn.Versions) + 1, Lang: "python", Settings: faas.DefaultSettings(), Created: time.Now(), Size: size}
+	code := codeOf(v)
+	digest := sha256.Sum256([]byte(code))
+	v.Digest = "sha256:" + hex.EncodeToString(digest[:])
+	return fn.With(v), code
+}
+
+// codeOf is the code of a version, which follows from the rest of it.
+func codeOf(v *faas.Version) string {
+	line := fmt.Sprintf("# %s %d\n", v.FunctionID, v.Number)
+	return strings.Repeat(line, v.Size/len(line)+1)[:v.Size]
+}
+
+// acknowledged is what a writer has been heard to say.
+type acknowledged struct {
+	aviary   string
+	versions map[string]int    // by function
+	names    map[string]string // of these functions
+	deleted  map[string]bool   // false: began, and may have happened
+}
+
+func (a *acknowledged) hear(line string) {
+	var id, name string
+	var version int
+	switch {
+	case scan(line, "open %s", &a.aviary):
+	case scan(line, "stored %s %d %s", &id, &version, &name):
+		a.versions[id], a.names[id] = version, name
+	case scan(line, "deleting %s", &id):
+		a.deleted[id] = false
+	case scan(line, "deleted %s", &id):
+		a.deleted[id] = true
+	default:
+		panic("the writer says " + line)
+	}
+}
+
+// check opens what a power cut left, and holds it against what was acknowledged.
+func (a *acknowledged) check(ctx context.Context, path string) error {
+	s, err := store.Open(ctx, path, false)
+	if err != nil {
+		return fmt.Errorf("it does not open: %w", err)
+	}
+	err = errors.Join(a.compare(ctx, s), a.compareNames(ctx, s))
+	// It can be written to, and what is written stays.
+	added, code := newFunction("added")
+	err = errors.Join(err, s.CreateFunction(ctx, added, code, ""), s.Close())
+	if err != nil {
+		return err
+	}
+	if s, err = store.Open(ctx, path, false); err != nil {
+		return fmt.Errorf("it does not open again: %w", err)
+	}
+	if found, codeErr := s.Code(ctx, added.ID, 1); found != code {
+		err = errors.Join(err, fmt.Errorf("what was written after the cut is gone (%v)", codeErr))
+	}
+	return errors.Join(err, a.compare(ctx, s), s.Close())
+}
+
+func (a *acknowledged) compare(ctx context.Context, s *store.Store) error {
+	var all []error
+	wrong := func(format string, args ...any) { all = append(all, fmt.Errorf(format, args...)) }
+	if aviary, err := s.Aviary(ctx); err != nil || a.aviary != "" && aviary != a.aviary {
+		wrong("the aviary is %q and was %q (%v)", aviary, a.aviary, err)
+	}
+	functions, err := s.Functions(ctx)
+	if err != nil {
+		return errors.Join(append(all, err)...)
+	}
+	byID := map[string]*faas.Function{}
+	for _, fn := range functions {
+		byID[fn.ID] = fn
+		for _, v := range fn.Versions {
+			if code, err := s.Code(ctx, fn.ID, v.Number); code != codeOf(v) {
+				wrong("the code of %s@%d is not what it was (%v)", fn.ID, v.Number, err)
+			}
+		}
+	}
+	for id, version := range a.versions {
+		fn := byID[id]
+		gone, deleting := a.deleted[id]
+		switch {
+		case gone && fn != nil:
+			wrong("function %s was deleted and is there", id)
+		case fn == nil && !deleting:
+			wrong("function %s was acknowledged and is lost", id)
+		case fn != nil && fn.Latest().Number < version:
+			wrong("version %d of %s was acknowledged, the last is %d", version, id, fn.Latest().Number)
+		}
+	}
+	notes, err := s.Sandboxes(ctx)
+	if err != nil {
+		wrong("%w", err)
+	}
+	for _, version := range notes {
+		if byID[version.FunctionID] == nil {
+			wrong("there is a sandbox of %s, which is not there", version.FunctionID)
+		}
+	}
+	return errors.Join(all...)
+}
+
+// compareNames looks whether a function's name is taken, and a deleted one's is
+// free: one of each will do, for this writes.
+func (a *acknowledged) compareNames(ctx context.Context, s *store.Store) error {
+	functions, err := s.Functions(ctx)
+	if err != nil {
+		return err
+	}
+	if len(functions) > 0 {
+		name := functions[rand.N(len(functions))].Name
+		other, code := newFunction(name)
+		if err := s.CreateFunction(ctx, other, code, ""); faas.CodeOf(err) != faas.CodeNameTaken {
+			return fmt.Errorf("the name %s of a function was free (%v)", name, err)
+		}
+	}
+	for id, gone := range a.deleted {
+		if gone {
+			again, code := newFunction(a.names[id])
+			if err := errors.Join(s.CreateFunction(ctx, again, code, ""), s.DeleteFunction(ctx, again.ID)); err != nil {
+				return fmt.Errorf("the name of a deleted function is not free: %w", err)
+			}
+			break
+		}
+	}
+	return nil
+}
+
+// trace runs a writer on root/data/fob.db and returns what it did.
+func trace(t *testing.T, root, file string) []moment {
+	t.Helper()
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Fatal("this test needs strace: scripts/setup test installs it; ", err)
+	}
+	self, err := os.Executable()
+	check(t, err)
+	cmd := exec.Command("strace", append(straceFlags(file), self)...)
+	cmd.Env = append(os.Environ(), writerEnv+"="+filepath.Join(root, "data", "fob.db"), quickExit)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("the writer, which needs to be allowed ptrace(2): %v\n%.2000s", err, out)
+	}
+	moments, err := readTrace(file)
+	check(t, err)
+	return moments
+}
+
+// powerCuts replays traces, one after the other, as of processes that each went
+// on where the last one ended.
+type powerCuts struct {
+	root   string // of the traced processes
+	traces [][]moment
+	forget func(trace int, n *node) bool // the syncs that are left out
+}
+
+// run replays the traces and has at look at every moment. It ends with the first
+// error.
+func (p *powerCuts) run(at func(trace, moment int, d *disk, a *acknowledged) error) error {
+	d := newDisk()
+	a := &acknowledged{versions: map[string]int{}, names: map[string]string{}, deleted: map[string]bool{}}
+	for number, moments := range p.traces {
+		r := &replay{disk: d, root: p.root, files: map[string]*node{}, said: a.hear}
+		r.forget = func(n *node) bool { return p.forget != nil && p.forget(number, n) }
+		for i, m := range moments {
+			if err := r.do(m); err != nil {
+				return fmt.Errorf("replaying: %w", err)
+			}
+			if err := at(number, i, d, a); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// telling reports whether a power cut at that moment says most: a sync has just
+// ended, or something is being said.
+func (m moment) telling() bool {
+	return m.ended && strings.HasSuffix(m.call.name, "sync") || !m.ended && m.call.name == "write" && m.call.args[0] == "1"
+}
+
+// cuts makes a power cut at every telling moment, at every one of the first
+// initialisation, and more at random, and checks what each leaves. It begins in a
+// trace, once the process has said something, or from the start of all. It returns
+// how many it made.
+func (p *powerCuts) cuts(folder string, seed uint64, more, from int) (done int, err error) {
+	random := rand.New(rand.NewPCG(seed, 0))
+	losses := []loss{losesAll, losesSome, losesTail, losesNone}
+	planned := map[[2]int][]loss{}
+	for number, moments := range p.traces[from:] {
+		begun, said := from > 0, false
+		for i, m := range moments {
+			begun = begun || m.call.name == "mkdirat"
+			said = said || m.telling() && m.call.name == "write"
+			if said && m.telling() || from+number == 0 && begun && !said {
+				at := [2]int{from + number, i}
+				planned[at] = append(planned[at], losses[len(planned)%len(losses)])
+			}
+		}
+	}
+	some := slices.Collect(maps.Keys(planned))
+	slices.SortFunc(some, func(a, b [2]int) int { return slices.Compare(a[:], b[:]) })
+	for range more { // between two telling moments, or at one
+		after := random.IntN(len(some) - 1)
+		at := [2]int{some[after][0], some[after][1]}
+		if some[after+1][0] == at[0] {
+			at[1] += random.IntN(some[after+1][1] - at[1])
+		}
+		planned[at] = append(planned[at], losses[random.IntN(len(losses))])
+	}
+	err = p.run(func(trace, moment int, d *disk, a *acknowledged) error {
+		for _, l := range planned[[2]int{trace, moment}] {
+			path := filepath.Join(folder, strconv.Itoa(done))
+			if err := d.cut(l, random, path); err != nil {
+				return err
+			}
+			if err := a.check(context.Background(), filepath.Join(path, "data", "fob.db")); err != nil {
+				return fmt.Errorf("a power cut that loses %s, at moment %d of trace %d: %w", l, moment, trace, err)
+			}
+			if err := os.RemoveAll(path); err != nil {
+				return err
+			}
+			done++
+		}
+		return nil
+	})
+	return done, err
+}
+
+// TestPowerCut traces processes that initialise a data folder and write to it,
+// and makes folders as power cuts might have left them.
+func TestPowerCut(t *testing.T) {
+	seed, more := setting(t, "FOBTEST_SEED", rand.Uint64()>>1), setting(t, "FOBTEST_POWERCUT_ROUNDS", 150)
+	t.Logf("FOBTEST_SEED=%d FOBTEST_POWERCUT_ROUNDS=%d", seed, more)
+	root := filepath.Join(t.TempDir(), "root")
+	check(t, os.Mkdir(root, 0o700))
+	p := powerCuts{root: root}
+	for n := range 2 {
+		p.traces = append(p.traces, trace(t, root, filepath.Join(t.TempDir(), fmt.Sprint(n))))
+	}
+	done, err := p.cuts(memory(t), seed, int(more), 0)
+	if err != nil {
+		t.Error(err)
+	}
+	t.Logf("%d power cuts in %d and %d moments", done, len(p.traces[0]), len(p.traces[1]))
+
+	// Who is killed before the folder is synced leaves that to the next one.
+	p.forget = func(trace int, n *node) bool { return trace == 0 && n.folder && n.get("fob.db") != nil }
+	if _, err := p.cuts(memory(t), seed, 0, 1); err != nil {
+		t.Error("the first process did not sync its folder:", err)
+	}
+	// The model is worth something: it finds what is lost without syncs.
+	for name, forget := range map[string]func(trace int, n *node) bool{
+		"without any sync":         func(int, *node) bool { return true },
+		"without syncs of files":   func(_ int, n *node) bool { return !n.folder },
+		"without syncs of folders": func(_ int, n *node) bool { return n.folder },
+	} {
+		p.forget = forget
+		switch _, err := p.cuts(memory(t), seed, 0, 0); {
+		case err == nil || strings.Contains(err.Error(), "replaying"):
+			t.Errorf("%s nothing was lost (%v)", name, err)
+		default:
+			t.Logf("%s, as it should be: %v", name, err)
+		}
+	}
+}
+
+// memory is a folder that is quick to write to, because what it has is lost with
+// the power anyway: on a disk the syncs would take most of the test's time.
+func memory(t *testing.T) string {
+	t.Helper()
+	folder, err := os.MkdirTemp("/dev/shm", "fob")
+	if errors.Is(err, os.ErrNotExist) {
+		return t.TempDir()
+	}
+	check(t, err)
+	t.Cleanup(func() { os.RemoveAll(folder) })
+	return folder
+}
+
+// setting is a number from the environment.
+func setting(t *testing.T, name string, unset uint64) uint64 {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return unset
+	}
+	number, err := strconv.ParseUint(text, 10, 63)
+	check(t, err)
+	return number
+}

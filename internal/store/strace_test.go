@@ -1,0 +1,285 @@
+package store_test
+
+import (
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// modelled are the system calls that replay knows, and strange those that it
+// does not, by which a file could be changed all the same: it fails at them.
+var (
+	modelled = []string{"openat", "close", "write", "pwrite64", "ftruncate", "fsync", "fdatasync", "linkat", "renameat", "renameat2", "unlinkat", "mkdirat", "mmap"}
+	strange  = []string{"open", "creat", "openat2", "writev", "pwritev", "pwritev2", "truncate", "fallocate", "sync_file_range", "copy_file_range", "sendfile",
+		"splice", "rename", "link", "unlink", "mkdir", "rmdir", "symlink", "symlinkat", "dup", "dup2", "dup3", "msync", "io_uring_setup"}
+)
+
+// straceFlags has strace write to a file what readTrace reads.
+func straceFlags(file string) []string {
+	return []string{"-f", "--seccomp-bpf", "-qq", "-xx", "-s", "100000000", "-e", "signal=none", "-o", file, "-e", "trace=" + strings.Join(slices.Concat(modelled, strange), ",")}
+}
+
+// syscall is a system call in a trace.
+type syscall struct {
+	name   string
+	args   []string
+	result string // up to the first blank; "?" when the process did not live to see it
+	begun  int    // the number of the sync's first change that it need not wait for
+}
+
+// moment is the beginning or the end of a system call.
+type moment struct {
+	call  *syscall
+	ended bool
+}
+
+// readTrace reads what strace has written. A call that another thread interrupts
+// is on two lines.
+func readTrace(file string) ([]moment, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var moments []moment
+	under := map[string]*syscall{} // by thread, the call under way
+	for line := range strings.Lines(string(text)) {
+		thread, line, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		line = strings.TrimLeft(line, " ")
+		if strings.HasPrefix(line, "+++ ") { // the thread's end
+			continue
+		}
+		text, result, ended := cutLast(line, " = ")
+		result, _, _ = strings.Cut(result, " ") // such as ENOENT
+		text = strings.TrimSuffix(strings.TrimRight(text, " "), ")")
+		name, resumed := strings.CutPrefix(text, "<... ")
+		name, _, _ = strings.Cut(name, " resumed>")
+		if resumed {
+			call := under[thread]
+			if call == nil || call.name != name || !ended {
+				return nil, fmt.Errorf("nothing of that sort was begun: %.200s", line)
+			}
+			delete(under, thread)
+			call.result = result
+			moments = append(moments, moment{call, true})
+			continue
+		}
+		unfinished := false
+		if !ended {
+			text, unfinished = strings.CutSuffix(line, " <unfinished ...>")
+		}
+		name, args, called := strings.Cut(text, "(")
+		if !called || !ended && !unfinished {
+			return nil, fmt.Errorf("a strange line in the trace: %.200s", line)
+		}
+		call := &syscall{name: name, args: strings.Split(args, ", "), result: "?"} // -xx leaves no comma in texts
+		moments = append(moments, moment{call, false})
+		if unfinished {
+			under[thread] = call
+			continue
+		}
+		call.result = result
+		moments = append(moments, moment{call, true})
+	}
+	return moments, nil
+}
+
+// cutLast is strings.Cut around the last separator.
+func cutLast(s, separator string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, separator); i >= 0 {
+		return s[:i], s[i+len(separator):], true
+	}
+	return s, "", false
+}
+
+// replay does what a traced process did, on the model of a disk.
+type replay struct {
+	disk   *disk
+	root   string            // the path of the disk's root
+	files  map[string]*node  // by file descriptor
+	forget func(*node) bool  // syncs of these are left out
+	said   func(line string) // what it said on standard output
+}
+
+// do does what is done at a moment. What is written counts from the beginning
+// of the call on, and as synced at the end of the sync, if it had been written
+// before the sync began. What was said counts from the beginning on.
+func (r *replay) do(m moment) error {
+	c := m.call
+	if strings.HasPrefix(c.result, "-") {
+		return nil // it failed
+	}
+	file := r.files[c.args[0]]
+	switch c.name {
+	case "fsync", "fdatasync":
+		switch {
+		case file == nil:
+		case !m.ended:
+			c.begun = r.disk.next
+		case c.result == "0" && !r.forget(file):
+			r.disk.sync(file, c.begun)
+		}
+		return nil
+	case "openat":
+		if m.ended {
+			return r.open(c)
+		}
+		return nil
+	}
+	if m.ended {
+		return nil
+	}
+	switch c.name {
+	case "close":
+		delete(r.files, c.args[0])
+	case "write":
+		if c.args[0] == "1" {
+			line, err := c.text(1)
+			r.said(strings.TrimSuffix(line, "\n"))
+			return err
+		}
+		if file != nil {
+			return fmt.Errorf("a write without an offset: %v", c.args[2:])
+		}
+	case "pwrite64":
+		if file == nil {
+			return nil
+		}
+		data, err := c.text(1)
+		if err != nil {
+			return err
+		}
+		if c.result != strconv.Itoa(len(data)) && c.result != "?" {
+			return fmt.Errorf("it was to write %d bytes, and wrote %s", len(data), c.result)
+		}
+		at, err := strconv.ParseInt(c.args[3], 10, 64)
+		r.disk.change(file, change{data: []byte(data), at: at})
+		return err
+	case "ftruncate":
+		if file != nil {
+			size, err := strconv.ParseInt(c.args[1], 10, 64)
+			r.disk.change(file, change{at: size})
+			return err
+		}
+	case "mmap":
+		if mapped := r.files[c.args[4]]; mapped != nil && strings.Contains(c.args[2], "PROT_WRITE") && strings.Contains(c.args[3], "MAP_SHARED") {
+			return fmt.Errorf("a file is mapped to be written, which no trace shows: %v", c.args)
+		}
+	case "mkdirat":
+		return r.rename(c, -1, 1, newFolder())
+	case "unlinkat":
+		return r.rename(c, 1, -1, nil)
+	case "linkat":
+		return r.rename(c, -1, 3, r.at(c, 1))
+	case "renameat", "renameat2":
+		return r.rename(c, 1, 3, r.at(c, 1))
+	default:
+		for i := range c.args {
+			if _, inside, _ := r.path(c, i); inside || r.files[c.args[i]] != nil {
+				return fmt.Errorf("the model has no %s: %.200v", c.name, c.args)
+			}
+		}
+	}
+	return nil
+}
+
+// open notes what a descriptor stands for.
+func (r *replay) open(c *syscall) error {
+	_, inside, err := r.path(c, 1)
+	if !inside || err != nil {
+		return err
+	}
+	for _, flag := range []string{"O_SYNC", "O_DSYNC", "O_DIRECT|", "O_TRUNC", "O_APPEND", "O_TMPFILE"} {
+		if strings.Contains(c.args[2]+"|", flag) {
+			return fmt.Errorf("the model has no %s", flag)
+		}
+	}
+	n := r.at(c, 1)
+	if n == nil && strings.Contains(c.args[2], "O_CREAT") {
+		n = &node{}
+		err = r.rename(c, -1, 1, n)
+	}
+	if n == nil {
+		return fmt.Errorf("it opened what the model lacks: %v", c.args)
+	}
+	r.files[c.result] = n
+	return err
+}
+
+// rename changes a folder: the name at one argument goes, and that at another is
+// for n; -1 is none.
+func (r *replay) rename(c *syscall, remove, add int, n *node) error {
+	var change change
+	var parent *node
+	for i, name := range map[int]*string{remove: &change.remove, add: &change.add} {
+		if i < 0 {
+			continue
+		}
+		path, inside, err := r.path(c, i)
+		if err != nil {
+			return err
+		}
+		if !inside {
+			return nil
+		}
+		if other := r.lookup(filepath.Dir(path)); other == nil || parent != nil && parent != other {
+			return fmt.Errorf("the model has no %s from one folder to another, or in none: %s", c.name, path)
+		} else {
+			parent = other
+		}
+		*name = filepath.Base(path)
+	}
+	change.node = n
+	r.disk.change(parent, change)
+	return nil
+}
+
+// at is what there is at the path in an argument, or nil.
+func (r *replay) at(c *syscall, i int) *node {
+	path, inside, err := r.path(c, i)
+	if err != nil || !inside {
+		return nil
+	}
+	return r.lookup(path)
+}
+
+func (r *replay) lookup(path string) *node {
+	n := r.disk.root
+	if path == r.root {
+		return n
+	}
+	for _, name := range strings.Split(strings.TrimPrefix(path, r.root+"/"), "/") {
+		if n = n.get(name); n == nil {
+			return nil
+		}
+	}
+	return n
+}
+
+// path is the path in an argument, and whether it is on the disk.
+func (r *replay) path(c *syscall, i int) (path string, inside bool, err error) {
+	if !strings.HasPrefix(c.args[i], `"`) {
+		return "", false, nil
+	}
+	path, err = c.text(i)
+	if i > 0 && c.args[i-1] != "AT_FDCWD" && r.files[c.args[i-1]] != nil {
+		return "", false, fmt.Errorf("the model has no path from an open folder: %s", path)
+	}
+	return path, path == r.root || strings.HasPrefix(path, r.root+"/"), err
+}
+
+// text is an argument that is one, such as "\x2f\x74".
+func (c *syscall) text(i int) (string, error) {
+	quoted, whole := strings.CutSuffix(c.args[i], `"`)
+	text, err := hex.DecodeString(strings.ReplaceAll(strings.TrimPrefix(quoted, `"`), `\x`, ""))
+	if err == nil && !whole {
+		err = fmt.Errorf("cut off")
+	}
+	if err != nil {
+		err = fmt.Errorf("an argument of %s: %w", c.name, err)
+	}
+	return string(text), err
+}
