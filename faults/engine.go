@@ -73,6 +73,18 @@ type container struct {
 	Labels map[string]string
 }
 
+// ids are those of a list of containers.
+func ids(list []byte) (all []string) {
+	var containers []container
+	if err := json.Unmarshal(list, &containers); err != nil {
+		return nil
+	}
+	for _, c := range containers {
+		all = append(all, c.ID)
+	}
+	return all
+}
+
 func filter(aviary string) string {
 	return "filters=" + url.QueryEscape(`{"label":["fob.aviary=`+aviary+`"]}`)
 }

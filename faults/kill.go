@@ -7,18 +7,12 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 )
-
-// reconcilePatience is what the containers may take to be those that the
-// dispatcher knows.
-const reconcilePatience = 30 * time.Second
 
 // blow is how one round's dispatcher comes to its end.
 type blow struct {
@@ -57,7 +51,6 @@ type killing struct {
 	functions []*function
 	control   string // address of the failpoints
 	points    []string
-	folders   string
 
 	acked, unheard, calls, busy, stopped atomic.Int64
 	slowest                              time.Duration // to reconcile
@@ -76,7 +69,6 @@ func kill(t *trial) error {
 	if err != nil {
 		return err
 	}
-	k.folders = filepath.Join(k.d.data, "s")
 	defer k.d.remove(t.engine)
 	for n := range 8 {
 		f := &function{name: fmt.Sprintf("f%d", n), off: n%2 == 1}
@@ -140,7 +132,7 @@ func kill(t *trial) error {
 	if err != nil {
 		return err
 	}
-	if folders := k.sockets(); len(leaked)+len(folders) > 0 {
+	if folders := k.d.sockets(); len(leaked)+len(folders) > 0 {
 		t.violate("at the end the containers %v and the folders %v are left", leaked, folders)
 	}
 	if err := other.stop(); err != nil {
@@ -425,68 +417,20 @@ func (k *killing) check() bool {
 	return true
 }
 
-// stray compares the aviary's containers and folders with what the dispatcher
-// knows. It returns what is wrong.
+// stray compares what there is with what the dispatcher knows. It returns what is
+// wrong.
 func (k *killing) stray() string {
-	metrics, err := k.d.metrics()
-	if err != nil {
-		return err.Error()
-	}
-	var known []string
+	var refs []string
 	for _, f := range k.functions {
 		f.mu.Lock()
-		acked := f.acked
-		f.mu.Unlock()
-		if acked == nil {
-			continue
-		}
-		for n := range acked.versions {
-			ids, err := k.d.running(fmt.Sprintf("%s@%d", f.name, n+1))
-			if err != nil {
-				return err.Error()
+		if f.acked != nil {
+			for n := range f.acked.versions {
+				refs = append(refs, fmt.Sprintf("%s@%d", f.name, n+1))
 			}
-			known = append(known, ids...)
 		}
+		f.mu.Unlock()
 	}
-	there, err := k.engine.sandboxes(k.d.aviary)
-	if err != nil {
-		return err.Error()
-	}
-	blank := int(metrics[`fob_sandboxes{state="blank"}`])
-	folders := k.sockets()
-	unknown := 0
-	for _, id := range there {
-		if !slices.Contains(known, id) {
-			unknown++
-		}
-	}
-	for _, id := range known {
-		if !slices.Contains(there, id) {
-			return fmt.Sprintf("the dispatcher knows sandbox %s, which there is not", id)
-		}
-	}
-	switch {
-	case blank != int(metrics[`fob_pool_target{lang="python"}`]):
-		return fmt.Sprintf("the pool has %d sandboxes", blank)
-	case unknown != blank:
-		return fmt.Sprintf("of the containers %v the dispatcher knows %v, and %d blank ones", there, known, blank)
-	case !slices.Equal(folders, there):
-		return fmt.Sprintf("the socket folders are %v, and the containers %v", folders, there)
-	}
-	return ""
-}
-
-// sockets lists the IDs of the sandboxes that have a folder, sorted.
-func (k *killing) sockets() []string {
-	entries, _ := os.ReadDir(k.folders) // before the first start there is none
-	var ids []string
-	for _, entry := range entries {
-		if id, is := strings.CutPrefix(entry.Name(), k.d.aviary+"-"); is {
-			ids = append(ids, id)
-		}
-	}
-	slices.Sort(ids)
-	return ids
+	return k.d.stray(k.engine, refs)
 }
 
 // change changes one function again and again until the round is over.

@@ -32,6 +32,7 @@ type faults struct {
 	seed       uint64
 	engine     *engine // the machine's, which is never harmed
 	own        *dockerd
+	folder     string // for data folders; a short path
 
 	living   sync.Map // *os.Process by PID, to be killed when we end
 	aviaries sync.Map // by name, to be cleared then
@@ -53,7 +54,7 @@ func rows() []row {
 		{"power", "power cut: writes since the last sync dropped", "opens, complete up to the last acknowledgement, first initialisation included", power},
 		{"disk", "disk full", "writes answer 507 or 503, warm calls go on, all recovers when space returns", diskFull},
 		{"bits", "any bit of the database flipped", "refuses to start and says how to restore; never guesses, never panics", bits},
-		{"engine", "engine restarted, killed or stopped", "503 with `Retry-After` meanwhile, then reconciles by itself within 30 s; calls to sandboxes that lived on go through", engineFaults},
+		{"engine", "engine killed, restarted or stopped", "503 with `Retry-After` meanwhile, then reconciles by itself within 30 s; calls to sandboxes that lived on go through", engineFaults},
 		{"sandbox", "sandbox: out of memory, exit mid-answer, SIGSTOP, endless loop, fork bomb, /tmp filled, inode flood, fd flood, 100 MB on stdout", "the answer of the error table, the slot free, a replacement, the neighbours' p99 within 2 × of its quiet value", misbehave},
 		{"crowd", "500 simultaneous first calls; deploys under load; scale-down racing calls", "bounded creates; zero non-200; zero dropped", crowd},
 		{"images", "image deleted under us, image build failing, engine without space", "a clear error, old versions serve on", images},
@@ -69,7 +70,6 @@ type trial struct {
 	row        row
 	random     *rand.Rand
 	history    *history
-	folder     string // for data folders; a short path
 	figures    []string
 	violations []string
 }
@@ -175,6 +175,7 @@ func (f *faults) run(chosen []row) error {
 		fmt.Fprintln(os.Stderr, "faults: interrupted: clearing up")
 		f.killAll()
 		f.own.remove()
+		os.RemoveAll(f.folder)
 		os.Exit(1)
 	}()
 
@@ -206,7 +207,7 @@ func (f *faults) try(r row) result {
 	var err error
 	if t.history, err = newHistory(filepath.Join(f.build, "faults", r.name+".jsonl")); err == nil {
 		t.history.note("row", "row", r.name, "seed", f.seed, "quick", f.quick)
-		if t.folder, err = os.MkdirTemp("/tmp", "fobf"); err == nil { // short, for the sockets
+		if f.folder, err = os.MkdirTemp("/tmp", "fobf"); err == nil { // short, for the sockets
 			err = r.run(t)
 		}
 		f.killAll()
@@ -215,7 +216,7 @@ func (f *faults) try(r row) result {
 		t.violate("%v", err)
 	}
 	done := result{Row: r.name, Seconds: time.Since(begun).Seconds(), Figures: t.figures, Violations: t.violations}
-	os.RemoveAll(t.folder)
+	os.RemoveAll(f.folder)
 	if done.History = t.history.close(f.keep || len(t.violations) > 0); len(t.violations) == 0 {
 		progress("%s: held, in %.0f s: %s", r.name, done.Seconds, strings.Join(t.figures, "; "))
 	}

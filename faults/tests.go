@@ -22,6 +22,12 @@ func diskFull(t *trial) error {
 	return t.tests("./cmd/dispatcher", "^(TestDiskFull|TestFirstStartOnFullDisk)", `(\d+ functions of .*|\d+ starts failed .*)`)
 }
 
+// bits flips bits of a database: of each byte one, and in a full run all.
+func bits(t *trial) error {
+	return t.tests("./internal/store", "^TestBitsFlipped$", `(\d+ bits in .*)`,
+		fmt.Sprintf("FOBTEST_ALLBITS=%d", pick(t.faults, 1, 0)))
+}
+
 // misbehave runs functions that do their sandbox harm.
 func misbehave(t *trial) error {
 	return t.tests("./cmd/dispatcher", "^TestDockerFaultSandboxes$", "")

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// dockerd is a Docker engine of our own, to be harmed: with its own folders, its
+// data on a small disk, and in a network namespace, so that the machine's rules
+// and bridges stay as they are.
+type dockerd struct {
+	*engine
+	folder string
+	disk   string // where its data is
+	net    *exec.Cmd
+	cmd    *exec.Cmd
+	ended  chan struct{}
+	log    logFile
+	images []string // of the drivers, which were loaded
+}
+
+// diskSize is enough for the driver images and not much more.
+const diskSize = "1200M"
+
+// startOwn makes the engine, once, with the driver images that the machine's
+// engine has for the dispatcher.
+func (t *trial) startOwn() (*dockerd, error) {
+	if t.own != nil {
+		return t.own, t.own.up()
+	}
+	images, err := t.driverImages()
+	if err != nil {
+		return nil, err
+	}
+	progress("%s: starting a Docker engine of our own, with %v", t.row.name, images)
+	folder, err := os.MkdirTemp("/tmp", "fobd")
+	if err != nil {
+		return nil, err
+	}
+	o := &dockerd{folder: folder, disk: filepath.Join(folder, "data"), engine: newEngine(filepath.Join(folder, "docker.sock")), images: images}
+	t.own = o
+	file := filepath.Join(folder, "disk")
+	for _, command := range [][]string{
+		{"mkdir", o.disk},
+		{"truncate", "--size", diskSize, file},
+		{"mkfs.ext4", "-q", "-m", "0", file},
+		{"mount", "-o", "loop", file, o.disk},
+	} {
+		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("%s: %w: %s (this takes root, and a machine that may mount)", strings.Join(command, " "), err, out)
+		}
+	}
+	// The network namespace lives as long as this does.
+	o.net = exec.Command("sleep", "infinity")
+	o.net.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	if err := o.net.Start(); err != nil {
+		return nil, fmt.Errorf("a network namespace: %w (this takes root)", err)
+	}
+	if err := o.up(); err != nil {
+		return nil, err
+	}
+	return o, copyImages(t.engine, o.engine, images...)
+}
+
+// driverImages has a dispatcher make its driver images on the machine's engine,
+// and returns their names.
+func (t *trial) driverImages() ([]string, error) {
+	d, err := t.prepare(t.program, "i", "FOB_POOL=python=1,node=1")
+	if err != nil {
+		return nil, err
+	}
+	defer d.remove(t.engine)
+	if err := d.boot(); err != nil {
+		return nil, err
+	}
+	var names []string
+	return names, d.await(time.Minute, "its pools are full", func() bool {
+		all, err := t.engine.containers(d.aviary)
+		names = nil
+		for _, c := range all {
+			names = append(names, c.Image)
+		}
+		slices.Sort(names)
+		return err == nil && len(names) == 2
+	})
+}
+
+// up starts the engine if it does not run, and waits until it answers. Its
+// sandboxes live on when it ends, unless stopsThem is among the flags.
+func (o *dockerd) up(flags ...string) error {
+	if o.cmd != nil && !o.over() {
+		return nil
+	}
+	if len(flags) == 0 {
+		flags = []string{"--live-restore"}
+	}
+	args := append([]string{"--net=/proc/" + strconv.Itoa(o.net.Process.Pid) + "/ns/net", "dockerd",
+		"--data-root", o.disk, "--exec-root", filepath.Join(o.folder, "exec"), "--pidfile", filepath.Join(o.folder, "pid"),
+		"--host", o.host, "--containerd-namespace", "fob-faults", "--containerd-plugins-namespace", "fob-faults-plugins",
+		"--config-file", filepath.Join(o.folder, "none.json")}, flags...)
+	if err := os.WriteFile(filepath.Join(o.folder, "none.json"), []byte("{}"), 0o600); err != nil {
+		return err
+	}
+	// What a kill leaves behind would keep it from starting.
+	for _, name := range []string{"pid", "exec/containerd/containerd.pid"} {
+		if err := os.Remove(filepath.Join(o.folder, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	o.cmd, o.ended = exec.Command("nsenter", args...), make(chan struct{})
+	o.cmd.Stdout, o.cmd.Stderr = &o.log, &o.log
+	if err := o.cmd.Start(); err != nil {
+		return err
+	}
+	cmd, ended := o.cmd, o.ended
+	go func() {
+		cmd.Wait()
+		close(ended)
+	}()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		if _, err := o.ask("GET", "/version", nil); err == nil {
+			return nil
+		}
+		if o.over() || time.Now().After(deadline) {
+			return fmt.Errorf("the engine of our own does not start: %s", o.log.tail())
+		}
+	}
+}
+
+// stopsThem is the flags of an engine that takes its sandboxes with it.
+const stopsThem = "--live-restore=false"
+
+func (o *dockerd) over() bool {
+	select {
+	case <-o.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// kill is kill -9. The engine's containerd goes with it.
+func (o *dockerd) kill() {
+	o.cmd.Process.Kill()
+	<-o.ended
+}
+
+// stop is SIGTERM.
+func (o *dockerd) stop() error {
+	o.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-o.ended:
+		return nil
+	case <-time.After(time.Minute):
+		return errors.New("the engine of our own does not end within a minute")
+	}
+}
+
+// fill takes all space of its disk, until the function that it returns is
+// called.
+func (o *dockerd) fill() (empty func() error, err error) {
+	path := filepath.Join(o.disk, "fill")
+	file, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	block := make([]byte, 1<<20)
+	for size := len(block); size > 0; {
+		if _, err := file.Write(block[:size]); errors.Is(err, syscall.ENOSPC) {
+			size /= 4
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	return func() error { return os.Remove(path) }, file.Sync()
+}
+
+// remove ends the engine with all that it runs and takes its disk away.
+func (o *dockerd) remove() {
+	if o == nil {
+		return
+	}
+	if o.cmd != nil && !o.over() {
+		text, err := o.ask("GET", "/containers/json?all=1", nil)
+		if err == nil {
+			for _, id := range ids(text) {
+				o.ask("DELETE", "/containers/"+id+"?force=1", nil)
+			}
+		}
+		if err := o.stop(); err != nil {
+			o.kill()
+		}
+	}
+	if o.net != nil {
+		o.net.Process.Kill()
+		o.net.Wait()
+	}
+	for range 50 { // what was mounted in it goes with its processes
+		mounts, _ := os.ReadFile("/proc/mounts")
+		var below []string
+		for line := range strings.Lines(string(mounts)) {
+			if fields := strings.Fields(line); strings.HasPrefix(fields[1], o.folder+"/") {
+				below = append(below, fields[1])
+			}
+		}
+		if len(below) == 0 {
+			break
+		}
+		slices.Reverse(below)
+		for _, path := range below {
+			syscall.Unmount(path, 0)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if err := os.RemoveAll(o.folder); err != nil {
+		progress("what the engine of our own left cannot be removed: %v", err)
+	}
+}

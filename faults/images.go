@@ -1,0 +1,117 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// bare is a base image from which no driver image can be built.
+const bare = "fob-faults-bare:latest"
+
+// images takes driver images and space from an engine of our own.
+func images(t *trial) error {
+	o, err := t.startOwn()
+	if err != nil {
+		return err
+	}
+	d, err := t.prepare(t.program, "m", "DOCKER_HOST="+o.host, "FOB_POOL=python=0,node=0")
+	if err != nil {
+		return err
+	}
+	defer d.remove(o.engine)
+	if err := d.boot(); err != nil {
+		return err
+	}
+	if _, err := d.ask("PUT", "/api/functions/old?min_scale=1&concurrency=20", "def callme(): return 'old'"); err != nil {
+		return err
+	}
+	// broken sees that a change is refused, that the log says why, and that what
+	// there is serves on; then that all is well again.
+	calls := 0
+	broken := func(what string, word string, mend func() error) error {
+		progress("images: %s", what)
+		steady := d.steadily("/api/call/old", 20*time.Millisecond, ok)
+		a, err := d.do("PUT", "/api/functions/old?min_scale=1&concurrency=20", "def callme(): return 'new'")
+		t.history.note("put", "what", what, "status", a.Status, "body", a.Body, "error", err)
+		if !refused(a, err) {
+			t.violate("%s: a new version is answered %d %s, %v", what, a.Status, a.Body, err)
+		}
+		if text := d.log.text(); !strings.Contains(text, word) {
+			t.violate("%s: the log does not say %q: %s", what, word, d.log.tail())
+		}
+		if mend != nil {
+			if err := mend(); err != nil {
+				return errors.Join(err, fmt.Errorf("%d", steady.stop(what)))
+			}
+			if err := d.await(reconcilePatience, "a function can be registered", func() bool {
+				return ok(d.do("PUT", "/api/functions/again?idle_timeout=100ms", "def callme(): return 1")) || ok(d.do("GET", "/api/call/again", ""))
+			}); err != nil {
+				t.violate("%s: %v", what, err)
+			}
+			if _, err := d.ask("DELETE", "/api/functions/again", ""); err != nil {
+				t.violate("%s: %v", what, err)
+			}
+		}
+		calls += steady.stop(what)
+		if text, err := d.ask("GET", "/api/call/old", ""); err != nil || text != `{"result": "old"}` {
+			t.violate("%s: the old version answers %s, %v", what, text, err)
+		}
+		return nil
+	}
+
+	python := slices.IndexFunc(o.images, func(name string) bool { return strings.HasPrefix(name, "fob-python") })
+	if _, err := o.ask("DELETE", "/images/"+o.images[python]+"?force=1", nil); err != nil {
+		return err
+	}
+	// The engine has no base image and no network to fetch it by.
+	if err := broken("the image is deleted", "set FOB_BASE_IMAGE", func() error {
+		return copyImages(t.engine, o.engine, o.images[python])
+	}); err != nil {
+		return err
+	}
+
+	empty, err := o.fill()
+	if err != nil {
+		return err
+	}
+	if err := broken("the engine has no space", "no space left on device", empty); err != nil {
+		return err
+	}
+
+	// The next start finds a base image that drivers cannot be built from.
+	var packed bytes.Buffer
+	w := tar.NewWriter(&packed)
+	if err := errors.Join(w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "etc/", Mode: 0o755}), w.Close()); err != nil {
+		return err
+	}
+	repository, tag, _ := strings.Cut(bare, ":")
+	if _, err := o.ask("POST", "/images/create?"+url.Values{"fromSrc": {"-"}, "repo": {repository}, "tag": {tag}}.Encode(), &packed); err != nil {
+		return err
+	}
+	if err := d.stop(); err != nil {
+		return err
+	}
+	if err := d.start("FOB_BASE_IMAGE=" + bare); err != nil {
+		return err
+	}
+	if err := d.await(reconcilePatience, "the old version serves", func() bool { return ok(d.do("GET", "/api/call/old", "")) }); err != nil {
+		return err
+	}
+	if err := d.await(reconcilePatience, "the log says that no image can be built", func() bool { return strings.Contains(d.log.text(), "sandboxes cannot be made yet") }); err != nil {
+		return err
+	}
+	if a, err := d.do("GET", "/readyz", ""); !refused(a, err) || !strings.Contains(a.Body, "driver images could not be prepared") {
+		t.violate("without driver images /readyz answers %d %s, %v", a.Status, a.Body, err)
+	}
+	if err := broken("the image cannot be built", "building the image fob-", nil); err != nil {
+		return err
+	}
+	t.figure("%d calls of the old version meanwhile", calls)
+	return d.stop()
+}
