@@ -107,6 +107,8 @@ func newServer(api *httpapi.API, maxConns int) *front.Server {
 			ReadHeaderTimeout: 10 * time.Second,
 			IdleTimeout:       2 * time.Minute,
 			MaxHeaderBytes:    128 << 10,
+			// Else OPTIONS * would be answered past the API, and its limits.
+			DisableGeneralOptionsHandler: true,
 		},
 	}
 }
