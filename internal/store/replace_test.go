@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -49,8 +48,7 @@ func replaceDatabase(what string) error {
 // and a backup: there is the old or the new, all of it, and the new once it is
 // said to be there; and where the new is, the old is kept, if it is to be.
 func TestPowerCutReplacing(t *testing.T) {
-	seed := setting(t, "FOBTEST_SEED", rand.Uint64()>>1)
-	t.Logf("FOBTEST_SEED=%d", seed)
+	random := source(t)
 	first := unpacked(t, "schema-1.db")
 	migrated := filepath.Join(memory(t), "fob.db")
 	check(t, os.WriteFile(migrated, first, 0o600))
@@ -100,7 +98,6 @@ func TestPowerCutReplacing(t *testing.T) {
 				return d
 			}
 			p.traces = [][]moment{traceProcess(t, filepath.Join(t.TempDir(), "trace"), replaceEnv+"="+strings.Join([]string{test.doing, path, test.backup}, "|"))}
-			random := rand.New(rand.NewPCG(seed, 0))
 			folder := memory(t)
 			cuts, old := 0, 0
 			check(t, p.run(func(_, moment int, d *disk, a *acknowledged) error {
