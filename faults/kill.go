@@ -51,6 +51,8 @@ type killing struct {
 	functions []*function
 	control   string // address of the failpoints
 	points    []string
+	ledger    ledger
+	failing   atomic.Bool // a failpoint makes something fail this round
 
 	acked, unheard, calls, busy, stopped atomic.Int64
 	slowest                              time.Duration // to reconcile
@@ -95,6 +97,17 @@ func kill(t *trial) error {
 	if err := k.d.boot(); err != nil {
 		return err
 	}
+	// With a first token all need one.
+	text, err := k.d.ask("POST", "/api/tokens", `{"name": "root", "grants": ["admin"]}`)
+	if err != nil {
+		return err
+	}
+	var root struct{ Token string }
+	if err := json.Unmarshal([]byte(text), &root); err != nil {
+		return err
+	}
+	k.d.token = root.Token
+	k.ledger.tokens = map[string]bool{}
 	if k.points, err = k.list(); err != nil {
 		return err
 	}
@@ -216,6 +229,7 @@ func (k *killing) list() ([]string, error) {
 func (k *killing) round(round int, b blow) error {
 	seed := k.random.Uint64()
 	k.history.note("round", "round", round, "blow", b.String())
+	k.failing.Store(b.terms != "")
 	var terms []string
 	switch {
 	case b.terms != "":
@@ -252,6 +266,8 @@ func (k *killing) round(round int, b blow) error {
 			load.Go(func() { k.call(f, random.Uint64(), over) })
 		}
 	}
+	load.Go(func() { k.changeSecret(rand.New(rand.NewPCG(seed, 100)), over) })
+	load.Go(func() { k.changeTokens(rand.New(rand.NewPCG(seed, 101)), over) })
 	limit := time.Second
 	if b.point == "" || b.terms != "" {
 		limit = b.after
@@ -411,6 +427,7 @@ func (k *killing) check() bool {
 			k.once(f)
 		}
 	}
+	k.checkLedger()
 	for name, id := range there {
 		k.violate("there is a function %s (%s) that nobody made", name, id)
 	}
