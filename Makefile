@@ -1,6 +1,6 @@
 # `make help` lists the targets. What a target needs and this machine lacks, scripts/setup brings.
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz ci bench bench-quick build image fmt clean
+.PHONY: help run test fuzz ci bench bench-quick faults build image fmt clean
 
 IMAGE ?= flockofbirds/dispatcher
 GO_IMAGE ?= golang:1.26-trixie
@@ -29,6 +29,9 @@ bench: ## measure calls, cold starts and scale on a real engine: tables, and bui
 
 bench-quick: ## bench in less than two minutes
 	@exec scripts/bench -quick $(ARGS)
+
+faults: ## break dispatchers on a real engine in every way of docs/RELIABILITY.md: half an hour (ARGS='-seed 7 -only kill')
+	@exec scripts/faults $(ARGS)
 
 build: ## build/dispatcher, one static binary
 	@CGO_ENABLED=0 go build -trimpath -ldflags '-X main.commit=$(COMMIT)' -o build/dispatcher ./cmd/dispatcher

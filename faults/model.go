@@ -29,8 +29,6 @@ type function struct {
 	name string
 	off  bool // never called, so that its changes need no sandbox
 
-	changing sync.Mutex // changes follow one another
-
 	mu      sync.Mutex
 	acked   *state
 	next    *state // when open: as it is if the last change was done

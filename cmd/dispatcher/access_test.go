@@ -49,6 +49,7 @@ var probes = map[string]probe{
 	"GET /healthz":                 {"/healthz", "", 200, false},
 	"GET /readyz":                  {"/readyz", "", 200, false},
 	"GET /api/audit":               {"/api/audit", "", 200, false},
+	"GET /api/backup":              {"/api/backup", "", 200, false},
 	"GET /metrics":                 {"/metrics", "", 200, false},
 	"GET /api/version":             {"/api/version", "", 200, false},
 	"GET /api/openapi.yaml":        {"/api/openapi.yaml", "", 200, false},

@@ -26,23 +26,28 @@ def callme(by=None):
 // site is a web site: what is at each path, and what its pages reported.
 type site struct {
 	*httptest.Server
-	pages map[string]string
 
 	mu      sync.Mutex
+	pages   map[string]string
 	reports map[string]string
 }
 
-// newSite runs a web site until the test ends. Its pages have a function
-// report(what, value).
-func newSite(t *testing.T, pages map[string]string) *site {
-	s := &site{pages: pages, reports: make(map[string]string)}
+// newSite runs a web site until the test ends. Its pages, which show sets, have
+// a function report(what, value).
+func newSite(t *testing.T) *site {
+	s := &site{reports: make(map[string]string)}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch page, ok := s.pages[r.URL.Path]; {
+		s.mu.Lock()
+		page, ok := s.pages[r.URL.Path]
+		s.mu.Unlock()
+		switch {
 		case r.URL.Path == "/report":
 			said, _ := io.ReadAll(r.Body)
 			s.mu.Lock()
 			s.reports[r.URL.Query().Get("what")] = string(said)
 			s.mu.Unlock()
+		case r.URL.Path == "/bounce":
+			http.Redirect(w, r, r.FormValue("to"), http.StatusFound)
 		case ok:
 			w.Header().Set("Content-Type", "text/html")
 			io.WriteString(w, s.page(page))
@@ -52,6 +57,13 @@ func newSite(t *testing.T, pages map[string]string) *site {
 	}))
 	t.Cleanup(s.Close)
 	return s
+}
+
+// show sets the scripts of its pages.
+func (s *site) show(pages map[string]string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pages = pages
 }
 
 // page is a document with a script.
@@ -71,22 +83,57 @@ func (s *site) port() string {
 	return port
 }
 
-// reported waits for reports about all of that, and returns them.
-func (s *site) reported(t *testing.T, what ...string) map[string]string {
+// until opens a page until its reports are such that check says of none that it
+// is wrong.
+func (s *site) until(t *testing.T, url func() string, check func(reports map[string]string) (wrong []string)) {
 	t.Helper()
-	var got map[string]string
-	eventually(t, time.Minute, "the page has reported "+strings.Join(what, ", "), func() bool {
+	var wrong []string
+	again(t, func() []string { return []string{url()} }, func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		got = maps.Clone(s.reports)
-		for _, w := range what {
-			if _, there := got[w]; !there {
-				return false
+		wrong = check(s.reports)
+		return len(wrong) == 0
+	})
+	for _, w := range wrong {
+		t.Error(w)
+	}
+}
+
+// wants is until for reports that begin as they should.
+func (s *site) wants(t *testing.T, url string, want map[string]string) {
+	t.Helper()
+	s.until(t, func() string { return url }, func(reports map[string]string) (wrong []string) {
+		for what, prefix := range want {
+			if got, there := reports[what]; !there || !strings.HasPrefix(got, prefix) {
+				wrong = append(wrong, fmt.Sprintf("%s: the page reported %.500q, want %q", what, got, prefix))
 			}
 		}
-		return true
+		return wrong
 	})
-	return got
+}
+
+// again opens pages, each in a browser of its own, until all is well, and gives
+// up after some times. That it takes more than one is since browsers drop what
+// they have under way (ERR_NETWORK_CHANGED) when the machine gets another
+// address, as it does whenever a container comes or goes.
+func again(t *testing.T, urls func() []string, well func() bool) {
+	t.Helper()
+	for range 5 {
+		var closing []func()
+		for _, url := range urls() {
+			closing = append(closing, browser(t, url))
+		}
+		deadline := time.Now().Add(15 * time.Second)
+		for !well() && time.Now().Before(deadline) {
+			time.Sleep(10 * time.Millisecond)
+		}
+		for _, close := range closing {
+			close()
+		}
+		if well() {
+			return
+		}
+	}
 }
 
 // recorder passes requests on to a dispatcher, and keeps what they were answered
@@ -132,12 +179,12 @@ func newRecorder(t *testing.T, to, app string) *recorder {
 	return r
 }
 
-// await waits until all of these requests have been answered, and fails the test
-// unless it was with that status.
-func (r *recorder) await(t *testing.T, status int, by ...string) {
+// wants opens pages until they have made all of these requests, and fails the
+// test unless each was answered with that status.
+func (r *recorder) wants(t *testing.T, status int, urls, by []string) {
 	t.Helper()
 	var got map[string]int
-	eventually(t, time.Minute, "the browser has asked "+strings.Join(by, ", "), func() bool {
+	again(t, func() []string { return urls }, func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		got = maps.Clone(r.answers)
@@ -160,8 +207,8 @@ func (r *recorder) await(t *testing.T, status int, by ...string) {
 // learns nothing and runs nothing.
 func TestBrowserRebinding(t *testing.T) {
 	p := boot(t, func(c *Config) { c.Hosts = []string{"known.test"} })
-	p.gen("?name=counter", counterCode)
-	attacker := newSite(t, nil)
+	p.gen("?name=counter&max_scale=1", counterCode)
+	attacker := newSite(t)
 	page := attacker.page(`
 (async () => {
   const who = location.hostname;
@@ -172,27 +219,31 @@ func TestBrowserRebinding(t *testing.T) {
   }
   await report(who, 'done');
 })()`)
-	victim := func() { p.gen("?name=victim", "def callme(): return 1") }
 	for name, refused := range map[string]bool{"evil.test": true, "known.test": false, "localhost": false} {
-		victim()
-		rebinding := newRebinding(t, p.listener.Addr().String(), page)
-		browser(t, "http://"+name+":"+rebinding.port()+"/")
-		attacker.reported(t, name)
-		for what, said := range attacker.reported(t) {
-			if who, _, is := strings.Cut(what, " "); !is || who != name {
-				continue
-			}
-			if strings.HasPrefix(said, "403 ") != refused || refused && (strings.Contains(said, "ran") || strings.Contains(said, "counter") || !strings.Contains(said, "bad_host")) {
-				t.Errorf("the page read %s: %s", what, said)
-			}
+		rebind := func() string {
+			p.do("PUT", "/api/functions/victim", "def callme(): return 1")
+			return "http://" + name + ":" + newRebinding(t, p.listener.Addr().String(), page).port() + "/"
 		}
+		attacker.until(t, rebind, func(reports map[string]string) (wrong []string) {
+			if reports[name] == "" {
+				return []string{"the page of " + name + " did not come to its end"}
+			}
+			for what, said := range reports {
+				if who, _, is := strings.Cut(what, " "); !is || who != name {
+					continue
+				}
+				if strings.HasPrefix(said, "403 ") != refused || refused && (strings.Contains(said, "ran") || strings.Contains(said, "counter") || !strings.Contains(said, "bad_host")) {
+					wrong = append(wrong, fmt.Sprintf("the page read %s: %s", what, said))
+				}
+			}
+			return wrong
+		})
 		if status := p.do("GET", "/api/functions/victim", "").Status; (status == 200) != refused {
 			t.Errorf("after %s the victim is answered %d", name, status)
 		}
-		p.do("DELETE", "/api/functions/victim", "")
 	}
 	ran := p.do("GET", "/api/call/counter", "").Body
-	if strings.Contains(ran, "evil") || strings.Count(ran, "known.test") != 2 || strings.Count(ran, "localhost") != 2 {
+	if strings.Contains(ran, "evil") || strings.Count(ran, "known.test") < 2 || strings.Count(ran, "localhost") < 2 {
 		t.Errorf("the function was run by %s", ran)
 	}
 }
@@ -258,16 +309,16 @@ func newRebinding(t *testing.T, dispatcher, page string) rebinding {
 // origin.
 func TestBrowserCrossSite(t *testing.T) {
 	p := boot(t, nil)
-	p.gen("?name=counter", counterCode)
+	p.gen("?name=counter&max_scale=1", counterCode)
 	const app = `<!doctype html><img src="/api/call/counter?by=own-img"><form method=post target=f action="/api/call/counter?by=own-form"></form><iframe name=f></iframe><script>
 document.forms[0].submit();
 fetch('/api/call/counter?by=own-fetch');
 fetch('/api/call/counter?by=own-post', {method: 'POST', body: '{}'});
 </script>`
 	r := newRecorder(t, p.URL, app)
-	evil := newSite(t, nil)
+	evil := newSite(t)
 	to := "const to = (how) => '" + r.URL + "/api/call/counter?by=' + location.hostname + '-' + how;\n"
-	evil.pages = map[string]string{"/go": to + "location = to('navigate');", "/": to + `
+	evil.show(map[string]string{"/go": to + "location = to('navigate');", "/": to + `
 const add = (tag, attributes) => document.body.appendChild(Object.assign(document.createElement(tag), attributes));
 add('img', {src: to('img')});
 add('script', {src: to('script')});
@@ -290,35 +341,23 @@ fetch(to('include'), {mode: 'no-cors', credentials: 'include'});
 fetch('/bounce?to=' + encodeURIComponent(to('redirect')), {mode: 'no-cors'});
 navigator.sendBeacon(to('beacon'), 'x');
 new EventSource(to('events'));
-`}
-	handler := evil.Config.Handler
-	evil.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, in *http.Request) {
-		if in.URL.Path == "/bounce" {
-			http.Redirect(w, in, in.FormValue("to"), http.StatusFound)
-			return
-		}
-		handler.ServeHTTP(w, in)
-	})
+`})
 	// Another site, another name of this machine, and another port of this one.
 	for _, name := range []string{"evil.test", "localhost", "127.0.0.1"} {
-		browser(t, evil.at(name, "/"))
-		browser(t, evil.at(name, "/go"))
 		var by []string
 		for _, how := range []string{"img", "script", "style", "frame", "video", "object", "form-get", "form-post", "cors", "no-cors", "post", "include", "redirect", "beacon", "events", "navigate"} {
 			by = append(by, name+"-"+how)
 		}
-		r.await(t, http.StatusForbidden, by...)
+		r.wants(t, http.StatusForbidden, []string{evil.at(name, "/"), evil.at(name, "/go")}, by)
 	}
 	p.do("GET", "/api/call/counter", "").wants(t, 200, `{"result": []}`)
 
-	browser(t, r.URL+"/api/call/counter?by=typed")
-	browser(t, r.URL+"/app")
 	own := []string{"own-fetch", "own-form", "own-img", "own-post", "typed"}
-	r.await(t, http.StatusOK, own...)
+	r.wants(t, http.StatusOK, []string{r.URL + "/api/call/counter?by=typed", r.URL + "/app"}, own)
 	ran := p.do("GET", "/api/call/counter", "").Body
 	for _, by := range own {
-		if strings.Count(ran, `"`+by+`"`) != 1 {
-			t.Errorf("%s is not in %s once", by, ran)
+		if !strings.Contains(ran, `"`+by+`"`) {
+			t.Errorf("%s is not in %s", by, ran)
 		}
 	}
 }
@@ -327,9 +366,9 @@ new EventSource(to('events'));
 // others neither read nor run it.
 func TestBrowserCORS(t *testing.T) {
 	p := boot(t, nil)
-	apps := newSite(t, nil)
+	apps := newSite(t)
 	r := newRecorder(t, p.URL, "")
-	apps.pages = map[string]string{"/": `
+	apps.show(map[string]string{"/": `
 const call = async (what, path, options) => {
   let said;
   try {
@@ -351,7 +390,7 @@ const call = async (what, path, options) => {
   await call('put', 'listed', {method: 'PUT', body: 'x'});
   await call('credentials', 'listed', {credentials: 'include'});
   await report(location.hostname, 'done');
-})()`}
+})()`})
 	const code = `
 ran = []
 def callme(by, fail=None):
@@ -360,32 +399,30 @@ def callme(by, fail=None):
     return ran
 `
 	allowed := apps.at("app.test", "")
-	p.gen("?name=listed&cors="+url.QueryEscape(allowed+",https://other.example"), code)
+	p.gen("?name=listed&max_scale=1&cors="+url.QueryEscape(allowed+",https://other.example"), code)
 	p.gen("?name=off&max_concurrency=0&cors="+url.QueryEscape(allowed), code)
-	p.gen("?name=any&cors=*", code)
-	p.gen("?name=silent", code)
-	for _, name := range []string{"app.test", "evil.test"} {
-		browser(t, apps.at(name, "/"))
-		apps.reported(t, name)
-	}
-	said := apps.reported(t)
-	for what, want := range map[string]string{
-		"app.test get": `200 null 1 true {"result": ["app.test-get"]}`, "app.test post": `200 null 1 true {"result": ["app.test-get", "app.test-post"]}`,
+	p.gen("?name=any&max_scale=1&cors=*", code)
+	p.gen("?name=silent&max_scale=1", code)
+	const unreadable = "unreadable"
+	apps.wants(t, apps.at("app.test", "/"), map[string]string{
+		"app.test get": `200 null 1 true {"result": ["app.test-get"`, "app.test post": `200 null 1 true {"result": ["app.test-get"`,
 		"app.test raised": "500 function 1 true {", "app.test arguments": "404 function 1 true {", "app.test nothing": "404 platform null true {",
-		"app.test off": "429 function 1 true {", "app.test any": `200 null 1 true {"result": ["app.test-any"]}`,
-		"app.test none": "unreadable", "app.test put": "unreadable", "app.test credentials": "unreadable",
-		"evil.test any": `200 null 1 true {"result": ["app.test-any", "evil.test-any"]}`,
-		"evil.test get": "unreadable", "evil.test post": "unreadable", "evil.test raised": "unreadable", "evil.test arguments": "unreadable", "evil.test nothing": "unreadable",
-		"evil.test off": "unreadable", "evil.test none": "unreadable", "evil.test put": "unreadable", "evil.test credentials": "unreadable",
-	} {
-		if got, there := said[what]; !there || !strings.HasPrefix(got, want) {
-			t.Errorf("%s: the page read %q, want %q", what, got, want)
-		}
-	}
+		"app.test off": "429 function 1 true {", "app.test any": `200 null 1 true {"result": ["app.test-any"`,
+		"app.test none": unreadable, "app.test put": unreadable, "app.test credentials": unreadable, "app.test": "done",
+	})
+	apps.wants(t, apps.at("evil.test", "/"), map[string]string{
+		"evil.test any": `200 null 1 true {"result": ["app.test-any"`, "evil.test": "done",
+		"evil.test get": unreadable, "evil.test post": unreadable, "evil.test raised": unreadable, "evil.test arguments": unreadable, "evil.test nothing": unreadable,
+		"evil.test off": unreadable, "evil.test none": unreadable, "evil.test put": unreadable, "evil.test credentials": unreadable,
+	})
 	// The call with credentials was made, for the page is one of the listed; its
 	// answer it may not read.
-	want := `["app.test-get", "app.test-post", "app.test-raised", "app.test-credentials", "me"]`
-	p.do("GET", "/api/call/listed?by=me", "").wants(t, 200, `{"result": `+want+`}`)
+	ran := p.do("GET", "/api/call/listed?by=me", "").Body
+	for by, did := range map[string]bool{"app.test-get": true, "app.test-post": true, "app.test-raised": true, "app.test-credentials": true, "evil": false, "put": false} {
+		if strings.Contains(ran, by) != did {
+			t.Errorf("%s: %v, and it was run by %s", by, !did, ran)
+		}
+	}
 	p.do("GET", "/api/call/silent?by=me", "").wants(t, 200, `{"result": ["me"]}`)
 }
 
@@ -393,9 +430,9 @@ def callme(by, fail=None):
 // whatever the function says about it.
 func TestBrowserFunctionsPage(t *testing.T) {
 	p := boot(t, nil)
-	p.gen("?name=counter", counterCode)
-	p.gen("?name=open&cors=*", counterCode)
-	outside := newSite(t, nil)
+	p.gen("?name=counter&max_scale=1", counterCode)
+	p.gen("?name=open&max_scale=1&cors=*", counterCode)
+	outside := newSite(t)
 	script := outside.page(`
 (async () => {
   const attempt = async (what, action) => {
@@ -441,23 +478,13 @@ func TestBrowserFunctionsPage(t *testing.T) {
 	} {
 		page := strings.ReplaceAll(c.page, "KIND", "'"+kind+"'")
 		p.gen("?name="+kind, "import fob\ndef callme(): return fob.Response("+fmt.Sprintf("%q", page)+", headers="+c.headers+")")
-		browser(t, r.URL+"/api/call/"+kind)
-		what := []string{"call", "post", "list", "code", "delete", "deploy", "worker", "storage", "cookie", "frame", "open"}
-		for i := range what {
-			what[i] = kind + " " + what[i]
+		want := map[string]string{kind + " open": "done: {"}
+		for _, what := range []string{"call", "post", "list", "code", "delete", "deploy", "worker", "storage", "cookie", "frame"} {
+			want[kind+" "+what] = "failed"
 		}
-		said := outside.reported(t, what...)
-		for _, w := range what {
-			want := "failed"
-			if strings.HasSuffix(w, " open") {
-				want = "done: {"
-			}
-			if !strings.HasPrefix(said[w], want) {
-				t.Errorf("%s: the page reported %q, want %s", w, said[w], want)
-			}
-		}
-		// popups need a user's click in some browsers; the others are made.
-		r.await(t, http.StatusForbidden, kind+"-fetch", kind+"-post", kind+"-img", kind+"-script", kind+"-iframe", kind+"-form")
+		outside.wants(t, r.URL+"/api/call/"+kind, want)
+		// Popups need a user's click in some browsers; the others are made.
+		r.wants(t, http.StatusForbidden, []string{r.URL + "/api/call/" + kind}, []string{kind + "-fetch", kind + "-post", kind + "-img", kind + "-script", kind + "-iframe", kind + "-form"})
 	}
 	p.do("GET", "/api/call/counter", "").wants(t, 200, `{"result": []}`)
 	if got := strings.Count(p.do("GET", "/api/stats", "").Body, "-") / 4; got != 7 {

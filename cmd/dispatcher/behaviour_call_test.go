@@ -68,7 +68,7 @@ func compact(t *testing.T, text string) string {
 }
 
 func TestRequests(t *testing.T) {
-	r := boot(t, nil)
+	r := boot(t, func(c *Config) { c.Hosts = []string{"functions.example"} })
 	for lang, code := range map[string]string{
 		"python": `def callme(request, who="nobody"):
     return {"method": request.method, "path": request.path, "query": request.query, "headers": dict(request.headers),
@@ -268,7 +268,7 @@ func TestLongHeads(t *testing.T) {
 			}
 			defer nc.Close()
 			// Not percent-encoded: that is how the argument grows most.
-			fmt.Fprintf(nc, "GET /api/call/%s?a=%s HTTP/1.1\r\nHost: h\r\nConnection: close\r\nX-Long: %s\r\n\r\n", id, c.query, strings.Repeat("x", 60<<10))
+			fmt.Fprintf(nc, "GET /api/call/%s?a=%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Long: %s\r\n\r\n", id, c.query, strings.Repeat("x", 60<<10))
 			answer, err := io.ReadAll(nc)
 			if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 "+c.status) || !strings.HasSuffix(string(answer), c.body) {
 				t.Errorf("%s with %d bytes of query: %v, %.300s", lang, len(c.query), err, answer)

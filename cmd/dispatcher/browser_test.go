@@ -4,14 +4,15 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// browser opens a page in a real browser until the test ends. Names below .test
-// lead to this machine there.
-func browser(t *testing.T, url string) {
+// browser opens a page in a real browser until the test ends, or close is
+// called. Names below .test lead to this machine there.
+func browser(t *testing.T, url string) (close func()) {
 	t.Helper()
 	var program string
 	for _, name := range []string{"chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"} {
@@ -37,7 +38,7 @@ func browser(t *testing.T, url string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	close = sync.OnceFunc(func() {
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		cmd.Wait()
 		os.RemoveAll(profile)
@@ -45,6 +46,8 @@ func browser(t *testing.T, url string) {
 			t.Logf("the browser said: %s", said.String())
 		}
 	})
+	t.Cleanup(close)
+	return close
 }
 
 // A page that a function serves listens to the events that another streams.

@@ -40,7 +40,7 @@ func local(data string) (http.RoundTripper, func() error, error) {
 	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED):
 		return nil, nil, fmt.Errorf("asking the dispatcher of %s: %w", data, err)
 	}
-	db, err := store.Open(context.Background(), filepath.Join(data, "fob.db"), false)
+	db, err := store.Open(context.Background(), filepath.Join(data, databaseName), false)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -53,7 +53,7 @@ func local(data string) (http.RoundTripper, func() error, error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, log.Close(), db.Close())
 	}
-	api.Open(httpapi.Backend{Tokens: tokens, Audit: log})
+	api.Open(httpapi.Backend{Tokens: tokens, Audit: log, Storage: db})
 	return &inProcess{handler: api.Local()}, func() error { return errors.Join(log.Close(), db.Close()) }, nil
 }
 
@@ -80,6 +80,16 @@ func (t *inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	body, out := io.Pipe()
 	w := &piped{header: make(http.Header), body: out, begun: make(chan struct{})}
 	go func() {
+		defer func() {
+			switch p := recover(); p {
+			case nil:
+			case http.ErrAbortHandler: // the answer is not whole
+				w.WriteHeader(http.StatusInternalServerError)
+				out.CloseWithError(io.ErrUnexpectedEOF)
+			default:
+				panic(p)
+			}
+		}()
 		t.handler.ServeHTTP(w, r)
 		w.WriteHeader(http.StatusOK) // unless that has been done
 		out.Close()

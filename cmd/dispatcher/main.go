@@ -16,6 +16,9 @@ import (
 type commands struct {
 	Serve   serve      `cmd:"" help:"Run the dispatcher."`
 	Audit   cli.Audit  `cmd:"" help:"Print the audit log: who changed what, and who was not let in."`
+	Backup  backup     `cmd:"" help:"Write a backup of the database, while a dispatcher uses it or not."`
+	Check   check      `cmd:"" help:"Read all of the database, or of a backup, and list what is wrong with it; exit with 1 if anything is."`
+	Restore restore    `cmd:"" help:"Put a backup in the place of the database, which is kept beside it. No dispatcher may use that."`
 	Secret  cli.Secret `cmd:"" help:"Set, list and delete secrets."`
 	Health  cli.Health `cmd:"" help:"Ask a dispatcher whether it is ready; exit with 1 if it is not."`
 	Token   cli.Token  `cmd:"" help:"Make, list and revoke tokens. They are those of the dispatcher of the data folder, running or not, unless FOB_URL names another."`

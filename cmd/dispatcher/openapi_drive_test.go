@@ -91,6 +91,7 @@ func TestOpenAPI(t *testing.T) {
 		{request: "POST /api/tokens", body: `{"name": "bob", "grants": ["read"]}`},
 		{request: "DELETE /api/tokens/" + ann.ID},
 		{request: "GET /api/secrets"},
+		{request: "GET /api/backup"},
 		{request: "PUT /api/secrets/KEY", body: "x"},
 		{request: "DELETE /api/secrets/KEY"},
 		{request: "POST /api/secrets/rotate-key"},
@@ -320,6 +321,7 @@ func driveOperations(t *testing.T, a *asker) {
 	a.ask(t, ask{request: "GET /healthz", status: 200, answer: `{"status": "ok"}`})
 	a.ask(t, ask{request: "GET /api/audit?limit=3&after=1&since=2026-01-31T12:00:00Z", status: 200})
 	a.ask(t, ask{request: "GET /api/audit?limit=0", waiver: waiver{malformed: true}, status: 400, code: "bad_request"})
+	a.ask(t, ask{request: "GET /api/backup", status: 200})
 	a.ask(t, ask{request: "GET /readyz", status: 200, answer: `{"status": "ready"}`})
 	a.ask(t, ask{request: "GET /metrics", status: 200})
 	a.ask(t, ask{request: "GET /api/version", status: 200})
@@ -390,6 +392,7 @@ var routes = []struct{ request, body string }{
 	{"DELETE /api/functions/add", ""},
 	{"GET /metrics", ""},
 	{"GET /api/audit", ""},
+	{"GET /api/backup", ""},
 	{"GET /api/secrets", ""},
 	{"PUT /api/secrets/KEY", "x"},
 	{"DELETE /api/secrets/KEY", ""},
@@ -458,7 +461,7 @@ func driveStandby(t *testing.T, a *asker) {
 	for _, request := range []string{
 		"POST /api/gen", "GET /api/call/add", "POST /api/call/add", "GET /api/stats", "GET /api/meta/add", "GET /api/cs/add",
 		"GET /api/tokens", "POST /api/tokens", "DELETE /api/tokens/0123456789abcdef",
-		"GET /api/functions", "GET /api/functions/add", "GET /api/audit", "PUT /api/functions/add", "PATCH /api/functions/add", "DELETE /api/functions/add",
+		"GET /api/functions", "GET /api/functions/add", "GET /api/audit", "GET /api/backup", "PUT /api/functions/add", "PATCH /api/functions/add", "DELETE /api/functions/add",
 		"GET /api/secrets", "PUT /api/secrets/KEY", "DELETE /api/secrets/KEY", "POST /api/secrets/rotate-key",
 	} {
 		body := ""

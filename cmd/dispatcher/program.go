@@ -36,9 +36,6 @@ const release = "0.1.0"
 // commit is what it was built from; the linker sets it (-X main.commit=…).
 var commit = "unknown"
 
-// databaseName is the database's in the data folder.
-const databaseName = "fob.db"
-
 // prepareAgain is how long to wait after driver images could not be built.
 const prepareAgain = 10 * time.Second
 
@@ -110,6 +107,8 @@ func newServer(api *httpapi.API, maxConns int) *front.Server {
 			ReadHeaderTimeout: 10 * time.Second,
 			IdleTimeout:       2 * time.Minute,
 			MaxHeaderBytes:    128 << 10,
+			// Else OPTIONS * would be answered past the API, and its limits.
+			DisableGeneralOptionsHandler: true,
 		},
 	}
 }
@@ -178,6 +177,10 @@ func (p *Program) open(ctx context.Context) error {
 		return err
 	}
 	p.store = db
+	if m := db.Migrated(); m.From != 0 {
+		p.log.Warn().Int("from", m.From).Int("to", m.To).Str("backup", m.Backup).
+			Msg("the database was migrated to a newer schema, which older dispatchers do not read; what it was is in the backup")
+	}
 	p.api.Unready(faas.Errorf(faas.CodeStarting, "the dispatcher is starting").After(time.Second)) // and no standby any more
 	tokens, err := auth.Open(ctx, db, p.exposed())
 	if err != nil {
@@ -261,6 +264,7 @@ func (p *Program) open(ctx context.Context) error {
 		Tokens:   tokens,
 		Audit:    p.audit,
 		Secrets:  p.dispatcher,
+		Storage:  db,
 	})
 	return nil
 }

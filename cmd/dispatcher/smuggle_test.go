@@ -139,3 +139,24 @@ func TestPipelined(t *testing.T) {
 		t.Errorf("behind chunks came %v", answer)
 	}
 }
+
+// What names no path comes to the API as well, with all that it checks.
+func TestNoRequestPassesTheAPIBy(t *testing.T) {
+	p := boot(t, nil)
+	for _, line := range []string{"OPTIONS *", "GET *", "CONNECT evil.example:80", "GET http://evil.example/healthz"} {
+		nc, err := net.Dial("tcp", strings.TrimPrefix(p.URL, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		nc.SetDeadline(time.Now().Add(time.Minute))
+		fmt.Fprintf(nc, "%s HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n", line)
+		answer, err := http.ReadResponse(bufio.NewReader(nc), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, _ := io.ReadAll(answer.Body); answer.StatusCode != 403 || !strings.Contains(string(body), "bad_host") {
+			t.Errorf("%s: answered %d %s", line, answer.StatusCode, body)
+		}
+		nc.Close()
+	}
+}

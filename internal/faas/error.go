@@ -40,6 +40,7 @@ const (
 	CodeDraining        Code = "draining"         // 503: shutting down
 	CodeStandby         Code = "standby"          // 503: another dispatcher is active
 	CodeStarting        Code = "starting"         // 503: not ready yet
+	CodeStorage         Code = "storage_failed"   // 503: the database is damaged, or its disk failed
 	CodeTimeout         Code = "timeout"          // 504: ran out of time
 	CodeNoSpace         Code = "no_space"         // 507: the dispatcher's disk is full
 )

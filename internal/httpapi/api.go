@@ -52,6 +52,7 @@ type Backend struct {
 	Tokens   faas.Tokens
 	Audit    faas.AuditLog
 	Secrets  faas.SecretRegistry
+	Storage  Storage
 }
 
 // API is the handler of all routes.
@@ -107,6 +108,8 @@ func New(cfg Config) *API {
 	r.Delete("/api/tokens/{id}", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.audited("token.revoke", a.revokeToken)))
 
 	r.Get("/api/audit", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.audit))
+
+	r.Get("/api/backup", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.audited("backup", a.backup)))
 
 	r.Get("/api/secrets", a.guard(access{scope: faas.ScopeDeploy, span: forAll}, a.listSecrets))
 	r.Post("/api/secrets/rotate-key", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.audited("secret.rotate_key", a.rotateKey)))

@@ -13,7 +13,7 @@ import (
 // say anything in its headers anyway.
 func (a *API) screen(w http.ResponseWriter, r *http.Request) bool {
 	if !a.hosts.allow(r.Host) {
-		a.problem(w, r, faas.Errorf(codeBadHost, "this dispatcher is not known as %.100q: use its address, or have whoever runs it add the name to FOB_HOSTS", r.Host))
+		a.turnAway(w, r, faas.Errorf(codeBadHost, "this dispatcher is not known as %.100q: use its address, or have whoever runs it add the name to FOB_HOSTS", r.Host))
 		return false
 	}
 	origins, sites := r.Header["Origin"], r.Header["Sec-Fetch-Site"]
@@ -21,6 +21,15 @@ func (a *API) screen(w http.ResponseWriter, r *http.Request) bool {
 		return true
 	}
 	return a.crossSite(w, r, origins)
+}
+
+// turnAway answers a request that is to get no further, which counts like any
+// other of its address.
+func (a *API) turnAway(w http.ResponseWriter, r *http.Request, why error) {
+	if err := a.addresses.allow(addressOf(r), "from your address"); err != nil {
+		why = err
+	}
+	a.problem(w, r, why)
 }
 
 // ownPage reports whether what a browser says of a request means that a page of

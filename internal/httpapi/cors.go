@@ -26,7 +26,7 @@ func (a *API) crossSite(w http.ResponseWriter, r *http.Request, origins []string
 	if ref, is := calledRef(r.URL); is && (preflight || r.Method == http.MethodGet || r.Method == http.MethodPost) {
 		backend, err := a.open()
 		if err != nil { // so that nothing runs
-			a.problem(w, r, err)
+			a.turnAway(w, r, err)
 			return false
 		}
 		origin := strings.Join(origins, ", ") // of several, none is allowed
@@ -36,6 +36,10 @@ func (a *API) crossSite(w http.ResponseWriter, r *http.Request, origins []string
 			if !preflight {
 				return true
 			}
+			if err := a.addresses.allow(addressOf(r), "from your address"); err != nil {
+				a.problem(w, r, err)
+				return false
+			}
 			h := w.Header()
 			h.Set("Access-Control-Allow-Methods", corsMethods)
 			h.Set("Access-Control-Allow-Headers", corsHeaders)
@@ -44,7 +48,7 @@ func (a *API) crossSite(w http.ResponseWriter, r *http.Request, origins []string
 			return false
 		}
 	}
-	a.problem(w, r, faas.Errorf(codeCrossSite, "a page of another site made this request; only calls are for those, of functions whose setting cors lists the page's origin"))
+	a.turnAway(w, r, faas.Errorf(codeCrossSite, "a page of another site made this request; only calls are for those, of functions whose setting cors lists the page's origin"))
 	return false
 }
 

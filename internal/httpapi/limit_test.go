@@ -190,6 +190,35 @@ func TestRateLimits(t *testing.T) {
 	})
 }
 
+// What is turned away before it comes to a route counts too: a preflight tells
+// whether there is a function with that origin.
+func TestTurnedAwayIsLimited(t *testing.T) {
+	const page = "https://app.example.com"
+	for what, c := range map[string]struct {
+		request []string
+		status  int
+	}{
+		"another name":           {[]string{"GET", "http://evil.example/api/call/hello"}, 403},
+		"another site":           {[]string{"GET", "/api/stats", "Sec-Fetch-Site", "cross-site"}, 403},
+		"a preflight of no call": {[]string{"OPTIONS", "/api/functions/hello", "Origin", page, "Access-Control-Request-Method", "GET"}, 403},
+		"a preflight":            {[]string{"OPTIONS", "/api/call/hello", "Origin", page, "Access-Control-Request-Method", "GET"}, 204},
+		"a page that may, once":  {[]string{"GET", "/api/call/hello", "Origin", page}, 200},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			a, registry := guarded(t, true, map[string]string{"ann": "admin"})
+			registry.fn.Live().Settings.CORS = page
+			a.addresses = newLimits[netip.Addr](Rate{1, 5})
+			codes := map[int]int{}
+			for range 20 {
+				codes[serve(a, c.request[0], c.request[1], "", c.request[2:]...).Code]++
+			}
+			if got, want := fmt.Sprint(codes), fmt.Sprint(map[int]int{c.status: 5, 429: 15}); got != want {
+				t.Errorf("%s: answered %s, want %s", what, got, want)
+			}
+		})
+	}
+}
+
 // Whoever has no good token hears so 50 times, and then ten times a second; it
 // does not keep others from the same address away.
 func TestFailuresAreLimited(t *testing.T) {

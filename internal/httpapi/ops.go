@@ -16,6 +16,11 @@ func (a *API) readyz(w http.ResponseWriter, _ *http.Request) error {
 	if why := a.unready.Load(); why != nil {
 		return why
 	}
+	if b := a.backend.Load(); b != nil && b.Storage != nil {
+		if err := b.Storage.Broken(); err != nil {
+			return err
+		}
+	}
 	return answer(w, http.StatusOK, status{"ready"})
 }
 

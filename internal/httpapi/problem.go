@@ -56,6 +56,7 @@ var statuses = map[faas.Code]struct {
 	faas.CodeDraining:        {503, "Shutting down"},
 	faas.CodeStandby:         {503, "Standby"},
 	faas.CodeStarting:        {503, "Starting"},
+	faas.CodeStorage:         {503, "Database failed"},
 	faas.CodeTimeout:         {504, "Ran out of time"},
 	faas.CodeNoSpace:         {507, "Disk full"},
 }
@@ -102,10 +103,9 @@ func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 	if e.Code.FunctionsFault() {
 		h.Set("Fob-Error", "function")
 	}
-	if entry.status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", "Bearer")
-	}
 	switch entry.status {
+	case http.StatusUnauthorized:
+		h.Set("WWW-Authenticate", "Bearer")
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInsufficientStorage:
 		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))
 	}

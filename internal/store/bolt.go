@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -13,15 +12,19 @@ import (
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/flockofbirds/fob/internal/faas"
 )
 
 // Bolt is a KV in one file, which one process at a time holds the lock of.
 // Commits are synced to disk before they return; those that arrive while one
 // is being written share the next.
 type Bolt struct {
-	db     *bbolt.DB
-	file   *os.File // db's own
-	folder string
+	db       *bbolt.DB
+	file     *os.File // db's own
+	pageSize int
+	folder   string
+	migrated Migration
 
 	// turn is taken by the one that writes for all who wait.
 	turn chan struct{}
@@ -29,7 +32,7 @@ type Bolt struct {
 	mu      sync.Mutex
 	waiting []*commit
 	closed  bool
-	broken  error // set when a write panicked, or may have happened although it failed
+	broken  error // why there are no more writes
 }
 
 // commit is a transaction that waits to be written. err is set before done is
@@ -44,16 +47,13 @@ type commit struct {
 // as they would be in etcd.
 var bucket = []byte("fob")
 
-// headerSize is that of what stands before a value: the revisions that created
-// and last put it.
-const headerSize = 16
-
 // Get implements KV.
 func (b *Bolt) Get(ctx context.Context, key string) (Entry, error) {
 	e := Entry{Key: key}
 	err := b.view(ctx, func(bk *bbolt.Bucket) (err error) {
-		if value := bk.Get([]byte(key)); value != nil {
-			e, err = decodeEntry([]byte(key), value)
+		if stored := bk.Get([]byte(key)); stored != nil {
+			e, _, err = readEntry([]byte(key), stored)
+			e.Value = append([]byte{}, e.Value...)
 		}
 		return err
 	})
@@ -70,10 +70,11 @@ func (b *Bolt) List(ctx context.Context, prefix, after string, limit int) ([]Ent
 			key, value = c.Next()
 		}
 		for ; key != nil && strings.HasPrefix(string(key), prefix) && len(list) < limit; key, value = c.Next() {
-			e, err := decodeEntry(key, value)
+			e, _, err := readEntry(key, value)
 			if err != nil {
 				return err
 			}
+			e.Value = append([]byte{}, e.Value...)
 			list = append(list, e)
 		}
 		return nil
@@ -125,39 +126,34 @@ func (b *Bolt) writeWaiting() {
 	if len(batch) == 0 {
 		return
 	}
-	err := broken
+	err, txid := broken, uint64(0)
 	if closed {
 		err = ErrClosed
 	}
 	if err == nil {
-		id := 0
 		// gofail: var commitBegin struct{}
 		err = guard(func() error {
 			return b.db.Update(func(tx *bbolt.Tx) error {
-				id = tx.ID()
+				txid = uint64(tx.ID())
+				d, err := readDigest(tx)
+				if err != nil {
+					return err
+				}
 				for _, c := range batch {
-					if c.err = apply(tx.Bucket(bucket), c.txn); c.err != nil && !errors.Is(c.err, ErrConflict) {
+					if c.err = apply(tx.Bucket(bucket), &d, c.txn); c.err != nil && !errors.Is(c.err, ErrConflict) {
 						return c.err
 					}
 				}
 				// gofail: var commitEnd struct{}
 				// return errors.New("failpoint commitEnd")
-				return nil
+				return writeDigest(tx, d)
 			})
 		})
 		// gofail: var commitDone struct{}
-		if err != nil && !errors.Is(err, errDamaged) && b.holds(id) {
-			// The cause is not wrapped: a disk that was full is not all that is wrong.
-			err = fmt.Errorf("%w: %v", errUnsynced, err)
+		if err != nil && !errors.Is(err, errDamaged) && b.landed(txid) {
+			err = fmt.Errorf("%w: %w", errUnsure, err)
 		}
 		err = b.explain(err)
-		if errors.Is(err, errDamaged) || errors.Is(err, errUnsynced) {
-			// After damage bbolt may still hold its locks, and a further write could
-			// hang. After the other, it would be one upon what may not be on disk.
-			b.mu.Lock()
-			b.broken = err
-			b.mu.Unlock()
-		}
 	}
 	for _, c := range batch {
 		if err != nil {
@@ -167,29 +163,15 @@ func (b *Bolt) writeWaiting() {
 	}
 }
 
-// errUnsynced is wrapped by the error of a commit that is in the file, and of
-// which only the last sync failed: what a restart would find, nobody knows.
-var errUnsynced = errors.New("the last change may or may not be on disk")
-
-// holds reports whether the transaction with that ID is in the file.
-func (b *Bolt) holds(id int) (there bool) {
-	err := guard(func() error {
-		return b.db.View(func(tx *bbolt.Tx) error {
-			there = tx.ID() == id
-			return nil
-		})
-	})
-	return err != nil || there
-}
-
-// apply does one transaction. When it returns ErrConflict it has done nothing;
-// after any other error the bbolt transaction must not be committed.
-func apply(bk *bbolt.Bucket, txn Txn) error {
+// apply does one transaction, and keeps d up to date with it. When it returns
+// ErrConflict it has done nothing; after any other error the bbolt transaction
+// must not be committed.
+func apply(bk *bbolt.Bucket, d *digest, txn Txn) error {
 	for _, c := range txn.If {
 		var e Entry
-		if value := bk.Get([]byte(c.Key)); value != nil {
+		if stored := bk.Get([]byte(c.Key)); stored != nil {
 			var err error
-			if e, err = decodeEntry([]byte(c.Key), value); err != nil {
+			if e, _, err = readEntry([]byte(c.Key), stored); err != nil {
 				return err
 			}
 		}
@@ -202,56 +184,83 @@ func apply(bk *bbolt.Bucket, txn Txn) error {
 		return err
 	}
 	for _, key := range txn.Delete {
-		if err := bk.Delete([]byte(key)); err != nil {
+		if err := remove(bk, d, []byte(key)); err != nil {
 			return err
 		}
 	}
 	for _, prefix := range txn.DeletePrefix {
-		if err := deletePrefix(bk, prefix); err != nil {
+		if err := removePrefix(bk, d, prefix); err != nil {
 			return err
 		}
 	}
 	for _, pair := range txn.Put {
-		created := sequence
-		if old := bk.Get([]byte(pair.Key)); len(old) >= headerSize {
-			created = binary.BigEndian.Uint64(old)
+		key, created := []byte(pair.Key), sequence
+		if old := bk.Get(key); old != nil {
+			e, s, err := readEntry(key, old)
+			if err != nil {
+				return err
+			}
+			created = uint64(e.Created)
+			d.remove(s)
 		}
-		value := make([]byte, 0, headerSize+len(pair.Value))
-		value = binary.BigEndian.AppendUint64(value, created)
-		value = binary.BigEndian.AppendUint64(value, sequence)
-		if err := bk.Put([]byte(pair.Key), append(value, pair.Value...)); err != nil {
+		stored, s := encodeEntry(key, created, sequence, pair.Value)
+		if err := bk.Put(key, stored); err != nil {
 			return err
 		}
+		d.add(s)
 	}
 	return nil
 }
 
-// deletePrefix collects before it deletes, since deleting moves a cursor.
-func deletePrefix(bk *bbolt.Bucket, prefix string) error {
+func remove(bk *bbolt.Bucket, d *digest, key []byte) error {
+	old := bk.Get(key)
+	if old == nil {
+		return nil
+	}
+	_, s, err := readEntry(key, old)
+	if err != nil {
+		return err
+	}
+	d.remove(s)
+	return bk.Delete(key)
+}
+
+// removePrefix collects before it deletes, since deleting moves a cursor.
+func removePrefix(bk *bbolt.Bucket, d *digest, prefix string) error {
 	var keys [][]byte
 	c := bk.Cursor()
 	for key, _ := c.Seek([]byte(prefix)); key != nil && strings.HasPrefix(string(key), prefix); key, _ = c.Next() {
 		keys = append(keys, []byte(string(key)))
 	}
 	for _, key := range keys {
-		if err := bk.Delete(key); err != nil {
+		if err := remove(bk, d, key); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// decodeEntry copies, for bbolt's memory is gone after the transaction.
-func decodeEntry(key, value []byte) (Entry, error) {
-	if len(value) < headerSize {
-		return Entry{}, badRecord(string(key), errors.New("it has no revision"))
+// readEntry is decodeEntry for a record of an open database: it was good when
+// that was opened.
+func readEntry(key, stored []byte) (Entry, sum, error) {
+	e, s, err := decodeEntry(key, stored)
+	return e, s, damaged(err)
+}
+
+// readDigest returns the digest of the records.
+func readDigest(tx *bbolt.Tx) (digest, error) {
+	bk := tx.Bucket(bucketDigest)
+	if bk == nil {
+		return digest{}, damaged(errors.New("there is no digest of the records"))
 	}
-	return Entry{
-		Key:      string(key),
-		Value:    append([]byte{}, value[headerSize:]...),
-		Created:  int64(binary.BigEndian.Uint64(value)),
-		Revision: int64(binary.BigEndian.Uint64(value[8:])),
-	}, nil
+	d, err := decodeDigest(bk.Get(bucketDigest))
+	return d, damaged(err)
+}
+
+// writeDigest puts the digest beside the records, with the last revision.
+func writeDigest(tx *bbolt.Tx, d digest) error {
+	d.sequence = tx.Bucket(bucket).Sequence()
+	return tx.Bucket(bucketDigest).Put(bucketDigest, d.encode())
 }
 
 // Close implements KV, and gives up the lock.
@@ -271,8 +280,37 @@ func (b *Bolt) Close() error {
 	return guard(b.db.Close)
 }
 
-// errDamaged is wrapped by the errors that guard makes of panics.
+// landed reports whether a failed commit is in the file: only its last sync
+// has failed then.
+func (b *Bolt) landed(txid uint64) bool {
+	s := survey{file: b.file}
+	m, err := s.readMeta(txid%2, int64(txid%2)*int64(b.pageSize))
+	return err == nil && m.txid == txid
+}
+
+// Broken returns why nothing can be written any more and what to do, or nil. It
+// stays so until the end.
+func (b *Bolt) Broken() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.broken
+}
+
+// errDamaged is wrapped by all errors about what is not as it was stored.
 var errDamaged = errors.New("the file is damaged")
+
+// errUnsure is wrapped by the error of a commit that may or may not outlive a
+// power cut. Its pages are in use either way, so that nothing may be built on
+// it: that could overwrite what the disk would go back to.
+var errUnsure = errors.New("the disk failed, and whether the last change is safe is not known")
+
+// damaged makes err one of damage, unless it is nil.
+func damaged(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", errDamaged, err)
+}
 
 // guard makes errors of the panics that bbolt answers damage with, and of the
 // SIGBUS of a read that the disk or a cut-off file cannot serve.
@@ -286,18 +324,38 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
+// explain says about an error of the file's what to do. After damage, and when
+// a commit is unsure, there are no more writes: bbolt may still hold its locks,
+// and a further one could hang.
 func (b *Bolt) explain(err error) error {
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, bolterrors.ErrDatabaseNotOpen):
 		return ErrClosed
 	case errors.Is(err, errDamaged):
-		return fmt.Errorf("the database in %s cannot be used: %w; stop the dispatcher and restore it from a backup", b.folder, err)
-	case errors.Is(err, errUnsynced):
-		return fmt.Errorf("the database in %s: %w; restart the dispatcher", b.folder, err)
-	case err != nil:
-		return fmt.Errorf("the database in %s: %w; see whether its disk is full or failing", b.folder, unhide(err))
+		return b.breaks("%w; stop the dispatcher and %s", err, restoreAdvice(b.folder))
+	case errors.Is(err, errUnsure):
+		return b.breaks("%w; see to the disk and start the dispatcher again", err)
 	}
-	return nil
+	return fmt.Errorf("the database in %s: %w; see whether its disk is full or failing", b.folder, unhide(err))
+}
+
+// breaks makes the error that all further writes get.
+func (b *Bolt) breaks(format string, args ...any) error {
+	err := faas.Errorf(faas.CodeStorage, "the database cannot be used any more: the dispatcher's log says why, and what to do").
+		Because(fmt.Errorf("the database in %s cannot be used: "+format, append([]any{b.folder}, args...)...))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.broken == nil {
+		b.broken = err
+	}
+	return err
+}
+
+// restoreAdvice says how to go back to a backup.
+func restoreAdvice(folder string) string {
+	return fmt.Sprintf("restore it from a backup: dispatcher restore --data %s FILE", folder)
 }
 
 // unhide wraps the causes that bbolt only puts into the text of its errors, as it

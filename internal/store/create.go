@@ -52,23 +52,36 @@ func unlessLost(err error) error {
 
 // initialiseFile makes the empty file at path a database with a store in it.
 func initialiseFile(ctx context.Context, path string) error {
+	b := &Bolt{folder: filepath.Dir(path), turn: make(chan struct{}, 1)}
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		OpenFile: func(path string, _ int, _ os.FileMode) (*os.File, error) {
-			return os.OpenFile(path, os.O_RDWR, 0) // not O_CREATE: it may be gone
+		OpenFile: func(path string, _ int, _ os.FileMode) (file *os.File, err error) {
+			b.file, err = os.OpenFile(path, os.O_RDWR, 0) // not O_CREATE: it may be gone
+			return b.file, err
 		},
 	})
 	if err != nil {
 		return err
 	}
+	b.db, b.pageSize = db, db.Info().PageSize
 	err = db.Update(func(tx *bbolt.Tx) error {
-		_, err := tx.CreateBucket(bucket)
-		return err
+		if err := createBuckets(tx); err != nil {
+			return err
+		}
+		return writeDigest(tx, digest{})
 	})
-	b := &Bolt{db: db, folder: filepath.Dir(path), turn: make(chan struct{}, 1)}
 	if err == nil {
 		_, err = New(ctx, b)
 	}
 	return errors.Join(err, b.Close())
+}
+
+func createBuckets(tx *bbolt.Tx) error {
+	for _, name := range [][]byte{bucket, bucketDigest} {
+		if _, err := tx.CreateBucket(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // makeFolder creates folder with what lies above it, durably.

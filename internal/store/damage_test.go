@@ -42,7 +42,7 @@ func TestUnusableFiles(t *testing.T) {
 		"link to none":  {func(t *testing.T, path string) { check(t, os.Symlink("nowhere", path)) }, "backup"},
 		"not ours":      {func(t *testing.T, path string) { makeBolt(t, path, "theirs") }, "another program"},
 		"no schema":     {func(t *testing.T, path string) { changeKey(t, path, "meta/schema", "") }, "meta/schema"},
-		"newer schema":  {func(t *testing.T, path string) { changeKey(t, path, "meta/schema", "2") }, "newer dispatcher"},
+		"newer schema":  {func(t *testing.T, path string) { changeKey(t, path, "meta/schema", "3") }, "newer dispatcher"},
 		"broken schema": {func(t *testing.T, path string) { changeKey(t, path, "meta/schema", "x") }, "meta/schema"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -70,6 +70,13 @@ func makeBolt(t *testing.T, path, bucket string) {
 		_, err := tx.CreateBucket([]byte(bucket))
 		return err
 	}))
+	check(t, db.Close())
+}
+
+func dropBucket(t *testing.T, path, bucket string) {
+	db, err := bbolt.Open(path, 0o600, nil)
+	check(t, err)
+	check(t, db.Update(func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte(bucket)) }))
 	check(t, db.Close())
 }
 

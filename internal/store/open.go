@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/flockofbirds/fob/internal/faas"
 )
@@ -35,13 +34,18 @@ func OpenBolt(ctx context.Context, path string, wait bool) (*Bolt, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("waiting for the dispatcher that uses %s: %w", folder, context.Cause(ctx))
 		}
-		b, err := openFile(path)
+		b, found, err := openFile(path)
 		switch {
 		case err == nil:
-			if err := b.settle(path); err != nil {
+			err := b.settle(path)
+			if err == nil && found.schema < schema {
+				err = b.migrate(path)
+			}
+			if err != nil {
 				return nil, errors.Join(err, b.Close())
 			}
 			return b, nil
+		case errors.Is(err, errReplaced):
 		case errors.Is(err, os.ErrNotExist) && creations < maxCreations:
 			creations++
 			switch err := createFile(ctx, path); {
@@ -50,17 +54,19 @@ func OpenBolt(ctx context.Context, path string, wait bool) (*Bolt, error) {
 			case err != nil:
 				return nil, fmt.Errorf("cannot set up the data folder %s: %w; make it a folder this user can write to, or name another with FOB_DATA", folder, err)
 			}
-		case errors.Is(err, bolterrors.ErrTimeout) && wait:
+		case errors.Is(err, ErrInUse) && wait:
 			select {
 			case <-ctx.Done():
 			case <-time.After(lockPoll):
 			}
-		case errors.Is(err, bolterrors.ErrTimeout):
+		case errors.Is(err, ErrInUse):
 			return nil, fmt.Errorf("another dispatcher uses %s: stop it, start this one with --standby, or give it a folder of its own with FOB_DATA", folder)
 		case errors.Is(err, os.ErrPermission):
 			return nil, fmt.Errorf("cannot open the database: %w; run as the user that owns it, or name another data folder with FOB_DATA", err)
+		case errors.Is(err, errNewer):
+			return nil, fmt.Errorf("the database %s cannot be used: %w", path, err)
 		default:
-			return nil, fmt.Errorf("the database %s cannot be used: %w; restore it from a backup, or move it away to begin with no functions", path, err)
+			return nil, fmt.Errorf("the database %s cannot be used: %w; %s, or move it away to begin with no functions", path, err, restoreAdvice(folder))
 		}
 	}
 }
@@ -82,54 +88,36 @@ func (b *Bolt) settle(path string) error {
 	return syncFolder(b.folder)
 }
 
+// ErrInUse is that another process, a dispatcher in most cases, has the lock of
+// a database.
+var ErrInUse = errors.New("another dispatcher uses it")
+
+// errReplaced is that another file has taken the path's place meanwhile.
+var errReplaced = errors.New("the file was replaced")
+
 // openFile opens an existing database, and never creates one.
-func openFile(path string) (*Bolt, error) {
+func openFile(path string) (*Bolt, *survey, error) {
 	b := &Bolt{folder: filepath.Dir(path), turn: make(chan struct{}, 1)}
+	var found *survey
 	err := guard(func() (err error) {
 		b.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-			// One try at the lock.
-			Timeout: time.Nanosecond,
-			// The list of free pages stays on disk: without it every start
-			// would read the whole file, and a start has a second.
+			Timeout: time.Nanosecond, // we have the lock by then
+			// The list of free pages stays on disk. Without it bbolt finds the
+			// free pages by reading all, after each failed write too, and does
+			// so in a goroutine whose panics nobody can catch.
 			NoFreelistSync: false,
 			// Finds a free page in the same time however many there are.
 			FreelistType: bbolt.FreelistMapType,
 			OpenFile: func(path string, _ int, _ os.FileMode) (*os.File, error) {
-				f, err := os.OpenFile(path, os.O_RDWR, 0) // not O_CREATE, as bbolt would
-				if err != nil {
-					return nil, err
-				}
-				info, err := f.Stat()
-				if err == nil && info.Size() == 0 {
-					err = errors.New("the file is empty") // bbolt would initialise it
-				}
-				if err != nil {
-					return nil, errors.Join(err, f.Close())
-				}
-				b.file = f
-				return f, nil
+				b.file, found, err = lockFile(path)
+				return b.file, err
 			},
 		})
-		if err != nil {
-			return err
-		}
-		return b.db.View(func(tx *bbolt.Tx) error {
-			info, err := b.file.Stat()
-			if err != nil {
-				return err
-			}
-			// Reading past the end of the file would be a SIGBUS.
-			if info.Size() < tx.Size() {
-				return fmt.Errorf("the file is cut off: it has %d bytes of %d", info.Size(), tx.Size())
-			}
-			if tx.Bucket(bucket) == nil {
-				return errors.New("another program's data is in it")
-			}
-			return nil
-		})
+		return err
 	})
 	if err == nil {
-		return b, nil
+		b.pageSize = int(found.pageSize)
+		return b, found, nil
 	}
 	switch {
 	case b.db != nil && !errors.Is(err, errDamaged):
@@ -137,7 +125,54 @@ func openFile(path string) (*Bolt, error) {
 	case b.file != nil:
 		abandon(b.file)
 	}
-	return nil, err
+	return nil, nil, err
+}
+
+// lockFile opens a database, takes its lock and surveys it, before bbolt sees
+// any of it.
+func lockFile(path string) (file *os.File, found *survey, err error) {
+	file, err = os.OpenFile(path, os.O_RDWR, 0) // not O_CREATE, as bbolt would
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			file.Close()
+			file = nil
+		}
+	}()
+	if err := takeLock(file, path, lockAlone); err != nil {
+		return nil, nil, err
+	}
+	if info, err := file.Stat(); err != nil || info.Size() == 0 {
+		return nil, nil, errors.Join(err, errors.New("the file is empty")) // bbolt would initialise it
+	}
+	found = surveyFile(file, func(Entry) {})
+	return file, found, found.err()
+}
+
+// takeLock tries once to take bbolt's lock of the file at path. It fails with
+// ErrInUse, and with errReplaced when path is another file by now.
+func takeLock(file *os.File, path string, how int) error {
+	err := syscall.Flock(int(file.Fd()), how|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return ErrInUse
+	}
+	if err != nil {
+		return fmt.Errorf("its lock: %w", err)
+	}
+	now, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	locked, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(now, locked) {
+		return errReplaced
+	}
+	return nil
 }
 
 // abandon gives up the lock of a database that bbolt has panicked in, where

@@ -4,19 +4,22 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
 // schema is the version of how records are laid out. It is in every record and
-// under keySchema. What this dispatcher does not know it refuses.
-const schema = 1
+// under keySchema. What this dispatcher does not know it refuses; what is older
+// it migrates.
+const schema = 2
 
 // The keys. A version's code stands apart from its function, so that reading
 // all functions at start reads no code.
 const (
-	keySchema = "meta/schema" // "1"
+	keySchema = "meta/schema" // "2"
 	keyAviary = "meta/aviary" // 8 hexadecimal digits
 
 	prefixFunction = "function/" // ID → functionRecord
@@ -123,7 +126,7 @@ func decodeSandbox(e Entry) (faas.VersionKey, error) {
 
 func checkSchema(found int) error {
 	if found > schema {
-		return fmt.Errorf("it has schema %d, this dispatcher knows up to %d: start the newer dispatcher that wrote it", found, schema)
+		return fmt.Errorf("it has schema %d, this dispatcher knows up to %d: %w", found, schema, errNewer)
 	}
 	if found < 1 {
 		return errors.New("it says no schema")
@@ -131,6 +134,34 @@ func checkSchema(found int) error {
 	return nil
 }
 
+var aviaryPattern = regexp.MustCompile(`^[0-9a-f]{8}$`)
+
+// checkAviary makes sure that it is a name of an aviary.
+func checkAviary(e Entry) error {
+	if !aviaryPattern.Match(e.Value) {
+		return badRecord(e.Key, fmt.Errorf("%.80q is not 8 hexadecimal digits", e.Value))
+	}
+	return nil
+}
+
+// checkSchemaRecord makes sure that it is a schema that we know.
+func checkSchemaRecord(e Entry) error {
+	number, err := strconv.Atoi(string(e.Value))
+	if err == nil {
+		err = checkSchema(number)
+	}
+	if err != nil {
+		return badRecord(e.Key, err)
+	}
+	return nil
+}
+
+// errNewer is about what a newer dispatcher wrote.
+var errNewer = errors.New("start the newer dispatcher that wrote it")
+
 func badRecord(key string, err error) error {
+	if errors.Is(err, errNewer) {
+		return fmt.Errorf("the record %q cannot be used: %w", key, err)
+	}
 	return fmt.Errorf("the record %q cannot be used: %w; restore the data folder from a backup", key, err)
 }

@@ -46,7 +46,7 @@ func TestRecords(t *testing.T) {
 		"null":                {"function/ID", `null`, "schema"},
 		"a list":              {"function/ID", `[]`, "function/ID"},
 		"no schema":           {"function/ID", function(func(r, _ fields) { delete(r, "schema") }), "schema"},
-		"newer schema":        {"function/ID", function(func(r, _ fields) { r["schema"] = 2 }), "newer dispatcher"},
+		"newer schema":        {"function/ID", function(func(r, _ fields) { r["schema"] = 3 }), "newer dispatcher"},
 		"no ID":               {"function/ID", function(func(r, _ fields) { delete(r, "id") }), "ID"},
 		"another's ID":        {"function/OTHER", function(func(_, _ fields) {}), "function \"ID\""},
 		"no versions":         {"function/ID", function(func(r, _ fields) { r["versions"] = []any{} }), "no version"},

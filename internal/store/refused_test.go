@@ -73,13 +73,13 @@ func TestRefusedBySystem(t *testing.T) {
 				}
 				code, err := s.Code(t.Context(), id, 1)
 				switch {
-				case is == "stored" && refused == string(faas.CodeInternal):
+				case is == "stored" && refused == string(faas.CodeStorage):
 					t.Errorf("%s %d: a write is acknowledged on top of one that may be lost", call, n)
 				case is == "stored" && (err != nil || code == ""):
 					t.Errorf("%s %d: a function was acknowledged and is lost: %v", call, n, err)
 				case is == string(faas.CodeNoSpace) && (err == nil || refused != ""):
 					t.Errorf("%s %d: a function was refused and is there, or it was the second: %v", call, n, err)
-				case is != "stored" && is != string(faas.CodeNoSpace) && is != string(faas.CodeInternal):
+				case is != "stored" && is != string(faas.CodeNoSpace) && is != string(faas.CodeStorage):
 					t.Errorf("%s %d: %s", call, n, line)
 				}
 				if is != "stored" {
@@ -91,7 +91,7 @@ func TestRefusedBySystem(t *testing.T) {
 			if refused == "" { // it makes no more of these calls
 				break
 			}
-			if refused == string(faas.CodeInternal) {
+			if refused == string(faas.CodeStorage) {
 				unknown++
 			} else {
 				full++

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 
@@ -59,12 +58,8 @@ func New(ctx context.Context, kv KV) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	number, err := strconv.Atoi(string(found.Value))
-	if err == nil {
-		err = checkSchema(number)
-	}
-	if err != nil {
-		return nil, badRecord(keySchema, err)
+	if err := checkSchemaRecord(found); err != nil {
+		return nil, err
 	}
 	return &Store{kv}, nil
 }
@@ -289,13 +284,11 @@ func (s *Store) ForgetSandboxes(ctx context.Context, sandboxIDs ...string) error
 	return internal("forget the sandboxes", s.kv.Commit(ctx, txn))
 }
 
-var aviaryPattern = regexp.MustCompile(`^[0-9a-f]{8}$`)
-
 // Aviary implements faas.Store.
 func (s *Store) Aviary(ctx context.Context) (string, error) {
 	e, err := s.kv.Get(ctx, keyAviary)
-	if err == nil && !aviaryPattern.Match(e.Value) {
-		err = badRecord(keyAviary, fmt.Errorf("%.80q is not 8 hexadecimal digits", e.Value))
+	if err == nil {
+		err = checkAviary(e)
 	}
 	if err != nil {
 		return "", internal("read the name of the aviary", err)

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/mattn/go-isatty"
+
+	"github.com/flockofbirds/fob/internal/cli"
+	"github.com/flockofbirds/fob/internal/store"
+)
+
+// databaseName is the database's in the data folder.
+const databaseName = "fob.db"
+
+// backup writes a copy of the database.
+type backup struct {
+	cli.Remote
+	File string `arg:"" help:"Where to. - is standard output."`
+}
+
+// Help implements kong's HelpProvider.
+func (*backup) Help() string {
+	return `FILE appears once it is complete, checked and on the disk; one that is there is replaced. It has functions, code, tokens' hashes and sealed secrets,
+but not the key that these are sealed with.`
+}
+
+// Run implements the command.
+func (c *backup) Run(local cli.Local) error {
+	if c.File == "-" && isatty.IsTerminal(os.Stdout.Fd()) {
+		return errors.New("a backup is nothing for a terminal: name a file, or send standard output somewhere else")
+	}
+	return fetchBackup(&c.Remote, local, func(r io.Reader) error {
+		if c.File == "-" {
+			_, err := io.Copy(os.Stdout, r)
+			return err
+		}
+		report, err := store.SaveBackup(c.File, r)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%s has %v\n", c.File, report)
+		return nil
+	})
+}
+
+// fetchBackup asks a dispatcher for a backup.
+func fetchBackup(remote *cli.Remote, local cli.Local, use func(io.Reader) error) error {
+	if path := filepath.Join(remote.Data, databaseName); remote.URL == "" {
+		// Or it would be set up now, to be backed up.
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("there is no database %s: name another data folder with FOB_DATA, or a dispatcher with FOB_URL", path)
+		}
+	}
+	return remote.Ask(local, http.MethodGet, "/api/backup", nil, func(r *http.Response) error { return use(r.Body) })
+}
+
+// check reads all of a database.
+type check struct {
+	cli.Remote
+	File string `arg:"" optional:"" help:"A backup (the data folder's database, or what the dispatcher that uses it hands out)."`
+}
+
+// Run implements the command.
+func (c *check) Run(local cli.Local) error {
+	path := c.File
+	if path == "" {
+		path = filepath.Join(c.Data, databaseName)
+	}
+	report, err := (*store.Report)(nil), store.ErrInUse
+	if c.File != "" || c.URL == "" {
+		report, err = store.Check(path)
+	}
+	if errors.Is(err, store.ErrInUse) && c.File == "" {
+		path = "what the dispatcher handed out"
+		report, err = c.ofRunning(local)
+	}
+	if err != nil {
+		return err
+	}
+	if len(report.Problems) == 0 {
+		fmt.Printf("%s is good: %v\n", path, report)
+		return nil
+	}
+	return fmt.Errorf("%s has problems:\n  %s", path, strings.Join(report.Problems, "\n  "))
+}
+
+// ofRunning checks a backup of a dispatcher that runs.
+func (c *check) ofRunning(local cli.Local) (report *store.Report, err error) {
+	file, err := os.CreateTemp("", "fob-check-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(file.Name())
+	defer file.Close()
+	err = fetchBackup(&c.Remote, local, func(r io.Reader) error {
+		_, err := io.Copy(file, r)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return store.Check(file.Name())
+}
+
+// restore puts a backup in the place of the database.
+type restore struct {
+	Data string `env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Data folder to restore to (${default})."`
+	File string `arg:"" help:"The backup."`
+}
+
+// Run implements the command.
+func (c *restore) Run() error {
+	data, err := filepath.Abs(c.Data)
+	if err != nil {
+		return err
+	}
+	done, err := store.Restore(c.File, filepath.Join(data, databaseName), time.Now())
+	if errors.Is(err, store.ErrInUse) {
+		return fmt.Errorf("a dispatcher uses %s: stop it, and those on standby, first", data)
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s has now %v\n", data, &done.Report)
+	if done.Kept != "" {
+		fmt.Printf("what it had is in %s\n", done.Kept)
+	}
+	return nil
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// mustCommand runs a command on a data folder, and returns what it printed.
+func mustCommand(t *testing.T, data string, args ...string) string {
+	t.Helper()
+	out, complaints, ok := command(t, []string{"FOB_DATA=" + data}, args...)
+	if !ok {
+		t.Fatalf("dispatcher %v: %s%s", args, out, complaints)
+	}
+	return out
+}
+
+func refusedCommand(t *testing.T, want string, data string, args ...string) {
+	t.Helper()
+	if out, complaints, ok := command(t, []string{"FOB_DATA=" + data}, args...); ok || !strings.Contains(complaints, want) {
+		t.Errorf("dispatcher %v: %v %s%s, want %q", args, ok, out, complaints, want)
+	}
+}
+
+// A backup of a running dispatcher, under load, is whole: checked, restored and
+// served it has every function that was there before it was asked for.
+func TestBackupAndRestore(t *testing.T) {
+	var data string
+	r := boot(t, func(c *Config) { data = c.Data })
+	r.gen("?name=first", "def callme(): return 1")
+	folder := t.TempDir()
+	file := filepath.Join(folder, "backup.db")
+	refusedCommand(t, "a dispatcher uses", data, "restore", filepath.Join(data, databaseName))
+	refusedCommand(t, "give the backup another name", data, "backup", filepath.Join(data, databaseName))
+
+	// Backups one after the other while functions come and go.
+	stop := make(chan struct{})
+	var writers sync.WaitGroup
+	defer writers.Wait()
+	ended := sync.OnceFunc(func() { close(stop) })
+	defer ended()
+	for w := range 2 {
+		writers.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				name := fmt.Sprintf("f%d-%d", w, n)
+				if a, err := r.try("PUT", "/api/functions/"+name+"?idle_timeout=100ms", "def callme(): return 2"); err != nil || a.Status != 201 {
+					t.Errorf("PUT %s: %v %v", name, a, err)
+					return
+				}
+				r.try("DELETE", "/api/functions/"+name, "")
+			}
+		})
+	}
+	for n := range 5 {
+		name := fmt.Sprintf("kept-%d", n)
+		r.gen("?name="+name, "def callme(): return 3")
+		if out := mustCommand(t, data, "backup", file); !strings.Contains(out, "functions") {
+			t.Errorf("backup says %s", out)
+		}
+		if out := mustCommand(t, data, "check", file); !strings.Contains(out, "is good") {
+			t.Errorf("check says %s", out)
+		}
+		if out := mustCommand(t, data, "check"); !strings.Contains(out, "handed out is good") {
+			t.Errorf("check of the running one says %s", out)
+		}
+	}
+	ended()
+	writers.Wait()
+	if left, _ := filepath.Glob(filepath.Join(folder, "*")); len(left) != 1 {
+		t.Errorf("beside the backup: %v", left)
+	}
+	r.gen("?name=late", "def callme(): return 4")
+	r.stop()
+
+	// With none running: the database itself is checked and backed up.
+	if out := mustCommand(t, data, "check"); !strings.Contains(out, "fob.db is good") {
+		t.Errorf("check says %s", out)
+	}
+	mustCommand(t, data, "backup", filepath.Join(folder, "offline.db"))
+	same := mustCommand(t, data, "backup", "-")
+	if len(same) < 8*4096 {
+		t.Errorf("standard output got %d bytes", len(same))
+	}
+
+	// The present database is damaged; it is kept all the same.
+	path := filepath.Join(data, databaseName)
+	if err := os.WriteFile(path, []byte("rubbish"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refusedCommand(t, "fob.db has problems", data, "check")
+	refusedCommand(t, "nothing was changed", data, "restore", path)
+	if out := mustCommand(t, data, "restore", file); !strings.Contains(out, "functions") || !strings.Contains(out, "before-restore-") {
+		t.Errorf("restore says %s", out)
+	}
+	kept, _ := filepath.Glob(path + ".before-restore-*")
+	if text, err := os.ReadFile(strings.Join(kept, "")); err != nil || string(text) != "rubbish" {
+		t.Errorf("kept: %v %q %v", kept, text, err)
+	}
+	r = boot(t, func(c *Config) { c.Data = data })
+	for n := range 5 {
+		r.do("GET", fmt.Sprintf("/api/call/kept-%d", n), "").wants(t, 200, `{"result": 3}`)
+	}
+	r.do("GET", "/api/call/late", "").wantsProblem(t, 404, "unknown_function")
+	r.stop()
+
+	// Into a folder that is not there yet.
+	data = filepath.Join(shortDir(t), "new")
+	mustCommand(t, data, "restore", filepath.Join(folder, "offline.db"))
+	r = boot(t, func(c *Config) { c.Data = data })
+	r.do("GET", "/api/call/late", "").wants(t, 200, `{"result": 4}`)
+}
+
+// What is not there is not set up by a question about it.
+func TestBackupOfNothing(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "none")
+	refusedCommand(t, "there is no database", data, "backup", filepath.Join(t.TempDir(), "x"))
+	for _, args := range [][]string{{"check"}, {"restore", "nowhere.db"}} {
+		refusedCommand(t, "no such file", data, args...)
+		if _, err := os.Stat(data); err == nil {
+			t.Errorf("dispatcher %v made the data folder", args)
+		}
+	}
+}

@@ -1,0 +1,94 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Restored is what Restore has done.
+type Restored struct {
+	Report        // on the backup
+	Kept   string // the path of what was the database; "" when there was none
+}
+
+// Restore puts a backup in the place of the database at path, which may be
+// damaged or missing and is kept beside it, under a name with the time now. It
+// changes nothing unless all of the backup is good, and fails with ErrInUse
+// while a dispatcher has the database. A crash leaves one or the other.
+func Restore(backup, path string, now time.Time) (*Restored, error) {
+	from, err := os.Open(backup)
+	if err != nil {
+		return nil, err
+	}
+	defer from.Close()
+	if err := makeFolder(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	present, err := lockPresent(path)
+	if err != nil {
+		return nil, err
+	}
+	if present != nil {
+		defer present.Close() // not before the new one is in its place
+	}
+	next, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+temporary+"*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(next.Name())
+	defer next.Close()
+	if _, err := io.Copy(next, from); err != nil {
+		return nil, err
+	}
+	report, err := checkOpen(next)
+	if err == nil {
+		err = report.Err()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the backup %s cannot be used, and nothing was changed: %w", backup, err)
+	}
+	if err := next.Sync(); err != nil {
+		return nil, err
+	}
+	done := &Restored{Report: *report}
+	if present == nil {
+		// A link, unlike a rename, fails when somebody has begun a database
+		// meanwhile.
+		err = os.Link(next.Name(), path)
+	} else {
+		done.Kept = path + ".before-restore-" + now.UTC().Format("20060102T150405.000Z")
+		if err = os.Link(path, done.Kept); err == nil {
+			err = syncFolder(filepath.Dir(path))
+		}
+		if err == nil {
+			err = os.Rename(next.Name(), path)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return done, syncFolder(filepath.Dir(path))
+}
+
+// lockPresent opens the database that is to be replaced, and takes its lock. It
+// returns nil when there is none.
+func lockPresent(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := takeLock(file, path, lockAlone); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), file.Close())
+	}
+	return file, nil
+}

@@ -1,0 +1,121 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"go.etcd.io/bbolt"
+)
+
+// Snapshot returns a copy of the whole database as it is at this moment, at its
+// beginning, in a file that is gone once it is closed. Nobody waits for whoever
+// reads it: bbolt lets no commit enlarge the database while it is being copied.
+// It fails when what was copied is damaged.
+func (b *Bolt) Snapshot(ctx context.Context) (*os.File, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	file, err := os.CreateTemp(b.folder, filepath.Base(b.file.Name())+temporary+"*")
+	if err != nil {
+		return nil, b.explain(err)
+	}
+	err = os.Remove(file.Name())
+	if err == nil {
+		err = guard(func() error {
+			return b.db.View(func(tx *bbolt.Tx) error {
+				_, err := tx.WriteTo(file)
+				return err
+			})
+		})
+	}
+	if err == nil {
+		err = surveyFile(file, func(Entry) {}).err()
+	}
+	if err == nil {
+		_, err = file.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(b.explain(err), file.Close())
+	}
+	return file, nil
+}
+
+// Snapshot returns a copy of the database, as Bolt.Snapshot does.
+func (s *Store) Snapshot(ctx context.Context) (*os.File, error) {
+	const doing = "back up the database"
+	b, ok := s.kv.(*Bolt)
+	if !ok {
+		return nil, internal(doing, fmt.Errorf("it is a %T, which has no file", s.kv))
+	}
+	file, err := b.Snapshot(ctx)
+	return file, internal(doing, err)
+}
+
+// Broken returns why nothing can be stored any more, as Bolt.Broken does.
+func (s *Store) Broken() error {
+	if b, ok := s.kv.(*Bolt); ok {
+		return b.Broken()
+	}
+	return nil
+}
+
+// Migrated returns what opening the store has migrated.
+func (s *Store) Migrated() Migration {
+	if b, ok := s.kv.(*Bolt); ok {
+		return b.migrated
+	}
+	return Migration{}
+}
+
+// SaveBackup puts what a backup is read from at path: checked, complete and
+// synced, in place of any that is there. It refuses to replace a database that
+// is in use.
+func SaveBackup(path string, backup io.Reader) (*Report, error) {
+	if file, err := os.OpenFile(path, os.O_RDWR, 0); err == nil {
+		err := takeLock(file, path, lockAlone)
+		defer file.Close()
+		if errors.Is(err, ErrInUse) {
+			return nil, fmt.Errorf("%s is the database of a dispatcher: give the backup another name", path)
+		}
+	}
+	var report *Report
+	err := writeFile(path, func(file *os.File) error {
+		if _, err := io.Copy(file, backup); err != nil {
+			return err
+		}
+		var err error
+		if report, err = checkOpen(file); err != nil {
+			return err
+		}
+		return report.Err()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the backup was not kept: %w", err)
+	}
+	return report, nil
+}
+
+// writeFile puts a file at path, complete and synced, in place of any that is
+// there. Until then it is called path.partial.
+func writeFile(path string, write func(*os.File) error) error {
+	file, err := os.OpenFile(path+".partial", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	err = write(file)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err := errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(file.Name(), path); err != nil {
+		return err
+	}
+	return syncFolder(filepath.Dir(path))
+}
