@@ -54,7 +54,7 @@ type killing struct {
 	ledger    ledger
 	failing   atomic.Bool // a failpoint makes something fail this round
 
-	acked, unheard, calls, busy, stopped atomic.Int64
+	acked, unheard, lost, calls, busy, stopped atomic.Int64
 	slowest                              time.Duration // to reconcile
 	byPoint                              map[string]int
 }
@@ -161,7 +161,7 @@ func kill(t *trial) error {
 		t.violate("no round ended at %v: the load does not reach them", unhit)
 	}
 	t.figure("%d rounds, %d of them ended at one of %d failpoints", t.rounds, k.stopped.Load(), len(k.points)-len(unhit))
-	t.figure("%d changes acknowledged and 0 lost, %d unheard", k.acked.Load(), k.unheard.Load())
+	t.figure("%d changes acknowledged and %d lost, %d unheard", k.acked.Load(), k.lost.Load(), k.unheard.Load())
 	t.figure("%d calls, %d answered 503", k.calls.Load(), k.busy.Load())
 	t.figure("reconciled within %.1f s, %d containers leaked", k.slowest.Seconds(), len(leaked))
 	t.figure("%.2f s a round", took.Seconds()/float64(t.rounds))
@@ -417,6 +417,7 @@ func (k *killing) check() bool {
 		}
 		delete(there, f.name)
 		if err := f.found(now); err != nil {
+			k.lost.Add(1)
 			k.violate("%v", err)
 		}
 		if now == nil || f.off {

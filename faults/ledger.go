@@ -139,6 +139,7 @@ func (k *killing) checkLedger() {
 		}
 	}
 	if value != l.value && value != l.next {
+		k.lost.Add(1)
 		k.violate("the secret has version %d; %d was acknowledged, and %d is what may be", value, l.value, l.next)
 	}
 	l.value, l.next = value, value
@@ -154,6 +155,7 @@ func (k *killing) checkLedger() {
 	}
 	for id := range l.tokens {
 		if !there[id] && id != l.gone {
+			k.lost.Add(1)
 			k.violate("token %s was acknowledged, and is not there", id)
 		}
 	}
