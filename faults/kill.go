@@ -285,6 +285,14 @@ func (k *killing) round(round int, b blow) error {
 		}
 		break
 	}
+	if b.terms != "" {
+		// What went wrong is to be put right without a new start.
+		close(over)
+		load.Wait()
+		k.settled(round, reached)
+		k.strike(round, b)
+		return nil
+	}
 	k.strike(round, b)
 	close(over)
 	load.Wait()
