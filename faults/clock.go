@@ -92,7 +92,7 @@ func clock(t *trial) error {
 			t.violate("%s went from %v to %v", prefix, was, is)
 		}
 	}
-	t.figure("%d jumps of an hour, %d calls answered 200, no sandbox came or went", 2*rounds, calls)
+	t.figure("%d jumps of an hour, %d calls, %d sandboxes before and %d after", 2*rounds, calls, len(before), len(after))
 	return d.stop()
 }
 

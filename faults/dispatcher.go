@@ -28,6 +28,7 @@ type dispatcher struct {
 	url     string
 	env     []string
 	client  *http.Client
+	token   string // that its requests show, if any
 
 	cmd   *exec.Cmd
 	ended chan struct{}
@@ -193,6 +194,9 @@ func (d *dispatcher) do(method, path, body string) (answer, error) {
 	request, err := http.NewRequest(method, d.url+path, strings.NewReader(body))
 	if err != nil {
 		return answer{}, err
+	}
+	if d.token != "" {
+		request.Header.Set("Authorization", "Bearer "+d.token)
 	}
 	response, err := d.client.Do(request)
 	if err != nil {
