@@ -90,7 +90,7 @@ func newFunction(name string) (*faas.Function, string) {
 func withVersion(fn *faas.Function) (*faas.Function, string) {
 	size := 100 + rand.N(1000)
 	if rand.N(5) == 0 {
-		size = rand.N(100_000) + 100
+		size = rand.N(40_000) + 100
 	}
 	v := &faas.Version{FunctionID: fn.ID, Number: len(fn.Versions) + 1, Lang: "python", Settings: faas.DefaultSettings(), Created: time.Now(), Size: size}
 	code := codeOf(v)
@@ -272,18 +272,20 @@ func (m moment) telling() bool {
 	return m.ended && strings.HasSuffix(m.call.name, "sync") || !m.ended && m.call.name == "write" && m.call.args[0] == "1"
 }
 
-// cuts makes a power cut at every telling moment, and random ones at random
-// moments, and checks what each leaves. It begins in a trace, once the process has
-// said something, or from the start of all. It returns how many it made.
+// cuts makes a power cut at every telling moment, at every one of the first
+// initialisation, and more at random, and checks what each leaves. It begins in a
+// trace, once the process has said something, or from the start of all. It returns
+// how many it made.
 func (p *powerCuts) cuts(folder string, seed uint64, more, from int) (done int, err error) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	losses := []loss{losesAll, losesSome, losesTail, losesNone}
 	planned := map[[2]int][]loss{}
 	for number, moments := range p.traces[from:] {
-		opened := from == 0
+		begun, said := from > 0, false
 		for i, m := range moments {
-			opened = opened || m.telling() && m.call.name == "write"
-			if opened && m.telling() {
+			begun = begun || m.call.name == "mkdirat"
+			said = said || m.telling() && m.call.name == "write"
+			if said && m.telling() || from+number == 0 && begun && !said {
 				at := [2]int{from + number, i}
 				planned[at] = append(planned[at], losses[len(planned)%len(losses)])
 			}
@@ -321,7 +323,7 @@ func (p *powerCuts) cuts(folder string, seed uint64, more, from int) (done int, 
 // TestPowerCut traces processes that initialise a data folder and write to it,
 // and makes folders as power cuts might have left them.
 func TestPowerCut(t *testing.T) {
-	seed, more := setting(t, "FOBTEST_SEED", rand.Uint64()>>1), setting(t, "FOBTEST_POWERCUT_ROUNDS", 50)
+	seed, more := setting(t, "FOBTEST_SEED", rand.Uint64()>>1), setting(t, "FOBTEST_POWERCUT_ROUNDS", 150)
 	t.Logf("FOBTEST_SEED=%d FOBTEST_POWERCUT_ROUNDS=%d", seed, more)
 	root := filepath.Join(t.TempDir(), "root")
 	check(t, os.Mkdir(root, 0o700))

@@ -1,12 +1,10 @@
 package store_test
 
 import (
-	"bytes"
 	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,11 +37,6 @@ type moment struct {
 	ended bool
 }
 
-var (
-	callPattern    = regexp.MustCompile(`(?s)^\d+ +(\w+)\((.*?)(?:\) += (.*)| <unfinished \.\.\.>)$`)
-	resumedPattern = regexp.MustCompile(`(?s)^(\d+) +<\.\.\. (\w+) resumed>.*\) += (.*)$`)
-)
-
 // readTrace reads what strace has written. A call that another thread interrupts
 // is on two lines.
 func readTrace(file string) ([]moment, error) {
@@ -53,37 +46,53 @@ func readTrace(file string) ([]moment, error) {
 	}
 	var moments []moment
 	under := map[string]*syscall{} // by thread, the call under way
-	for line := range bytes.Lines(text) {
-		line := strings.TrimSuffix(string(line), "\n")
-		thread, _, _ := strings.Cut(line, " ")
-		if m := resumedPattern.FindStringSubmatch(line); m != nil {
+	for line := range strings.Lines(string(text)) {
+		thread, line, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		line = strings.TrimLeft(line, " ")
+		if strings.HasPrefix(line, "+++ ") { // the thread's end
+			continue
+		}
+		text, result, ended := cutLast(line, " = ")
+		result, _, _ = strings.Cut(result, " ") // such as ENOENT
+		text = strings.TrimSuffix(strings.TrimRight(text, " "), ")")
+		name, resumed := strings.CutPrefix(text, "<... ")
+		name, _, _ = strings.Cut(name, " resumed>")
+		if resumed {
 			call := under[thread]
-			if call == nil || call.name != m[2] {
+			if call == nil || call.name != name || !ended {
 				return nil, fmt.Errorf("nothing of that sort was begun: %.200s", line)
 			}
 			delete(under, thread)
-			call.result, _, _ = strings.Cut(m[3], " ")
+			call.result = result
 			moments = append(moments, moment{call, true})
 			continue
 		}
-		m := callPattern.FindStringSubmatch(line)
-		if m == nil {
-			if strings.Contains(line, " +++ ") || strings.Contains(line, " resumed>") { // of a thread that was killed
-				continue
-			}
+		unfinished := false
+		if !ended {
+			text, unfinished = strings.CutSuffix(line, " <unfinished ...>")
+		}
+		name, args, called := strings.Cut(text, "(")
+		if !called || !ended && !unfinished {
 			return nil, fmt.Errorf("a strange line in the trace: %.200s", line)
 		}
-		call := &syscall{name: m[1], args: strings.Split(m[2], ", ")} // -xx leaves no comma in texts
+		call := &syscall{name: name, args: strings.Split(args, ", "), result: "?"} // -xx leaves no comma in texts
 		moments = append(moments, moment{call, false})
-		if strings.HasSuffix(line, "<unfinished ...>") {
-			call.result = "?"
+		if unfinished {
 			under[thread] = call
 			continue
 		}
-		call.result, _, _ = strings.Cut(m[3], " ")
+		call.result = result
 		moments = append(moments, moment{call, true})
 	}
 	return moments, nil
+}
+
+// cutLast is strings.Cut around the last separator.
+func cutLast(s, separator string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, separator); i >= 0 {
+		return s[:i], s[i+len(separator):], true
+	}
+	return s, "", false
 }
 
 // replay does what a traced process did, on the model of a disk.

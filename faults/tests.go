@@ -1,0 +1,78 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// power cuts the power, on a model of the disk.
+func power(t *trial) error {
+	return t.tests("./internal/store", "^TestPowerCut$", `(\d+ power cuts .*)`,
+		fmt.Sprintf("FOBTEST_POWERCUT_ROUNDS=%d", pick(t.faults, 2000, 20)))
+}
+
+// diskFull fills small disks.
+func diskFull(t *trial) error {
+	return t.tests("./cmd/dispatcher", "^(TestDiskFull|TestFirstStartOnFullDisk)", `(\d+ functions of .*|\d+ starts failed .*)`)
+}
+
+// misbehave runs functions that do their sandbox harm.
+func misbehave(t *trial) error {
+	return t.tests("./cmd/dispatcher", "^TestDockerFaultSandboxes$", "")
+}
+
+// tests runs Go tests that are a row of their own, with the trial's seed, and
+// takes for figures what they log that the pattern's first group finds.
+func (t *trial) tests(pkg, run, pattern string, env ...string) error {
+	cmd := exec.Command("go", "test", "-count=1", "-timeout=30m", "-json", "-run", run, pkg)
+	cmd.Env = append(append(os.Environ(), fmt.Sprintf("FOBTEST_SEED=%d", t.seed)), env...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	t.living.Store(cmd.Process.Pid, cmd.Process)
+	defer t.living.Delete(cmd.Process.Pid)
+	figures := regexp.MustCompile(pattern)
+	var found []string
+	passed := 0
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var event struct{ Action, Test, Output string }
+		if err := json.Unmarshal(lines.Bytes(), &event); err != nil {
+			return fmt.Errorf("go test said %q", lines.Text())
+		}
+		switch {
+		case event.Action == "pass" && event.Test != "":
+			passed++
+		case event.Action == "fail" && event.Test != "":
+			t.violate("%s failed", event.Test)
+		case event.Action == "skip" && event.Test != "":
+			t.violate("%s was skipped", event.Test)
+		case event.Action == "output":
+			t.history.note("test", "test", event.Test, "said", event.Output)
+			if match := figures.FindStringSubmatch(strings.TrimSpace(event.Output)); pattern != "" && match != nil {
+				found = append(found, match[1])
+			}
+		}
+	}
+	err = cmd.Wait()
+	t.figure("%d cases passed", passed)
+	for _, figure := range slices.Compact(found) {
+		t.figure("%s", figure)
+	}
+	if passed == 0 && err == nil {
+		return fmt.Errorf("no test of %s is called %s", pkg, run)
+	}
+	return err
+}
