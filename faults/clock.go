@@ -1,0 +1,316 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// wallClock is the machine's clock while a row moves it.
+type wallClock struct {
+	mu    sync.Mutex
+	moved time.Time // just before it was moved; zero when it is right
+	ended bool
+}
+
+// jump moves the clock. restore must be called.
+func (w *wallClock) jump(by time.Duration) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended || !w.moved.IsZero() {
+		return errors.New("the clock is not to be moved now")
+	}
+	now := time.Now()
+	if err := setClock(now.Add(by)); err != nil {
+		return fmt.Errorf("the machine's clock cannot be set: %w: run this as root with the capability SYS_TIME, or choose other rows with -only", err)
+	}
+	w.moved = now
+	return nil
+}
+
+// restore sets the clock to what it was and the time since then, of which the
+// monotonic clock knows. On one that is right it does nothing.
+func (w *wallClock) restore() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.moved.IsZero() {
+		return nil
+	}
+	if err := setClock(w.moved.Add(time.Since(w.moved))); err != nil {
+		return fmt.Errorf("THE MACHINE'S CLOCK IS WRONG and cannot be set back (it was moved at %v): %w", w.moved, err)
+	}
+	w.moved = time.Time{}
+	return nil
+}
+
+// end restores the clock, and sees to it that it is not moved again.
+func (w *wallClock) end() error {
+	w.mu.Lock()
+	w.ended = true
+	w.mu.Unlock()
+	return w.restore()
+}
+
+func setClock(to time.Time) error {
+	at := syscall.NsecToTimeval(to.UnixNano())
+	return syscall.Settimeofday(&at)
+}
+
+// jumping is the row clock.
+type jumping struct {
+	*trial
+	d    *dispatcher
+	wall *wallClock
+
+	sent, good atomic.Int64
+	told       atomic.Int64 // answers that are wrong, of which the first ten say enough
+}
+
+// longestAnswer is far more than any part of a call may take here, and far less
+// than a jump.
+const longestAnswer = 5 * time.Minute
+
+// bearer shows a token with each request, once there is one.
+type bearer struct {
+	*http.Transport
+	token string
+}
+
+func (b *bearer) RoundTrip(r *http.Request) (*http.Response, error) {
+	if b.token != "" {
+		r = r.Clone(r.Context())
+		r.Header.Set("Authorization", "Bearer "+b.token)
+	}
+	return b.Transport.RoundTrip(r)
+}
+
+// clock moves the machine's clock an hour forward, back, and the other way
+// round, under a dispatcher that has calls running and waiting.
+func clock(t *trial) error {
+	wall := &wallClock{}
+	t.wall.Store(wall)
+	defer func() {
+		if err := wall.end(); err != nil {
+			t.violate("%v", err)
+		}
+	}()
+	if err := errors.Join(wall.jump(0), wall.restore()); err != nil {
+		return err // before anything is made
+	}
+	d, err := t.prepare(t.program, "t", "FOB_POOL=python=1,node=0", "FOB_POOL_MAX=4", "FOB_REMOVE_SANDBOXES=true")
+	if err != nil {
+		return err
+	}
+	defer d.remove(t.engine)
+	shows := &bearer{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	d.client.Transport = shows
+	if err := d.boot(); err != nil {
+		return err
+	}
+	j := &jumping{trial: t, d: d, wall: wall}
+	// At once, so that the pool is found empty and grows: it must not shrink, either.
+	var puts sync.WaitGroup
+	for name, function := range map[string][2]string{
+		"idle":   {"max_scale=1&idle_timeout=10m&pause_after=9m", "def callme(): return 1"},
+		"steady": {"max_scale=1&idle_timeout=10m&concurrency=8", "def callme(): return 1"},
+		"slow":   {"max_scale=1&idle_timeout=10m", "import time\ndef callme(s: float = 0): time.sleep(s); return 1"},
+	} {
+		puts.Go(func() {
+			j.ask("PUT", "/api/functions/"+name+"?memory=64MB&"+function[0], function[1])
+			j.call(name)
+		})
+	}
+	puts.Wait()
+
+	begun := time.Now()
+	if err := j.jumps(); err != nil {
+		return err
+	}
+	// A token with an expiry date is asked for from here on.
+	text, err := d.ask("POST", "/api/tokens", `{"name": "clock", "grants": ["admin"], "expires": "2h"}`)
+	if err != nil {
+		return err
+	}
+	var made struct{ Token string }
+	if err := json.Unmarshal([]byte(text), &made); err != nil {
+		return err
+	}
+	shows.token = made.Token
+	if err := j.jumps(); err != nil {
+		return err
+	}
+	// Deploys and first calls go on as ever.
+	for _, name := range []string{"steady", "late"} {
+		j.ask("PUT", "/api/functions/"+name+"?memory=64MB", "def callme(): return 1")
+		j.call(name)
+	}
+	if err := d.stop(); err != nil {
+		return err
+	}
+	t.figure("8 jumps of an hour within %.0f s, %v between one there and back", time.Since(begun).Seconds(), j.stay())
+	t.figure("%d requests, before, during and after, with and without a token that expires in 2 hours: %d not answered 200", j.sent.Load(), j.sent.Load()-j.good.Load())
+	return nil
+}
+
+// stay is how long the clock stays moved. Other programs on the machine see it.
+func (j *jumping) stay() time.Duration { return pick(j.faults, 3*time.Second, 300*time.Millisecond) }
+
+// jumps has the clock jump forward and back again, then back and forward again,
+// and holds what is afterwards against what was.
+func (j *jumping) jumps() error {
+	before, err := j.look(true)
+	if err != nil {
+		return err
+	}
+	over := make(chan struct{})
+	var clients sync.WaitGroup
+	for range 2 {
+		clients.Go(func() {
+			defer j.protect()
+			for {
+				select {
+				case <-over:
+					return
+				case <-time.After(5 * time.Millisecond):
+					j.call("steady")
+				}
+			}
+		})
+	}
+	begun := time.Now()
+	for _, by := range []time.Duration{time.Hour, -time.Hour} {
+		// One runs during the jump and when the clock is set right, and others
+		// wait in line meanwhile.
+		var slow sync.WaitGroup
+		for _, s := range []float64{j.stay().Seconds() + .4, .05, .05, .05} {
+			slow.Go(func() {
+				defer j.protect()
+				j.call(fmt.Sprintf("slow?s=%v", s))
+			})
+			time.Sleep(50 * time.Millisecond)
+		}
+		if err := j.jump(by); err != nil {
+			return err
+		}
+		slow.Wait()
+		time.Sleep(2 * time.Second) // the scaler looks once a second
+	}
+	close(over)
+	clients.Wait()
+	took := time.Since(begun)
+	after, err := j.look(false)
+	if err != nil {
+		return err
+	}
+	if before.Sandboxes != after.Sandboxes {
+		j.violate("the sandboxes were %s, and are %s", before.Sandboxes, after.Sandboxes)
+	}
+	for name, value := range after.Metrics {
+		grown := value - before.Metrics[name]
+		switch {
+		case strings.HasPrefix(name, engineCreates), strings.HasPrefix(name, "fob_cold_starts_total"), strings.HasPrefix(name, "fob_evictions_total"),
+			strings.HasPrefix(name, "fob_scaler_decisions_total"), strings.HasPrefix(name, "fob_pool_"):
+			if grown != 0 {
+				j.violate("%s was %v, and is %v", name, before.Metrics[name], value)
+			}
+		case strings.HasPrefix(name, "fob_") && strings.Contains(name, "_seconds_sum"):
+			// At most six calls at a time, some of which wait.
+			if grown < 0 || grown > 6*took.Seconds() {
+				j.violate("%s has grown by %v within %v", name, grown, took)
+			}
+		}
+	}
+	j.history.note("jumps", "before", before, "after", after, "ms", took.Milliseconds())
+	return nil
+}
+
+// jump moves the clock, looks around, and sets it right.
+func (j *jumping) jump(by time.Duration) error {
+	defer j.wall.restore() // should something panic
+	if err := j.wall.jump(by); err != nil {
+		return err
+	}
+	moved := time.Now()
+	a := j.call("idle")
+	date, err := http.ParseTime(a.Header.Get("Date"))
+	time.Sleep(j.stay() - time.Since(moved))
+	if err := j.wall.restore(); err != nil {
+		return err
+	}
+	// The dispatcher's clock is the one that was moved, or all this shows nothing.
+	if err != nil || date.Sub(moved.Round(0)).Abs() > time.Minute {
+		j.violate("the clock was %v, and the dispatcher's %v", moved, date)
+	}
+	j.call("idle")
+	return nil
+}
+
+// aspect is what must be the same before and after.
+type aspect struct {
+	Sandboxes string // of the functions that are idle or called, and how many there are
+	Metrics   map[string]float64
+}
+
+// look takes stock; when the pool is full, if it is told to wait for that.
+func (j *jumping) look(wait bool) (now aspect, err error) {
+	full := func() bool {
+		now.Metrics, err = j.d.metrics()
+		return err == nil && sum(now.Metrics, "fob_pool_size") == sum(now.Metrics, "fob_pool_target")
+	}
+	if !full() && wait {
+		err = j.d.await(time.Minute, "the pool is full", full)
+	}
+	if err != nil {
+		return now, err
+	}
+	all, err := j.engine.sandboxes(j.d.aviary)
+	now.Sandboxes = strings.Join(all, " ")
+	return now, err
+}
+
+// call calls a function, which must answer 200.
+func (j *jumping) call(ref string) answer {
+	a := j.ask("GET", "/api/call/"+ref, "")
+	for part := range strings.SplitSeq(a.Header.Get("Server-Timing"), ",") {
+		_, text, _ := strings.Cut(part, ";dur=")
+		ms, err := strconv.ParseFloat(text, 64)
+		if a.Status == 200 && (err != nil || ms < 0 || ms > float64(longestAnswer.Milliseconds())) {
+			j.wrong("a call of %s has Server-Timing: %s", ref, a.Header.Get("Server-Timing"))
+		}
+	}
+	return a
+}
+
+// ask makes a request, which must succeed.
+func (j *jumping) ask(method, path, body string) answer {
+	j.sent.Add(1)
+	a, err := j.d.do(method, path, body)
+	if err == nil && a.Status/100 == 2 {
+		j.good.Add(1)
+	} else {
+		j.wrong("%s %s is answered %d %.300s, %v", method, path, a.Status, a.Body, err)
+	}
+	return a
+}
+
+// wrong notes that one answer was wrong.
+func (j *jumping) wrong(format string, args ...any) {
+	if j.told.Add(1) <= 10 {
+		j.violate(format, args...)
+	}
+}
+
+// protect is deferred where requests are made: a panic there leaves no wrong clock.
+func (j *jumping) protect() {
+	if p := recover(); p != nil {
+		j.wall.end()
+		panic(p)
+	}
+}
