@@ -68,6 +68,7 @@ type jumping struct {
 	*trial
 	d    *dispatcher
 	wall *wallClock
+	kept string // figure
 
 	sent, good atomic.Int64
 	told       atomic.Int64 // answers that are wrong, of which the first ten say enough
@@ -154,7 +155,8 @@ func clock(t *trial) error {
 	if err := d.stop(); err != nil {
 		return err
 	}
-	t.figure("8 jumps of an hour within %.0f s, %v between one there and back", time.Since(begun).Seconds(), j.stay())
+	t.figure("4 times an hour forward or back, for %v each, within %.0f s", j.stay(), time.Since(begun).Seconds())
+	t.figure("%s; no eviction and no decision of the scaler's", j.kept)
 	t.figure("%d requests, before, during and after, with and without a token that expires in 2 hours: %d not answered 200", j.sent.Load(), j.sent.Load()-j.good.Load())
 	return nil
 }
@@ -168,6 +170,10 @@ func (j *jumping) jumps() error {
 	before, err := j.look(true)
 	if err != nil {
 		return err
+	}
+	kept, pool := len(strings.Fields(before.Sandboxes)), sum(before.Metrics, "fob_pool_target")
+	if pool < 2 {
+		return errors.New("the pool has not grown, so that it cannot shrink")
 	}
 	over := make(chan struct{})
 	var clients sync.WaitGroup
@@ -186,21 +192,25 @@ func (j *jumping) jumps() error {
 	}
 	begun := time.Now()
 	for _, by := range []time.Duration{time.Hour, -time.Hour} {
-		// One runs during the jump and when the clock is set right, and others
-		// wait in line meanwhile.
+		// One runs from before the jump until after it. The others wait in line
+		// then: two that came before it, and one that comes meanwhile.
 		var slow sync.WaitGroup
-		for _, s := range []float64{j.stay().Seconds() + .4, .05, .05, .05} {
+		call := func(s float64) {
 			slow.Go(func() {
 				defer j.protect()
 				j.call(fmt.Sprintf("slow?s=%v", s))
 			})
+		}
+		for _, s := range []float64{j.stay().Seconds() + .4, .05, .05} {
+			call(s)
 			time.Sleep(50 * time.Millisecond)
 		}
-		if err := j.jump(by); err != nil {
+		if err := j.jump(by, func() { call(.05) }); err != nil {
 			return err
 		}
 		slow.Wait()
-		time.Sleep(2 * time.Second) // the scaler looks once a second
+		time.Sleep(2 * time.Second) // the scaler looks once a second at what was noted meanwhile
+		j.call("idle")
 	}
 	close(over)
 	clients.Wait()
@@ -227,28 +237,29 @@ func (j *jumping) jumps() error {
 			}
 		}
 	}
+	j.kept = fmt.Sprintf("the same %d sandboxes before and after, a pool of %.0f among them", kept, pool)
 	j.history.note("jumps", "before", before, "after", after, "ms", took.Milliseconds())
 	return nil
 }
 
-// jump moves the clock, looks around, and sets it right.
-func (j *jumping) jump(by time.Duration) error {
+// jump moves the clock, calls, and sets it right.
+func (j *jumping) jump(by time.Duration, meanwhile func()) error {
 	defer j.wall.restore() // should something panic
 	if err := j.wall.jump(by); err != nil {
 		return err
 	}
 	moved := time.Now()
+	meanwhile()
 	a := j.call("idle")
-	date, err := http.ParseTime(a.Header.Get("Date"))
 	time.Sleep(j.stay() - time.Since(moved))
 	if err := j.wall.restore(); err != nil {
 		return err
 	}
 	// The dispatcher's clock is the one that was moved, or all this shows nothing.
-	if err != nil || date.Sub(moved.Round(0)).Abs() > time.Minute {
+	date, err := http.ParseTime(a.Header.Get("Date"))
+	if err != nil || date.Sub(moved).Abs() > time.Minute {
 		j.violate("the clock was %v, and the dispatcher's %v", moved, date)
 	}
-	j.call("idle")
 	return nil
 }
 

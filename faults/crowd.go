@@ -65,9 +65,9 @@ func (c *crowding) wrong(format string, args ...any) {
 
 // firstCalls has 500 call a function at once that has no sandbox.
 func (c *crowding) firstCalls() error {
-	const calls, most = 500, 8
+	const calls, most = 500, 8 // so many calls of 50 ms would like to have more sandboxes
 	settings := fmt.Sprintf("?max_scale=%d&memory=64MB&idle_timeout=500ms", most)
-	if _, err := c.d.ask("PUT", "/api/functions/first"+settings, "import time\ndef callme(n): time.sleep(.005); return n"); err != nil {
+	if _, err := c.d.ask("PUT", "/api/functions/first"+settings, "import time\ndef callme(n): time.sleep(.05); return n"); err != nil {
 		return err
 	}
 	rounds := pick(c.faults, 10, 1)
