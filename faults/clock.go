@@ -59,7 +59,7 @@ func (w *wallClock) end() error {
 }
 
 func setClock(to time.Time) error {
-	at := syscall.NsecToTimeval(to.UnixNano())
+	at := syscall.NsecToTimeval(to.Round(time.Microsecond).UnixNano())
 	return syscall.Settimeofday(&at)
 }
 
