@@ -36,8 +36,14 @@ type dispatcher struct {
 	log   *logFile
 }
 
-// killAll ends the processes that run, and clears their aviaries away.
+// killAll sets the machine's clock right, ends the processes that run, and
+// clears their aviaries away.
 func (f *faults) killAll() {
+	if wall := f.wall.Load(); wall != nil {
+		if err := wall.end(); err != nil {
+			progress("%v", err)
+		}
+	}
 	f.living.Range(func(_, process any) bool {
 		process.(*os.Process).Kill()
 		return true

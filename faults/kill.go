@@ -55,8 +55,8 @@ type killing struct {
 	failing   atomic.Bool // a failpoint makes something fail this round
 
 	acked, unheard, lost, calls, busy, stopped atomic.Int64
-	slowest                              time.Duration // to reconcile
-	byPoint                              map[string]int
+	slowest                                    time.Duration // to reconcile
+	byPoint                                    map[string]int
 }
 
 // kill kills a dispatcher round after round, at failpoints and elsewhere, and

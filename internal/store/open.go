@@ -130,25 +130,31 @@ func openFile(path string) (*Bolt, *survey, error) {
 
 // lockFile opens a database, takes its lock and surveys it, before bbolt sees
 // any of it.
-func lockFile(path string) (file *os.File, found *survey, err error) {
-	file, err = os.OpenFile(path, os.O_RDWR, 0) // not O_CREATE, as bbolt would
+func lockFile(path string) (*os.File, *survey, error) {
+	file, err := os.OpenFile(path, os.O_RDWR, 0) // not O_CREATE, as bbolt would
 	if err != nil {
 		return nil, nil, err
 	}
-	defer func() {
-		if err != nil {
-			file.Close()
-			file = nil
-		}
-	}()
+	found, err := lockAndSurvey(file, path)
+	if err != nil {
+		return nil, nil, errors.Join(err, file.Close())
+	}
+	return file, found, nil
+}
+
+func lockAndSurvey(file *os.File, path string) (*survey, error) {
 	if err := takeLock(file, path, lockAlone); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if info, err := file.Stat(); err != nil || info.Size() == 0 {
-		return nil, nil, errors.Join(err, errors.New("the file is empty")) // bbolt would initialise it
+	info, err := file.Stat()
+	if err == nil && info.Size() == 0 {
+		err = errors.New("the file is empty") // bbolt would initialise it
 	}
-	found = surveyFile(file, func(Entry) {})
-	return file, found, found.err()
+	if err != nil {
+		return nil, err
+	}
+	found := surveyFile(file, func(Entry) {})
+	return found, found.err()
 }
 
 // takeLock tries once to take bbolt's lock of the file at path. It fails with
