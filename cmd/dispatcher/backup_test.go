@@ -130,3 +130,42 @@ func TestBackupOfNothing(t *testing.T) {
 		}
 	}
 }
+
+// Damage that is found while it runs: calls go on, changes are refused and
+// /readyz says why, and the next start names the command that helps.
+func TestDamagedWhileServing(t *testing.T) {
+	var data string
+	r := boot(t, func(c *Config) { data = c.Data })
+	r.gen("?name=warm", "def callme(): return 'a damaged record'")
+	file := filepath.Join(t.TempDir(), "backup.db")
+	mustCommand(t, data, "backup", file)
+	path := filepath.Join(data, databaseName)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := strings.ReplaceAll(string(text), "a damaged record", "a famaged record")
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte(damaged), 0); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+
+	r.do("GET", "/readyz", "").wants(t, 200, `{"status": "ready"}`) // nobody has read it
+	r.do("GET", "/api/cs/warm", "").wantsProblem(t, 503, "storage_failed")
+	r.do("GET", "/readyz", "").wantsProblem(t, 503, "storage_failed")
+	r.do("PUT", "/api/functions/warm", "def callme(): return 2").wantsProblem(t, 503, "storage_failed")
+	r.do("GET", "/healthz", "").wants(t, 200, `{"status": "ok"}`)
+	r.do("GET", "/api/call/warm", "").wants(t, 200, `{"result": "a damaged record"}`)
+	refusedCommand(t, "(503)", data, "backup", file)
+	r.stop()
+
+	refusedCommand(t, "the checksum of the record", data, "check")
+	refusedCommand(t, "dispatcher restore --data "+data, data, "serve", "--engine=process", "--addr=127.0.0.1:0")
+	mustCommand(t, data, "restore", file)
+	r = boot(t, func(c *Config) { c.Data = data })
+	r.do("GET", "/api/call/warm", "").wants(t, 200, `{"result": "a damaged record"}`)
+}

@@ -3,6 +3,7 @@ package store_test
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -39,6 +40,32 @@ func BenchmarkOpen10k(b *testing.B) {
 			b.Fatal(len(functions), err)
 		}
 		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkOpen100MB measures the same with 100 MB of code in 1,000 functions.
+func BenchmarkOpen100MB(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "fob.db")
+	kv := openBolt(b, path)
+	s := newStore(b, kv)
+	for range 1000 {
+		fn, code := storetest.NewFunction("")
+		code += strings.Repeat("#", 100<<10)
+		if err := s.CreateFunction(b.Context(), fn, code, ""); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := kv.Close(); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		kv, err := store.OpenBolt(b.Context(), path, false)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := kv.Close(); err != nil {
 			b.Fatal(err)
 		}
 	}

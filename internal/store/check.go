@@ -180,7 +180,15 @@ func (c *checking) references() {
 // bbolt has bbolt check its pages. The survey found nothing, so this may run.
 func (c *checking) bbolt(file *os.File) {
 	err := guard(func() error {
-		db, err := bbolt.Open(fmt.Sprintf("/proc/self/fd/%d", file.Fd()), 0, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
+		db, err := bbolt.Open(file.Name(), 0, &bbolt.Options{
+			ReadOnly: true,
+			Timeout:  time.Nanosecond,
+			OpenFile: func(name string, _ int, _ os.FileMode) (*os.File, error) {
+				// The same open file, so that bbolt's lock is ours.
+				same, err := syscall.Dup(int(file.Fd()))
+				return os.NewFile(uintptr(same), name), err
+			},
+		})
 		if err != nil {
 			return err
 		}

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 		fmt.Println("failed", err)
 		os.Exit(1)
 	}
-	for env, run := range map[string]func(path string) error{writerEnv: writeMuch, refusedEnv: writeRefused} {
+	for env, run := range map[string]func(path string) error{writerEnv: writeMuch, refusedEnv: writeRefused, replaceEnv: replaceDatabase} {
 		if path := os.Getenv(env); path != "" {
 			if err := run(path); err != nil {
 				fmt.Println("failed", err)

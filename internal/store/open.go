@@ -90,7 +90,7 @@ func (b *Bolt) settle(path string) error {
 
 // ErrInUse is that another process, a dispatcher in most cases, has the lock of
 // a database.
-var ErrInUse = errors.New("another dispatcher uses it")
+var ErrInUse = errors.New("another process uses it")
 
 // errReplaced is that another file has taken the path's place meanwhile.
 var errReplaced = errors.New("the file was replaced")

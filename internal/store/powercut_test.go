@@ -111,6 +111,7 @@ type acknowledged struct {
 	versions map[string]int    // by function
 	names    map[string]string // of these functions
 	deleted  map[string]bool   // false: began, and may have happened
+	done     bool
 }
 
 func (a *acknowledged) hear(line string) {
@@ -124,6 +125,8 @@ func (a *acknowledged) hear(line string) {
 		a.deleted[id] = false
 	case scan(line, "deleted %s", &id):
 		a.deleted[id] = true
+	case line == "done":
+		a.done = true
 	default:
 		panic("the writer says " + line)
 	}
@@ -223,13 +226,20 @@ func (a *acknowledged) compareNames(ctx context.Context, s *store.Store) error {
 // trace runs a writer on root/data/fob.db and returns what it did.
 func trace(t *testing.T, root, file string) []moment {
 	t.Helper()
+	return traceProcess(t, file, writerEnv+"="+filepath.Join(root, "data", "fob.db"))
+}
+
+// traceProcess runs this program with a variable that tells what to do, and
+// returns what it did.
+func traceProcess(t *testing.T, file, env string) []moment {
+	t.Helper()
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Fatal("this test needs strace: scripts/setup test installs it; ", err)
 	}
 	self, err := os.Executable()
 	check(t, err)
 	cmd := exec.Command("strace", append(straceFlags(file), self)...)
-	cmd.Env = append(os.Environ(), writerEnv+"="+filepath.Join(root, "data", "fob.db"), quickExit)
+	cmd.Env = append(os.Environ(), env, quickExit)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("the writer, which needs to be allowed ptrace(2): %v\n%.2000s", err, out)
 	}
@@ -244,15 +254,19 @@ type powerCuts struct {
 	root   string // of the traced processes
 	traces [][]moment
 	forget func(trace int, n *node) bool // the syncs that are left out
+	begin  func() *disk                  // nil is an empty one
 }
 
 // run replays the traces and has at look at every moment. It ends with the first
 // error.
 func (p *powerCuts) run(at func(trace, moment int, d *disk, a *acknowledged) error) error {
 	d := newDisk()
+	if p.begin != nil {
+		d = p.begin()
+	}
 	a := &acknowledged{versions: map[string]int{}, names: map[string]string{}, deleted: map[string]bool{}}
 	for number, moments := range p.traces {
-		r := &replay{disk: d, root: p.root, files: map[string]*node{}, said: a.hear}
+		r := &replay{disk: d, root: p.root, files: map[string]*node{}, offset: map[string]int64{}, said: a.hear}
 		r.forget = func(n *node) bool { return p.forget != nil && p.forget(number, n) }
 		for i, m := range moments {
 			if err := r.do(m); err != nil {

@@ -100,22 +100,28 @@ func SaveBackup(path string, backup io.Reader) (*Report, error) {
 }
 
 // writeFile puts a file at path, complete and synced, in place of any that is
-// there. Until then it is called path.partial.
+// there. Until then it is called path.partial, and locked.
 func writeFile(path string, write func(*os.File) error) error {
-	file, err := os.OpenFile(path+".partial", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	file, err := os.OpenFile(path+".partial", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(file.Name())
-	err = write(file)
+	defer file.Close()
+	if err := takeLock(file, file.Name(), lockAlone); err != nil {
+		return fmt.Errorf("%s is being written by another process: %w", file.Name(), err)
+	}
+	err = file.Truncate(0) // of one that was cut off
+	if err == nil {
+		err = write(file)
+	}
 	if err == nil {
 		err = file.Sync()
 	}
-	if err := errors.Join(err, file.Close()); err != nil {
-		return err
+	if err == nil {
+		err = os.Rename(file.Name(), path)
 	}
-	if err := os.Rename(file.Name(), path); err != nil {
-		return err
+	if err != nil {
+		return errors.Join(err, os.Remove(file.Name()))
 	}
 	return syncFolder(filepath.Dir(path))
 }

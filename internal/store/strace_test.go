@@ -13,14 +13,15 @@ import (
 // modelled are the system calls that replay knows, and strange those that it
 // does not, by which a file could be changed all the same: it fails at them.
 var (
-	modelled = []string{"openat", "close", "write", "pwrite64", "ftruncate", "fsync", "fdatasync", "linkat", "renameat", "renameat2", "unlinkat", "mkdirat", "mmap"}
+	modelled = []string{"openat", "close", "write", "pwrite64", "ftruncate", "fsync", "fdatasync", "linkat", "renameat", "renameat2", "unlinkat", "mkdirat", "mmap", "dup"}
 	strange  = []string{"open", "creat", "openat2", "writev", "pwritev", "pwritev2", "truncate", "fallocate", "sync_file_range", "copy_file_range", "sendfile",
-		"splice", "rename", "link", "unlink", "mkdir", "rmdir", "symlink", "symlinkat", "dup", "dup2", "dup3", "msync", "io_uring_setup"}
+		"splice", "rename", "link", "unlink", "mkdir", "rmdir", "symlink", "symlinkat", "dup2", "dup3", "msync", "io_uring_setup"}
 )
 
 // straceFlags has strace write to a file what readTrace reads.
 func straceFlags(file string) []string {
-	return []string{"-f", "--seccomp-bpf", "-qq", "-xx", "-s", "100000000", "-e", "signal=none", "-o", file, "-e", "trace=" + strings.Join(slices.Concat(modelled, strange), ",")}
+	return []string{"-f", "--seccomp-bpf", "-qq", "-xx", "-s", "100000000", "-e", "signal=none", "-o", file, "-e", "trace=" + strings.Join(slices.Concat(modelled, strange), ","),
+		"-e", "inject=copy_file_range,sendfile,splice:error=ENOSYS"} // has Go copy by write
 }
 
 // syscall is a system call in a trace.
@@ -100,6 +101,7 @@ type replay struct {
 	disk   *disk
 	root   string            // the path of the disk's root
 	files  map[string]*node  // by file descriptor
+	offset map[string]int64  // by file descriptor, of the next write without one
 	forget func(*node) bool  // syncs of these are left out
 	said   func(line string) // what it said on standard output
 }
@@ -135,29 +137,28 @@ func (r *replay) do(m moment) error {
 	switch c.name {
 	case "close":
 		delete(r.files, c.args[0])
+	case "dup": // of which neither is written to by write
+		r.files[c.result] = file
 	case "write":
 		if c.args[0] == "1" {
 			line, err := c.text(1)
 			r.said(strings.TrimSuffix(line, "\n"))
 			return err
 		}
-		if file != nil {
-			return fmt.Errorf("a write without an offset: %v", c.args[2:])
+		if file == nil {
+			return nil
 		}
+		c.args = append(c.args, strconv.FormatInt(r.offset[c.args[0]], 10))
+		written, err := strconv.Atoi(c.result)
+		if err == nil {
+			r.offset[c.args[0]] += int64(written)
+		}
+		return r.write(c, file)
 	case "pwrite64":
 		if file == nil {
 			return nil
 		}
-		data, err := c.text(1)
-		if err != nil {
-			return err
-		}
-		if c.result != strconv.Itoa(len(data)) && c.result != "?" {
-			return fmt.Errorf("it was to write %d bytes, and wrote %s", len(data), c.result)
-		}
-		at, err := strconv.ParseInt(c.args[3], 10, 64)
-		r.disk.change(file, change{data: []byte(data), at: at})
-		return err
+		return r.write(c, file)
 	case "ftruncate":
 		if file != nil {
 			size, err := strconv.ParseInt(c.args[1], 10, 64)
@@ -186,6 +187,20 @@ func (r *replay) do(m moment) error {
 	return nil
 }
 
+// write does a write to a file.
+func (r *replay) write(c *syscall, file *node) error {
+	data, err := c.text(1)
+	if err != nil {
+		return err
+	}
+	if c.result != strconv.Itoa(len(data)) && c.result != "?" {
+		return fmt.Errorf("it was to write %d bytes, and wrote %s", len(data), c.result)
+	}
+	at, err := strconv.ParseInt(c.args[3], 10, 64)
+	r.disk.change(file, change{data: []byte(data), at: at})
+	return err
+}
+
 // open notes what a descriptor stands for.
 func (r *replay) open(c *syscall) error {
 	_, inside, err := r.path(c, 1)
@@ -206,6 +221,7 @@ func (r *replay) open(c *syscall) error {
 		return fmt.Errorf("it opened what the model lacks: %v", c.args)
 	}
 	r.files[c.result] = n
+	delete(r.offset, c.result)
 	return err
 }
 
