@@ -1,117 +1,327 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
-	"slices"
+	"net/http"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// clock moves the machine's wall clock by an hour, forward and back, for a
-// moment each, while functions are called, wait and are idle.
+// wallClock is the machine's clock while a row moves it.
+type wallClock struct {
+	mu    sync.Mutex
+	moved time.Time // just before it was moved; zero when it is right
+	ended bool
+}
+
+// jump moves the clock. restore must be called.
+func (w *wallClock) jump(by time.Duration) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended || !w.moved.IsZero() {
+		return errors.New("the clock is not to be moved now")
+	}
+	now := time.Now()
+	if err := setClock(now.Add(by)); err != nil {
+		return fmt.Errorf("the machine's clock cannot be set: %w: run this as root with the capability SYS_TIME, or choose other rows with -only", err)
+	}
+	w.moved = now
+	return nil
+}
+
+// restore sets the clock to what it was and the time since then, of which the
+// monotonic clock knows. On one that is right it does nothing.
+func (w *wallClock) restore() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.moved.IsZero() {
+		return nil
+	}
+	if err := setClock(w.moved.Add(time.Since(w.moved))); err != nil {
+		return fmt.Errorf("THE MACHINE'S CLOCK IS WRONG and cannot be set back (it was moved at %v): %w", w.moved, err)
+	}
+	w.moved = time.Time{}
+	return nil
+}
+
+// end restores the clock, and sees to it that it is not moved again.
+func (w *wallClock) end() error {
+	w.mu.Lock()
+	w.ended = true
+	w.mu.Unlock()
+	return w.restore()
+}
+
+func setClock(to time.Time) error {
+	at := syscall.NsecToTimeval(to.Round(time.Microsecond).UnixNano())
+	return syscall.Settimeofday(&at)
+}
+
+// jumping is the row clock.
+type jumping struct {
+	*trial
+	d    *dispatcher
+	wall *wallClock
+	kept string // figure
+
+	sent, good atomic.Int64
+	told       atomic.Int64 // answers that are wrong, of which the first ten say enough
+}
+
+// longestAnswer is far more than any part of a call may take here, and far less
+// than a jump.
+const longestAnswer = 5 * time.Minute
+
+// bearer shows a token with each request, once there is one.
+type bearer struct {
+	*http.Transport
+	token string
+}
+
+func (b *bearer) RoundTrip(r *http.Request) (*http.Response, error) {
+	if b.token != "" {
+		r = r.Clone(r.Context())
+		r.Header.Set("Authorization", "Bearer "+b.token)
+	}
+	return b.Transport.RoundTrip(r)
+}
+
+// clock moves the machine's clock an hour forward, back, and the other way
+// round, under a dispatcher that has calls running and waiting.
 func clock(t *trial) error {
-	d, err := t.prepare(t.program, "t", "FOB_POOL=python=2,node=0")
+	wall := &wallClock{}
+	t.wall.Store(wall)
+	defer func() {
+		if err := wall.end(); err != nil {
+			t.violate("%v", err)
+		}
+	}()
+	if err := errors.Join(wall.jump(0), wall.restore()); err != nil {
+		return err // before anything is made
+	}
+	d, err := t.prepare(t.program, "t", "FOB_POOL=python=1,node=0", "FOB_POOL_MAX=4", "FOB_REMOVE_SANDBOXES=true")
 	if err != nil {
 		return err
 	}
 	defer d.remove(t.engine)
+	shows := &bearer{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	d.client.Transport = shows
 	if err := d.boot(); err != nil {
 		return err
 	}
-	for _, f := range []struct{ name, settings, code string }{
-		{"warm", "concurrency=20", "def callme(): return 1"},
-		{"idle", "idle_timeout=10m&stable_window=10m", "def callme(): return 1"},
-		{"paused", "pause_after=10m", "def callme(): return 1"},
-		{"queue", "max_scale=1&queue_timeout=1m&timeout=1m", "import time\ndef callme(): time.sleep(.2); return 1"},
+	j := &jumping{trial: t, d: d, wall: wall}
+	// At once, so that the pool is found empty and grows: it must not shrink, either.
+	var puts sync.WaitGroup
+	for name, function := range map[string][2]string{
+		"idle":   {"max_scale=1&idle_timeout=10m&pause_after=9m", "def callme(): return 1"},
+		"steady": {"max_scale=1&idle_timeout=10m&concurrency=8", "def callme(): return 1"},
+		"slow":   {"max_scale=1&idle_timeout=10m", "import time\ndef callme(s: float = 0): time.sleep(s); return 1"},
 	} {
-		if _, err := d.ask("PUT", "/api/functions/"+f.name+"?"+f.settings, f.code); err != nil {
-			return err
-		}
+		puts.Go(func() {
+			j.ask("PUT", "/api/functions/"+name+"?memory=64MB&"+function[0], function[1])
+			j.call(name)
+		})
 	}
-	refs := []string{"warm", "idle", "paused", "queue"}
-	if _, err := d.reconciled(t.engine, refs...); err != nil {
+	puts.Wait()
+
+	begun := time.Now()
+	if err := j.jumps(); err != nil {
 		return err
 	}
-	before, err := t.engine.sandboxes(d.aviary)
+	// A token with an expiry date is asked for from here on.
+	text, err := d.ask("POST", "/api/tokens", `{"name": "clock", "grants": ["admin"], "expires": "2h"}`)
 	if err != nil {
 		return err
 	}
-	first, err := d.metrics()
-	if err != nil {
+	var made struct{ Token string }
+	if err := json.Unmarshal([]byte(text), &made); err != nil {
 		return err
 	}
-	load := []*steady{
-		d.steadily("/api/call/warm", 10*time.Millisecond, func(a answer, err error) bool {
-			return ok(a, err) && !strings.Contains(a.Header.Get("Server-Timing"), "=-")
-		}),
-		d.steadily("/api/call/queue", 250*time.Millisecond, ok), // some wait
-	}
-	hold := pick(t.faults, 3*time.Second, 1500*time.Millisecond) // the dispatcher looks at what is idle each second
-	rounds := pick(t.faults, 3, 1)
-	for range rounds {
-		for _, by := range []time.Duration{time.Hour, -time.Hour} {
-			time.Sleep(hold)
-			t.history.note("jump", "by", by.String())
-			if err := jumped(by, hold); err != nil {
-				return err
-			}
-			t.history.note("jumped back")
-		}
-	}
-	time.Sleep(hold)
-	calls := 0
-	for _, s := range load {
-		calls += s.stop("the clock jumped")
-	}
-	if _, err := d.reconciled(t.engine, refs...); err != nil {
-		t.violate("%v", err)
-	}
-	after, err := t.engine.sandboxes(d.aviary)
-	if err != nil {
+	shows.token = made.Token
+	if err := j.jumps(); err != nil {
 		return err
 	}
-	if !slices.Equal(before, after) {
-		t.violate("the sandboxes were %v, and are %v", before, after)
+	// Deploys and first calls go on as ever.
+	for _, name := range []string{"steady", "late"} {
+		j.ask("PUT", "/api/functions/"+name+"?memory=64MB", "def callme(): return 1")
+		j.call(name)
 	}
-	last, err := d.metrics()
-	if err != nil {
+	if err := d.stop(); err != nil {
 		return err
 	}
-	for name, value := range last {
-		family, _, _ := strings.Cut(name, "{")
-		switch {
-		case value < 0:
-			t.violate("%s is %v", name, value)
-		case value < first[name] && (strings.HasSuffix(family, "_total") || strings.HasSuffix(family, "_sum") || strings.HasSuffix(family, "_count")):
-			t.violate("%s was %v, and is %v", name, first[name], value)
-		}
-	}
-	for _, prefix := range []string{"fob_evictions_total", "fob_cold_starts_total{", "fob_scaler_decisions_total{", "fob_calls_throttled_total{"} {
-		if was, is := sum(first, prefix), sum(last, prefix); was != is {
-			t.violate("%s went from %v to %v", prefix, was, is)
-		}
-	}
-	t.figure("%d jumps of an hour, %d calls answered 200, no sandbox came or went", 2*rounds, calls)
-	return d.stop()
+	t.figure("4 times an hour forward or back, for %v each, within %.0f s", j.stay(), time.Since(begun).Seconds())
+	t.figure("%s; no eviction and no decision of the scaler's", j.kept)
+	t.figure("%d requests, before, during and after, with and without a token that expires in 2 hours: %d not answered 200", j.sent.Load(), j.sent.Load()-j.good.Load())
+	return nil
 }
 
-// jumped has the wall clock be wrong for that long. The monotonic clock, which
-// nobody can set, says what to set it back to.
-func jumped(by, hold time.Duration) (err error) {
-	begun := time.Now()
-	set := func(now time.Time) error {
-		tv := syscall.NsecToTimeval(now.UnixNano())
-		if err := syscall.Settimeofday(&tv); err != nil {
-			return fmt.Errorf("setting the clock: %w (this row takes root, and a machine whose clock may be set; choose the others with -only)", err)
-		}
-		return nil
-	}
-	right := func() time.Time { return begun.Add(time.Since(begun)) }
-	if err := set(right().Add(by)); err != nil {
+// stay is how long the clock stays moved. Other programs on the machine see it.
+func (j *jumping) stay() time.Duration { return pick(j.faults, 3*time.Second, 300*time.Millisecond) }
+
+// jumps has the clock jump forward and back again, then back and forward again,
+// and holds what is afterwards against what was.
+func (j *jumping) jumps() error {
+	before, err := j.look(true)
+	if err != nil {
 		return err
 	}
-	defer func() { err = set(right()) }()
-	time.Sleep(hold)
+	kept, pool := len(strings.Fields(before.Sandboxes)), sum(before.Metrics, "fob_pool_target")
+	if pool < 2 {
+		return errors.New("the pool has not grown, so that it cannot shrink")
+	}
+	over := make(chan struct{})
+	var clients sync.WaitGroup
+	for range 2 {
+		clients.Go(func() {
+			defer j.protect()
+			for {
+				select {
+				case <-over:
+					return
+				case <-time.After(5 * time.Millisecond):
+					j.call("steady")
+				}
+			}
+		})
+	}
+	begun := time.Now()
+	for _, by := range []time.Duration{time.Hour, -time.Hour} {
+		// One runs from before the jump until after it. The others wait in line
+		// then: two that came before it, and one that comes meanwhile.
+		var slow sync.WaitGroup
+		call := func(s float64) {
+			slow.Go(func() {
+				defer j.protect()
+				j.call(fmt.Sprintf("slow?s=%v", s))
+			})
+		}
+		for _, s := range []float64{j.stay().Seconds() + .4, .05, .05} {
+			call(s)
+			time.Sleep(50 * time.Millisecond)
+		}
+		if err := j.jump(by, func() { call(.05) }); err != nil {
+			return err
+		}
+		slow.Wait()
+		time.Sleep(2 * time.Second) // the scaler looks once a second at what was noted meanwhile
+		j.call("idle")
+	}
+	close(over)
+	clients.Wait()
+	took := time.Since(begun)
+	after, err := j.look(false)
+	if err != nil {
+		return err
+	}
+	if before.Sandboxes != after.Sandboxes {
+		j.violate("the sandboxes were %s, and are %s", before.Sandboxes, after.Sandboxes)
+	}
+	for name, value := range after.Metrics {
+		grown := value - before.Metrics[name]
+		switch {
+		case strings.HasPrefix(name, engineCreates), strings.HasPrefix(name, "fob_cold_starts_total"), strings.HasPrefix(name, "fob_evictions_total"),
+			strings.HasPrefix(name, "fob_scaler_decisions_total"), strings.HasPrefix(name, "fob_pool_"):
+			if grown != 0 {
+				j.violate("%s was %v, and is %v", name, before.Metrics[name], value)
+			}
+		case strings.HasPrefix(name, "fob_") && strings.Contains(name, "_seconds_sum"):
+			// At most six calls at a time, some of which wait.
+			if grown < 0 || grown > 6*took.Seconds() {
+				j.violate("%s has grown by %v within %v", name, grown, took)
+			}
+		}
+	}
+	j.kept = fmt.Sprintf("the same %d sandboxes before and after, a pool of %.0f among them", kept, pool)
+	j.history.note("jumps", "before", before, "after", after, "ms", took.Milliseconds())
 	return nil
+}
+
+// jump moves the clock, calls, and sets it right.
+func (j *jumping) jump(by time.Duration, meanwhile func()) error {
+	defer j.wall.restore() // should something panic
+	if err := j.wall.jump(by); err != nil {
+		return err
+	}
+	moved := time.Now()
+	meanwhile()
+	a := j.call("idle")
+	time.Sleep(j.stay() - time.Since(moved))
+	if err := j.wall.restore(); err != nil {
+		return err
+	}
+	// The dispatcher's clock is the one that was moved, or all this shows nothing.
+	date, err := http.ParseTime(a.Header.Get("Date"))
+	if err != nil || date.Sub(moved).Abs() > time.Minute {
+		j.violate("the clock was %v, and the dispatcher's %v", moved, date)
+	}
+	return nil
+}
+
+// aspect is what must be the same before and after.
+type aspect struct {
+	Sandboxes string // of the functions that are idle or called, and how many there are
+	Metrics   map[string]float64
+}
+
+// look takes stock; when the pool is full, if it is told to wait for that.
+func (j *jumping) look(wait bool) (now aspect, err error) {
+	full := func() bool {
+		now.Metrics, err = j.d.metrics()
+		return err == nil && sum(now.Metrics, "fob_pool_size") == sum(now.Metrics, "fob_pool_target")
+	}
+	if !full() && wait {
+		err = j.d.await(time.Minute, "the pool is full", full)
+	}
+	if err != nil {
+		return now, err
+	}
+	all, err := j.engine.sandboxes(j.d.aviary)
+	now.Sandboxes = strings.Join(all, " ")
+	return now, err
+}
+
+// call calls a function, which must answer 200.
+func (j *jumping) call(ref string) answer {
+	a := j.ask("GET", "/api/call/"+ref, "")
+	for part := range strings.SplitSeq(a.Header.Get("Server-Timing"), ",") {
+		_, text, _ := strings.Cut(part, ";dur=")
+		ms, err := strconv.ParseFloat(text, 64)
+		if a.Status == 200 && (err != nil || ms < 0 || ms > float64(longestAnswer.Milliseconds())) {
+			j.wrong("a call of %s has Server-Timing: %s", ref, a.Header.Get("Server-Timing"))
+		}
+	}
+	return a
+}
+
+// ask makes a request, which must succeed.
+func (j *jumping) ask(method, path, body string) answer {
+	j.sent.Add(1)
+	a, err := j.d.do(method, path, body)
+	if err == nil && a.Status/100 == 2 {
+		j.good.Add(1)
+	} else {
+		j.wrong("%s %s is answered %d %.300s, %v", method, path, a.Status, a.Body, err)
+	}
+	return a
+}
+
+// wrong notes that one answer was wrong.
+func (j *jumping) wrong(format string, args ...any) {
+	if j.told.Add(1) <= 10 {
+		j.violate(format, args...)
+	}
+}
+
+// protect is deferred where requests are made: a panic there leaves no wrong clock.
+func (j *jumping) protect() {
+	if p := recover(); p != nil {
+		j.wall.end()
+		panic(p)
+	}
 }

@@ -28,6 +28,7 @@ type dispatcher struct {
 	url     string
 	env     []string
 	client  *http.Client
+	token   string // that its requests show, if any
 
 	cmd   *exec.Cmd
 	ended chan struct{}
@@ -35,8 +36,14 @@ type dispatcher struct {
 	log   *logFile
 }
 
-// killAll ends the processes that run, and clears their aviaries away.
+// killAll sets the machine's clock right, ends the processes that run, and
+// clears their aviaries away.
 func (f *faults) killAll() {
+	if wall := f.wall.Load(); wall != nil {
+		if err := wall.end(); err != nil {
+			progress("%v", err)
+		}
+	}
 	f.living.Range(func(_, process any) bool {
 		process.(*os.Process).Kill()
 		return true
@@ -193,6 +200,9 @@ func (d *dispatcher) do(method, path, body string) (answer, error) {
 	request, err := http.NewRequest(method, d.url+path, strings.NewReader(body))
 	if err != nil {
 		return answer{}, err
+	}
+	if d.token != "" {
+		request.Header.Set("Authorization", "Bearer "+d.token)
 	}
 	response, err := d.client.Do(request)
 	if err != nil {

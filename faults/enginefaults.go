@@ -59,6 +59,10 @@ func engineFaults(t *trial) error {
 			}); err != nil {
 				return err
 			}
+			// And one that is deleted meanwhile.
+			if _, err := d.ask("PUT", "/api/functions/doomed", "def callme(): return 1"); err != nil {
+				return fmt.Errorf("%s: %w", what, err)
+			}
 			fine := ok
 			if !f.lives { // what was in it when it ended is a 502
 				fine = func(a answer, err error) bool { return ok(a, err) || refused(a, err) || err == nil && a.Status == 502 }
@@ -67,6 +71,9 @@ func engineFaults(t *trial) error {
 			t.history.note("harm", "what", what)
 			if err := f.harm(); err != nil {
 				return err
+			}
+			if a, err := d.do("DELETE", "/api/functions/doomed", ""); err != nil || a.Status != 204 {
+				t.violate("%s: a deletion is answered %d %s, %v", what, a.Status, a.Body, err)
 			}
 			for begun := time.Now(); time.Since(begun) < down; time.Sleep(100 * time.Millisecond) {
 				a, err := d.do("GET", "/api/call/cold", "")

@@ -81,7 +81,7 @@ func fence(t *trial) error {
 		}
 		progress("fence: round %d of %d: %d changes acknowledged so far", round+1, rounds, acknowledged)
 	}
-	t.figure("%d rounds: %d changes acknowledged and 0 lost, %d unheard ones done, 0 landed later", rounds, acknowledged, unheard)
+	t.figure("%d rounds: %d changes acknowledged, %d unheard ones done, %d lost or landed later", rounds, acknowledged, unheard, len(t.violations))
 	t.figure("the standby served %.1f s after the stop at most, with FOB_TAKEOVER_AFTER=2s", took.Seconds())
 	return nil
 }

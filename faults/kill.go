@@ -51,10 +51,12 @@ type killing struct {
 	functions []*function
 	control   string // address of the failpoints
 	points    []string
+	ledger    ledger
+	failing   atomic.Bool // a failpoint makes something fail this round
 
-	acked, unheard, calls, busy, stopped atomic.Int64
-	slowest                              time.Duration // to reconcile
-	byPoint                              map[string]int
+	acked, unheard, lost, calls, busy, stopped atomic.Int64
+	slowest                                    time.Duration // to reconcile
+	byPoint                                    map[string]int
 }
 
 // kill kills a dispatcher round after round, at failpoints and elsewhere, and
@@ -95,6 +97,17 @@ func kill(t *trial) error {
 	if err := k.d.boot(); err != nil {
 		return err
 	}
+	// With a first token all need one.
+	text, err := k.d.ask("POST", "/api/tokens", `{"name": "root", "grants": ["admin"]}`)
+	if err != nil {
+		return err
+	}
+	var root struct{ Token string }
+	if err := json.Unmarshal([]byte(text), &root); err != nil {
+		return err
+	}
+	k.d.token = root.Token
+	k.ledger.tokens = map[string]bool{}
 	if k.points, err = k.list(); err != nil {
 		return err
 	}
@@ -148,7 +161,7 @@ func kill(t *trial) error {
 		t.violate("no round ended at %v: the load does not reach them", unhit)
 	}
 	t.figure("%d rounds, %d of them ended at one of %d failpoints", t.rounds, k.stopped.Load(), len(k.points)-len(unhit))
-	t.figure("%d changes acknowledged and 0 lost, %d unheard", k.acked.Load(), k.unheard.Load())
+	t.figure("%d changes acknowledged and %d lost, %d unheard", k.acked.Load(), k.lost.Load(), k.unheard.Load())
 	t.figure("%d calls, %d answered 503", k.calls.Load(), k.busy.Load())
 	t.figure("reconciled within %.1f s, %d containers leaked", k.slowest.Seconds(), len(leaked))
 	t.figure("%.2f s a round", took.Seconds()/float64(t.rounds))
@@ -216,6 +229,7 @@ func (k *killing) list() ([]string, error) {
 func (k *killing) round(round int, b blow) error {
 	seed := k.random.Uint64()
 	k.history.note("round", "round", round, "blow", b.String())
+	k.failing.Store(b.terms != "")
 	var terms []string
 	switch {
 	case b.terms != "":
@@ -252,6 +266,8 @@ func (k *killing) round(round int, b blow) error {
 			load.Go(func() { k.call(f, random.Uint64(), over) })
 		}
 	}
+	load.Go(func() { k.changeSecret(rand.New(rand.NewPCG(seed, 100)), over) })
+	load.Go(func() { k.changeTokens(rand.New(rand.NewPCG(seed, 101)), over) })
 	limit := time.Second
 	if b.point == "" || b.terms != "" {
 		limit = b.after
@@ -268,6 +284,14 @@ func (k *killing) round(round int, b blow) error {
 			}
 		}
 		break
+	}
+	if b.terms != "" {
+		// What went wrong is to be put right without a new start.
+		close(over)
+		load.Wait()
+		k.settled(round, reached)
+		k.strike(round, b)
+		return nil
 	}
 	k.strike(round, b)
 	close(over)
@@ -401,6 +425,7 @@ func (k *killing) check() bool {
 		}
 		delete(there, f.name)
 		if err := f.found(now); err != nil {
+			k.lost.Add(1)
 			k.violate("%v", err)
 		}
 		if now == nil || f.off {
@@ -411,6 +436,7 @@ func (k *killing) check() bool {
 			k.once(f)
 		}
 	}
+	k.checkLedger()
 	for name, id := range there {
 		k.violate("there is a function %s (%s) that nobody made", name, id)
 	}

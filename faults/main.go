@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -34,8 +35,9 @@ type faults struct {
 	own        *dockerd
 	folder     string // for data folders; a short path
 
-	living   sync.Map // *os.Process by PID, to be killed when we end
-	aviaries sync.Map // by name, to be cleared then
+	living   sync.Map                  // *os.Process by PID, to be killed when we end
+	aviaries sync.Map                  // by name, to be cleared then
+	wall     atomic.Pointer[wallClock] // to be restored then; nil while no row moves it
 }
 
 // row is one fault.
@@ -169,7 +171,7 @@ func (f *faults) run(chosen []row) error {
 	}
 	progress("-seed %d, commit %s", f.seed, r.Commit)
 	interrupted := make(chan os.Signal, 1)
-	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		<-interrupted
 		fmt.Fprintln(os.Stderr, "faults: interrupted: clearing up")

@@ -131,6 +131,7 @@ func (f *function) found(now *state) error {
 	if f.open {
 		wanted += ", or " + f.next.String()
 	}
+	f.acked = now // so that it is told once
 	return fmt.Errorf("%s is %s, and must be %s", f.name, now, wanted)
 }
 

@@ -212,7 +212,12 @@ func TestAuditSurvivesKills(t *testing.T) {
 				}
 			})
 		}
-		time.Sleep(500*time.Millisecond + rand.N(time.Second))
+		eventually(t, time.Minute, "some changes are acknowledged", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(acknowledged) >= 4*(round+1)
+		})
+		time.Sleep(rand.N(500 * time.Millisecond))
 		p.kill()
 		clients.Wait()
 	}

@@ -65,6 +65,11 @@ type noAudit struct{ faas.AuditLog }
 
 func (noAudit) Record(faas.AuditEntry) {}
 
+// noTokens is that nobody has made a token.
+type noTokens struct{ faas.Tokens }
+
+func (noTokens) Required() bool { return false }
+
 // echoInvoker answers each call with as many bytes as its body has, or with
 // much.
 type echoInvoker struct{}
@@ -90,7 +95,7 @@ func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 // synctest bubble.
 func inFront(maxConns int) (s *front.Server, listener *pipes, end func()) {
 	api := httpapi.New(httpapi.Config{Log: zerolog.Nop(), Metrics: http.NotFoundHandler(), MaxBody: 64 << 10})
-	api.Open(httpapi.Backend{Registry: noFunctions{}, Audit: noAudit{}, Invoker: echoInvoker{}})
+	api.Open(httpapi.Backend{Registry: noFunctions{}, Audit: noAudit{}, Tokens: noTokens{}, Invoker: echoInvoker{}})
 	api.Unready(nil)
 	s = newServer(api, maxConns)
 	listener = newPipes()

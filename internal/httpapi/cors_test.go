@@ -163,6 +163,10 @@ func TestCORSOnErrors(t *testing.T) {
 	wants("/api/call/hello:other", 404)
 	wants("/api/call/hello?a=1&a=2", 400)
 	wants("/api/call/hello?"+strings.Repeat("x", maxQuery+1), 413)
+	backend := *a.backend.Load()
+	backend.Tokens = &fakeTokens{by: map[string]*faas.Token{"another's": {ID: "t"}}}
+	a.Open(backend)
+	wants("/api/call/hello", 401) // the page may send a token, and learns that it needs one
 	a.Open(Backend{Tokens: &fakeTokens{}})
 	if w := serve(a, "GET", "/api/call/hello", "", "Origin", appOrigin); w.Code != 503 {
 		t.Errorf("without a backend: answered %d", w.Code)

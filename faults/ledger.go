@@ -1,0 +1,163 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+)
+
+// ledger is what was acknowledged of a secret and of tokens. One client changes
+// either, so that at most one change is open.
+type ledger struct {
+	mu sync.Mutex
+
+	value  int             // how often the secret was set since it is there; 0 is not there
+	next   int             // what it is if the last change was done
+	tokens map[string]bool // IDs of those that are there
+	made   string          // name of the token that is being made
+	gone   string          // ID of the one that is being revoked
+}
+
+const secretPath = "/api/secrets/LEDGER"
+
+// changeSecret sets and deletes a secret until the round is over.
+func (k *killing) changeSecret(random *rand.Rand, over chan struct{}) {
+	l := &k.ledger
+	for k.wait(random, over) {
+		l.mu.Lock()
+		method, body := "PUT", fmt.Sprint("value ", l.value)
+		if l.next = l.value + 1; l.value > 0 && random.IntN(4) == 0 {
+			method, body, l.next = "DELETE", "", 0
+		}
+		next := l.next
+		l.mu.Unlock()
+		a, err := k.d.do(method, secretPath, body)
+		k.history.note("secret", "method", method, "next", next, "status", a.Status, "error", err)
+		if !k.heard(method+" of a secret", a, err) {
+			return
+		}
+		l.mu.Lock()
+		if l.next = l.value; a.Status/100 == 2 {
+			l.value, l.next = next, next
+		}
+		l.mu.Unlock()
+	}
+}
+
+// changeTokens makes and revokes tokens until the round is over.
+func (k *killing) changeTokens(random *rand.Rand, over chan struct{}) {
+	l := &k.ledger
+	for n := 0; k.wait(random, over); n++ {
+		l.mu.Lock()
+		l.made, l.gone = fmt.Sprintf("t%d-%d", random.Uint32(), n), ""
+		method, path, body := "POST", "/api/tokens", fmt.Sprintf(`{"name": %q, "grants": ["invoke:f0"]}`, l.made)
+		if random.IntN(10) < 2*len(l.tokens) {
+			for id := range l.tokens {
+				l.gone = id
+			}
+			l.made = ""
+			method, path, body = "DELETE", "/api/tokens/"+l.gone, ""
+		}
+		l.mu.Unlock()
+		a, err := k.d.do(method, path, body)
+		k.history.note("token", "method", method, "path", path, "status", a.Status, "error", err)
+		if !k.heard(method+" of a token", a, err) {
+			return
+		}
+		var token struct{ ID string }
+		json.Unmarshal([]byte(a.Body), &token)
+		l.mu.Lock()
+		switch {
+		case a.Status == 201:
+			l.tokens[token.ID] = true
+		case a.Status == 204:
+			delete(l.tokens, l.gone)
+		}
+		l.made, l.gone = "", ""
+		l.mu.Unlock()
+	}
+}
+
+// wait is the pause between changes. It returns false when the round is over.
+func (k *killing) wait(random *rand.Rand, over chan struct{}) bool {
+	select {
+	case <-over:
+		return false
+	case <-time.After(time.Duration(random.IntN(60)) * time.Millisecond):
+		return true
+	}
+}
+
+// heard counts the answer to a change, and returns false when there is none.
+func (k *killing) heard(what string, a answer, err error) bool {
+	switch {
+	case err != nil:
+		k.unheard.Add(1)
+		if !k.d.dying.Load() {
+			k.violate("%s: %v, and the dispatcher lives", what, err)
+		}
+		return false
+	case a.Status/100 == 2:
+		k.acked.Add(1)
+	case a.Status != 500 || !k.failing.Load():
+		k.violate("%s: %d %s", what, a.Status, a.Body)
+	}
+	return true
+}
+
+// checkLedger compares secret and tokens with what was acknowledged.
+func (k *killing) checkLedger() {
+	l := &k.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var secrets struct {
+		Secrets []struct {
+			Name    string
+			Version int
+		}
+	}
+	var tokens struct{ Tokens []struct{ ID, Name string } }
+	for path, into := range map[string]any{"/api/secrets": &secrets, "/api/tokens": &tokens} {
+		text, err := k.d.ask("GET", path, "")
+		if err == nil {
+			err = json.Unmarshal([]byte(text), into)
+		}
+		if err != nil {
+			if !k.d.over() {
+				k.violate("%s: %v", path, err)
+			}
+			return
+		}
+	}
+	value := 0
+	for _, s := range secrets.Secrets {
+		if strings.HasSuffix(secretPath, s.Name) {
+			value = s.Version
+		}
+	}
+	if value != l.value && value != l.next {
+		k.lost.Add(1)
+		k.violate("the secret has version %d; %d was acknowledged, and %d is what may be", value, l.value, l.next)
+	}
+	l.value, l.next = value, value
+	there := map[string]bool{}
+	for _, token := range tokens.Tokens {
+		switch {
+		case token.Name == "root":
+		case l.tokens[token.ID] || token.Name == l.made && l.made != "":
+			there[token.ID] = true
+		default:
+			k.violate("there is a token %s (%s) that nobody made, or that was revoked", token.Name, token.ID)
+		}
+	}
+	for id := range l.tokens {
+		if !there[id] && id != l.gone {
+			k.lost.Add(1)
+			k.violate("token %s was acknowledged, and is not there", id)
+		}
+	}
+	l.tokens, l.made, l.gone = there, "", ""
+}
