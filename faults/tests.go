@@ -13,7 +13,7 @@ import (
 
 // power cuts the power, on a model of the disk.
 func power(t *trial) error {
-	return t.tests("./internal/store", "^TestPowerCut$", `(\d+ power cuts .*)`,
+	return t.tests("./internal/store", "^TestPowerCut", `(\d+ power cuts .*)`,
 		fmt.Sprintf("FOBTEST_POWERCUT_ROUNDS=%d", pick(t.faults, 2000, 20)))
 }
 
@@ -22,10 +22,11 @@ func diskFull(t *trial) error {
 	return t.tests("./cmd/dispatcher", "^(TestDiskFull|TestFirstStartOnFullDisk)", `(\d+ functions of .*|\d+ starts failed .*)`)
 }
 
-// bits flips bits of a database: of each byte one, and in a full run all.
+// bits flips bits of a database: of each byte one, and in a full run all; and
+// some of a larger one, at random.
 func bits(t *trial) error {
-	return t.tests("./internal/store", "^TestBitsFlipped$", `(\d+ bits in .*)`,
-		fmt.Sprintf("FOBTEST_ALLBITS=%d", pick(t.faults, 1, 0)))
+	return t.tests("./internal/store", "^TestBitsFlipped", `(\d+ bits in .*)`,
+		fmt.Sprintf("FOBTEST_ALLBITS=%d", pick(t.faults, 1, 0)), fmt.Sprintf("FOBTEST_FLIPS=%d", pick(t.faults, 5000, 100)))
 }
 
 // misbehave runs functions that do their sandbox harm.

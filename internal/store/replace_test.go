@@ -130,7 +130,7 @@ func TestPowerCutReplacing(t *testing.T) {
 			if old < 4 || old == cuts {
 				t.Errorf("%d power cuts left the old one %d times: that tests little", cuts, old)
 			}
-			t.Logf("%d power cuts, %d of which left the old one", cuts, old)
+			t.Logf("%d power cuts during %s, %d of which left the old one", cuts, name, old)
 		})
 	}
 }
