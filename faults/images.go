@@ -42,8 +42,9 @@ func images(t *trial) error {
 		if !refused(a, err) {
 			t.violate("%s: a new version is answered %d %s, %v", what, a.Status, a.Body, err)
 		}
-		if text := d.log.text(); !strings.Contains(text, word) {
-			t.violate("%s: the log does not say %q: %s", what, word, d.log.tail())
+		// What the dispatcher writes to us may come after its answer.
+		if err := d.await(5*time.Second, fmt.Sprintf("the log says %q", word), func() bool { return strings.Contains(d.log.text(), word) }); err != nil {
+			t.violate("%s: %v", what, err)
 		}
 		if mend != nil {
 			if err := mend(); err != nil {
