@@ -252,9 +252,10 @@ func TestAuditCommand(t *testing.T) {
 	p.awaitReady(time.Minute)
 	p.gen("?name=hello", "def callme(): pass")
 	p.do("DELETE", "/api/functions/nobody", "").wantsProblem(t, 404, "unknown_function")
-	if got := askLocal(t, data, "GET", "/api/audit?limit=1"); !strings.Contains(got, `"seq":2`) {
-		t.Errorf("over the control socket the last entry is %s", got)
-	}
+	// What was not done is written soon, not before the answer.
+	eventually(t, time.Minute, "the last entry, over the control socket, is the refused deletion", func() bool {
+		return strings.Contains(askLocal(t, data, "GET", "/api/audit?limit=1"), `"seq":2`)
+	})
 	command := func(args ...string) *exec.Cmd {
 		cmd := exec.Command(os.Args[0], append([]string{"audit"}, args...)...)
 		cmd.Env = append(os.Environ(), "FOBTEST_MAIN=1", "FOB_DATA="+data)

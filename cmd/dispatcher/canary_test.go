@@ -7,7 +7,9 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -82,18 +84,19 @@ func (h *hunt) cli(kind string, args ...string) string {
 }
 
 // follower looks at every container of an aviary from its start to its end: its
-// log, and its folder on the engine's disk.
+// folder on the engine's disk, and its log in there. The log it holds open, for
+// that goes with the container.
 type follower struct {
-	h      *hunt
-	ended  chan struct{}
-	end    func() // closes it
-	all    sync.WaitGroup
-	mu     sync.Mutex
-	output map[string]*lockedBuffer // by container
+	h     *hunt
+	ended chan struct{}
+	end   func() // closes it
+	all   sync.WaitGroup
+	mu    sync.Mutex
+	log   map[string]*os.File // by container
 }
 
 func (h *hunt) follow(t *testing.T, aviary string) *follower {
-	f := &follower{h: h, ended: make(chan struct{}), output: map[string]*lockedBuffer{}}
+	f := &follower{h: h, ended: make(chan struct{}), log: map[string]*os.File{}}
 	f.end = sync.OnceFunc(func() { close(f.ended) })
 	t.Cleanup(f.end)
 	folders := filepath.Join(strings.TrimSpace(dockerCLI(t, "info", "--format", "{{.DockerRootDir}}")), "containers")
@@ -101,8 +104,8 @@ func (h *hunt) follow(t *testing.T, aviary string) *follower {
 		for {
 			out, _ := exec.Command("docker", "ps", "--all", "--quiet", "--no-trunc", "--filter", "label=fob.aviary="+aviary).Output()
 			for _, id := range strings.Fields(string(out)) {
+				f.openLog(id, filepath.Join(folders, id, id+"-json.log"))
 				h.files("engine's folder of a container", filepath.Join(folders, id))
-				f.log(id)
 			}
 			select {
 			case <-f.ended:
@@ -114,29 +117,24 @@ func (h *hunt) follow(t *testing.T, aviary string) *follower {
 	return f
 }
 
-// log begins to follow a container's log, unless that has been done.
-func (f *follower) log(id string) {
+// openLog opens a container's log, unless that has been done or it is not there yet.
+func (f *follower) openLog(id, path string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.output[id] != nil {
-		return
+	if f.log[id] == nil {
+		if file, err := os.Open(path); err == nil {
+			f.log[id] = file
+		}
 	}
-	output := &lockedBuffer{}
-	f.output[id] = output
-	f.all.Go(func() {
-		cmd := exec.Command("docker", "logs", "--follow", id)
-		cmd.Stdout, cmd.Stderr = output, output
-		cmd.Run() // ends with the container
-	})
 }
 
-// logs returns what there is so far.
+// logs returns what there is so far, as the engine writes it: in JSON.
 func (f *follower) logs() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var all strings.Builder
-	for _, output := range f.output {
-		all.WriteString(output.String())
+	for _, file := range f.log {
+		io.Copy(&all, io.NewSectionReader(file, 0, math.MaxInt64))
 	}
 	return all.String()
 }
@@ -146,6 +144,9 @@ func (f *follower) stop() {
 	f.end()
 	f.all.Wait()
 	f.h.look("containers' logs", "", []byte(f.logs()))
+	for _, file := range f.log {
+		file.Close()
+	}
 }
 
 // processes looks at what the kernel shows of the processes in a container, or
