@@ -256,7 +256,7 @@ func TestDockerFaultSandboxes(t *testing.T) {
 		for _, f := range faultRows[lang.name] {
 			t.Run(lang.name+"/"+f.how, func(t *testing.T) {
 				// One slot and no more: one that is lost would be missed.
-				timeout := "3s"
+				timeout := "2s"
 				if f.answer != "" { // it is to end by itself, however busy the machine
 					timeout = "30s"
 				}
@@ -309,11 +309,11 @@ func (r *rounds) beside(t *testing.T, n *neighbour, id string, f fault) {
 	most := envInt("FOBTEST_FAULT_ROUNDS", 5)
 	for round := 1; ; round++ {
 		time.Sleep(500 * time.Millisecond) // what was begun before is over
-		quiet := n.during(func() { time.Sleep(2 * time.Second) })
+		quiet := n.during(func() { time.Sleep(1500 * time.Millisecond) })
 		loud := n.during(func() {
 			begun := time.Now()
 			r.fault(t, id, f)
-			time.Sleep(max(0, 3*time.Second-time.Since(begun))) // the engine is at work still
+			time.Sleep(max(0, 2500*time.Millisecond-time.Since(begun))) // the engine is at work still
 		})
 		ratio := float64(loud.p99) / float64(quiet.p99)
 		t.Logf("the neighbour's p99 was %v of %d calls, and in quiet %v of %d: %.2f times that", loud.p99, loud.calls, quiet.p99, quiet.calls, ratio)
