@@ -105,7 +105,11 @@ func engineFaults(t *trial) error {
 			if _, err := d.reconciled(o.engine, "warm", "cold"); err != nil {
 				t.violate("%s: %v", what, err)
 			}
-			slowest = max(slowest, time.Since(mended))
+			took := time.Since(mended)
+			if took > reconcilePatience {
+				t.violate("%s: reconciled only after %v", what, took)
+			}
+			slowest = max(slowest, took)
 			calls += warm.stop(what)
 			// Each function is new in each round, so that its versions are few.
 			if _, err := d.ask("DELETE", "/api/functions/cold", ""); err != nil {

@@ -56,19 +56,22 @@ func failover(t *trial) error {
 				return err
 			}
 			p := newProbes(t, active.url, standby.url)
-			p.run(2 * time.Second)
+			go p.run(5 * time.Second)
+			time.Sleep(2 * time.Second)
 			ended := time.Now()
 			p.ended.Store(ended.UnixNano())
-			if err := end.by(active); err != nil {
+			err = end.by(active)
+			took := time.Since(ended)
+			p.wait()
+			if err != nil {
 				return err
 			}
-			p.run(3 * time.Second)
-			p.wait()
+			t.history.note("ended", "by", end.name, "ms", took.Milliseconds())
 			gaps = append(gaps, time.Duration(p.back.Load()-ended.UnixNano()))
 			sent, served = sent+p.sent.Load(), served+p.served.Load()
 			slowest = max(slowest, time.Duration(p.slowest.Load()))
-			if pace := float64(p.sent.Load()) / p.lasted.Seconds(); pace < 400 {
-				t.violate("%s: only %.0f probes/s were sent", end.name, pace)
+			if pace := float64(p.sent.Load()) / p.lasted.Seconds(); pace < 400 || took > p.lasted/2 {
+				t.violate("%s: %.0f probes/s were sent for %v, and the end took %v", end.name, pace, p.lasted, took)
 			}
 			if err := errors.Join(active.remove(t.engine), standby.remove(t.engine)); err != nil {
 				return err
@@ -94,6 +97,7 @@ type probes struct {
 
 	prefer  atomic.Int64 // which of the urls answered last
 	flight  sync.WaitGroup
+	over    chan struct{} // closed at run's end
 	lasted  time.Duration
 	sent    atomic.Int64
 	served  atomic.Int64
@@ -103,11 +107,12 @@ type probes struct {
 }
 
 func newProbes(t *trial, urls ...string) *probes {
-	return &probes{t: t, urls: urls, client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 200}}}
+	return &probes{t: t, urls: urls, over: make(chan struct{}), client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 200}}}
 }
 
-// run sends for that long.
+// run sends for that long. It is called once.
 func (p *probes) run(long time.Duration) {
+	defer close(p.over)
 	begun := time.Now()
 	pace := time.NewTicker(time.Second / probesPerSecond)
 	defer pace.Stop()
@@ -118,10 +123,12 @@ func (p *probes) run(long time.Duration) {
 			p.flight.Go(p.probe)
 		}
 	}
-	p.lasted += time.Since(begun)
+	p.lasted = time.Since(begun)
 }
 
+// wait is until run is over and each probe is answered.
 func (p *probes) wait() {
+	<-p.over
 	p.flight.Wait()
 	p.client.CloseIdleConnections()
 }

@@ -56,6 +56,7 @@ type killing struct {
 
 	acked, unheard, lost, calls, busy, stopped atomic.Int64
 	slowest                                    time.Duration // to reconcile
+	settledRounds, strayRounds                 int           // rounds
 	byPoint                                    map[string]int
 }
 
@@ -163,7 +164,7 @@ func kill(t *trial) error {
 	t.figure("%d rounds, %d of them ended at one of %d failpoints", t.rounds, k.stopped.Load(), len(k.points)-len(unhit))
 	t.figure("%d changes acknowledged and %d lost, %d unheard", k.acked.Load(), k.lost.Load(), k.unheard.Load())
 	t.figure("%d calls, %d answered 503", k.calls.Load(), k.busy.Load())
-	t.figure("reconciled within %.1f s, %d containers leaked", k.slowest.Seconds(), len(leaked))
+	t.figure("reconciled within %.1f s in %d rounds, and not in %d; %d containers left at the end", k.slowest.Seconds(), k.settledRounds, k.strayRounds, len(leaked))
 	t.figure("%.2f s a round", took.Seconds()/float64(t.rounds))
 	return nil
 }
@@ -381,10 +382,12 @@ func (k *killing) settled(round int, reached chan struct{}) bool {
 		} else if wrong = k.stray(); wrong == "" {
 			took := time.Since(begun)
 			k.slowest = max(k.slowest, took)
+			k.settledRounds++
 			k.history.note("reconciled", "round", round, "took_ms", took.Milliseconds())
 			return true
 		}
 		if time.Since(begun) > reconcilePatience {
+			k.strayRounds++
 			k.violate("round %d: not reconciled after %v: %s; the end of the log: %s", round, reconcilePatience, wrong, k.d.log.tail())
 			return false
 		}

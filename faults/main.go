@@ -207,13 +207,15 @@ func (f *faults) try(r row) result {
 	number.Write([]byte(r.name))
 	t := &trial{faults: f, row: r, random: rand.New(rand.NewPCG(f.seed, number.Sum64()))}
 	var err error
-	if t.history, err = newHistory(filepath.Join(f.build, "faults", r.name+".jsonl")); err == nil {
-		t.history.note("row", "row", r.name, "seed", f.seed, "quick", f.quick)
-		if f.folder, err = os.MkdirTemp("/tmp", "fobf"); err == nil { // short, for the sockets
-			err = r.run(t)
-		}
-		f.killAll()
+	if t.history, err = newHistory(filepath.Join(f.build, "faults", r.name+".jsonl")); err != nil {
+		progress("%s: VIOLATION: %v", r.name, err)
+		return result{Row: r.name, Violations: []string{err.Error()}}
 	}
+	t.history.note("row", "row", r.name, "seed", f.seed, "quick", f.quick)
+	if f.folder, err = os.MkdirTemp("/tmp", "fobf"); err == nil { // short, for the sockets
+		err = r.run(t)
+	}
+	f.killAll()
 	if err != nil {
 		t.violate("%v", err)
 	}

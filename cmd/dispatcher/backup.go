@@ -132,6 +132,8 @@ func (c *restore) Run() error {
 	fmt.Printf("%s has now %v\n", data, &done.Report)
 	if done.Kept != "" {
 		fmt.Printf("what it had is in %s\n", done.Kept)
+	} else {
+		fmt.Println("if the dispatcher that the backup is of still runs on the same engine, start this one with an FOB_AVIARY of its own: else each takes the other's sandboxes for strays, and removes them")
 	}
 	return nil
 }

@@ -44,6 +44,9 @@ func local(data string) (http.RoundTripper, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if m := db.Migrated(); m.From != 0 {
+		fmt.Fprintf(os.Stderr, "the database was migrated to schema %d, which older dispatchers do not read; what it was is in %s\n", m.To, m.Backup)
+	}
 	log, err := audit.Open(data, audit.MaxSize, func(err error) { fmt.Fprintln(os.Stderr, err) })
 	if err != nil {
 		return nil, nil, errors.Join(err, db.Close())

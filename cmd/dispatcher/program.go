@@ -171,17 +171,22 @@ func (p *Program) open(ctx context.Context) error {
 		p.log.Info().Str("data", p.cfg.Data).Msg("waiting for the data folder's lock, or for the dispatcher that has it to end")
 		stopWatching = p.watchActive(ctx)
 	}
-	db, err := store.Open(ctx, filepath.Join(p.cfg.Data, databaseName), p.cfg.Standby)
+	// As soon as the lock is had, for to a standby it is the sign that we live,
+	// and to read a large database takes a while.
+	var controlErr error
+	db, err := store.Open(ctx, filepath.Join(p.cfg.Data, databaseName), p.cfg.Standby, func() { controlErr = p.openControl() })
 	stopWatching()
 	if err != nil {
 		return err
 	}
 	p.store = db
+	if controlErr != nil {
+		return p.advise(controlErr)
+	}
 	if m := db.Migrated(); m.From != 0 {
 		p.log.Warn().Int("from", m.From).Int("to", m.To).Str("backup", m.Backup).
 			Msg("the database was migrated to a newer schema, which older dispatchers do not read; what it was is in the backup")
 	}
-	p.api.Unready(faas.Errorf(faas.CodeStarting, "the dispatcher is starting").After(time.Second)) // and no standby any more
 	tokens, err := auth.Open(ctx, db, p.exposed())
 	if err != nil {
 		return err
@@ -191,12 +196,6 @@ func (p *Program) open(ctx context.Context) error {
 			"  dispatcher token create admin --grant admin --data %q\n\n"+
 			"or, if the network itself keeps others out, set FOB_ANONYMOUS=true", p.cfg.Addr, p.cfg.Data)
 	}
-	// Soon, for to a standby this is the sign that we live.
-	control, err := listenControl(p.cfg.Data)
-	if err != nil {
-		return p.advise(err)
-	}
-	go p.control.Serve(control)
 	if p.audit, err = audit.Open(p.cfg.Data, audit.MaxSize, p.auditFailed); err != nil {
 		return p.advise(err)
 	}
@@ -377,6 +376,17 @@ func (p *Program) close() {
 		}
 	}
 	p.log.Info().Msg("stopped")
+}
+
+// openControl listens on the control socket, once the data folder's lock is had.
+func (p *Program) openControl() error {
+	p.api.Unready(faas.Errorf(faas.CodeStarting, "the dispatcher is starting").After(time.Second)) // and no standby any more
+	control, err := listenControl(p.cfg.Data)
+	if err != nil {
+		return err
+	}
+	go p.control.Serve(control)
+	return nil
 }
 
 // closeControl finishes what the control socket is asked. That is late: to a

@@ -96,19 +96,20 @@ func (t *takeover) watch(ctx context.Context) {
 			} else if unasked := (unaskedError{}); errors.As(err, &unasked) {
 				t.complain(fmt.Errorf("it cannot be asked whether it lives: %w", err))
 			} else {
-				t.missed(step)
+				t.missed(step, err)
 			}
 			go ask()
 		default:
-			t.missed(step)
+			t.missed(step, nil)
 		}
 	}
 }
 
 // missed counts a step without a sign of life, and ends the holder after the
-// last one that it is given. The silence is one process's: it begins anew when
-// another has the lock.
-func (t *takeover) missed(step time.Duration) {
+// last one that it is given, unless what came of the question, answer, is that it
+// does not listen: then it is no dispatcher that serves. The silence is one
+// process's: it begins anew when another has the lock.
+func (t *takeover) missed(step time.Duration, answer error) {
 	pid, err := t.holder()
 	if err == nil && pid == os.Getpid() { // the wait is over
 		t.forget()
@@ -134,6 +135,8 @@ func (t *takeover) missed(step time.Duration) {
 		t.complain(errors.New("the process that has the lock is not seen from here: it is in another PID namespace, such as a container's; end it there, or run both dispatchers in one"))
 	case t.findErr != nil:
 		t.complain(fmt.Errorf("it cannot be pinned, which needs Linux 5.4; end it by hand: %w", t.findErr))
+	case errors.Is(answer, fs.ErrNotExist) || errors.Is(answer, syscall.ECONNREFUSED):
+		t.complain(fmt.Errorf("process %d has the lock and does not listen on %s: it is a command on the data folder, or a dispatcher before 0.2.0, and is let be; end it by hand if it should not go on", t.pid, controlName))
 	default:
 		t.end()
 	}
@@ -184,7 +187,7 @@ func (t *takeover) forget() {
 func askControl(data string) (ask func(context.Context) error, done func()) {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		conn, err := dialControl(ctx, data)
-		for _, silent := range []error{nil, fs.ErrNotExist, syscall.ECONNREFUSED, syscall.EAGAIN} { // not there yet; dead; backlog full
+		for _, silent := range []error{nil, fs.ErrNotExist, syscall.ECONNREFUSED, syscall.EAGAIN} { // not there; dead; backlog full
 			if errors.Is(err, silent) {
 				return conn, err
 			}

@@ -125,7 +125,6 @@ func watched(t *testing.T, during func(f *fakeActive)) {
 func TestTakeoverEndsTheFrozen(t *testing.T) {
 	for name, f := range map[string]*fakeActive{
 		"no answer":      {frozen: true},
-		"no socket":      {askErr: syscall.ECONNREFUSED},
 		"a full backlog": {askErr: syscall.EAGAIN},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -164,7 +163,7 @@ func TestTakeoverSparesTheLiving(t *testing.T) {
 				f.after(600 * time.Millisecond)
 			}
 		},
-		"one that starts slowly": func(f *fakeActive) {
+		"one that listens late": func(f *fakeActive) {
 			f.askErr = syscall.ECONNREFUSED
 			f.after(9900 * time.Millisecond)
 			f.askErr = nil
@@ -204,6 +203,8 @@ func TestTakeoverIsStuck(t *testing.T) {
 		"no list of locks":      {func(f *fakeActive) { f.holderErr = os.ErrNotExist }, "file does not exist"},
 		"an old kernel":         {func(f *fakeActive) { f.findErr = os.ErrNoHandle }, "Linux 5.4"},
 		"another user":          {func(f *fakeActive) { f.signalErr = os.ErrPermission }, "4711 cannot be ended; end it by hand, or run both dispatchers as one user"},
+		"a command":             {func(f *fakeActive) { f.frozen, f.askErr = false, syscall.ECONNREFUSED }, "4711 has the lock and does not listen"},
+		"a 0.1.0":               {func(f *fakeActive) { f.frozen, f.askErr = false, os.ErrNotExist }, "a dispatcher before 0.2.0"},
 		"our own want":          {func(f *fakeActive) { f.frozen, f.askErr = false, unaskedError{syscall.EMFILE} }, "cannot be asked"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/flockofbirds/fob/internal/durable"
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
@@ -244,7 +245,7 @@ func (l *Log) openNewest() error {
 		err = file.Chmod(0o600)
 	}
 	if err == nil {
-		err = syncFolder(l.folder)
+		err = durable.SyncFolder(l.folder)
 	}
 	if err != nil {
 		return errors.Join(err, file.Close())
@@ -268,14 +269,6 @@ func ending(folder string) (size int64, torn bool, err error) {
 	last := make([]byte, 1)
 	_, err = file.ReadAt(last, info.Size()-1)
 	return info.Size(), last[0] != '\n', err
-}
-
-func syncFolder(folder string) error {
-	dir, err := os.Open(folder)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // path is where the nth file is; 0 is the newest.

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -67,6 +68,8 @@ type API struct {
 	tokens    *limits[string]     // by ID; nil for no limit
 	addresses *limits[netip.Addr] // nil for no limit
 	failures  *limits[netip.Addr] // of those that show no good token
+
+	copying sync.Mutex // held while a backup is fetched
 }
 
 // New returns an API that is not ready and has no backend yet.

@@ -13,10 +13,10 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"syscall"
 
 	"golang.org/x/crypto/chacha20poly1305"
 
+	"github.com/flockofbirds/fob/internal/durable"
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
@@ -125,7 +125,7 @@ func (f keyFile) create() (keys, error) {
 		return f.read()
 	}
 	if err == nil {
-		err = syncFolder(filepath.Dir(string(f)))
+		err = durable.SyncFolder(filepath.Dir(string(f)))
 	}
 	if err != nil {
 		return nil, f.bad(err, "make its folder one that the dispatcher can write to, or choose another file with FOB_KEY_FILE")
@@ -143,7 +143,7 @@ func (f keyFile) replace(all keys) error {
 	defer os.Remove(temporary)
 	err = os.Rename(temporary, string(f))
 	if err == nil {
-		err = syncFolder(filepath.Dir(string(f)))
+		err = durable.SyncFolder(filepath.Dir(string(f)))
 	}
 	if err != nil {
 		return f.bad(err, "make its folder one that the dispatcher can write to")
@@ -183,18 +183,4 @@ func (f keyFile) bad(err error, advice string) error {
 	}
 	return faas.Errorf(faas.CodeInternal, "the key file of the secrets cannot be used; the dispatcher's log says how to mend that").
 		Because(fmt.Errorf("%s: %w; %s", string(f), err, advice))
-}
-
-// syncFolder makes the names in a folder durable. File systems that cannot,
-// some network ones, say EINVAL and are left to themselves.
-func syncFolder(folder string) error {
-	f, err := os.Open(folder)
-	if err != nil {
-		return err
-	}
-	err = f.Sync()
-	if errors.Is(err, syscall.EINVAL) {
-		err = nil
-	}
-	return errors.Join(err, f.Close())
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -338,7 +339,11 @@ func (b *Bolt) explain(err error) error {
 	case errors.Is(err, errUnsure):
 		return b.breaks("%w; see to the disk and start the dispatcher again", err)
 	}
-	return fmt.Errorf("the database in %s: %w; see whether its disk is full or failing", b.folder, unhide(err))
+	err = fmt.Errorf("the database in %s: %w; see whether its disk is full or failing", b.folder, unhide(err))
+	if _, bySystem := errors.AsType[syscall.Errno](err); bySystem && !faas.DiskFull(err) {
+		return faas.Errorf(faas.CodeStorage, "the database's disk failed: the dispatcher's log says why").After(10 * time.Second).Because(err)
+	}
+	return err
 }
 
 // breaks makes the error that all further writes get.
@@ -361,7 +366,7 @@ func restoreAdvice(folder string) string {
 // unhide wraps the causes that bbolt only puts into the text of its errors, as it
 // does when the file cannot grow.
 func unhide(err error) error {
-	for _, cause := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
+	for _, cause := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EROFS} {
 		if !errors.Is(err, cause) && strings.HasSuffix(err.Error(), cause.Error()) {
 			return fmt.Errorf("%w (%w)", err, cause)
 		}

@@ -6,9 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/flockofbirds/fob/internal/durable"
 )
 
 // temporary stands between the database's path and a random number in the name
@@ -97,21 +98,7 @@ func makeFolder(folder string) error {
 	if err := os.Mkdir(folder, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	return syncFolder(filepath.Dir(folder))
-}
-
-// syncFolder makes the names in a folder durable. File systems that cannot,
-// some network ones, say EINVAL and are left to themselves.
-func syncFolder(folder string) error {
-	f, err := os.Open(folder)
-	if err != nil {
-		return err
-	}
-	err = f.Sync()
-	if errors.Is(err, syscall.EINVAL) {
-		err = nil
-	}
-	return errors.Join(err, f.Close())
+	return durable.SyncFolder(filepath.Dir(folder))
 }
 
 // globEscape makes path stand for itself in a pattern of filepath.Glob.

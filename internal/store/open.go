@@ -11,6 +11,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/flockofbirds/fob/internal/durable"
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
@@ -25,16 +26,17 @@ const maxCreations = 10
 // is initialised, its folder created with mode 0700.
 //
 // While another process holds the lock, OpenBolt fails at once, or, when wait
-// is set, waits for it until ctx ends. An empty or damaged file is an error: it
-// held functions, or was meant to, and only the operator knows whether those
-// can go.
-func OpenBolt(ctx context.Context, path string, wait bool) (*Bolt, error) {
+// is set, waits for it until ctx ends. locked are called once the lock is had,
+// before anything is read, which takes a while where there is much. An empty or
+// damaged file is an error: it held functions, or was meant to, and only the
+// operator knows whether those can go.
+func OpenBolt(ctx context.Context, path string, wait bool, locked ...func()) (*Bolt, error) {
 	folder := filepath.Dir(path)
 	for creations := 0; ; {
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("waiting for the dispatcher that uses %s: %w", folder, context.Cause(ctx))
 		}
-		b, found, err := openFile(path)
+		b, found, err := openFile(path, locked)
 		switch {
 		case err == nil:
 			err := b.settle(path)
@@ -85,7 +87,7 @@ func (b *Bolt) settle(path string) error {
 			return err
 		}
 	}
-	return syncFolder(b.folder)
+	return durable.SyncFolder(b.folder)
 }
 
 // ErrInUse is that another process, a dispatcher in most cases, has the lock of
@@ -96,7 +98,7 @@ var ErrInUse = errors.New("another process uses it")
 var errReplaced = errors.New("the file was replaced")
 
 // openFile opens an existing database, and never creates one.
-func openFile(path string) (*Bolt, *survey, error) {
+func openFile(path string, locked []func()) (*Bolt, *survey, error) {
 	b := &Bolt{folder: filepath.Dir(path), turn: make(chan struct{}, 1)}
 	var found *survey
 	err := guard(func() (err error) {
@@ -109,7 +111,7 @@ func openFile(path string) (*Bolt, *survey, error) {
 			// Finds a free page in the same time however many there are.
 			FreelistType: bbolt.FreelistMapType,
 			OpenFile: func(path string, _ int, _ os.FileMode) (*os.File, error) {
-				b.file, found, err = lockFile(path)
+				b.file, found, err = lockFile(path, locked)
 				return b.file, err
 			},
 		})
@@ -119,32 +121,32 @@ func openFile(path string) (*Bolt, *survey, error) {
 		b.pageSize = int(found.pageSize)
 		return b, found, nil
 	}
-	switch {
-	case b.db != nil && !errors.Is(err, errDamaged):
-		err = errors.Join(err, b.db.Close())
-	case b.file != nil:
+	if b.file != nil {
 		abandon(b.file)
 	}
 	return nil, nil, err
 }
 
-// lockFile opens a database, takes its lock and surveys it, before bbolt sees
-// any of it.
-func lockFile(path string) (*os.File, *survey, error) {
+// lockFile opens a database, takes its lock, says so and surveys it, before bbolt
+// sees any of it.
+func lockFile(path string, locked []func()) (*os.File, *survey, error) {
 	file, err := os.OpenFile(path, os.O_RDWR, 0) // not O_CREATE, as bbolt would
 	if err != nil {
 		return nil, nil, err
 	}
-	found, err := lockAndSurvey(file, path)
+	found, err := lockAndSurvey(file, path, locked)
 	if err != nil {
 		return nil, nil, errors.Join(err, file.Close())
 	}
 	return file, found, nil
 }
 
-func lockAndSurvey(file *os.File, path string) (*survey, error) {
+func lockAndSurvey(file *os.File, path string, locked []func()) (*survey, error) {
 	if err := takeLock(file, path, lockAlone); err != nil {
 		return nil, err
+	}
+	for _, f := range locked {
+		f()
 	}
 	info, err := file.Stat()
 	if err == nil && info.Size() == 0 {

@@ -30,7 +30,11 @@ func writeRefused(path string) error {
 		fn.Name = "f-" + fn.ID
 		code += strings.Repeat("#", 8<<10)
 		fn.Versions[0].Size = len(code)
-		fmt.Println(fn.ID, "is", answer(s.CreateFunction(context.Background(), fn, code, "")))
+		is := answer(s.CreateFunction(context.Background(), fn, code, ""))
+		if s.Broken() != nil {
+			is = "broken"
+		}
+		fmt.Println(fn.ID, "is", is)
 	}
 	return s.Close()
 }
@@ -44,13 +48,19 @@ func answer(err error) string {
 }
 
 // TestRefusedBySystem has the system refuse one write, one growing or one sync of
-// the database, each in turn, for want of space. What is refused is not there and
-// the next writes go on; but where it is the last sync of a commit, nothing is
-// written any more, for nobody knows what is on disk.
+// the database, each in turn, for want of space or because the disk fails. What is
+// refused is not there and the next writes go on; but where it is the last sync of
+// a commit, nothing is written any more, for nobody knows what is on disk.
 func TestRefusedBySystem(t *testing.T) {
+	for reason, code := range map[string]faas.Code{"ENOSPC": faas.CodeNoSpace, "EIO": faas.CodeStorage} {
+		t.Run(reason, func(t *testing.T) { refusedBySystem(t, reason, code) })
+	}
+}
+
+func refusedBySystem(t *testing.T, reason string, code faas.Code) {
 	self, err := os.Executable()
 	check(t, err)
-	full, unknown := 0, 0
+	passing, unknown := 0, 0
 	for _, call := range []string{"pwrite64", "ftruncate", "fsync", "fdatasync"} {
 		for n := 1; ; n++ {
 			if n == 60 {
@@ -58,7 +68,7 @@ func TestRefusedBySystem(t *testing.T) {
 			}
 			path := filepath.Join(t.TempDir(), "fob.db")
 			check(t, newStore(t, openBolt(t, path)).Close())
-			cmd := exec.Command("strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-P", path, "-e", "trace="+call, "-e", fmt.Sprintf("inject=%s:error=ENOSPC:when=%d", call, n), self)
+			cmd := exec.Command("strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-P", path, "-e", "trace="+call, "-e", fmt.Sprintf("inject=%s:error=%s:when=%d", call, reason, n), self)
 			cmd.Env = append(os.Environ(), refusedEnv+"="+path, quickExit)
 			out, err := cmd.CombinedOutput()
 			if err != nil {
@@ -71,15 +81,15 @@ func TestRefusedBySystem(t *testing.T) {
 				if !scan(line, "%s is %s\n", &id, &is) {
 					t.Fatalf("the writer says %q", line)
 				}
-				code, err := s.Code(t.Context(), id, 1)
+				kept, err := s.Code(t.Context(), id, 1)
 				switch {
-				case is == "stored" && refused == string(faas.CodeStorage):
+				case is == "stored" && refused == "broken":
 					t.Errorf("%s %d: a write is acknowledged on top of one that may be lost", call, n)
-				case is == "stored" && (err != nil || code == ""):
+				case is == "stored" && (err != nil || kept == ""):
 					t.Errorf("%s %d: a function was acknowledged and is lost: %v", call, n, err)
-				case is == string(faas.CodeNoSpace) && (err == nil || refused != ""):
+				case is == string(code) && (err == nil || refused != ""):
 					t.Errorf("%s %d: a function was refused and is there, or it was the second: %v", call, n, err)
-				case is != "stored" && is != string(faas.CodeNoSpace) && is != string(faas.CodeStorage):
+				case is != "stored" && is != string(code) && is != "broken":
 					t.Errorf("%s %d: %s", call, n, line)
 				}
 				if is != "stored" {
@@ -91,15 +101,15 @@ func TestRefusedBySystem(t *testing.T) {
 			if refused == "" { // it makes no more of these calls
 				break
 			}
-			if refused == string(faas.CodeStorage) {
+			if refused == "broken" {
 				unknown++
 			} else {
-				full++
+				passing++
 			}
 		}
 	}
-	if full < 20 || unknown != 5 {
+	if passing < 20 || unknown != 5 {
 		t.Error("too little was refused")
 	}
-	t.Logf("%d writes, growings and syncs refused, after which it went on; %d last syncs, after which it did not", full, unknown)
+	t.Logf("%d writes, growings and syncs refused, after which it went on; %d last syncs, after which it did not", passing, unknown)
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/flockofbirds/fob/internal/durable"
 )
 
 // Restored is what Restore has done.
@@ -65,7 +67,7 @@ func Restore(backup, path string, now time.Time) (*Restored, error) {
 	} else {
 		done.Kept = path + ".before-restore-" + now.UTC().Format("20060102T150405.000Z")
 		if err = os.Link(path, done.Kept); err == nil {
-			err = syncFolder(filepath.Dir(path))
+			err = durable.SyncFolder(filepath.Dir(path))
 		}
 		if err == nil {
 			err = os.Rename(next.Name(), path)
@@ -74,7 +76,7 @@ func Restore(backup, path string, now time.Time) (*Restored, error) {
 	if err != nil {
 		return nil, err
 	}
-	return done, syncFolder(filepath.Dir(path))
+	return done, durable.SyncFolder(filepath.Dir(path))
 }
 
 // lockPresent opens the database that is to be replaced, and takes its lock. It

@@ -7,21 +7,29 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/flockofbirds/fob/internal/durable"
+	"github.com/flockofbirds/fob/internal/faas"
 )
 
 // Snapshot returns a copy of the whole database as it is at this moment, at its
 // beginning, in a file that is gone once it is closed. Nobody waits for whoever
 // reads it: bbolt lets no commit enlarge the database while it is being copied.
-// It fails when what was copied is damaged.
+// It fails when what was copied is damaged, and when the copy would not leave a
+// tenth of its size free on the disk: others need some of that, too.
 func (b *Bolt) Snapshot(ctx context.Context) (*os.File, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := b.roomForCopy(); err != nil {
+		return nil, err
+	}
 	file, err := os.CreateTemp(b.folder, filepath.Base(b.file.Name())+temporary+"*")
 	if err != nil {
-		return nil, b.explain(err)
+		return nil, fmt.Errorf("a copy of the database in %s: %w", b.folder, err)
 	}
 	err = os.Remove(file.Name())
 	if err == nil {
@@ -38,10 +46,31 @@ func (b *Bolt) Snapshot(ctx context.Context) (*os.File, error) {
 	if err == nil {
 		_, err = file.Seek(0, io.SeekStart)
 	}
+	if _, bySystem := errors.AsType[syscall.Errno](err); bySystem { // the copy's trouble, of which nothing follows for the database
+		err = fmt.Errorf("a copy of the database in %s: %w", b.folder, err)
+	} else {
+		err = b.explain(err)
+	}
 	if err != nil {
-		return nil, errors.Join(b.explain(err), file.Close())
+		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
+}
+
+// roomForCopy fails with faas.CodeNoSpace when the disk has no room for a copy.
+func (b *Bolt) roomForCopy() error {
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(b.folder, &disk); err != nil {
+		return fmt.Errorf("the free space in %s: %w", b.folder, err)
+	}
+	info, err := b.file.Stat()
+	if err != nil {
+		return fmt.Errorf("the database in %s: %w", b.folder, err)
+	}
+	if free, need := int64(disk.Bavail)*int64(disk.Bsize), info.Size()+info.Size()/10; free < need {
+		return faas.NoSpace("back up the database", "FOB_DATA", fmt.Errorf("%s has %d bytes free, and a copy needs %d: %w", b.folder, free, need, syscall.ENOSPC))
+	}
+	return nil
 }
 
 // Snapshot returns a copy of the database, as Bolt.Snapshot does.
@@ -123,5 +152,5 @@ func writeFile(path string, write func(*os.File) error) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(file.Name()))
 	}
-	return syncFolder(filepath.Dir(path))
+	return durable.SyncFolder(filepath.Dir(path))
 }

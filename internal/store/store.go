@@ -27,8 +27,8 @@ var (
 )
 
 // Open opens the bolt file at path, as OpenBolt does, and the store in it.
-func Open(ctx context.Context, path string, wait bool) (*Store, error) {
-	kv, err := OpenBolt(ctx, path, wait)
+func Open(ctx context.Context, path string, wait bool, locked ...func()) (*Store, error) {
+	kv, err := OpenBolt(ctx, path, wait, locked...)
 	if err != nil {
 		return nil, err
 	}

@@ -89,7 +89,7 @@ func (e *Engine) create(ctx context.Context, spec sandbox.Spec, image string) (*
 		cleanUp, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
 		defer cancel()
 		if failed := inst.Remove(cleanUp); failed != nil {
-			e.log.Error().Err(failed).Str("sandbox", id).Msg("a sandbox that could not be created is still there; the next start clears it")
+			e.log.Error().Err(failed).Str("sandbox", id).Msg("a sandbox that could not be created is still there; it is removed as soon as the engine does that")
 			e.forget(id)
 		}
 		return nil, err
