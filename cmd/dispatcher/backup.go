@@ -94,20 +94,15 @@ func (c *check) Run(local cli.Local) error {
 
 // ofRunning checks a backup of a dispatcher that runs.
 func (c *check) ofRunning(local cli.Local) (report *store.Report, err error) {
-	file, err := os.CreateTemp("", "fob-check-*")
-	if err != nil {
-		return nil, err
+	folder := c.Data // which has room for it, unlike many a /tmp
+	if c.URL != "" {
+		folder = ""
 	}
-	defer os.Remove(file.Name())
-	defer file.Close()
 	err = fetchBackup(&c.Remote, local, func(r io.Reader) error {
-		_, err := io.Copy(file, r)
+		report, err = store.CheckCopy(r, folder)
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return store.Check(file.Name())
+	return report, err
 }
 
 // restore puts a backup in the place of the database.
@@ -130,6 +125,7 @@ func (c *restore) Run() error {
 		return err
 	}
 	fmt.Printf("%s has now %v\n", data, &done.Report)
+	fmt.Println("tokens are those of the backup, also what was revoked since: dispatcher token list shows them")
 	if done.Kept != "" {
 		fmt.Printf("what it had is in %s\n", done.Kept)
 	} else {

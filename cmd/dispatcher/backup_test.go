@@ -1,12 +1,16 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // mustCommand runs a command on a data folder, and returns what it printed.
@@ -24,6 +28,47 @@ func refusedCommand(t *testing.T, want string, data string, args ...string) {
 	if out, complaints, ok := command(t, []string{"FOB_DATA=" + data}, args...); ok || !strings.Contains(complaints, want) {
 		t.Errorf("dispatcher %v: %v %s%s, want %q", args, ok, out, complaints, want)
 	}
+}
+
+// A backup takes the place of a file, and of nothing else; one that was cut off is
+// nobody else's to read.
+func TestBackupToWhatIsNoFile(t *testing.T) {
+	data, folder := shortDir(t), t.TempDir()
+	mustCommand(t, data, "token", "create", "x", "--grant", "admin")
+	file := filepath.Join(folder, "backup.db")
+	link := filepath.Join(folder, "link")
+	fifo := filepath.Join(folder, "fifo")
+	if err := errors.Join(os.Symlink(file, link), syscall.Mkfifo(fifo, 0o600), os.WriteFile(file+".partial", make([]byte, 1<<20), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []string{"/dev/null", link, fifo, folder} {
+		refusedCommand(t, "no regular file", data, "backup", to)
+	}
+	mustCommand(t, data, "backup", file)
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if err := os.Symlink(filepath.Join(data, databaseName), file+".partial"); err != nil {
+		t.Fatal(err)
+	}
+	refusedCommand(t, ".partial", data, "backup", file)
+	if out := mustCommand(t, data, "check"); !strings.Contains(out, "is good") {
+		t.Errorf("check says %s", out)
+	}
+}
+
+// Each backup has a copy on the disk, so there is one at a time.
+func TestOneBackupAtATime(t *testing.T) {
+	r := boot(t, nil)
+	r.gen("", "def callme(): return 1\n"+strings.Repeat("#", 1<<20))
+	r.gen("", "def callme(): return 1\n"+strings.Repeat("#", 1<<20))
+	slow, err := http.Get(r.URL + "/api/backup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.do("GET", "/api/backup", "").wantsProblem(t, 503, "no_capacity")
+	slow.Body.Close()
+	eventually(t, time.Minute, "there is another", func() bool { return r.do("GET", "/api/backup", "").Status == 200 })
 }
 
 // A backup of a running dispatcher, under load, is whole: checked, restored and

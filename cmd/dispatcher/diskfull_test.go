@@ -108,6 +108,7 @@ func TestDiskFull(t *testing.T) {
 		a := register(fmt.Sprintf("f-%d", registered), 200<<10)
 		if a.Status != http.StatusCreated {
 			a.wantsFull(t)
+			p.do("GET", "/api/backup", "").wantsFull(t) // the copy would be on that disk
 			break
 		}
 		registered++

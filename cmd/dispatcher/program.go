@@ -88,7 +88,16 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 	if cfg.Standby {
 		p.onStandby(nil)
 	}
-	p.server = newServer(p.api, cfg.MaxConnections)
+	files, err := maxFiles()
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	connections := min(cfg.MaxConnections, files/2)
+	if connections < cfg.MaxConnections {
+		log.Warn().Int("connections", connections).Int("files", files).
+			Msg("there may be fewer connections than FOB_MAX_CONNECTIONS says, half as many as files may be open: raise that limit (ulimit -n)")
+	}
+	p.server = newServer(p.api, connections)
 	p.server.HTTP.ErrorLog = telemetry.Standard(log)
 	p.control = &http.Server{Handler: p.api.Local(), ErrorLog: p.server.HTTP.ErrorLog, ReadHeaderTimeout: p.server.HTTP.ReadHeaderTimeout}
 	return p, nil
@@ -220,7 +229,7 @@ func (p *Program) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	connections, err := maxConnections()
+	files, err := maxFiles()
 	if err != nil {
 		return err
 	}
@@ -244,7 +253,7 @@ func (p *Program) open(ctx context.Context) error {
 		MaxBody:     int64(p.cfg.MaxBody),
 		Network:     network,
 		MaxNetwork:  maxNetwork,
-		Egress:      egress.New(egress.Config{Private: private, MaxConnections: connections}),
+		Egress:      egress.New(egress.Config{Private: private, MaxConnections: int64(files) / 4}), // each needs two
 		Runtime:     p.cfg.Runtime,
 		Runtimes:    p.cfg.Runtimes,
 		LoadTimeout: p.cfg.LoadTimeout,
@@ -268,15 +277,14 @@ func (p *Program) open(ctx context.Context) error {
 	return nil
 }
 
-// maxConnections is how many connections functions may have through us: a
-// quarter of the files that we may have open, since each needs two, and calls
-// are to find some left.
-func maxConnections() (int64, error) {
+// maxFiles is how many files we may have open. Clients' connections get half of
+// them and functions' the half of that, so that sandboxes and files find some left.
+func maxFiles() (int, error) {
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		return 0, fmt.Errorf("finding out how many files may be open: %w", err)
 	}
-	return int64(min(files.Cur, 1<<20)) / 4, nil
+	return int(min(files.Cur, 1<<20)), nil
 }
 
 // advise adds what to do about a failure in the data folder, if it is known.

@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -44,6 +45,34 @@ func TestNoFolderForSecrets(t *testing.T) {
 			if status, _, _ := client.Do(t, newRequest(t, http.MethodPost, "/", "")); status != 409 {
 				t.Errorf("FOB_SECRETS=%s: a call answered %d, want 409", folder, status)
 			}
+		}
+	})
+}
+
+// A line that is written before it has ended, for it is long, may be cut at any
+// byte, but not within a secret.
+func TestSecretsInLongLines(t *testing.T) {
+	const secret = "swordfish-and-chips"
+	codes := map[string]string{
+		"python": "import os, sys\ndef callme(before):\n    sys.stdout.write('y' * before + os.environ['KEY']); sys.stdout.write(' it was\\n')\n",
+		"node":   "function callme(before) { process.stdout.write('y'.repeat(before) + process.env.KEY); process.stdout.write(' it was\\n'); }",
+	}
+	each(t, func(t *testing.T, lang string) {
+		p := boot(t, lang)
+		client := p.Client(t)
+		if status, _, body := client.load(t, map[string]any{"code": codes[lang], "secrets": map[string][]byte{"KEY": []byte(secret)}}); status != 200 {
+			t.Fatalf("%d %s", status, body)
+		}
+		calls := 0
+		for before := 64<<10 - len(secret) - 3; before <= 64<<10+3; before++ {
+			if status, _, body := client.Do(t, newRequest(t, http.MethodPost, "/", fmt.Sprintf(`{"before": %d}`, before))); status != 200 {
+				t.Fatalf("%d %s", status, body)
+			}
+			calls++
+			Eventually(t, "the line is in the log", func() bool { return strings.Count(p.Log(), " it was\n") == calls })
+		}
+		if log := p.Log(); strings.Contains(log, secret) || strings.Contains(log, "sword") || strings.Count(log, "y*** it was\n") != calls {
+			t.Errorf("the secret is in the log, or something is missing: of %d lines %d are as they should be", calls, strings.Count(log, "y*** it was\n"))
 		}
 	})
 }

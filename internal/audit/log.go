@@ -3,10 +3,10 @@
 package audit
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -25,8 +25,11 @@ const (
 	// MaxSize is how large a file gets before the next one is begun, in bytes.
 	MaxSize = 64 << 20
 
-	// A second's entries of what was not done; the rest is counted.
+	// A second's, and a day's, entries of what was not done; the rest is counted.
+	// A day of nothing else, of the longest entries, is some 10 MB: so it is
+	// months before strangers push a change out of the last file.
 	perSecond = 10
+	perDay    = 10_000
 
 	// batch is how many entries are written, and synced, at once at most.
 	batch = 256
@@ -44,9 +47,10 @@ type Log struct {
 	closed bool
 
 	mu      sync.Mutex
-	begun   time.Time // of the second that is counted
-	written int       // in it
-	omitted int       // since that was last written
+	second  period
+	day     period
+	told    time.Time // when omitted was last written
+	omitted int       // since then
 
 	// Only run uses these.
 	file *os.File
@@ -98,20 +102,47 @@ func (l *Log) Record(entry faas.AuditEntry) {
 	}
 }
 
+// period counts the entries of a while.
+type period struct {
+	begun   time.Time
+	entries int
+}
+
+// admits reports whether there may be another entry in a period of that length.
+func (p *period) admits(now time.Time, length time.Duration, most int) bool {
+	if now.Sub(p.begun) >= length {
+		*p = period{begun: now}
+	}
+	return p.entries < most
+}
+
 // admit reports whether another entry of what was not done is written now, and
 // counts it when it is not.
 func (l *Log) admit(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now.Sub(l.begun) >= time.Second {
-		l.begun, l.written = now, 0
-	}
-	if l.written == perSecond {
+	if !l.second.admits(now, time.Second, perSecond) || !l.day.admits(now, 24*time.Hour, perDay) {
 		l.omitted++
 		return false
 	}
-	l.written++
+	l.second.entries++
+	l.day.entries++
 	return true
+}
+
+// countOmitted returns how many entries were only counted, when it is time to
+// write that: each second, and once the day's are used up each hour.
+func (l *Log) countOmitted(now time.Time) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.day.admits(now, 24*time.Hour, perDay) && now.Sub(l.told) < time.Hour {
+		return 0
+	}
+	if n, l.omitted = l.omitted, 0; n > 0 {
+		l.told = now
+		l.day.entries++
+	}
+	return n
 }
 
 // Close writes what is left to write, and closes the file.
@@ -135,7 +166,7 @@ func (l *Log) run() {
 		select {
 		case p, more := <-l.entries:
 			if !more {
-				l.writeOmitted()
+				l.writeOmitted(l.omitted)
 				return
 			}
 			all := []pending{p}
@@ -144,17 +175,13 @@ func (l *Log) run() {
 			}
 			l.write(all)
 		case <-tick.C:
-			l.writeOmitted()
+			l.writeOmitted(l.countOmitted(time.Now()))
 		}
 	}
 }
 
-// writeOmitted writes how many entries were only counted, if any were.
-func (l *Log) writeOmitted() {
-	l.mu.Lock()
-	n := l.omitted
-	l.omitted = 0
-	l.mu.Unlock()
+// writeOmitted writes that n entries were only counted.
+func (l *Log) writeOmitted(n int) {
 	if n > 0 {
 		l.write([]pending{{entry: faas.AuditEntry{Who: "several", Action: faas.AuditOmitted, Outcome: faas.AuditOmitted, Omitted: n}}})
 	}
@@ -188,11 +215,13 @@ func (l *Log) line(entry faas.AuditEntry) []byte {
 	for _, text := range []*string{&entry.Who, &entry.From, &entry.Action, &entry.ID, &entry.Name, &entry.Request, &entry.CallID, &entry.Outcome} {
 		*text = printable(*text)
 	}
-	out, err := json.Marshal(entry)
-	if err != nil {
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(false) // it is no page, and what is escaped is six times as long
+	if err := e.Encode(entry); err != nil {
 		panic(err) // texts and numbers, which JSON can hold
 	}
-	return append(out, '\n')
+	return out.Bytes()
 }
 
 // append adds whole lines to the file, and begins the next one when it is full.
@@ -217,21 +246,38 @@ func (l *Log) append(text []byte, sync bool) error {
 }
 
 // rotate renames the files, each to the next older one's name, and begins a new
-// one. When it fails, the file that was written to is so still.
-func (l *Log) rotate() error {
+// one. When it fails, the file that was written to is so still, and no file has
+// gone: the next one is there before any is renamed, and a gap, which a failure
+// left, is filled before the oldest file makes room.
+func (l *Log) rotate() (err error) {
 	if err := l.file.Sync(); err != nil {
 		return err
 	}
-	for n := files - 1; n > 0; n-- {
-		if err := os.Rename(path(l.folder, n-1), path(l.folder, n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+	next, err := os.OpenFile(path(l.folder, 0)+".new", os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err == nil {
+		err = next.Chmod(0o600)
+	}
+	gap := 0
+	for ; gap < files-1 && err == nil; gap++ {
+		if _, err := os.Lstat(path(l.folder, gap)); err != nil {
+			break
 		}
 	}
-	full := l.file
-	if err := l.openNewest(); err != nil {
+	for n := gap; n > 0 && err == nil; n-- {
+		err = os.Rename(path(l.folder, n-1), path(l.folder, n))
+	}
+	if err == nil {
+		err = os.Rename(next.Name(), path(l.folder, 0))
+	}
+	if err != nil {
+		if next != nil {
+			err = errors.Join(err, os.Remove(next.Name()), next.Close())
+		}
 		return err
 	}
-	return full.Close()
+	full := l.file
+	l.file, l.size, l.torn = next, 0, false
+	return errors.Join(durable.SyncFolder(l.folder), full.Close())
 }
 
 // openNewest opens the file, or begins one that is there after a power cut too.

@@ -46,7 +46,8 @@ func entries(t *testing.T, folder string, query faas.AuditQuery) []faas.AuditEnt
 	var all []faas.AuditEntry
 	last := uint64(0)
 	err := Read(folder, query, func(line []byte) error {
-		entry, err := Parse(line)
+		var entry faas.AuditEntry
+		err := json.Unmarshal(line, &entry)
 		if entry.Seq <= last {
 			t.Errorf("%d comes behind %d", entry.Seq, last)
 		}
@@ -131,7 +132,8 @@ func TestHostileTexts(t *testing.T) {
 				t.Fatal(err)
 			}
 			lines := strings.Split(strings.TrimSuffix(string(raw), "\n"), "\n")
-			got, err := Parse([]byte(lines[len(lines)-1]))
+			var got faas.AuditEntry
+			err = json.Unmarshal([]byte(lines[len(lines)-1]), &got)
 			if err != nil || got.Who != want || got.From != want || got.Action != want || got.ID != want || got.Name != want || got.Request != want || got.CallID != want {
 				t.Errorf("%q became %+v (%v), want %q", text, got, err, want)
 			}
@@ -399,5 +401,84 @@ func writeForEver(folder string) {
 	for {
 		l.Record(change("hello"))
 		os.Stdout.Write([]byte{'.'})
+	}
+}
+
+// A rotation that fails, again and again, loses no file, and one that broke off
+// is gone on with.
+func TestRotationFails(t *testing.T) {
+	folder := t.TempDir()
+	l, err := Open(folder, 1<<10, func(error) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	files := func() int {
+		all, err := filepath.Glob(filepath.Join(folder, Name+"*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
+	}
+	for files() < 9 {
+		l.Record(change("hello"))
+	}
+	// A folder is where the next file is to be, with something in it.
+	obstacle := path(folder, 0) + ".new"
+	if err := os.MkdirAll(filepath.Join(obstacle, "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	before := len(entries(t, folder, faas.AuditQuery{}))
+	for range 200 {
+		l.Record(change("meanwhile"))
+	}
+	if all := entries(t, folder, faas.AuditQuery{}); len(all) != before+200 || all[0].Seq != 1 {
+		t.Errorf("there are %d entries, from %d on; want %d", len(all), all[0].Seq, before+200)
+	}
+	// A gap is filled.
+	if err := errors.Join(os.RemoveAll(obstacle), os.Rename(path(folder, 8), path(folder, 9)), os.Remove(path(folder, 5))); err != nil {
+		t.Fatal(err)
+	}
+	for files() < 10 {
+		l.Record(change("after"))
+	}
+	if all := entries(t, folder, faas.AuditQuery{}); all[0].Seq != 1 {
+		t.Errorf("they begin at %d", all[0].Seq)
+	}
+}
+
+// A day of refusals is bounded, and what is only counted is told less often then.
+func TestRefusalsOfADayAreBounded(t *testing.T) {
+	folder := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, folder, MaxSize)
+		for range 48 * 3600 {
+			for range perSecond + 1 {
+				l.Record(faas.AuditEntry{Who: "anonymous", Action: faas.AuditRefused, Request: strings.Repeat("&", 250), Outcome: "unauthorized"})
+			}
+			time.Sleep(time.Second)
+		}
+		l.Close()
+	})
+	all := entries(t, folder, faas.AuditQuery{})
+	told := 0
+	for _, entry := range all {
+		told += max(1, entry.Omitted)
+	}
+	omissions := 0
+	for _, entry := range all {
+		if entry.Omitted > 0 {
+			omissions++
+		}
+	}
+	info, err := os.Stat(path(folder, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) > 2*perDay+100 || len(all) < 2*perDay-100 || told-omissions > 48*3600*(perSecond+1) || info.Size() > 12<<20 {
+		t.Errorf("there are %d entries in %d bytes, %d of them omissions", len(all), info.Size(), omissions)
+	}
+	if told != 48*3600*(perSecond+1) {
+		t.Errorf("they tell of %d refusals, want %d", told, 48*3600*(perSecond+1))
 	}
 }

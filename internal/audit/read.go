@@ -2,7 +2,6 @@ package audit
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -187,11 +186,4 @@ func lastSeq(folder string) (uint64, error) {
 		}
 	}()
 	return newest(open)
-}
-
-// Parse reads a line that Read has handed out.
-func Parse(line []byte) (faas.AuditEntry, error) {
-	var entry faas.AuditEntry
-	err := json.Unmarshal(bytes.TrimSpace(line), &entry)
-	return entry, err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 )
 
@@ -27,6 +28,10 @@ func (r *Remote) Ask(local Local, method, path string, body io.Reader, use func(
 	url, transport := r.URL, http.DefaultTransport
 	if url == "" {
 		var done func() error
+		// Whoever only asks does not want one set up.
+		if _, err := os.Stat(r.Data); method == http.MethodGet && err != nil {
+			return fmt.Errorf("the data folder: %w; name another with FOB_DATA, or a dispatcher with FOB_URL", err)
+		}
 		if transport, done, err = local(r.Data); err != nil {
 			return err
 		}

@@ -26,8 +26,12 @@ func (h *Health) Run() error {
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	client := http.Client{Timeout: h.Timeout}
-	response, err := client.Get("http://" + net.JoinHostPort(host, port) + "/readyz")
+	request, err := http.NewRequest(http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	request.Host = "localhost" // a name that it goes by in any case
+	response, err := (&http.Client{Timeout: h.Timeout}).Do(request)
 	if err != nil {
 		return err
 	}

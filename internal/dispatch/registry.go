@@ -33,9 +33,24 @@ func (d *Dispatcher) Create(ctx context.Context, name string, draft faas.Draft) 
 	return d.create(ctx, name, draft)
 }
 
+// mayChange fails when the caller's token is not for fn. It was for what was
+// there when the request came; since then, for a body may take its time, the
+// function may have been deleted and its name be another's. The caller has locked
+// fn.
+func mayChange(ctx context.Context, fn *faas.Function) error {
+	who := faas.CallerOf(ctx)
+	if who.ForSomeOnly(faas.ScopeDeploy) && !who.May(faas.ScopeDeploy, fn) {
+		return faas.UnknownFunction(faas.Ref{Name: fn.Name})
+	}
+	return nil
+}
+
 // create makes a new function. The caller holds the lock of its name.
 func (d *Dispatcher) create(ctx context.Context, name string, draft faas.Draft) (*faas.Function, error) {
 	fn := &faas.Function{ID: uuid.NewString(), Name: name, Created: now()}
+	if err := mayChange(ctx, fn); err != nil {
+		return nil, err
+	}
 	lang := draft.Lang
 	if lang == "" {
 		lang = DefaultLang
@@ -114,6 +129,9 @@ func (d *Dispatcher) revise(ctx context.Context, ref faas.Ref, change func(*faas
 	defer unlock()
 	if fn = d.lookup(faas.Ref{ID: fn.ID}); fn == nil {
 		return nil, faas.UnknownFunction(ref)
+	}
+	if err := mayChange(ctx, fn); err != nil {
+		return nil, err
 	}
 	lang, code, settings, err := change(fn)
 	if err != nil {
@@ -240,6 +258,9 @@ func (d *Dispatcher) Delete(ctx context.Context, ref faas.Ref) error {
 	defer unlock()
 	if fn = d.lookup(faas.Ref{ID: fn.ID}); fn == nil {
 		return faas.UnknownFunction(ref)
+	}
+	if err := mayChange(ctx, fn); err != nil {
+		return err
 	}
 	if err := d.cfg.Store.DeleteFunction(ctx, fn.ID); err != nil {
 		return err

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -337,6 +338,44 @@ func TestMetricsOfADeletedFunction(t *testing.T) {
 			if text := recorder.Body.String(); strings.Contains(text, fn.ID) || !strings.Contains(text, "fob_calls_in_flight 0\n") {
 				t.Errorf("the metrics still know the function:\n%s", text)
 			}
+		}
+	})
+}
+
+// Whoever may change a function may change nothing that has taken its place
+// since the request came: access is decided before the body is read.
+func TestChangesOfWhatIsAnothersNow(t *testing.T) {
+	simulated(t, nil, func(t *testing.T, w *world) {
+		old, err := w.Create(t.Context(), "hello", faas.Draft{Code: "version"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		limited := faas.Caller{Kind: faas.CallerToken, Token: &faas.Token{Grants: []faas.Grant{{Scope: faas.ScopeDeploy, Function: old.ID}}}}
+		ctx := faas.WithCaller(t.Context(), limited)
+		ref := faas.Ref{Name: "hello"}
+		change := func() []error {
+			_, _, put := w.Put(ctx, ref, faas.Draft{Code: "version"})
+			_, patch := w.Patch(ctx, ref, settings("timeout=3s"))
+			return []error{put, patch, w.Delete(ctx, ref)}
+		}
+		refused := func(when string) {
+			t.Helper()
+			for i, err := range change() {
+				if faas.CodeOf(err) != faas.CodeUnknownFunction {
+					t.Errorf("%s change %d: %v", when, i, err)
+				}
+			}
+		}
+		if err := errors.Join(change()...); err != nil {
+			t.Errorf("of its own: %v", err)
+		}
+		refused("deleted,")
+		if _, err := w.Create(t.Context(), "hello", faas.Draft{Code: "version"}); err != nil {
+			t.Fatal(err)
+		}
+		refused("made anew,")
+		if fn, _, err := w.Resolve(t.Context(), ref); err != nil || len(fn.Versions) != 1 {
+			t.Errorf("it is %+v, %v", fn, err)
 		}
 	})
 }

@@ -220,8 +220,26 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	r.Header.Del("Upgrade") // what is no HTTP any more goes through CONNECT
 	r.URL.Host = to.String()
-	g.forward.ServeHTTP(w, r)
+	g.forward.ServeHTTP(&patient{w, http.NewResponseController(w), g.proxy.limits.idle}, r)
 }
+
+// patient is the answer to a sandbox that takes none of it for so long at most.
+type patient struct {
+	http.ResponseWriter
+	client *http.ResponseController
+	idle   time.Duration
+}
+
+// Write implements http.ResponseWriter.
+func (w *patient) Write(p []byte) (int, error) {
+	if err := w.client.SetWriteDeadline(time.Now().Add(w.idle)); err != nil {
+		return 0, err
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *patient) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // rewrite makes of a request to the proxy the one to its target. What concerns
 // one connection only is gone already.

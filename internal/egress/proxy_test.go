@@ -316,6 +316,22 @@ func TestSlowAndLeavingClients(t *testing.T) {
 		t.Errorf("a server that does not answer: %d", status)
 	}
 	eventually(t, "no connection is open", func() bool { return g.proxy.open.Load() == 0 })
+	// A sandbox that asks for much, and takes none of it.
+	much := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			if _, err := w.Write(make([]byte, 1<<20)); err != nil {
+				return
+			}
+		}
+	}))
+	defer much.Close()
+	greedy := open(t, "allow="+much.Listener.Addr().String(), func(p *Proxy) {
+		loopback(p)
+		p.limits.idle = 50 * time.Millisecond
+	})
+	io.WriteString(greedy.dial(), "GET "+much.URL+"/ HTTP/1.1\r\nHost: x\r\n\r\n")
+	eventually(t, "it has a connection", func() bool { return greedy.proxy.open.Load() == 1 })
+	eventually(t, "and no more", func() bool { return greedy.proxy.open.Load() == 0 })
 	// One that leaves, before and after.
 	g.connect(to).Close()
 	conn = g.dial()

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/google/uuid"
 )
 
 // The limits of secrets. A version's have to fit into the megabyte that a
@@ -123,7 +121,12 @@ func CheckSecretFunctions(functions []string) error {
 		return Errorf(CodeBadRequest, "a secret is for at most %d functions by name, or for all: leave functions empty", MaxSecretFunctions)
 	}
 	for _, name := range functions {
-		if uuid.Validate(name) != nil {
+		ref, err := ParseRef(name)
+		switch {
+		case err == nil && ref.ID == name:
+		case err == nil && ref.ID != "": // an ID is compared as it is spelled
+			return Errorf(CodeBadRequest, "%q is not how the ID of a function is written: give %s", clip(name, 80), ref.ID)
+		default:
 			if err := CheckName(name); err != nil {
 				return err
 			}

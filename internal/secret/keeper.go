@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -35,6 +36,9 @@ var _ faas.SecretKeeper = (*Keeper)(nil)
 // for functions without secrets can do without: unreadable tells the secrets
 // that cannot be opened.
 func New(ctx context.Context, store faas.SecretStore, path string) (k *Keeper, unreadable []string, err error) {
+	if real, err := filepath.EvalSymlinks(path); err == nil { // or a rotation would replace the link
+		path = real
+	}
 	k = &Keeper{store: store, file: keyFile(path)}
 	keys, err := k.file.read()
 	if err != nil {
@@ -196,7 +200,12 @@ func (k *Keeper) RotateKey(ctx context.Context) (faas.KeyRotation, error) {
 		clear(value)
 		resealed[i] = &next
 	}
-	if err := k.file.replace(append(keys{fresh}, old...)); err != nil {
+	// Of the old ones only what something is sealed with: rotations that failed
+	// leave others.
+	used := slices.DeleteFunc(slices.Clone(old), func(key *key) bool {
+		return !slices.ContainsFunc(all, func(s *faas.SealedSecret) bool { return s.Key == key.id })
+	})
+	if err := k.file.replace(append(keys{fresh}, used...)); err != nil {
 		return faas.KeyRotation{}, err
 	}
 	if err := k.store.ResealSecrets(ctx, resealed); err != nil {

@@ -183,6 +183,8 @@ func TestRefused(t *testing.T) {
 		"a function's":         {"A", "x", []string{"no such name"}, faas.CodeBadRequest},
 		"too many functions'":  {"A", "x", slices.Repeat([]string{"f"}, 101), faas.CodeBadRequest},
 		"an empty function's":  {"A", "x", []string{""}, faas.CodeBadRequest},
+		"an ID in capitals":    {"A", "x", []string{"3F2B0C1E-0000-4000-8000-000000000000"}, faas.CodeBadRequest},
+		"a version's":          {"A", "x", []string{"hello@3"}, faas.CodeBadRequest},
 		"a name with a slash":  {"A/B", "x", nil, faas.CodeBadRequest},
 		"a name of 65 letters": {strings.Repeat("A", 65), "x", nil, faas.CodeBadRequest},
 	} {
@@ -287,6 +289,9 @@ func TestRotationBreaksOff(t *testing.T) {
 			if _, err := w.RotateKey(t.Context()); !errors.Is(err, crash) {
 				t.Fatalf("it did not break off: %v", err)
 			}
+			for range 20 { // which must not add up
+				w.RotateKey(t.Context())
+			}
 			w.store.before, w.store.after = nil, nil
 			if n := len(w.keys()); n != 2 {
 				t.Errorf("%d keys, want the old and the new one", n)
@@ -303,6 +308,23 @@ func TestRotationBreaksOff(t *testing.T) {
 			w.wants("B", "b")
 		})
 	}
+	// The file may be elsewhere, behind a link, and is replaced there.
+	linked := newWorld(t)
+	linked.put("A", "a")
+	elsewhere := filepath.Join(t.TempDir(), "key")
+	if err := errors.Join(os.Rename(linked.path, elsewhere), os.Symlink(elsewhere, linked.path)); err != nil {
+		t.Fatal(err)
+	}
+	linked.reopen()
+	if _, err := linked.RotateKey(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if to, err := os.Readlink(linked.path); err != nil || to != elsewhere {
+		t.Errorf("the link leads to %q, %v", to, err)
+	}
+	linked.reopen()
+	linked.wants("A", "a")
+
 	// A crash while the file is written leaves this beside it.
 	w := newWorld(t)
 	w.put("A", "a")

@@ -177,6 +177,31 @@ func TestHeldLock(t *testing.T) {
 	}
 }
 
+// That the lock is had is told before anything is read, which may take long, and
+// once.
+func TestLockIsTold(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fob.db")
+	told := 0
+	tell := func() {
+		told++
+		if _, err := store.OpenBolt(t.Context(), path, false); err == nil || !strings.Contains(err.Error(), "another dispatcher uses") {
+			t.Errorf("it is told, and the lock is free: %v", err)
+		}
+		check(t, os.WriteFile(path, make([]byte, 1<<16), 0o600)) // what is read comes later
+	}
+	if _, err := store.OpenBolt(t.Context(), path, false, tell); err == nil {
+		t.Error("what was made of the file meanwhile was not read")
+	}
+	if told != 1 {
+		t.Errorf("it is told %d times", told)
+	}
+	holder := filepath.Join(t.TempDir(), "fob.db")
+	openBolt(t, holder)
+	if _, err := store.OpenBolt(t.Context(), holder, false, func() { t.Error("it is told of another's lock") }); err == nil {
+		t.Error("two have the lock")
+	}
+}
+
 func wantMessage(t *testing.T, err error, parts ...string) {
 	t.Helper()
 	if err == nil {

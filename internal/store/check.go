@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -51,6 +52,23 @@ func Check(path string) (*Report, error) {
 	defer file.Close()
 	if err := takeLock(file, path, lockShared); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return checkOpen(file)
+}
+
+// CheckCopy is Check for a database that is read from somewhere. It is put into
+// a file in folder, which has no name, meanwhile.
+func CheckCopy(from io.Reader, folder string) (*Report, error) {
+	file, err := os.CreateTemp(folder, "fob-check-*")
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if err := os.Remove(file.Name()); err != nil {
+		return nil, err
+	}
+	if _, err := io.Copy(file, from); err != nil {
+		return nil, err
 	}
 	return checkOpen(file)
 }

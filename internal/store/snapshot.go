@@ -102,8 +102,11 @@ func (s *Store) Migrated() Migration {
 
 // SaveBackup puts what a backup is read from at path: checked, complete and
 // synced, in place of any that is there. It refuses to replace a database that
-// is in use.
+// is in use, and what is no file.
 func SaveBackup(path string, backup io.Reader) (*Report, error) {
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file, and a backup would take its place: give another name, or - for standard output", path)
+	}
 	if file, err := os.OpenFile(path, os.O_RDWR, 0); err == nil {
 		err := takeLock(file, path, lockAlone)
 		defer file.Close()
@@ -131,7 +134,7 @@ func SaveBackup(path string, backup io.Reader) (*Report, error) {
 // writeFile puts a file at path, complete and synced, in place of any that is
 // there. Until then it is called path.partial, and locked.
 func writeFile(path string, write func(*os.File) error) error {
-	file, err := os.OpenFile(path+".partial", os.O_RDWR|os.O_CREATE, 0o600)
+	file, err := os.OpenFile(path+".partial", os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
 	}
@@ -139,7 +142,7 @@ func writeFile(path string, write func(*os.File) error) error {
 	if err := takeLock(file, file.Name(), lockAlone); err != nil {
 		return fmt.Errorf("%s is being written by another process: %w", file.Name(), err)
 	}
-	err = file.Truncate(0) // of one that was cut off
+	err = errors.Join(file.Truncate(0), file.Chmod(0o600)) // of one that was cut off
 	if err == nil {
 		err = write(file)
 	}

@@ -4,6 +4,7 @@
 const fs = require('fs');
 const path = require('path');
 
+const MOST_BEGUN = 32 << 10; // bytes of a begun secret that wait for the rest of it
 const LEAST = 6; // bytes of a value that is hidden; a shorter one is in too many words
 const LINE = 16; // the same for one line of a value that has several
 const STARS = Buffer.from('***');
@@ -75,4 +76,9 @@ function hideText(text) {
   return text;
 }
 
-module.exports = { hide, hideText, install, read };
+/** How many bytes at the end of a text may be a secret's first ones, which it would hide with the rest of it. */
+function begun() {
+  return hidden.length > 0 ? Math.min(hidden[0].bytes.length - 1, MOST_BEGUN) : 0;
+}
+
+module.exports = { begun, hide, hideText, install, read };

@@ -3,7 +3,7 @@
 
 const fs = require('fs');
 const { Writable } = require('stream');
-const { hide } = require('./environment');
+const { begun, hide } = require('./environment');
 
 const LIMIT = 4 << 20; // bytes held that cannot be written yet
 const PARTIAL = 64 << 10; // bytes after which a line is written although it has not ended
@@ -142,16 +142,20 @@ class Stream extends Writable {
     if (data.length === 0) return;
     this.pieces.push(data);
     this.partial += data.length;
-    if (this.partial >= PARTIAL) this.endCall();
+    if (this.partial >= PARTIAL) this.flush(begun());
   }
 
   /** Writes the line that was begun. */
-  endCall() {
+  endCall() { this.flush(0); }
+
+  /** Writes what there is but for so many bytes at its end, which may have begun a secret. */
+  flush(keep) {
     if (this.pieces.length === 0) return;
-    const data = this.pieces.length === 1 ? this.pieces[0] : Buffer.concat(this.pieces);
-    this.pieces = [];
-    this.partial = 0;
-    this.log.put(hide(data));
+    const data = hide(this.pieces.length === 1 ? this.pieces[0] : Buffer.concat(this.pieces));
+    const end = Math.max(data.length - keep, 0);
+    this.pieces = end < data.length ? [data.subarray(end)] : [];
+    this.partial = data.length - end;
+    if (end > 0) this.log.put(data.subarray(0, end));
   }
 }
 

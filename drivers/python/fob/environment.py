@@ -4,6 +4,7 @@ import os
 from binascii import Error as NotBase64
 from binascii import a2b_base64
 
+MOST_BEGUN = 32 << 10  # bytes of a begun secret that wait for the rest of it
 LEAST = 6  # bytes of a value that is hidden; a shorter one is in too many words
 LINE = 16  # the same for one line of a value that has several
 
@@ -56,6 +57,11 @@ def hide(data):
     for value, _ in hidden:
         data = data.replace(value, b"***")
     return data
+
+
+def begun():
+    """Returns how many bytes at the end of a text may be a secret's first ones, which it would hide with the rest of it."""
+    return min(len(hidden[0][0]) - 1, MOST_BEGUN) if hidden else 0
 
 
 def hide_text(text):

@@ -10,7 +10,7 @@ import time
 import weakref
 from collections import deque
 
-from fob.environment import hide
+from fob.environment import begun, hide
 
 LIMIT = 4 << 20  # bytes held that cannot be written yet
 PARTIAL = 64 << 10  # bytes after which a line is written although it has not ended
@@ -163,12 +163,19 @@ class _Partial:
             self.pieces.append(data)
             self.size += len(data)
             if self.size >= PARTIAL:
-                self.flush()
+                self.flush(begun())
 
-    def flush(self):
+    def flush(self, keep=0):
+        """Writes what there is but for so many bytes at its end, which may have begun a secret."""
         pieces, self.pieces, self.size = self.pieces, [], 0
-        if pieces:
-            self.log.put(hide(pieces[0] if len(pieces) == 1 else b"".join(pieces)))
+        if not pieces:
+            return
+        data = hide(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if keep:
+            self.pieces, self.size = [data[-keep:]], min(keep, len(data))
+            data = data[:-keep]
+        if data:
+            self.log.put(data)
 
     __del__ = flush  # a thread that ends leaves nothing unsaid
 
