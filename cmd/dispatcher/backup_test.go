@@ -3,14 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // mustCommand runs a command on a data folder, and returns what it printed.
@@ -55,20 +53,6 @@ func TestBackupToWhatIsNoFile(t *testing.T) {
 	if out := mustCommand(t, data, "check"); !strings.Contains(out, "is good") {
 		t.Errorf("check says %s", out)
 	}
-}
-
-// Each backup has a copy on the disk, so there is one at a time.
-func TestOneBackupAtATime(t *testing.T) {
-	r := boot(t, nil)
-	r.gen("", "def callme(): return 1\n"+strings.Repeat("#", 1<<20))
-	r.gen("", "def callme(): return 1\n"+strings.Repeat("#", 1<<20))
-	slow, err := http.Get(r.URL + "/api/backup")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.do("GET", "/api/backup", "").wantsProblem(t, 503, "no_capacity")
-	slow.Body.Close()
-	eventually(t, time.Minute, "there is another", func() bool { return r.do("GET", "/api/backup", "").Status == 200 })
 }
 
 // A backup of a running dispatcher, under load, is whole: checked, restored and
