@@ -28,6 +28,36 @@ func refusedCommand(t *testing.T, want string, data string, args ...string) {
 	}
 }
 
+// What root does to a folder that is another's leaves nothing there that this one
+// cannot open.
+func TestRootLeavesTheOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("it takes root to give files away")
+	}
+	const owner = 1234
+	data := shortDir(t)
+	if err := os.Chown(data, owner, owner); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "backup.db")
+	mustCommand(t, data, "token", "create", "x", "--grant", "admin")
+	mustCommand(t, data, "backup", file)
+	mustCommand(t, data, "restore", file)
+	entries, err := os.ReadDir(data)
+	if err != nil || len(entries) != 3 {
+		t.Errorf("there are %v, %v", entries, err)
+	}
+	for _, entry := range entries {
+		info, err := entry.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if is := info.Sys().(*syscall.Stat_t); is.Uid != owner || is.Gid != owner || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s is %d's and %v", entry.Name(), is.Uid, info.Mode())
+		}
+	}
+}
+
 // A backup takes the place of a file, and of nothing else; one that was cut off is
 // nobody else's to read.
 func TestBackupToWhatIsNoFile(t *testing.T) {

@@ -255,7 +255,7 @@ func (l *Log) rotate() (err error) {
 	}
 	next, err := os.OpenFile(path(l.folder, 0)+".new", os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err == nil {
-		err = next.Chmod(0o600)
+		err = errors.Join(next.Chmod(0o600), durable.SameOwner(next, l.folder))
 	}
 	gap := 0
 	for ; gap < files-1 && err == nil; gap++ {
@@ -288,7 +288,7 @@ func (l *Log) openNewest() error {
 	}
 	l.size, l.torn, err = ending(l.folder)
 	if err == nil {
-		err = file.Chmod(0o600)
+		err = errors.Join(file.Chmod(0o600), durable.SameOwner(file, l.folder))
 	}
 	if err == nil {
 		err = durable.SyncFolder(l.folder)

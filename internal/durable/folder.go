@@ -1,4 +1,5 @@
-// Package durable has what makes changes to files outlive a power cut.
+// Package durable has what keeps the files of the data folder usable: after a
+// power cut, and for whoever they belong to.
 package durable
 
 import (
@@ -20,4 +21,19 @@ func SyncFolder(folder string) error {
 		err = nil
 	}
 	return errors.Join(err, f.Close())
+}
+
+// SameOwner gives a new file to its folder's owner, when root made it: a command
+// that root runs on the data folder leaves nothing that the dispatcher, which runs
+// as another user, cannot open.
+func SameOwner(file *os.File, folder string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := os.Stat(folder)
+	if err != nil {
+		return err
+	}
+	owner := info.Sys().(*syscall.Stat_t)
+	return file.Chown(int(owner.Uid), int(owner.Gid))
 }

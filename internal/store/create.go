@@ -36,7 +36,7 @@ func createFile(ctx context.Context, path string) error {
 	}
 	// bbolt has synced the pages, but the sizes and the like only as far as
 	// reading them needs.
-	if err := f.Sync(); err != nil {
+	if err := errors.Join(durable.SameOwner(f, folder), f.Sync()); err != nil {
 		return err
 	}
 	return unlessLost(os.Link(f.Name(), path))

@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/flockofbirds/fob/internal/durable"
@@ -57,7 +56,7 @@ func Restore(backup, path string, now time.Time) (*Restored, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the backup %s cannot be used, and nothing was changed: %w", backup, err)
 	}
-	if err := sameOwner(next, filepath.Dir(path)); err != nil {
+	if err := durable.SameOwner(next, filepath.Dir(path)); err != nil {
 		return nil, err
 	}
 	if err := next.Sync(); err != nil {
@@ -81,17 +80,6 @@ func Restore(backup, path string, now time.Time) (*Restored, error) {
 		return nil, err
 	}
 	return done, durable.SyncFolder(filepath.Dir(path))
-}
-
-// sameOwner gives a file to its folder's owner: root restores for the user that
-// the dispatcher runs as.
-func sameOwner(file *os.File, folder string) error {
-	info, err := os.Stat(folder)
-	if err != nil || os.Geteuid() != 0 {
-		return err
-	}
-	owner := info.Sys().(*syscall.Stat_t)
-	return file.Chown(int(owner.Uid), int(owner.Gid))
 }
 
 // lockPresent opens the database that is to be replaced, and takes its lock. It
