@@ -256,9 +256,9 @@ func TestDockerFaultSandboxes(t *testing.T) {
 		for _, f := range faultRows[lang.name] {
 			t.Run(lang.name+"/"+f.how, func(t *testing.T) {
 				// One slot and no more: one that is lost would be missed.
-				timeout := "2s"
-				if f.answer != "" { // it is to end by itself, however busy the machine
-					timeout = "30s"
+				timeout := "30s" // it is to end by itself, however busy the machine
+				if f.want.code == "timeout" {
+					timeout = "2s"
 				}
 				id := r.gen("?timeout="+timeout+"&max_scale=1&queue_timeout=20s&lang="+lang.name, lang.code)
 				if f.beside {
