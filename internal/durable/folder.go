@@ -30,10 +30,19 @@ func SameOwner(file *os.File, folder string) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	info, err := os.Stat(folder)
+	there, err := os.Stat(folder)
 	if err != nil {
 		return err
 	}
-	owner := info.Sys().(*syscall.Stat_t)
+	here, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	// Where all belongs to one user, as on some network file systems, nothing
+	// can be given away, nor need it be.
+	owner, maker := there.Sys().(*syscall.Stat_t), here.Sys().(*syscall.Stat_t)
+	if owner.Uid == maker.Uid && owner.Gid == maker.Gid {
+		return nil
+	}
 	return file.Chown(int(owner.Uid), int(owner.Gid))
 }
