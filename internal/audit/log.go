@@ -131,11 +131,11 @@ func (l *Log) admit(now time.Time) bool {
 }
 
 // countOmitted returns how many entries were only counted, when it is time to
-// write that: each second, and once the day's are used up each hour.
-func (l *Log) countOmitted(now time.Time) (n int) {
+// write that: each second, and once the day's are used up each hour, and at the end.
+func (l *Log) countOmitted(now time.Time, end bool) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.day.admits(now, 24*time.Hour, perDay) && now.Sub(l.told) < time.Hour {
+	if !end && !l.day.admits(now, 24*time.Hour, perDay) && now.Sub(l.told) < time.Hour {
 		return 0
 	}
 	if n, l.omitted = l.omitted, 0; n > 0 {
@@ -166,7 +166,7 @@ func (l *Log) run() {
 		select {
 		case p, more := <-l.entries:
 			if !more {
-				l.writeOmitted(l.omitted)
+				l.writeOmitted(l.countOmitted(time.Now(), true))
 				return
 			}
 			all := []pending{p}
@@ -175,7 +175,7 @@ func (l *Log) run() {
 			}
 			l.write(all)
 		case <-tick.C:
-			l.writeOmitted(l.countOmitted(time.Now()))
+			l.writeOmitted(l.countOmitted(time.Now(), false))
 		}
 	}
 }

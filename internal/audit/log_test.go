@@ -482,3 +482,33 @@ func TestRefusalsOfADayAreBounded(t *testing.T) {
 		t.Errorf("they tell of %d refusals, want %d", told, 48*3600*(perSecond+1))
 	}
 }
+
+// Refusals come while it is closed, too: those that are not written are told of or
+// counted, and none is counted twice.
+func TestRefusalsDuringClose(t *testing.T) {
+	folder := t.TempDir()
+	var missing atomic.Int64
+	l, err := Open(folder, MaxSize, func(error) { missing.Add(1) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refusing sync.WaitGroup
+	for range 4 {
+		refusing.Go(func() {
+			for range 500 {
+				l.Record(faas.AuditEntry{Who: "anonymous", Action: faas.AuditRefused, Outcome: "unauthorized"})
+			}
+		})
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	refusing.Wait()
+	told := int(missing.Load())
+	for _, entry := range entries(t, folder, faas.AuditQuery{}) {
+		told += max(1, entry.Omitted)
+	}
+	if told > 4*500 {
+		t.Errorf("%d refusals are told of, and there were %d", told, 4*500)
+	}
+}
