@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"errors"
 	"net/http"
-	"net/url"
 	"strconv"
 	"time"
 
@@ -165,32 +164,28 @@ type writerFunc func(p []byte) (int, error)
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func readAuditQuery(text string) (query faas.AuditQuery, err error) {
-	values, err := url.ParseQuery(text)
+	values, err := readParameters(text, "limit", "after", "since")
 	if err != nil {
-		return query, faas.Errorf(faas.CodeBadRequest, "the query is not properly percent-encoded")
+		return query, err
 	}
 	query.Limit = defaultEntries
-	query.Last = !values.Has("after") && !values.Has("since")
-	for name, given := range values {
-		if len(given) > 1 {
-			return query, faas.Errorf(faas.CodeBadRequest, "%.80q is given twice", name)
+	after, hasAfter := values["after"]
+	since, hasSince := values["since"]
+	query.Last = !hasAfter && !hasSince
+	if limit, ok := values["limit"]; ok {
+		query.Limit, err = strconv.Atoi(limit)
+		if err != nil || query.Limit < 1 || query.Limit > maxEntries {
+			return query, faas.Errorf(faas.CodeBadRequest, "limit is a number from 1 to %d", maxEntries)
 		}
-		switch name {
-		case "limit":
-			query.Limit, err = strconv.Atoi(given[0])
-			if err != nil || query.Limit < 1 || query.Limit > maxEntries {
-				return query, faas.Errorf(faas.CodeBadRequest, "limit is a number from 1 to %d", maxEntries)
-			}
-		case "after":
-			if query.After, err = strconv.ParseUint(given[0], 10, 64); err != nil {
-				return query, faas.Errorf(faas.CodeBadRequest, "after is an entry's seq, a number")
-			}
-		case "since":
-			if query.Since, err = time.Parse(time.RFC3339, given[0]); err != nil {
-				return query, faas.Errorf(faas.CodeBadRequest, "since is a time such as 2026-01-31T12:00:00Z")
-			}
-		default:
-			return query, faas.Errorf(faas.CodeBadRequest, "the query takes limit, after and since, not %.80q", name)
+	}
+	if hasAfter {
+		if query.After, err = strconv.ParseUint(after, 10, 64); err != nil {
+			return query, faas.Errorf(faas.CodeBadRequest, "after is an entry's seq, a number")
+		}
+	}
+	if hasSince {
+		if query.Since, err = time.Parse(time.RFC3339, since); err != nil {
+			return query, faas.Errorf(faas.CodeBadRequest, "since is a time such as 2026-01-31T12:00:00Z")
 		}
 	}
 	return query, nil

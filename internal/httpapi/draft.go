@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
-	"net/url"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/flockofbirds/fob/internal/faas"
 )
@@ -67,19 +65,13 @@ func (a *API) readPatch(w http.ResponseWriter, r *http.Request) (faas.SettingsPa
 
 // readQuery reads settings, and what else is allowed, from a query string.
 func readQuery(query string, also ...string) (faas.SettingsPatch, error) {
-	values, err := url.ParseQuery(query)
-	if err != nil {
-		return nil, faas.Errorf(faas.CodeBadRequest, "the query is not properly percent-encoded")
-	}
 	given := make(faas.SettingsPatch)
-	for name, texts := range values {
-		if err := checkSetting(name, also); err != nil {
-			return nil, err
-		}
-		if len(texts) > 1 {
-			return nil, faas.Errorf(faas.CodeBadRequest, "%s is given twice", name)
-		}
-		given[name] = texts[0]
+	err := eachParameter(query, func(name string) error { return checkSetting(name, also) }, func(name, value string) error {
+		given[name] = value
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return given, nil
 }
@@ -95,57 +87,52 @@ func beginsLikeObject(text []byte) bool {
 // readObject adds a JSON object's members to given, and returns its member
 // code, which it must have if that is allowed.
 func readObject(body []byte, given faas.SettingsPatch, also ...string) (code string, err error) {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(body, &members); err != nil || members == nil {
-		why := "it is not an object"
-		if err != nil {
-			why = err.Error()
-		}
-		return "", faas.Errorf(faas.CodeBadRequest, "the body cannot be read as a JSON object: %s", why)
-	}
-	if !utf8.Valid(body) { // else what is not would be replaced in silence
-		return "", faas.Errorf(faas.CodeBadRequest, "the body is not UTF-8 text")
-	}
-	if name, twice := repeated(body); twice {
-		return "", faas.Errorf(faas.CodeBadRequest, "the member %.80q is given twice", name)
-	}
 	hasCode := false
-	for name, raw := range members {
+	err = eachMember(body, func(name string) error {
 		if err := checkSetting(name, also); err != nil {
-			return "", err
+			return err
 		}
+		if _, twice := given[name]; twice {
+			return faas.Errorf(faas.CodeBadRequest, "%s is given both in the query and in the body", name)
+		}
+		return nil
+	}, func(name string, raw json.RawMessage) error {
 		if name == "code" {
 			hasCode = true
 			if err := json.Unmarshal(raw, &code); err != nil || raw[0] != '"' {
-				return "", faas.Errorf(faas.CodeBadRequest, "the member code is not a string")
+				return faas.Errorf(faas.CodeBadRequest, "the member code is not a string")
 			}
-			continue
+			return nil
 		}
-		if _, twice := given[name]; twice {
-			return "", faas.Errorf(faas.CodeBadRequest, "%s is given both in the query and in the body", name)
+		if len(raw) > maxSetting {
+			return faas.Errorf(faas.CodeBadRequest, "the member %s has %d bytes, more than any that is allowed", name, len(raw))
 		}
 		text := string(raw)
 		switch raw[0] {
 		case '"':
 			if err := json.Unmarshal(raw, &text); err != nil {
-				return "", faas.Errorf(faas.CodeBadRequest, "the member %s cannot be read", name)
+				return faas.Errorf(faas.CodeBadRequest, "the member %s cannot be read", name)
 			}
 		case '{':
 			if name != "env" {
-				return "", notText(name)
+				return notText(name)
 			}
 		case '[':
 			if name != "secrets" {
-				return "", notText(name)
+				return notText(name)
 			}
 		case 't', 'f':
 			if name != "public" {
-				return "", notText(name)
+				return notText(name)
 			}
 		case 'n':
-			return "", notText(name)
+			return notText(name)
 		}
 		given[name] = text
+		return nil
+	})
+	if err != nil {
+		return "", err
 	}
 	if len(also) > 0 && !hasCode {
 		return "", faas.Errorf(faas.CodeBadRequest, `the JSON object has no member code; it is {"code": "…", "lang": "python", …}`)
@@ -153,25 +140,12 @@ func readObject(body []byte, given faas.SettingsPatch, also ...string) (code str
 	return code, nil
 }
 
+// maxSetting is how long a setting's text may be in a document, in bytes. Env has
+// the longest: 32 KB, of which JSON may write each byte as six.
+const maxSetting = 256 << 10
+
 func notText(name string) error {
 	return faas.Errorf(faas.CodeBadRequest, "the member %s is neither a string nor a number", name)
-}
-
-// repeated returns a member that a valid JSON object has twice, if there is one.
-func repeated(object []byte) (name string, twice bool) {
-	d := json.NewDecoder(bytes.NewReader(object))
-	d.Token() // the opening brace
-	seen := make(map[string]bool)
-	for d.More() {
-		token, _ := d.Token()
-		name, _ := token.(string)
-		var value json.RawMessage
-		if err := d.Decode(&value); err != nil || seen[name] {
-			return name, seen[name]
-		}
-		seen[name] = true
-	}
-	return "", false
 }
 
 func checkSetting(name string, also []string) error {

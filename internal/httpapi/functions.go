@@ -3,17 +3,10 @@ package httpapi
 import (
 	"context"
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/flockofbirds/fob/internal/faas"
-)
-
-const (
-	defaultPage = 100
-	maxPage     = 1000
 )
 
 // functionDoc is how a function is shown. Version is the one that the ref
@@ -58,24 +51,12 @@ func (a *API) listFunctions(w http.ResponseWriter, r *http.Request, who faas.Cal
 	if err != nil {
 		return err
 	}
-	query, err := url.ParseQuery(r.URL.RawQuery)
+	after, limit, err := readPage(r.URL.RawQuery)
 	if err != nil {
-		return faas.Errorf(faas.CodeBadRequest, "the query is not properly percent-encoded")
-	}
-	limit := defaultPage
-	for name, values := range query {
-		if len(values) > 1 || (name != "limit" && name != "after") {
-			return faas.Errorf(faas.CodeBadRequest, "the query takes limit and after, each once, not %.80q", name)
-		}
-	}
-	if query.Has("limit") {
-		limit, err = strconv.Atoi(query.Get("limit"))
-		if err != nil || limit < 1 || limit > maxPage {
-			return faas.Errorf(faas.CodeBadRequest, "limit is a number from 1 to %d", maxPage)
-		}
+		return err
 	}
 	// One more than asked for tells whether there is a next page.
-	functions, err := listFor(r.Context(), backend.Registry, who, query.Get("after"), limit+1)
+	functions, err := listFor(r.Context(), backend.Registry, who, after, limit+1)
 	if err != nil {
 		return err
 	}

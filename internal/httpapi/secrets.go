@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/go-chi/chi/v5"
@@ -49,22 +48,18 @@ func (a *API) putSecret(w http.ResponseWriter, r *http.Request, entry *faas.Audi
 
 // secretFunctions reads ?functions=A,B; nil when nothing is said.
 func secretFunctions(query string) ([]string, error) {
-	values, err := url.ParseQuery(query)
+	values, err := readParameters(query, "functions")
 	if err != nil {
-		return nil, faas.Errorf(faas.CodeBadRequest, "the query is not properly percent-encoded")
+		return nil, err
 	}
-	for name, given := range values {
-		if name != "functions" || len(given) > 1 {
-			return nil, faas.Errorf(faas.CodeBadRequest, "the query takes functions, once, not %.80q", name)
-		}
-	}
+	list, given := values["functions"]
 	switch {
-	case !values.Has("functions"):
+	case !given:
 		return nil, nil
-	case values.Get("functions") == "":
+	case list == "":
 		return []string{}, nil
 	}
-	return strings.Split(values.Get("functions"), ","), nil
+	return strings.Split(list, ","), nil
 }
 
 // listSecrets answers GET /api/secrets: all but the values.

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -31,21 +30,9 @@ func (a *API) createToken(w http.ResponseWriter, r *http.Request, entry *faas.Au
 	if err != nil {
 		return err
 	}
-	var draft struct {
-		Name    string       `json:"name"`
-		Grants  []faas.Grant `json:"grants"`
-		Expires string       `json:"expires"`
-	}
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&draft); err != nil || d.More() {
-		why := "there is something behind it"
-		if e, ok := errors.AsType[*faas.Error](err); ok { // of a grant
-			return e
-		} else if err != nil {
-			why = err.Error()
-		}
-		return faas.Errorf(faas.CodeBadRequest, `the body cannot be read as {"name": "ann", "grants": ["read", "invoke:hello"], "expires": "720h"}: %.300s`, why)
+	draft, err := readToken(body)
+	if err != nil {
+		return err
 	}
 	entry.Name = draft.Name
 	expires, err := parseExpiry(draft.Expires, time.Now())
@@ -62,6 +49,35 @@ func (a *API) createToken(w http.ResponseWriter, r *http.Request, entry *faas.Au
 		*faas.Token
 		Secret string `json:"token"`
 	}{token, secret})
+}
+
+type tokenDraft struct {
+	Name    string
+	Grants  []faas.Grant
+	Expires string
+}
+
+// readToken reads the JSON object that says what a token is to be.
+func readToken(body []byte) (draft tokenDraft, err error) {
+	members := map[string]any{"name": &draft.Name, "grants": &draft.Grants, "expires": &draft.Expires}
+	const form = `{"name": "ann", "grants": ["read", "invoke:hello"], "expires": "720h"}`
+	return draft, eachMember(body, func(name string) error {
+		if members[name] == nil {
+			return faas.Errorf(faas.CodeBadRequest, "a token has no member %.80q; it is made from %s", name, form)
+		}
+		return nil
+	}, func(name string, raw json.RawMessage) error {
+		if len(raw) > maxSetting {
+			return faas.Errorf(faas.CodeBadRequest, "the member %s has %d bytes, more than any that is allowed", name, len(raw))
+		}
+		err := json.Unmarshal(raw, members[name])
+		if e, ok := errors.AsType[*faas.Error](err); ok { // of a grant
+			return e
+		} else if err != nil {
+			return faas.Errorf(faas.CodeBadRequest, "the member %s cannot be read: %.300s; a token is made from %s", name, err, form)
+		}
+		return nil
+	})
 }
 
 // parseExpiry reads when a token is to expire: a duration from now, or a time;

@@ -1,0 +1,135 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+// What clients send as names with values is read one after the other, and the first
+// that is unknown or there twice ends it: a body may have half a million of them,
+// and a refusal is to cost no more than that first one.
+
+// eachMember gives the members of a JSON object, of which known says whether there
+// may be one of that name, before its value is looked at.
+func eachMember(body []byte, known func(name string) error, give func(name string, value json.RawMessage) error) error {
+	bad := func(err error) error {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return faas.Errorf(faas.CodeBadRequest, "the body cannot be read as a JSON object: %s", err)
+	}
+	if !utf8.Valid(body) { // else what is not would be replaced in silence
+		return faas.Errorf(faas.CodeBadRequest, "the body is not UTF-8 text")
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	switch brace, err := d.Token(); {
+	case err != nil:
+		return bad(err)
+	case brace != json.Delim('{'):
+		return bad(errors.New("it is not an object"))
+	}
+	seen := make(map[string]bool)
+	for d.More() {
+		token, err := d.Token()
+		if err != nil {
+			return bad(err)
+		}
+		name, _ := token.(string) // nothing else may be there
+		if seen[name] {
+			return twice(name)
+		}
+		if err := known(name); err != nil {
+			return err
+		}
+		seen[name] = true
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return bad(err)
+		}
+		if err := give(name, value); err != nil {
+			return err
+		}
+	}
+	if _, err := d.Token(); err != nil { // the closing brace
+		return bad(err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return bad(errors.New("there is something behind it"))
+	}
+	return nil
+}
+
+// eachParameter does the same for the parameters of a query string.
+func eachParameter(query string, known func(name string) error, give func(name, value string) error) error {
+	seen := make(map[string]bool)
+	for part := range strings.SplitSeq(query, "&") {
+		if part == "" {
+			continue
+		}
+		rawName, rawValue, _ := strings.Cut(part, "=")
+		name, err1 := url.QueryUnescape(rawName)
+		value, err2 := url.QueryUnescape(rawValue)
+		if err1 != nil || err2 != nil || strings.Contains(part, ";") { // which some take for an &
+			return faas.Errorf(faas.CodeBadRequest, "the query is not properly percent-encoded")
+		}
+		if seen[name] {
+			return twice(name)
+		}
+		if err := known(name); err != nil {
+			return err
+		}
+		seen[name] = true
+		if err := give(name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func twice(name string) error {
+	return faas.Errorf(faas.CodeBadRequest, "%.80q is given twice", name)
+}
+
+// readParameters reads a query string that may have these parameters.
+func readParameters(query string, names ...string) (map[string]string, error) {
+	given := make(map[string]string)
+	err := eachParameter(query, func(name string) error {
+		if slices.Contains(names, name) {
+			return nil
+		}
+		return faas.Errorf(faas.CodeBadRequest, "the query takes %s, each once, not %.80q", strings.Join(names, ", "), name)
+	}, func(name, value string) error {
+		given[name] = value
+		return nil
+	})
+	return given, err
+}
+
+const (
+	defaultPage = 100
+	maxPage     = 1000
+)
+
+// readPage reads which part of a list is asked for.
+func readPage(query string) (after string, limit int, err error) {
+	given, err := readParameters(query, "limit", "after")
+	if err != nil {
+		return "", 0, err
+	}
+	limit = defaultPage
+	if text, ok := given["limit"]; ok {
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxPage {
+			return "", 0, faas.Errorf(faas.CodeBadRequest, "limit is a number from 1 to %d", maxPage)
+		}
+	}
+	return given["after"], limit, nil
+}
