@@ -248,7 +248,8 @@ func (r *rounds) badCalls(t *testing.T) {
 		{"a path in a meta ref", "GET", "/api/meta/..%2fx", "", wants(400, "bad_request", "../x")},
 		{"a path in a code ref", "GET", "/api/cs/..%2F..%2Ffob.db", "", wants(400, "bad_request", "fob.db")},
 		{"a path in a function ref", "DELETE", "/api/functions/..%2fx", "", wants(400, "bad_request", "../x")},
-		{"a path beside the ref", "GET", "/api/call/../../etc/passwd", "", wants(404, "unknown_route")},
+		{"a path beside the ref", "GET", "/api/call/../../etc/passwd", "", wants(400, "bad_request", "..")},
+		{"a path below the ref", "GET", add + "/more", "", wants(404, "unknown_route", "/more", "request")},
 		{"a NUL", "GET", "/api/call/a%00b", "", wants(400, "bad_request", `a\x00b`)},
 		{"a NUL alone", "PUT", "/api/functions/%00", "def callme(): pass", wants(400, "bad_request")},
 		{"no UTF-8", "GET", "/api/call/%ff%fe", "", wants(400, "bad_request")},
@@ -259,7 +260,7 @@ func (r *rounds) badCalls(t *testing.T) {
 		{"a version and an alias", "GET", add + "@1:live", "", wants(400, "bad_request")},
 		{"an empty alias", "GET", add + ":", "", wants(400, "bad_request", "alias")},
 		{"an unknown function", "GET", "/api/call/nobody", "", wants(404, "unknown_function", "nobody")},
-		{"another method", "DELETE", add, "", wants(405, "method_not_allowed", "GET", "POST")},
+		{"another method", "DELETE", add, "", wants(405, "method_not_allowed", "GET, HEAD and POST", "request")},
 
 		{"too few", "GET", add + "?param1:1", "", wants(404, "bad_arguments", "param2")},
 		{"none", "GET", add, "", wants(404, "bad_arguments", "param1", "param2")},

@@ -129,6 +129,13 @@ func (c *checker) find(r *http.Request) *openapi3filter.RequestValidationInput {
 	for path, item := range c.doc.Paths.Map() {
 		prefix, parameter, templated := strings.Cut(path, "{")
 		ref, isBelow := strings.CutPrefix(r.URL.EscapedPath(), prefix)
+		if parameter == "ref}/{path}" {
+			var below string
+			if ref, below, isBelow = strings.Cut(ref, "/"); isBelow {
+				input.PathParams["path"] = below
+			}
+			parameter = "ref}"
+		}
 		matches := isBelow && ref == ""
 		if templated {
 			matches = isBelow && ref != "" && !strings.Contains(ref, "/")
@@ -291,7 +298,7 @@ func TestOpenAPIRoutes(t *testing.T) {
 	}
 	r := bootUnready(t, nil)
 	err := chi.Walk(r.api.Routes(), func(method, path string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
-		routed[method+" "+path] = true
+		routed[method+" "+strings.ReplaceAll(path, "*", "{path}")] = true
 		return nil
 	})
 	if err != nil {

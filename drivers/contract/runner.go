@@ -60,6 +60,7 @@ type Send struct {
 	Body    Parts
 	Method  string // Fob-Method
 	Target  string // Fob-Target
+	Root    string // Fob-Root
 	Headers map[string]string
 }
 
@@ -233,6 +234,9 @@ func (s Send) request(t *testing.T) *http.Request {
 	}
 	if s.Target != "" {
 		request.Header.Set("Fob-Target", s.Target)
+	}
+	if s.Root != "" {
+		request.Header.Set("Fob-Root", s.Root)
 	}
 	for name, value := range s.Headers {
 		request.Header.Set(name, value)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"syscall"
 	"time"
@@ -39,8 +40,10 @@ func (d *Dispatcher) Invoke(ctx context.Context, call *faas.Call) (*faas.Result,
 		if err != nil {
 			return nil, err
 		}
-		if call.Stream != nil && f.isPlain() {
-			return nil, f.tooLarge()
+		if f.isPlain() {
+			if err := f.mismatch(call); err != nil {
+				return nil, err
+			}
 		}
 		var wait faas.Timing
 		b, err := f.acquire(ctx, &wait)
@@ -64,10 +67,10 @@ func (d *Dispatcher) Invoke(ctx context.Context, call *faas.Call) (*faas.Result,
 func (f *flock) call(ctx context.Context, b *bird, call *faas.Call) (*faas.Result, error) {
 	request := sandbox.Request{Args: call.Args, Body: call.Body, Stream: call.Stream}
 	if b.takesRequest {
-		request.Method, request.Target, request.Host, request.Header = call.Method, call.Target, call.Host, call.Header
-	} else if call.Stream != nil {
+		request.Method, request.Target, request.Root, request.Host, request.Header = call.Method, call.Target, call.Root, call.Host, call.Header
+	} else if err := f.mismatch(call); err != nil {
 		f.release(b)
-		return nil, f.tooLarge()
+		return nil, err
 	}
 	budget := f.budget(call)
 	sent := time.Now()
@@ -181,6 +184,23 @@ func result(r *sandbox.Response) *faas.Result {
 	a.body.Reset(r.Body)
 	a.Body = &a.body
 	return &a.Result
+}
+
+// mismatch says why a call is none for a function that does not take the request,
+// or nil.
+func (f *flock) mismatch(call *faas.Call) error {
+	const instead = "the function does not take the request: give callme a parameter named request for that"
+	switch {
+	case call.Stream != nil:
+		return f.tooLarge()
+	case call.Below != "" && call.Below != "/":
+		return faas.Errorf(faas.CodeUnknownRoute, "there is nothing at %.200q below the function, for %s", call.Below, instead)
+	}
+	switch call.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodPost:
+		return nil
+	}
+	return faas.Errorf(faas.CodeMethodNotAllowed, "%.20q is not for this function; it has GET, HEAD and POST, for %s", call.Method, instead)
 }
 
 // tooLarge is told to who sends more than is held whole to a function that does

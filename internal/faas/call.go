@@ -31,9 +31,12 @@ type Call struct {
 	// 0 leaves it to the version's settings.
 	Timeout time.Duration
 
-	// What a function that takes the request gets to see.
+	// What a function that takes the request gets to see. Any other can be
+	// called by GET, HEAD and POST alone, and with nothing below its ref.
 	Method string
 	Target string // path and query as the caller sent them
+	Root   string // what of the path names the function, as the caller sent it
+	Below  string // what of the path follows that: empty, or with a slash in front
 	Host   string
 	Header http.Header
 

@@ -232,6 +232,6 @@ func callerOf(r *http.Request) faas.Caller { return faas.CallerOf(r.Context()) }
 // control socket: everything is allowed there, at any rate.
 func (a *API) Local() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a.router.ServeHTTP(w, by(r, faas.Caller{Kind: faas.CallerLocal}))
+		a.route(w, by(r, faas.Caller{Kind: faas.CallerLocal}))
 	})
 }

@@ -6,7 +6,10 @@ package httpapi
 import (
 	"net/http"
 	"net/netip"
+	"net/url"
 	"runtime/debug"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -58,12 +61,12 @@ type Backend struct {
 
 // API is the handler of all routes.
 type API struct {
-	cfg       Config
-	hosts     hosts
-	router    *chi.Mux
-	plainCall http.Handler // what the router does with GET and POST of CallPrefix
-	backend   atomic.Pointer[Backend]
-	unready   atomic.Pointer[faas.Error]
+	cfg     Config
+	hosts   hosts
+	router  *chi.Mux
+	calls   http.Handler // what the router does with calls
+	backend atomic.Pointer[Backend]
+	unready atomic.Pointer[faas.Error]
 
 	tokens    *limits[string]     // by ID; nil for no limit
 	addresses *limits[netip.Addr] // nil for no limit
@@ -84,18 +87,20 @@ func New(cfg Config) *API {
 	}
 	a.Unready(faas.Errorf(faas.CodeStarting, "the dispatcher is starting").After(time.Second))
 	r := a.router
-	r.Use(a.recover)
+	r.Use(a.recover, forgive)
 	r.NotFound(a.anyone(func(_ http.ResponseWriter, r *http.Request) error {
-		return faas.Errorf(codeUnknownRoute, "there is nothing at %.200q; GET /api/openapi.yaml says what there is", r.URL.Path)
+		return faas.Errorf(faas.CodeUnknownRoute, "there is nothing at %.200q; GET /api/openapi.yaml says what there is", r.URL.Path)
 	}))
 	r.MethodNotAllowed(a.anyone(a.methodNotAllowed))
 
 	// What each route asks of its caller; SECURITY.md has it as a table.
 	call := a.guard(access{scope: faas.ScopeInvoke, span: forOne}, a.call)
-	a.plainCall = a.recover(call)
+	a.calls = a.recover(call)
 	r.Post("/api/gen", a.guard(access{scope: faas.ScopeDeploy, span: forSome}, a.audited("function.create", a.generate)))
-	r.Get(CallPrefix+"{ref}", call)
-	r.Post(CallPrefix+"{ref}", call)
+	for _, method := range slices.Concat(callMethods, moreMethods) {
+		r.Method(method, CallPrefix+"{ref}", call)
+		r.Method(method, CallPrefix+"{ref}/*", call)
+	}
 	r.Get("/api/stats", a.guard(access{scope: faas.ScopeRead, span: forSome}, a.stats))
 	r.Get("/api/meta/{ref}", a.guard(access{scope: faas.ScopeRead, span: forOne}, a.meta))
 	r.Get("/api/cs/{ref}", a.guard(access{scope: faas.ScopeRead, span: forOne, sandboxes: true}, a.code))
@@ -130,27 +135,57 @@ func New(cfg Config) *API {
 	r.Get("/api/openapi.yaml", a.anyone(func(w http.ResponseWriter, _ *http.Request) error {
 		inert(w.Header())
 		w.Header().Set("Content-Type", "application/yaml")
+		w.Header().Set("Content-Length", strconv.Itoa(len(api.OpenAPI)))
 		w.Write(api.OpenAPI)
 		return nil
 	}))
 	return a
 }
 
-// CallPrefix is how the paths of calls begin. A ref follows.
-const CallPrefix = "/api/call/"
-
-// ServeHTTP implements http.Handler. Plain calls need no router.
+// ServeHTTP implements http.Handler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	limitBody(w, r)
-	if !a.screen(w, r) {
-		return
+	if a.screen(w, r) {
+		a.route(w, r)
 	}
-	if ref, is := strings.CutPrefix(r.URL.Path, CallPrefix); is && r.URL.RawPath == "" && ref != "" && strings.IndexByte(ref, '/') < 0 &&
-		(r.Method == http.MethodGet || r.Method == http.MethodPost) {
-		a.plainCall.ServeHTTP(w, r)
+}
+
+// route hands a request to its handler. Calls need no router, and may have
+// methods that it does not know.
+func (a *API) route(w http.ResponseWriter, r *http.Request) {
+	if _, _, is := cutCall(r.URL); is && r.Method != http.MethodConnect && r.Method != http.MethodTrace {
+		a.calls.ServeHTTP(w, r)
 		return
 	}
 	a.router.ServeHTTP(w, r)
+}
+
+// callMethods are those of calls that a function without the request takes, and
+// those that one with it gets besides. It gets any other, too.
+var (
+	callMethods = []string{http.MethodGet, http.MethodHead, http.MethodPost}
+	moreMethods = []string{http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions}
+)
+
+// forgive routes a path with a slash at its end as one without, and HEAD as GET,
+// of whose answer the server then leaves the body out.
+func forgive(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := chi.RouteContext(r.Context())
+		ctx.RoutePath = routedPath(r.URL)
+		if r.Method == http.MethodHead {
+			ctx.RouteMethod = http.MethodGet
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func routedPath(u *url.URL) string {
+	path := sentPath(u)
+	if len(path) > 1 {
+		path = strings.TrimSuffix(path, "/")
+	}
+	return path
 }
 
 // Routes lists the routes.
@@ -204,14 +239,14 @@ func (a *API) recover(next http.Handler) http.Handler {
 
 // methodNotAllowed says which methods a path has.
 func (a *API) methodNotAllowed(w http.ResponseWriter, r *http.Request) error {
-	path := r.URL.RawPath
-	if path == "" {
-		path = r.URL.Path
-	}
+	path := routedPath(r.URL)
 	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
 		if a.router.Match(chi.NewRouteContext(), method, path) {
 			w.Header().Add("Allow", method)
+			if method == "GET" {
+				w.Header().Add("Allow", "HEAD")
+			}
 		}
 	}
-	return faas.Errorf(codeMethodNotAllowed, "%.20q is not for this path; it has %v", r.Method, w.Header().Values("Allow"))
+	return faas.Errorf(faas.CodeMethodNotAllowed, "%.20q is not for this path; it has %v", r.Method, w.Header().Values("Allow"))
 }

@@ -110,14 +110,14 @@ func TestAllow(t *testing.T) {
 	a := newAPI(t, newFakeRegistry(), nil)
 	for request, want := range map[string]string{
 		"GET /api/gen":               "POST",
-		"DELETE /api/call/hello":     "GET, POST",
-		"PUT /api/call/..%2fhello":   "GET, POST",
-		"POST /api/functions/hello":  "GET, PUT, PATCH, DELETE",
-		"POST /api/functions":        "GET",
-		"HEAD /api/stats":            "GET",
-		"OPTIONS /api/functions/a@3": "GET, PUT, PATCH, DELETE",
-		"POST /metrics":              "GET",
-		"PROPFIND /healthz":          "GET",
+		"HEAD /api/gen/":             "POST",
+		"TRACE /api/call/hello":      "GET, HEAD, POST, PUT, PATCH, DELETE",
+		"CONNECT /api/call/hello/x":  "GET, HEAD, POST, PUT, PATCH, DELETE",
+		"POST /api/functions/hello":  "GET, HEAD, PUT, PATCH, DELETE",
+		"POST /api/functions/":       "GET, HEAD",
+		"OPTIONS /api/functions/a@3": "GET, HEAD, PUT, PATCH, DELETE",
+		"POST /metrics":              "GET, HEAD",
+		"PROPFIND /healthz":          "GET, HEAD",
 	} {
 		method, target, _ := strings.Cut(request, " ")
 		w := serve(a, method, target, "")
@@ -125,11 +125,11 @@ func TestAllow(t *testing.T) {
 			t.Errorf("%s: answered %d, Allow: %s, want %s", request, w.Code, got, want)
 			continue
 		}
-		wantProblem(t, w.Code, w.Header(), w.Body.String(), 405, codeMethodNotAllowed)
+		wantProblem(t, w.Code, w.Header(), w.Body.String(), 405, faas.CodeMethodNotAllowed)
 	}
-	for _, target := range []string{"/", "/api", "/api/", "/api/gen/", "/api/call/", "/api/call/a/b", "/API/gen", "/api/stats/..", "//api/stats"} {
+	for _, target := range []string{"/", "/api", "/api/", "/api/call/", "/api/call//", "/api/cs/a/b", "/api/cs/hello//", "/API/gen", "/api/stats/..", "//api/stats"} {
 		w := serve(a, "GET", target, "")
-		wantProblem(t, w.Code, w.Header(), w.Body.String(), 404, codeUnknownRoute)
+		wantProblem(t, w.Code, w.Header(), w.Body.String(), 404, faas.CodeUnknownRoute)
 	}
 }
 

@@ -34,7 +34,8 @@ func rawRequest(t *testing.T, addr string, parts ...string) (status int, header 
 	}
 	// A request that was cut short ends here.
 	nc.(*net.TCPConn).CloseWrite()
-	response, err := http.ReadResponse(bufio.NewReader(nc), nil)
+	method, _, _ := strings.Cut(parts[0], " ")
+	response, err := http.ReadResponse(bufio.NewReader(nc), &http.Request{Method: method})
 	if err != nil {
 		t.Fatalf("no answer could be read: %v", err)
 	}

@@ -44,9 +44,12 @@ func (in *inbound) header(h http.Header, name, value string) []string {
 	return values
 }
 
-// call answers GET and POST /api/call/REF.
+// call answers /api/call/REF, and what is below it.
 func (a *API) call(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
 	in := &inbound{Call: faas.Call{Method: r.Method, Target: r.RequestURI, Host: r.Host, Header: r.Header}}
+	if in.Target == "" || in.Target[0] != '/' { // an absolute URL, as to a proxy
+		in.Target = r.URL.RequestURI()
+	}
 	call, h := &in.Call, w.Header()
 	id, trace := identify(r)
 	call.ID = id
@@ -64,6 +67,9 @@ func (a *API) call(w http.ResponseWriter, r *http.Request, _ faas.Caller) error 
 	timing, digits := sizes(call.Trace.Timing, length)
 	in.header(h, "Server-Timing", timing)
 	if err != nil {
+		if faas.CodeOf(err) == faas.CodeMethodNotAllowed {
+			h["Allow"] = callMethods
+		}
 		return err
 	}
 	defer result.Body.Close()
@@ -92,7 +98,9 @@ func (a *API) call(w http.ResponseWriter, r *http.Request, _ faas.Caller) error 
 		defer deadline.SetWriteDeadline(time.Time{})
 	}
 	w.WriteHeader(result.Status)
-	if result.Length < 0 {
+	if r.Method == http.MethodHead {
+		// There is nothing to send, and to a function that streams nobody listens.
+	} else if result.Length < 0 {
 		err = stream(w, result.Body)
 	} else if _, err = io.Copy(w, result.Body); err == nil && result.Length > bufferedAnswer {
 		err = http.NewResponseController(w).Flush() // within the deadline, not after it
@@ -156,6 +164,9 @@ func (a *API) invoke(w http.ResponseWriter, r *http.Request, call *faas.Call) (*
 		return nil, err
 	}
 	call.Ref = ref
+	if err = place(call, r.URL); err != nil {
+		return nil, err
+	}
 	if call.Args, err = parseArgs(r.URL.RawQuery); err != nil {
 		return nil, err
 	}

@@ -202,7 +202,7 @@ func TestRefs(t *testing.T) {
 		"":                       404,
 	} {
 		status, header, body := rawRequest(t, server.Listener.Addr().String(), "GET /api/cs/"+path+" HTTP/1.1\r\nHost: x\r\n\r\n")
-		wantProblem(t, status, header, body, want, map[int]faas.Code{400: faas.CodeBadRequest, 404: codeUnknownRoute}[want])
+		wantProblem(t, status, header, body, want, map[int]faas.Code{400: faas.CodeBadRequest, 404: faas.CodeUnknownRoute}[want])
 	}
 	if status, _, _ := rawRequest(t, server.Listener.Addr().String(), "GET /api/cs/%zz HTTP/1.1\r\nHost: x\r\n\r\n"); status != 400 {
 		t.Errorf("%%zz: %d", status)

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/flockofbirds/fob/internal/faas"
@@ -11,7 +10,7 @@ import (
 // What pages of other sites may send and read, where a function lets them call
 // it (CORS). There is no word of credentials, so a browser sends none by itself.
 const (
-	corsMethods = "GET, POST"
+	corsMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 	corsHeaders = "Authorization, Content-Type, Fob-Timeout, X-Call-Id, Traceparent"
 	corsExposed = "X-Call-Id, Fob-Version, Server-Timing, Traceparent, Fob-Error, Retry-After"
 	corsMaxAge  = "600" // seconds that a browser need not ask again
@@ -23,7 +22,7 @@ const (
 // is such a function or not.
 func (a *API) crossSite(w http.ResponseWriter, r *http.Request, origins []string) bool {
 	preflight := r.Method == http.MethodOptions && r.Header["Access-Control-Request-Method"] != nil
-	if ref, is := calledRef(r.URL); is && (preflight || r.Method == http.MethodGet || r.Method == http.MethodPost) {
+	if ref, is := calledRef(r); is {
 		backend, err := a.open()
 		if err != nil { // so that nothing runs
 			a.turnAway(w, r, err)
@@ -65,19 +64,11 @@ func allowOrigin(h http.Header, cors faas.Origins, origin string) {
 	h["Access-Control-Expose-Headers"] = []string{corsExposed}
 }
 
-// calledRef returns what a URL calls, as the route for calls has it.
-func calledRef(u *url.URL) (ref faas.Ref, is bool) {
-	path := u.Path
-	if u.RawPath != "" {
-		path = u.RawPath
-	}
-	text, is := strings.CutPrefix(path, CallPrefix)
-	if !is || strings.IndexByte(text, '/') >= 0 {
+// calledRef returns what a request calls, if it is a call.
+func calledRef(r *http.Request) (ref faas.Ref, is bool) {
+	if _, _, is := cutCall(r.URL); !is {
 		return ref, false
 	}
-	if u.RawPath != "" {
-		text, _ = url.PathUnescape(text) // and what is no text is no ref
-	}
-	ref, err := faas.ParseRef(text)
+	ref, err := refOf(r)
 	return ref, err == nil
 }

@@ -62,8 +62,8 @@ func TestCORS(t *testing.T) {
 		}
 		return result, nil
 	})
-	for _, path := range []string{"hello", "hello@2", "hello@1", "hello:live", testID, "h%65llo"} {
-		for _, method := range []string{"GET", "POST"} {
+	for _, path := range []string{"hello", "hello@2", "hello@1", "hello:live", testID, "h%65llo", "hello/", "hello/more/", testID + "//x"} {
+		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"} {
 			for origin, allowed := range map[string]bool{
 				appOrigin: true, "http://localhost:3000": true,
 				"http://app.example.com": false, appOrigin + ":8443": false, appOrigin + ".evil.test": false, "https://evil.test": false, "null": false, "*": false, "": false,
@@ -105,7 +105,7 @@ func TestCORS(t *testing.T) {
 			t.Errorf("%v: answered %d, ran %d times", header, w.Code, ran)
 		}
 	}
-	for _, request := range []string{"PUT /api/call/hello", "DELETE /api/functions/hello", "GET /api/cs/hello", "GET /api/functions/hello", "GET /healthz", "HEAD /api/call/hello"} {
+	for _, request := range []string{"PUT /api/call/other", "DELETE /api/functions/hello", "GET /api/cs/hello", "GET /api/functions/hello", "GET /healthz", "HEAD /api/call/other/hello", "HEAD /api/stats"} {
 		method, target, _ := strings.Cut(request, " ")
 		if w := serve(a, method, target, "", "Origin", appOrigin); w.Code != 403 || w.Header().Get("Access-Control-Allow-Origin") != "" {
 			t.Errorf("%s: answered %d with %v", request, w.Code, w.Header())
@@ -186,7 +186,7 @@ func TestPreflight(t *testing.T) {
 		}
 		none, noneHeader, noneBody := ask("/api/call/nothing")
 		wantProblem(t, none, noneHeader, noneBody, 403, codeCrossSite)
-		for _, path := range []string{"/api/call/hello", "/api/call/hello@1", "/api/call/hello@77"} {
+		for _, path := range []string{"/api/call/hello", "/api/call/hello@1", "/api/call/hello@77", "/api/call/hello/more"} {
 			status, h, body := ask(path)
 			if allowed == "" {
 				if status != none || fmt.Sprint(h) != fmt.Sprint(noneHeader) || body != noneBody {
@@ -195,7 +195,7 @@ func TestPreflight(t *testing.T) {
 				continue
 			}
 			if status != 204 || body != "" || h.Get("Access-Control-Allow-Origin") != allowed || h.Get("Vary") != "Origin" ||
-				h.Get("Access-Control-Allow-Methods") != "GET, POST" || h["Access-Control-Allow-Credentials"] != nil {
+				h.Get("Access-Control-Allow-Methods") != "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" || h["Access-Control-Allow-Credentials"] != nil {
 				t.Errorf("%s: answered %d with %v", path, status, h)
 			}
 			for _, name := range []string{"Authorization", "Content-Type", "Fob-Timeout", "X-Call-Id", "Traceparent"} {

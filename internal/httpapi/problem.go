@@ -14,10 +14,8 @@ import (
 
 // The codes that only HTTP has.
 const (
-	codeUnknownRoute     faas.Code = "unknown_route"
-	codeMethodNotAllowed faas.Code = "method_not_allowed"
-	codeBadHost          faas.Code = "bad_host"
-	codeCrossSite        faas.Code = "cross_site"
+	codeBadHost   faas.Code = "bad_host"
+	codeCrossSite faas.Code = "cross_site"
 )
 
 // statuses is the one table from error codes to HTTP statuses and titles.
@@ -25,40 +23,40 @@ var statuses = map[faas.Code]struct {
 	status int
 	title  string
 }{
-	faas.CodeBadRequest:      {400, "Malformed request"},
-	faas.CodeUnauthorized:    {401, "A token is needed"},
-	faas.CodeForbidden:       {403, "Not allowed"},
-	faas.CodeNotPermitted:    {403, "Not permitted"},
-	codeBadHost:              {403, "Unknown host name"},
-	codeCrossSite:            {403, "From another site"},
-	faas.CodeUnknownFunction: {404, "Unknown function"},
-	faas.CodeUnknownToken:    {404, "Unknown token"},
-	faas.CodeBadArguments:    {404, "Wrong number or type of parameters"},
-	faas.CodeUnknownSecret:   {404, "Unknown secret"},
-	codeUnknownRoute:         {404, "Nothing here"},
-	codeMethodNotAllowed:     {405, "Method not allowed"},
-	faas.CodeNameTaken:       {409, "Name taken"},
-	faas.CodeConflict:        {409, "Changed meanwhile"},
-	faas.CodeLastToken:       {409, "The last token"},
-	faas.CodeInUse:           {409, "In use"},
-	faas.CodeTooLarge:        {413, "Too large"},
-	faas.CodeUnknownLanguage: {415, "Unknown language"},
-	faas.CodeBadCode:         {422, "Code cannot be loaded"},
-	faas.CodeOverLimit:       {429, "Function over its limit"},
-	faas.CodeRateLimited:     {429, "Too many requests"},
-	faas.CodeRaised:          {500, "Function raised"},
-	faas.CodeBadResult:       {500, "Result cannot be sent"},
-	faas.CodeMissingSecret:   {500, "Secret missing"},
-	faas.CodeInternal:        {500, "Internal error"},
-	faas.CodeSandboxDied:     {502, "Sandbox died"},
-	faas.CodeBadAnswer:       {502, "Bad answer from the function"},
-	faas.CodeNoCapacity:      {503, "No capacity"},
-	faas.CodeDraining:        {503, "Shutting down"},
-	faas.CodeStandby:         {503, "Standby"},
-	faas.CodeStarting:        {503, "Starting"},
-	faas.CodeStorage:         {503, "Database failed"},
-	faas.CodeTimeout:         {504, "Ran out of time"},
-	faas.CodeNoSpace:         {507, "Disk full"},
+	faas.CodeBadRequest:       {400, "Malformed request"},
+	faas.CodeUnauthorized:     {401, "A token is needed"},
+	faas.CodeForbidden:        {403, "Not allowed"},
+	faas.CodeNotPermitted:     {403, "Not permitted"},
+	codeBadHost:               {403, "Unknown host name"},
+	codeCrossSite:             {403, "From another site"},
+	faas.CodeUnknownFunction:  {404, "Unknown function"},
+	faas.CodeUnknownToken:     {404, "Unknown token"},
+	faas.CodeBadArguments:     {404, "Wrong number or type of parameters"},
+	faas.CodeUnknownSecret:    {404, "Unknown secret"},
+	faas.CodeUnknownRoute:     {404, "Nothing here"},
+	faas.CodeMethodNotAllowed: {405, "Method not allowed"},
+	faas.CodeNameTaken:        {409, "Name taken"},
+	faas.CodeConflict:         {409, "Changed meanwhile"},
+	faas.CodeLastToken:        {409, "The last token"},
+	faas.CodeInUse:            {409, "In use"},
+	faas.CodeTooLarge:         {413, "Too large"},
+	faas.CodeUnknownLanguage:  {415, "Unknown language"},
+	faas.CodeBadCode:          {422, "Code cannot be loaded"},
+	faas.CodeOverLimit:        {429, "Function over its limit"},
+	faas.CodeRateLimited:      {429, "Too many requests"},
+	faas.CodeRaised:           {500, "Function raised"},
+	faas.CodeBadResult:        {500, "Result cannot be sent"},
+	faas.CodeMissingSecret:    {500, "Secret missing"},
+	faas.CodeInternal:         {500, "Internal error"},
+	faas.CodeSandboxDied:      {502, "Sandbox died"},
+	faas.CodeBadAnswer:        {502, "Bad answer from the function"},
+	faas.CodeNoCapacity:       {503, "No capacity"},
+	faas.CodeDraining:         {503, "Shutting down"},
+	faas.CodeStandby:          {503, "Standby"},
+	faas.CodeStarting:         {503, "Starting"},
+	faas.CodeStorage:          {503, "Database failed"},
+	faas.CodeTimeout:          {504, "Ran out of time"},
+	faas.CodeNoSpace:          {507, "Disk full"},
 }
 
 // problem is the body of every error answer (RFC 9457). Error is the user's

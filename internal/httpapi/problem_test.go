@@ -56,7 +56,7 @@ func declaredCodes(t *testing.T) map[faas.Code]int {
 
 func TestEveryCodeHasItsStatus(t *testing.T) {
 	codes := declaredCodes(t)
-	codes[codeUnknownRoute], codes[codeMethodNotAllowed] = 404, 405
+	codes[faas.CodeUnknownRoute], codes[faas.CodeMethodNotAllowed] = 404, 405
 	codes[codeBadHost], codes[codeCrossSite] = 403, 403
 	for code, status := range codes {
 		if entry := statuses[code]; entry.status != status || entry.title == "" {

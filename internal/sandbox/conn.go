@@ -92,6 +92,7 @@ type Request struct {
 	// For a function that takes the request; Method is empty for others.
 	Method string
 	Target string
+	Root   string // that Target begins with; empty for none
 	Host   string
 	Header http.Header
 }
@@ -295,6 +296,9 @@ func (r *Request) appendHead(b []byte) []byte {
 		host = r.Host
 		b = appendField(b, "Fob-Method", r.Method)
 		b = appendField(b, "Fob-Target", r.Target)
+		if r.Root != "" {
+			b = appendField(b, "Fob-Root", r.Root)
+		}
 		hops := strings.Join(r.Header["Connection"], ",")
 		for name, values := range r.Header {
 			if name == "Host" || !EndToEnd(name) || hops != "" && namedIn(hops, name) {

@@ -187,8 +187,8 @@ class Driver {
 
 function requestOf(headers, body) {
   const callers = Object.fromEntries(Object.entries(headers).filter(([name]) => !name.startsWith('fob-')));
-  const target = Buffer.from(headers['fob-target'] ?? '/', 'latin1').toString('utf8');
-  return new Request(headers['fob-method'] ?? 'POST', target, callers, body);
+  const [target, root] = [headers['fob-target'] ?? '/', headers['fob-root'] ?? ''].map((sent) => Buffer.from(sent, 'latin1').toString('utf8'));
+  return new Request(headers['fob-method'] ?? 'POST', target, root, callers, body);
 }
 
 module.exports = { Driver, refusal };

@@ -40,10 +40,12 @@ class Request {
   #pieces; // of the body; null once they were asked for
 
   /** body is a Buffer, or an Incoming, of which only stream() gives anything. */
-  constructor(method, target, headers, body) {
+  constructor(method, target, root, headers, body) {
     this.method = method;
-    this.target = target; // path and query as they were sent
-    this.path = percentDecode(target.split('?', 1)[0]);
+    this.target = target; // the caller's whole path and query as they were sent
+    const [path] = target.split('?', 1);
+    this.root = percentDecode(root); // what of the path names the function
+    this.path = percentDecode(path.startsWith(root) ? path.slice(root.length) : path) || '/'; // what follows that
     this.headers = headers; // names in lower case; repeated ones joined by a comma
     if (Buffer.isBuffer(body)) {
       this.body = body;

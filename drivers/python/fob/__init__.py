@@ -31,17 +31,20 @@ class Response:
 class Request:
     """The caller's HTTP request, given to a parameter named `request`.
 
-    method and path are text, body is bytes. path is percent-decoded; target is
-    path and query as they were sent. A body that is too large to be held whole
-    comes from stream() alone.
+    method, root and path are text, body is bytes. root is the part of the
+    caller's path that names the function, path what follows it, "/" when
+    nothing does; both are percent-decoded. target is the caller's whole path and
+    query as they were sent. A body that is too large to be held whole comes from
+    stream() alone.
     """
 
-    __slots__ = ("method", "target", "path", "_body", "_pieces", "_raw", "_headers", "_query")
+    __slots__ = ("method", "target", "root", "path", "_body", "_pieces", "_raw", "_headers", "_query")
 
-    def __init__(self, method, target, body, raw_headers, pieces):
+    def __init__(self, method, target, root, body, raw_headers, pieces):
         self.method = method
         self.target = target
-        self.path = _unquote(target.partition("?")[0])
+        self.root = _unquote(root)
+        self.path = _unquote(target.partition("?")[0].removeprefix(root)) or "/"
         self._body = body
         self._pieces = pieces
         self._raw = raw_headers

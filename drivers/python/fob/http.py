@@ -122,7 +122,8 @@ class Driver:
         if f.takes_request:
             method = headers.get(b"fob-method", b"POST").decode("latin-1")
             target = headers.get(b"fob-target", b"/").decode("utf-8", "replace")
-            request = Request(method, target, body, headers, connection.pieces)
+            root = headers.get(b"fob-root", b"").decode("utf-8", "replace")
+            request = Request(method, target, root, body, headers, connection.pieces)
         elif body is None:
             raise TooLarge
         self.running.add(connection)
