@@ -32,6 +32,11 @@ func attacks() []attack {
 		{"200 clients send 6 MB", bodies("max_scale=1", 200, 429, 503), true},
 		{"the same to a function that is switched off", bodies("max_concurrency=0&queue=0", 429, 503), true},
 		{"2,000 connections with half a body of 64 KB", halfBodies, true},
+		{"functions that send the largest answer but for a byte", fromInside("short", oneByteShort, "concurrency=16", 100, largest), true},
+		{"functions that send a head of 6,500 fields", fromInside("fields", manyFields, "concurrency=16", 100, 4<<10), true},
+		{"functions that send a head of 60 KB", fromInside("head", longHead, "concurrency=16", 100, 4<<10), true},
+		{"functions that send an error document of 6 MB", fromInside("error", hostileError, "concurrency=4", 16, 4<<10), true},
+		{"functions that send one of 128 KB", fromInside("errors", hostileErrors, "concurrency=4", 16, 32<<10), true},
 	}
 }
 

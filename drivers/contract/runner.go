@@ -322,6 +322,9 @@ func (e *Error) check(t *testing.T, what string, header http.Header, body []byte
 	if len(got.Message) > 8<<10 || len(got.Traceback) > 64<<10 {
 		t.Errorf("%s: message of %d bytes, traceback of %d, want at most 8 KiB and 64 KiB", what, len(got.Message), len(got.Traceback))
 	}
+	if len(got.Type) > 256 || len(body) > 128<<10 {
+		t.Errorf("%s: a type of %d bytes in a document of %d, want at most 256 and 128 KiB", what, len(got.Type), len(body))
+	}
 }
 
 // Client speaks HTTP to a driver.

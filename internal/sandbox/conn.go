@@ -108,18 +108,6 @@ type Response struct {
 	Stream      *Stream
 }
 
-// DriverError is an error answer of the driver's own (one with Fob-Error).
-type DriverError struct {
-	Status    int    `json:"-"`
-	Code      string `json:"code"`
-	Type      string `json:"type"`
-	Message   string `json:"message"`
-	Line      int    `json:"line"`
-	Traceback string `json:"traceback"`
-}
-
-func (e *DriverError) Error() string { return e.Code + ": " + e.Message }
-
 // ErrNotSent is wrapped by errors of calls of which no byte was sent, so that
 // they can be made again elsewhere.
 var ErrNotSent = errors.New("nothing was sent")
@@ -162,10 +150,10 @@ func (c *Conn) control(ctx context.Context, head string, body []byte, into any) 
 	err = w.send(message, nil)
 	clear(message)
 	if err == nil {
-		response, err = w.receive(c.maxAnswer)
+		response, err = w.receive(maxDocument)
 	}
 	if err == nil {
-		err = w.whole(response, c.maxAnswer)
+		err = w.whole(response, maxDocument)
 	}
 	if !stop() || err != nil {
 		w.nc.Close()

@@ -121,7 +121,7 @@ func (w *wire) readTrailer() error {
 		if end != io.EOF || len(line) > maxTrailer || !equalFold(name, "fob-error") || len(value) == 0 || !validValue(value) {
 			return fmt.Errorf("%w: %q behind the last chunk", ErrBadAnswer, clip(line))
 		}
-		end = &DriverError{Code: string(value), Message: "the answer broke off"}
+		end = (&DriverError{Code: string(value), Message: "the answer broke off"}).clip()
 	}
 }
 

@@ -3,7 +3,6 @@ package sandbox
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -23,8 +22,11 @@ type wire struct {
 	spent bool   // must not be used for another request
 }
 
-// maxHeader bounds the head of an answer, in bytes.
-const maxHeader = 64 << 10
+// maxHeader bounds the head of an answer, in bytes, and maxFields its lines.
+const (
+	maxHeader = 64 << 10
+	maxFields = 100
+)
 
 // smallBody is up to where copying a body behind its head is cheaper than a
 // second write.
@@ -43,6 +45,9 @@ func (w *wire) receive(maxAnswer int64) (*Response, error) {
 		return nil, err
 	}
 	response := &answer.Response
+	if answer.driverError {
+		maxAnswer = min(maxAnswer, maxDocument)
+	}
 	if err := w.readBody(answer, maxAnswer); err != nil {
 		return nil, err
 	}
@@ -50,14 +55,11 @@ func (w *wire) receive(maxAnswer int64) (*Response, error) {
 		if err := w.whole(response, maxAnswer); err != nil {
 			return nil, err
 		}
-		e := struct {
-			Error *DriverError `json:"error"`
-		}{}
-		if err := json.Unmarshal(response.Body, &e); err != nil || e.Error == nil || e.Error.Code == "" {
-			return nil, fmt.Errorf("%w: its error is no error document", ErrBadAnswer)
+		e, err := newDriverError(response.Status, response.Body)
+		if err != nil {
+			return nil, err
 		}
-		e.Error.Status = response.Status
-		return nil, e.Error
+		return nil, e
 	}
 	return response, nil
 }
@@ -107,7 +109,7 @@ func (w *wire) readHead() (*head, error) {
 	if err != nil || h.Status < 200 || h.Status > 599 {
 		return nil, fmt.Errorf("%w: status %q", ErrBadAnswer, line[9:12])
 	}
-	for total := 0; ; {
+	for total, fields := 0, 0; ; fields++ {
 		line, err := w.readLine()
 		if err != nil {
 			return nil, err
@@ -117,6 +119,9 @@ func (w *wire) readHead() (*head, error) {
 		}
 		if total += len(line); total > maxHeader {
 			return nil, fmt.Errorf("%w: more than %d bytes of header", ErrBadAnswer, maxHeader)
+		}
+		if fields == maxFields {
+			return nil, fmt.Errorf("%w: more than %d header fields", ErrBadAnswer, maxFields)
 		}
 		if err := h.field(w, line); err != nil {
 			return nil, err

@@ -27,17 +27,23 @@ function refusal(thrown) {
   return plain(failure.status, JSON.stringify(failure.document), `Fob-Error: ${failure.code}\r\n`);
 }
 
+const FIELDS = 90; // headers of a Response at most
+const HEAD = 60 << 10; // and bytes of them; the dispatcher takes few more
+
 /** Makes an answer of the function's own Response: bytes, or a Stream. */
 async function own(response) {
   const { status } = response;
   const bad = (why) => new Failure(500, 'bad_result', `callme returned a Response that is none: ${why}`);
   if (!(status >= 200 && status <= 599)) throw bad(`its status is ${status}, not a number from 200 to 599`);
   let head = `HTTP/1.1 ${status} ${REASONS[status] ?? 'Own'}\r\n`;
+  let fields = 0;
   for (const [name, value] of response.headers) {
     if (/[\x00-\x08\x0a-\x1f\x7f]/.test(value)) throw bad(`its header ${name} is not one line of text`);
     if (HOP_BY_HOP.has(name) || name === 'content-length' || name.startsWith('fob-')) continue;
     head += `${name}: ${value}\r\n`;
+    fields++;
   }
+  if (fields > FIELDS || head.length > HEAD) throw bad(`it has more than ${FIELDS} headers, or more than ${HEAD >> 10} KiB of them`);
   if (response.bodyUsed || response.body?.locked) throw bad('its body has been read already');
   const body = response.body === null ? NONE : await wholeOf(readerOf(response.body));
   if (!Buffer.isBuffer(body)) return new Stream(body, head);

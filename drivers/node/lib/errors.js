@@ -5,7 +5,8 @@ const fs = require('fs');
 const path = require('path');
 const { hideText } = require('./environment');
 
-const MESSAGE = 8 << 10; // bytes shown at most
+const TYPE = 256; // bytes shown at most, as JSON writes them
+const MESSAGE = 8 << 10;
 const TRACEBACK = 64 << 10;
 
 const DRIVER = path.dirname(__dirname) + path.sep;
@@ -19,22 +20,27 @@ class Failure extends Error {
   constructor(status, code, message, more = {}) {
     super(message);
     this.status = status;
-    if (more.type !== undefined) more = { ...more, type: hideText(String(more.type)) };
+    if (more.type !== undefined) more = { ...more, type: clip(String(more.type), TYPE) };
     this.code = code;
     this.document = { error: { code, message: clip(message, MESSAGE), ...more } };
   }
 }
 
-/** Shortens text, which shows no secret. */
+/** Shortens text, which shows no secret, to so many bytes of JSON. */
 function clip(text, limit) {
   text = hideText(text);
-  if (text.length * 3 <= limit) return text;
-  const bytes = Buffer.from(text);
-  if (bytes.length <= limit) return text;
-  let end = limit - 3;
-  while ((bytes[end] & 0xc0) === 0x80) end--;
-  return bytes.toString('utf8', 0, end) + '…';
+  if (text.length * 6 <= limit) return text;
+  let shown = text;
+  for (let size = sizeOf(text); size > limit; size = sizeOf(shown) + 3) {
+    // In proportion, again and again, for not all of it takes as much.
+    shown = shown.slice(0, Math.min(shown.length - 1, Math.floor(shown.length * (limit - 3) / size)));
+    if (/[\ud800-\udbff]$/.test(shown)) shown = shown.slice(0, -1); // half of a character
+  }
+  return shown === text ? text : shown + '…';
 }
+
+/** Returns how many bytes JSON takes for text, without the quotes. */
+const sizeOf = (text) => Buffer.byteLength(JSON.stringify(text)) - 2;
 
 /** The user's code, to show its lines. */
 const source = { lines: [], folder: '' };

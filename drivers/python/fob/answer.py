@@ -10,6 +10,7 @@ HOP_BY_HOP = frozenset(("connection", "keep-alive", "proxy-connection", "te", "t
 TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 CONTROLS = frozenset(map(chr, (*range(9), *range(10, 32), 127)))
 BODYLESS = (204, 304)
+FIELDS, HEAD = 90, 60 << 10  # headers of a Response at most, and bytes of them; the dispatcher takes few more
 
 
 def plain(status, body, more=b""):
@@ -65,6 +66,8 @@ def own_head(response, text, framing):
             lines.append(b"%b: %b\r\n" % (name.encode(), value.encode("latin-1")))
         except UnicodeEncodeError:
             raise bad(f"its header {name} has characters beyond Latin-1") from None
+    if len(lines) > FIELDS or sum(map(len, lines)) > HEAD:
+        raise bad(f"it has more than {FIELDS} headers, or more than {HEAD >> 10} KiB of them")
     if text and not typed:
         lines.append(b"Content-Type: text/plain; charset=utf-8\r\n")
     if status not in BODYLESS:

@@ -1,9 +1,11 @@
 """What goes wrong, as the contract's error object."""
 
+from json.encoder import encode_basestring as _quote
+
 from fob.environment import hide_text
 
 FILE = "function.py"  # what the user's code is called in tracebacks
-MESSAGE, TRACEBACK = 8 << 10, 64 << 10  # bytes shown at most
+TYPE, MESSAGE, TRACEBACK = 256, 8 << 10, 64 << 10  # bytes shown at most, as JSON writes them
 
 _HERE = __file__.rpartition("/")[0]
 
@@ -15,7 +17,7 @@ class Failure(Exception):
         self.status = status
         self.code = code
         if "type" in more:
-            more["type"] = hide_text(more["type"])
+            more["type"] = clip(more["type"], TYPE)
         self.document = {"error": {"code": code, "message": clip(message, MESSAGE), **more}}
 
 
@@ -30,12 +32,19 @@ class TooLarge(Failure):
 
 
 def clip(text, limit):
-    """Shortens text, which shows no secret."""
+    """Shortens text, which shows no secret, to so many bytes of JSON."""
     text = hide_text(text)
-    data = text.encode("utf-8", "backslashreplace")
-    if len(data) <= limit:
-        return text
-    return data[: limit - 3].decode("utf-8", "ignore") + "…"
+    shown, size = text, _size(text)
+    while size > limit:
+        # In proportion, again and again, for not all of it takes as much.
+        shown = shown[: min(len(shown) - 1, len(shown) * (limit - 3) // size)]
+        size = _size(shown) + 3
+    return text if shown is text else shown + "…"
+
+
+def _size(text):
+    """Returns how many bytes JSON takes for text, without the quotes."""
+    return len(_quote(text).encode("utf-8", "backslashreplace")) - 2
 
 
 def text_of(e):

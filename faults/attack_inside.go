@@ -1,0 +1,112 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// wireTaker is Python code that answers calls itself, past its driver, on every
+// connection that the dispatcher has to it.
+const wireTaker = `
+import os, socket, time
+
+def connections():
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            s = socket.socket(fileno=os.dup(int(fd)))
+            s.getpeername()
+            s.setblocking(True)
+            yield s
+        except OSError:
+            pass
+
+def answer(data):
+    for s in connections():
+        try:
+            s.sendall(data)
+        except OSError:
+            pass
+`
+
+// fromInside has clients call a function whose code attacks the dispatcher. What
+// they are answered, if anything, has at most so many bytes.
+func fromInside(name, code, settings string, clients, longest int) func(s *siege) error {
+	return func(s *siege) error {
+		path := "/api/functions/" + name + "?public=true&max_scale=4&timeout=2s&" + settings
+		if _, err := s.d.ask("PUT", path, wireTaker+code); err != nil {
+			return err
+		}
+		client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: clients}}
+		defer client.CloseIdleConnections()
+		var answered, broken, most atomic.Int64
+		end := time.Now().Add(s.duration())
+		var all sync.WaitGroup
+		for range clients {
+			all.Go(func() {
+				for time.Now().Before(end) {
+					response, err := client.Get(s.d.url + "/api/call/" + name)
+					if err != nil {
+						broken.Add(1)
+						continue
+					}
+					n, _ := io.Copy(io.Discard, response.Body)
+					response.Body.Close()
+					answered.Add(1)
+					for {
+						m := most.Load()
+						if n <= m || most.CompareAndSwap(m, n) {
+							break
+						}
+					}
+				}
+			})
+		}
+		all.Wait()
+		s.history.note("from inside", "function", name, "answered", answered.Load(), "broken", broken.Load(), "longest", most.Load())
+		if answered.Load() == 0 {
+			return fmt.Errorf("nobody was answered, and %d connections broke", broken.Load())
+		}
+		if n := most.Load(); n > int64(longest) {
+			s.violate("%s: an answer has %d bytes", name, n)
+		}
+		_, err := s.d.ask("DELETE", "/api/functions/"+name, "")
+		return err
+	}
+}
+
+// oneByteShort sends the largest answer but for its last byte, and waits.
+var oneByteShort = fmt.Sprintf(`
+def callme():
+    answer(b"HTTP/1.1 200 OK\r\nContent-Length: %[1]d\r\n\r\n" + bytes(%[1]d - 1))
+    time.sleep(60)
+`, largest)
+
+// manyFields sends a head of 6,500 fields, and waits.
+const manyFields = `
+def callme():
+    answer(b"HTTP/1.1 200 OK\r\n" + b"".join(b"X%d: y\r\n" % n for n in range(6500)) + b"Content-Length: 1\r\n\r\n")
+    time.sleep(60)
+`
+
+// longHead sends as long a head as is taken, and waits.
+const longHead = `
+def callme():
+    answer(b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: %b\r\n" % (n, b"y" * 600) for n in range(95)) + b"Content-Length: 1\r\n\r\n")
+    time.sleep(60)
+`
+
+// hostileError sends an error document that is no text.
+var hostileError = fmt.Sprintf(`
+def callme():
+    document = b'{"error": {"code": "raised", "message": "%%b"}}' %% (b"\xff" * (%d - 100))
+    answer(b"HTTP/1.1 500 Error\r\nFob-Error: raised\r\nContent-Length: %%d\r\n\r\n%%b" %% (len(document), document))
+    time.sleep(60)
+`, largest)
+
+// hostileErrors are such as are just short enough to be read.
+var hostileErrors = strings.Replace(hostileError, fmt.Sprint(largest), fmt.Sprint(128<<10), 1)
