@@ -80,6 +80,7 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 		Metrics: p.metrics.Handler(),
 		Build:   build(cfg.Engine),
 		MaxBody: int64(cfg.MaxBody),
+		Port:    listener.Addr().(*net.TCPAddr).Port,
 		Hosts:   cfg.Hosts,
 
 		RateToken:   cfg.RateToken,

@@ -29,6 +29,8 @@ type Config struct {
 	Build   Build        // answered to GET /api/version
 	MaxBody int64        // of any request, in bytes
 
+	Port int // that is listened on; 0 when that is not known
+
 	// Hosts is which names it is reached by, beside addresses and localhost,
 	// as in *.example.com. CheckHost must have nothing against them.
 	Hosts []string

@@ -4,6 +4,9 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -109,6 +112,25 @@ func TestGuard(t *testing.T) {
 			"typed, by another":       {"Origin": {"http://evil.test"}, "Sec-Fetch-Site": {"none"}},
 			"ours, by another":        {"Origin": {"http://127.0.0.1:9999"}, "Sec-Fetch-Site": {"cross-site"}},
 			"another, said to be not": {"Origin": {"http://evil.test"}, "Sec-Fetch-Site": {"same-origin"}},
+
+			"prefetch":                   {"Sec-Fetch-Site": {"none"}, "Sec-Purpose": {"prefetch"}},
+			"prerender":                  {"Sec-Fetch-Site": {"none"}, "Sec-Purpose": {"prefetch;prerender"}},
+			"prefetch through a proxy":   {"Sec-Purpose": {"prefetch;anonymous-client-ip"}},
+			"prefetch by our page":       {"Sec-Fetch-Site": {"same-origin"}, "Sec-Purpose": {"prefetch"}},
+			"a new purpose":              {"Sec-Purpose": {""}},
+			"prefetch, as it was":        {"Purpose": {"prefetch"}},
+			"prefetch, in Firefox once":  {"X-Moz": {"Prefetch"}},
+			"preview, in Safari":         {"X-Purpose": {"preview"}},
+			"typed, on another's page":   {"Sec-Fetch-Site": {"none"}, "Referer": {"http://evil.test/"}},
+			"typed, on another's origin": {"Sec-Fetch-Site": {"none"}, "Referer": {"http://evil.test"}},
+			"typed, on another port":     {"Sec-Fetch-Site": {"none"}, "Referer": {"http://127.0.0.1:3000/a"}},
+			"typed, on a longer name":    {"Sec-Fetch-Site": {"none"}, "Referer": {"http://127.0.0.1:9999.evil.test/"}},
+			"typed, with a user's name":  {"Sec-Fetch-Site": {"none"}, "Referer": {"http://127.0.0.1:9999@evil.test/"}},
+			"typed, with ours behind":    {"Sec-Fetch-Site": {"none"}, "Referer": {"http://evil.test?://127.0.0.1:9999/"}},
+			"typed, with a backslash":    {"Sec-Fetch-Site": {"none"}, "Referer": {`http://evil.test\@127.0.0.1:9999/`}},
+			"typed, on no page":          {"Sec-Fetch-Site": {"none"}, "Referer": {"about:client"}},
+			"ours, on another's page":    {"Sec-Fetch-Site": {"same-origin"}, "Referer": {"http://evil.test/"}},
+			"two pages":                  {"Sec-Fetch-Site": {"none"}, "Referer": {"http://127.0.0.1:9999/", "http://evil.test/"}},
 		} {
 			w := ask(request, "127.0.0.1:9999", header)
 			if w.Code != 403 || !strings.Contains(w.Body.String(), string(codeCrossSite)) && request[:4] != "HEAD" {
@@ -143,6 +165,10 @@ func TestGuardLetsIn(t *testing.T) {
 		"behind TLS, 8443":  {"example.com:8443", http.Header{"Origin": {"https://example.com:8443"}}},
 		"in other letters":  {"Example.COM", http.Header{"Origin": {"https://example.com"}}},
 		"an IPv6 address":   {"[::1]:9999", http.Header{"Origin": {"http://[::1]:9999"}}},
+		"reloaded":          {"localhost:9999", http.Header{"Sec-Fetch-Site": {"none"}, "Referer": {"http://localhost:9999/api/call/hello?a=/b"}}},
+		"no Referer":        {"localhost:9999", http.Header{"Sec-Fetch-Site": {"none"}, "Referer": {""}}},
+		"curl -e":           {"localhost:9999", http.Header{"Referer": {"http://evil.test/"}}},
+		"another's Purpose": {"localhost:9999", http.Header{"Purpose": {"billing"}, "X-Moz": {"cow"}}},
 		"an IPv6 address 2": {"[::1]", http.Header{"Origin": {"https://[::1]"}}},
 	} {
 		for _, method := range []string{"GET", "POST"} {
@@ -160,20 +186,21 @@ func TestGuardLetsIn(t *testing.T) {
 	}
 }
 
-// TestContain: what a browser would show of a function's answers has no power
-// over the API, and what it would not costs nothing.
+// TestContain: no answer of a function has any power over the API, whatever it
+// says that it is.
 func TestContain(t *testing.T) {
-	for mediaType, data := range map[string]bool{
-		"application/json": true, "application/json; charset=utf-8": true, "Application/JSON": true, "application/x-ndjson": true, "application/ndjson ;x=y": true,
-		"text/event-stream": true, "text/event-stream;charset=utf-8": true,
-		"": false, "text/html": false, "text/plain; charset=utf-8": false, "image/svg+xml": false, "application/xml": false, "text/javascript": false, "*/*": false, "unknown/unknown": false,
-		"application/json, text/html": false, "application/json; x=,text/html": false, "text/html; a=application/json": false, "application/jsonx": false, "x application/json": false,
-		"application/xhtml+xml; application/json": false, "application/octet-stream": false, "application/pdf": false,
-	} {
-		for _, own := range [][]string{nil, {"default-src 'self'"}, {"sandbox allow-same-origin", "script-src *"}} {
+	for _, mediaType := range []string{"application/json", "application/x-ndjson", "text/event-stream", "", "text/html", "text/plain; charset=utf-8", "image/svg+xml", "application/json, text/html", "*/*"} {
+		for _, c := range []struct{ own, want []string }{
+			{nil, nil},
+			{[]string{"default-src 'self'"}, []string{"default-src 'self'"}},
+			{[]string{"sandbox allow-same-origin", "script-src *"}, []string{"sandbox allow-same-origin", "script-src *"}},
+			{[]string{"default-src 'none'; report-uri /api/call/other; img-src *"}, []string{"default-src 'none'; img-src *"}},
+			{[]string{"Report-To\tgroup ;default-src *, report-uri x;", "REPORT-URI /"}, []string{"default-src *"}},
+			{[]string{"report-sample 'x'"}, []string{"report-sample 'x'"}},
+		} {
 			header := http.Header{"Referrer-Policy": {"unsafe-url"}, "X-Content-Type-Options": {"sniff"}}
-			if own != nil {
-				header["Content-Security-Policy"] = own
+			if c.own != nil {
+				header["Content-Security-Policy"] = c.own
 			}
 			a := newAPI(t, newFakeRegistry(), func(context.Context, *faas.Call) (*faas.Result, error) {
 				result := plainResult(`<script>1</script>`)
@@ -181,20 +208,63 @@ func TestContain(t *testing.T) {
 				return result, nil
 			})
 			h := serve(a, "GET", "/api/call/hello", "").Header()
-			if got := h["X-Content-Type-Options"]; len(got) != 1 || got[0] != "nosniff" {
-				t.Errorf("%q may be sniffed: %q", mediaType, got)
-			}
-			want := strings.Join(own, "|")
-			if !data {
-				want = strings.TrimSuffix("sandbox allow-scripts allow-forms allow-popups allow-downloads|"+want, "|")
-				if got := h["Referrer-Policy"]; len(got) != 1 || got[0] != "no-referrer" {
-					t.Errorf("%q has the Referrer-Policy %q", mediaType, got)
+			for name, want := range map[string][]string{
+				"X-Content-Type-Options":  {"nosniff"},
+				"Referrer-Policy":         {"no-referrer"},
+				"Content-Security-Policy": append([]string{"sandbox allow-scripts allow-forms allow-popups allow-downloads"}, c.want...),
+			} {
+				if got := h[name]; !slices.Equal(got, want) {
+					t.Errorf("%q with %q has the %s %q, want %q", mediaType, c.own, name, got, want)
 				}
 			}
-			if got := strings.Join(h["Content-Security-Policy"], "|"); got != want {
-				t.Errorf("%q with %q has the policies %s, want %s", mediaType, own, got, want)
-			}
 		}
+	}
+}
+
+// TestHeadersThatAct: what SECURITY.md says is dropped is dropped, what it says
+// passes passes, and it names all that are.
+func TestHeadersThatAct(t *testing.T) {
+	text, err := os.ReadFile("../../SECURITY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(text), "\n| headers of a function's answer | are | why |\n|---|---|---|\n")
+	if !found {
+		t.Fatal("SECURITY.md has no table of headers")
+	}
+	header, dropped, said := http.Header{}, map[string]bool{}, map[string]bool{}
+	for line := range strings.Lines(rest) {
+		if !strings.HasPrefix(line, "|") {
+			break
+		}
+		cells := strings.Split(line, "|")
+		for _, m := range regexp.MustCompile("`([A-Za-z0-9-]+)(…?)`").FindAllStringSubmatch(cells[1], -1) {
+			name := m[1]
+			if said[http.CanonicalHeaderKey(name)] = true; m[2] != "" {
+				name += "Some"
+			}
+			header.Set(name, "x")
+			dropped[http.CanonicalHeaderKey(name)] = strings.TrimSpace(cells[2]) == "dropped"
+		}
+	}
+	for name := range ours {
+		if !said[name] {
+			t.Errorf("SECURITY.md does not say that %s is dropped", name)
+		}
+	}
+	for _, prefix := range oursBy {
+		if !said[prefix] {
+			t.Errorf("SECURITY.md does not say that %s… is dropped", prefix)
+		}
+	}
+	got := serve(newAPI(t, newFakeRegistry(), own(200, "application/json", header, "1", 1)), "GET", "/api/call/hello", "").Header()
+	for name, drop := range dropped {
+		if got[name] != nil == drop {
+			t.Errorf("%s: dropped %v, and SECURITY.md says %v", name, !drop, drop)
+		}
+	}
+	if len(dropped) < 40 {
+		t.Errorf("SECURITY.md has only %d headers", len(dropped))
 	}
 }
 
@@ -213,5 +283,21 @@ func TestOwnAnswersAreInert(t *testing.T) {
 		if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Content-Security-Policy") != "default-src 'none'" || h.Get("Content-Type") == "" {
 			t.Errorf("%s: answered with %v", request, h)
 		}
+	}
+}
+
+// TestNothingIsSpeculative: a function that any page may call is not called ahead
+// of need either, and no probe or metric answers such a request.
+func TestNothingIsSpeculative(t *testing.T) {
+	registry := newFakeRegistry()
+	registry.fn.Versions[0].Settings.CORS = faas.AnyOrigin
+	a := newAPI(t, registry, func(context.Context, *faas.Call) (*faas.Result, error) {
+		t.Error("the function ran")
+		return plainResult(`1`), nil
+	})
+	for _, request := range append(everyRoute(t), "GET /healthz", "GET /readyz", "GET /metrics") {
+		method, target, _ := strings.Cut(request, " ")
+		w := serve(a, method, target, "", "Sec-Purpose", "prefetch", "Sec-Fetch-Site", "none", "Origin", "http://evil.test")
+		wantProblem(t, w.Code, w.Header(), w.Body.String(), 403, codeCrossSite)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -57,6 +56,11 @@ func (a *API) call(w http.ResponseWriter, r *http.Request, _ faas.Caller) error 
 	r.Header["Traceparent"] = in.header(h, "Traceparent", trace) // for a function that takes the request
 
 	result, err := a.invoke(w, r, call)
+	if err == nil {
+		if err = a.checkRedirect(r, call.Trace.Version, result); err != nil {
+			result.Body.Close()
+		}
+	}
 	if v := call.Trace.Version; v != nil {
 		in.header(h, "Fob-Version", strconv.Itoa(v.Number))
 	}
@@ -73,13 +77,13 @@ func (a *API) call(w http.ResponseWriter, r *http.Request, _ faas.Caller) error 
 		return err
 	}
 	defer result.Body.Close()
-	contain(h, result.ContentType, result.Header["Content-Security-Policy"])
+	contain(h, result.Header)
 	if v := call.Trace.Version; h["Vary"] != nil || v != nil && v.Settings.CORS != "" {
 		// For caches also where the request had no origin.
 		h["Vary"] = append([]string{"Origin"}, result.Header["Vary"]...)
 	}
 	for name, values := range result.Header {
-		if _, ours := h[name]; !ours && !strings.HasPrefix(name, "Access-Control-") {
+		if _, set := h[name]; !set && passes(name) {
 			h[name] = values
 		}
 	}
