@@ -142,7 +142,32 @@ type recorder struct {
 	*httptest.Server
 
 	mu      sync.Mutex
+	app     string
 	answers map[string]int
+}
+
+// show sets the recorder's page.
+func (r *recorder) show(app string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.app = app
+}
+
+// missing returns which of these requests have not been made, after some patience.
+func (r *recorder) missing(patience time.Duration, by []string) (missing []string) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		missing = nil
+		r.mu.Lock()
+		for _, b := range by {
+			if r.answers[b] == 0 {
+				missing = append(missing, b)
+			}
+		}
+		r.mu.Unlock()
+		if len(missing) == 0 || time.Now().After(deadline) {
+			return missing
+		}
+	}
 }
 
 // newRecorder runs a recorder until the test ends. At /app it has a page of its
@@ -152,7 +177,7 @@ func newRecorder(t *testing.T, to, app string) *recorder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &recorder{answers: make(map[string]int)}
+	r := &recorder{app: app, answers: make(map[string]int)}
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.SetURL(target)
@@ -170,7 +195,9 @@ func newRecorder(t *testing.T, to, app string) *recorder {
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, in *http.Request) {
 		if in.URL.Path == "/app" {
 			w.Header().Set("Content-Type", "text/html")
-			io.WriteString(w, app)
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			io.WriteString(w, r.app)
 			return
 		}
 		proxy.ServeHTTP(w, in)

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"encoding/json"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -13,6 +17,13 @@ import (
 // browser opens a page in a real browser until the test ends, or close is
 // called. Names below .test lead to this machine there.
 func browser(t *testing.T, url string) (close func()) {
+	t.Helper()
+	_, close = launch(t, url)
+	return close
+}
+
+// launch runs a browser, and returns the folder with its profile.
+func launch(t *testing.T, url string) (profile string, close func()) {
 	t.Helper()
 	var program string
 	for _, name := range []string{"chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"} {
@@ -28,7 +39,7 @@ func browser(t *testing.T, url string) (close func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The port keeps it open, although nobody debugs it.
+	// The port keeps it open, and tabs opens pages there.
 	cmd := exec.Command(program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-port=0",
 		"--host-resolver-rules=MAP *.test 127.0.0.1", "--user-data-dir="+profile, url)
 	var said strings.Builder
@@ -47,7 +58,49 @@ func browser(t *testing.T, url string) (close func()) {
 		}
 	})
 	t.Cleanup(close)
-	return close
+	return profile, close
+}
+
+// tabs is a browser that opens one page after the other.
+type tabs struct {
+	t        *testing.T
+	devtools string // URL
+}
+
+func newTabs(t *testing.T) *tabs {
+	t.Helper()
+	profile, _ := launch(t, "about:blank")
+	b := &tabs{t: t}
+	eventually(t, time.Minute, "the browser says its port", func() bool {
+		said, err := os.ReadFile(filepath.Join(profile, "DevToolsActivePort"))
+		port, _, whole := strings.Cut(string(said), "\n")
+		b.devtools = "http://127.0.0.1:" + port
+		return err == nil && whole
+	})
+	return b
+}
+
+// open opens a page as a user does who types its address, and returns what closes it.
+func (b *tabs) open(page string) (close func()) {
+	b.t.Helper()
+	request, err := http.NewRequest("PUT", b.devtools+"/json/new?"+url.QueryEscape(page), nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	var tab struct{ ID string }
+	if err := json.NewDecoder(answer.Body).Decode(&tab); err != nil || tab.ID == "" {
+		b.t.Fatalf("opening %s: %d, %v", page, answer.StatusCode, err)
+	}
+	return func() {
+		if answer, err := http.Get(b.devtools + "/json/close/" + tab.ID); err == nil {
+			answer.Body.Close()
+		}
+	}
 }
 
 // A page that a function serves listens to the events that another streams.
