@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -73,6 +74,53 @@ func TestSecretsInLongLines(t *testing.T) {
 		}
 		if log := p.Log(); strings.Contains(log, secret) || strings.Contains(log, "sword") || strings.Count(log, "y*** it was\n") != calls {
 			t.Errorf("the secret is in the log, or something is missing: of %d lines %d are as they should be", calls, strings.Count(log, "y*** it was\n"))
+		}
+	})
+}
+
+// What a function has flushed is in the log whatever ends it, but no secret that
+// comes in pieces is.
+func TestFlushedLineOutlivesTheProcess(t *testing.T) {
+	codes := map[string]string{
+		"python": `
+import os, signal, sys
+def callme(how):
+    for piece in ("at work", " with sword", "fish ", "and passw", "ord123 and pass"):
+        print(piece, end="", flush=True)
+    sys.stderr.buffer.write(b"an error")
+    sys.stderr.buffer.flush()
+    if how == "exit": os._exit(3)
+    if how == "kill": os.kill(os.getpid(), signal.SIGKILL)
+    while True: pass
+`,
+		"node": `
+function callme(how) {
+  for (const piece of ['at work', ' with sword', 'fish ', 'and passw', 'ord123 and pass']) process.stdout.write(piece);
+  process.stderr.write(Buffer.from('an error'));
+  if (how === 'exit') process.reallyExit(3);
+  if (how === 'kill') process.kill(process.pid, 'SIGKILL');
+  for (;;);
+}
+`,
+	}
+	secrets := map[string][]byte{"A": []byte("swordfish"), "B": []byte("password"), "C": []byte("password123")}
+	each(t, func(t *testing.T, lang string) {
+		for _, how := range []string{"exit", "kill", "timeout"} {
+			p := boot(t, lang)
+			client := p.Client(t)
+			if status, _, body := client.load(t, map[string]any{"code": codes[lang], "secrets": secrets}); status != 200 {
+				t.Fatalf("%d %s", status, body)
+			}
+			request := newRequest(t, http.MethodPost, "/", `{"how": "`+how+`"}`)
+			go func() { _, _, _, _ = client.Try(request) }() // there is no answer
+			if how == "timeout" {
+				Eventually(t, "the line is in the log", func() bool { return strings.Contains(p.Log(), "an error") })
+				_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+			}
+			<-p.exited
+			if log := p.Log(); log != "at work with *** and *** and an error" {
+				t.Errorf("%s: the log is %q", how, log)
+			}
 		}
 	})
 }

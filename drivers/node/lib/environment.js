@@ -4,7 +4,6 @@
 const fs = require('fs');
 const path = require('path');
 
-const MOST_BEGUN = 32 << 10; // bytes of a begun secret that wait for the rest of it
 const LEAST = 6; // bytes of a value that is hidden; a shorter one is in too many words
 const LINE = 16; // the same for one line of a value that has several
 const STARS = Buffer.from('***');
@@ -76,9 +75,23 @@ function hideText(text) {
   return text;
 }
 
-/** How many bytes at the end of a text may be a secret's first ones, which it would hide with the rest of it. */
-function begun() {
-  return hidden.length > 0 ? Math.min(hidden[0].bytes.length - 1, MOST_BEGUN) : 0;
+/** How many bytes of data can be shown although more follows: those before a secret that has begun. */
+function settled(data) {
+  let end = data.length;
+  for (const { bytes } of hidden) {
+    for (let n = Math.min(bytes.length - 1, data.length); n > data.length - end; n--) {
+      if (data[data.length - 1] === bytes[n - 1] && data.subarray(data.length - n).equals(bytes.subarray(0, n))) end = data.length - n;
+    }
+  }
+  // One secret may begin within another, which is not to be torn.
+  for (let before = -1; before !== end;) {
+    before = end;
+    for (const { bytes } of hidden) {
+      const at = end > 0 ? data.lastIndexOf(bytes, end - 1) : -1;
+      if (at >= 0 && at + bytes.length > end) end = at;
+    }
+  }
+  return end;
 }
 
-module.exports = { begun, hide, hideText, install, read };
+module.exports = { hide, hideText, install, read, settled };

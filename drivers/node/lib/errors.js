@@ -8,6 +8,7 @@ const { hideText } = require('./environment');
 const TYPE = 256; // bytes shown at most, as JSON writes them
 const MESSAGE = 8 << 10;
 const TRACEBACK = 64 << 10;
+const SHOWN = 8; // causes below each other, and parts of an AggregateError
 
 const DRIVER = path.dirname(__dirname) + path.sep;
 // A frame in the user's code, and its line.
@@ -43,24 +44,24 @@ function clip(text, limit) {
 const sizeOf = (text) => Buffer.byteLength(JSON.stringify(text)) - 2;
 
 /** The user's code, to show its lines. */
-const source = { lines: [], folder: '' };
+const source = { lines: [], folders: [] };
+
+/** Calls an ES module by its name alone, wherever it was written for Node to load. */
+function withoutFolder(text) {
+  for (const folder of source.folders) text = text.replaceAll(folder, '');
+  return text;
+}
 
 /** Says what was thrown, which may be anything: {type, message, line, traceback}. */
 function describe(thrown) {
   try {
-    if (!(thrown instanceof Error) && Object.prototype.toString.call(thrown) !== '[object Error]') {
-      const message = String(typeof thrown === 'object' && thrown !== null ? JSON.stringify(thrown) : String(thrown));
+    if (!isError(thrown)) {
+      const message = plainText(thrown);
       const type = thrown === null ? 'null' : typeof thrown;
       return { type, message, traceback: clip(`${type}: ${message}\n`, TRACEBACK) };
     }
-    const type = String(thrown.name === 'Error' && thrown.constructor?.name || thrown.name);
-    const frames = framesOf(thrown);
-    const line = frames.map((frame) => USER.exec(frame)).find(Boolean);
-    let traceback = show(thrown, type, frames);
-    for (let cause = thrown.cause, depth = 0; cause instanceof Error && depth < 8; cause = cause.cause, depth++) {
-      traceback += 'caused by ' + show(cause, cause.name, framesOf(cause));
-    }
-    const about = { type, message: String(thrown.message), traceback: clip(traceback, TRACEBACK) };
+    const line = framesOf(thrown).map((frame) => USER.exec(frame)).find(Boolean);
+    const about = { type: typeOf(thrown), message: messageOf(thrown), traceback: clip(show(thrown), TRACEBACK) };
     if (line) about.line = Number(line[1]);
     return about;
   } catch { // getters and names of the function's own may throw, too
@@ -68,13 +69,35 @@ function describe(thrown) {
   }
 }
 
-function show(error, type, frames) {
-  let text = `${type}: ${error.message}\n`;
-  for (const frame of frames) {
+const isError = (value) => value instanceof Error || Object.prototype.toString.call(value) === '[object Error]';
+const plainText = (value) => String(typeof value === 'object' && value !== null ? JSON.stringify(value) : String(value));
+const typeOf = (error) => String(error.name === 'Error' && error.constructor?.name || error.name);
+const codeOf = (error) => (typeof error.code === 'string' || typeof error.code === 'number' ? String(error.code) : '');
+
+/** Returns an error's message; for one without, as of several refused connections, what else it tells. */
+function messageOf(error) {
+  const message = withoutFolder(String(error.message));
+  if (message !== '' || (codeOf(error) === '' && !Array.isArray(error.errors))) return message;
+  const parts = (Array.isArray(error.errors) ? error.errors : []).slice(0, SHOWN);
+  return [codeOf(error), parts.map((part) => (isError(part) ? withoutFolder(String(part.message)) : plainText(part))).join('; ')].filter(Boolean).join(': ');
+}
+
+/** Returns an error's text as Node writes it, and then what caused it and what it consists of. */
+function show(error, depth = 0) {
+  const code = codeOf(error);
+  let text = `${typeOf(error)}${code === '' ? '' : ` [${code}]`}: ${withoutFolder(String(error.message))}\n`;
+  for (const frame of framesOf(error)) {
     text += frame + '\n';
     const user = USER.exec(frame);
     const line = user && source.lines[user[1] - 1];
     if (line !== null && line !== undefined) text += '        ' + line.trim() + '\n';
+  }
+  if (depth === SHOWN) return text;
+  const more = (how, inner) => { text += `${how} ${isError(inner) ? show(inner, depth + 1) : plainText(inner) + '\n'}`; };
+  if (error.cause !== undefined) more('caused by', error.cause);
+  if (Array.isArray(error.errors)) {
+    for (const inner of error.errors.slice(0, SHOWN)) more('one of which:', inner);
+    if (error.errors.length > SHOWN) text += `and ${error.errors.length - SHOWN} more\n`;
   }
   return text;
 }
@@ -83,7 +106,7 @@ function framesOf(error) {
   const frames = String(error.stack)
     .split('\n')
     .filter((line) => /^\s+at /.test(line) && !line.includes(DRIVER) && !line.includes('node:internal'))
-    .map((line) => (source.folder ? line.replaceAll(source.folder, '') : line));
+    .map(withoutFolder);
   // What lies beyond the user's outermost frame is how the driver came to call it.
   while (frames.length > 0 && !USER.test(frames[frames.length - 1])) frames.pop();
   return frames;
@@ -99,7 +122,7 @@ function raised(status, code, thrown) {
 /** Makes a syntax error a Failure; its stack names the line unless that is given. */
 function doesNotCompile(error, line) {
   const at = /function\.m?js:(\d+)/.exec(String(error.stack));
-  return new Failure(422, 'does_not_compile', error.message, { type: error.name, line: line ?? Number(at?.[1] ?? 1) });
+  return new Failure(422, 'does_not_compile', withoutFolder(error.message), { type: error.name, line: line ?? Number(at?.[1] ?? 1) });
 }
 
 /** Takes the user's code, so that tracebacks can show its lines. */
@@ -110,7 +133,7 @@ function remember(code) {
 /** Makes the folder for an ES module; tracebacks leave it out. */
 function moduleFolder() {
   const folder = fs.mkdtempSync(path.join(require('os').tmpdir(), 'fob-'));
-  source.folder = require('url').pathToFileURL(folder).href + '/';
+  source.folders = [require('url').pathToFileURL(folder).href + '/', folder + '/'];
   return folder;
 }
 

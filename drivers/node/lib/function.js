@@ -115,8 +115,9 @@ class Function_ {
     return new Function_(await load(code));
   }
 
-  constructor(callme) {
+  constructor({ callme, self }) {
     this.callme = callme;
+    this.self = self; // what it is a method of
     this.params = parametersOf(callme);
     this.names = new Set();
     this.catchesAll = false;
@@ -138,7 +139,7 @@ class Function_ {
     const args = this.bare && text === undefined && body.length === 0 ? [] : this.#bind(text, body, request);
     let value;
     try {
-      value = this.callme.apply(undefined, args);
+      value = this.callme.apply(this.self, args);
       if (typeof value?.then === 'function') return this.#settle(value);
     } catch (e) {
       throw raised(500, 'raised', e);

@@ -22,7 +22,7 @@ const FILE = 'function.js';
 // Lets import() work as in a file. Node before 20.12 has no way to it.
 const importModuleDynamically = vm.constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER;
 
-/** Runs the code and returns its callme, or fails with 422. */
+/** Runs the code and returns its callme and what that belongs to, {callme, self}, or fails with 422. */
 async function load(code) {
   code = code.replace(/^\ufeff/, '').replace(/^#!/, '//');
   remember(code);
@@ -66,7 +66,7 @@ async function loadModule(code) {
   } finally {
     fs.rmSync(folder, { recursive: true, force: true });
   }
-  return exported.callme ?? pick(exported.default, undefined);
+  return exported.callme ? { callme: exported.callme } : pick(exported.default, undefined);
 }
 
 // V8 tells the line of a syntax error for a script, not for a module: so the
@@ -87,20 +87,25 @@ function lineInModule(code, error) {
   return undefined;
 }
 
+/** Returns the callme that is exported, or else declared, and the object whose method it is. */
 function pick(exported, declared) {
-  if (typeof exported === 'function') return exported;
-  return exported?.callme ?? declared;
+  if (typeof exported === 'function' && !isClass(exported)) return { callme: exported };
+  if (exported?.callme) return { callme: exported.callme, self: exported };
+  // What a compiler makes of `export default`.
+  if (exported?.__esModule && exported.default) return pick(exported.default, declared);
+  return { callme: declared ?? (typeof exported === 'function' ? exported : exported?.callme) };
 }
 
-function check(callme) {
+const isClass = (value) => /^class\b/.test(Function.prototype.toString.call(value));
+
+function check(found) {
+  const { callme } = found;
   if (callme === undefined || callme === null) {
     throw new Failure(422, 'no_callme', 'the code defines no function callme; add: function callme() { … }');
   }
   if (typeof callme !== 'function') throw new Failure(422, 'no_callme', `callme is not a function but ${typeof callme}`);
-  if (/^class\b/.test(Function.prototype.toString.call(callme))) {
-    throw new Failure(422, 'no_callme', 'callme is a class; make it a function');
-  }
-  return callme;
+  if (isClass(callme)) throw new Failure(422, 'no_callme', 'callme is a class; make it a function');
+  return found;
 }
 
 module.exports = { load };

@@ -3,10 +3,10 @@
 
 const fs = require('fs');
 const { Writable } = require('stream');
-const { begun, hide } = require('./environment');
+const { hide, settled } = require('./environment');
 
 const LIMIT = 4 << 20; // bytes held that cannot be written yet
-const PARTIAL = 64 << 10; // bytes after which a line is written although it has not ended
+const PIECE = 64 << 10; // bytes of a line that are written at once
 const RETRY = 5; // milliseconds until a full pipe is tried again
 
 /** Writes bytes to a descriptor without ever waiting for its reader. */
@@ -101,8 +101,7 @@ class Stream extends Writable {
     super({ decodeStrings: false });
     this.fd = fd;
     this.log = new Log(fd);
-    this.pieces = [];
-    this.partial = 0;
+    this.pieces = []; // of a line that has not been written: mostly none
   }
 
   write(data, encoding, done) {
@@ -113,7 +112,7 @@ class Stream extends Writable {
     } else if (ArrayBuffer.isView(data)) {
       const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
       // Copied, for the function may go on using it.
-      for (let i = 0; i < bytes.length; i += PARTIAL) this.add(Buffer.from(bytes.subarray(i, i + PARTIAL)));
+      for (let i = 0; i < bytes.length; i += PIECE) this.add(Buffer.from(bytes.subarray(i, i + PIECE)));
     } else {
       throw new TypeError(`a log line is text or bytes, not ${data === null ? 'null' : typeof data}`);
     }
@@ -140,29 +139,28 @@ class Stream extends Writable {
       data = data.subarray(cut);
     }
     if (data.length === 0) return;
+    // What has no end yet goes out all the same: the process may be killed before there is one.
     this.pieces.push(data);
-    this.partial += data.length;
-    if (this.partial >= PARTIAL) this.flush(begun());
+    this.flush(true);
   }
 
-  /** Writes the line that was begun. */
-  endCall() { this.flush(0); }
+  /** Writes the rest of the line that was begun. */
+  endCall() { this.flush(false); }
 
-  /** Writes what there is but for so many bytes at its end, which may have begun a secret. */
-  flush(keep) {
+  /** Writes what there is; when the line goes on, without the secret that its end may have begun. */
+  flush(goesOn) {
     if (this.pieces.length === 0) return;
-    const data = hide(this.pieces.length === 1 ? this.pieces[0] : Buffer.concat(this.pieces));
-    const end = Math.max(data.length - keep, 0);
+    const data = this.pieces.length === 1 ? this.pieces[0] : Buffer.concat(this.pieces);
+    const end = goesOn ? settled(data) : data.length;
     this.pieces = end < data.length ? [data.subarray(end)] : [];
-    this.partial = data.length - end;
-    if (end > 0) this.log.put(data.subarray(0, end));
+    if (end > 0) this.log.put(hide(data.subarray(0, end)));
   }
 }
 
 // Piece by piece, not to hold a long text twice; never between the two halves of a character.
 function* pieces(text) {
   for (let from = 0, to; from < text.length; from = to) {
-    to = from + PARTIAL;
+    to = from + PIECE;
     if ((text.charCodeAt(to - 1) & 0xfc00) === 0xd800) to++;
     yield text.slice(from, to);
   }

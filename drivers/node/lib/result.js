@@ -22,7 +22,7 @@ function jsonOf(value) {
   }
   let text;
   try {
-    check(value, '', []);
+    new Check().of(value, '');
     text = JSON.stringify(value);
   } catch (e) {
     if (e instanceof Failure) throw e;
@@ -33,46 +33,88 @@ function jsonOf(value) {
 
 const bad = (why) => new Failure(500, 'bad_result', `JSON cannot hold what callme returned: ${why}`);
 
-function check(value, key, above) {
-  if (typeof value === 'bigint') throw bad('it contains a BigInt; return Number(x) or String(x)');
-  if (typeof value === 'function') throw bad('it contains a function');
-  if (typeof value === 'symbol') throw bad('it contains a symbol');
-  if (typeof value === 'number' && !Number.isFinite(value)) throw bad(`it contains ${value}`);
-  if (typeof value !== 'object' || value === null) return;
-  const kind = Object.getPrototypeOf(value);
-  if (kind !== Object.prototype && kind !== Array.prototype) {
-    const name = foreign(value);
-    if (name) throw bad(`it contains a ${name}`);
-    if (value instanceof Number) return check(Number(value), key, above);
+/** One look at all that is in a value, before JSON is made of it. */
+class Check {
+  #above = []; // the objects that hold the one in hand, outermost first
+  #keys = []; // under which each of them was found
+
+  of(value, key) {
+    if (typeof value !== 'object' || value === null) {
+      if (typeof value === 'bigint') throw this.#bad('a BigInt', key, 'return Number(x) or String(x)');
+      if (typeof value === 'function') throw this.#bad('a function', key);
+      if (typeof value === 'symbol') throw this.#bad('a symbol', key);
+      if (typeof value === 'number' && !Number.isFinite(value)) throw this.#bad(value, key);
+      return;
+    }
+    const kind = Object.getPrototypeOf(value);
+    // Plain objects of another realm have a prototype without one, too.
+    const plain = kind === Object.prototype || kind === Array.prototype || kind === null || Object.getPrototypeOf(kind) === null;
+    if (!plain) this.#foreign(value, key);
+    if (typeof value.toJSON === 'function') {
+      const own = value.toJSON(key);
+      if (own !== value) return this.of(own, key);
+    }
+    if (types.isNumberObject(value)) return this.of(Number(value), key);
+    // Ever deeper values are found too deep by the stack; the few that are above this one are quickly compared.
+    if (this.#above.includes(value)) throw this.#bad('itself, a cycle', key);
+    this.#above.push(value);
+    this.#keys.push(key);
+    if (Array.isArray(value)) {
+      for (let i = 0; i < value.length; i++) this.of(value[i], i);
+    } else {
+      const names = Object.keys(value);
+      if (names.length === 0 && !plain && !types.isBoxedPrimitive(value)) {
+        this.#above.pop();
+        this.#keys.pop();
+        throw this.#bad(named(value), key, ADVICE[nameOf(value)] ?? ADVICE.other);
+      }
+      for (const name of names) this.of(value[name], name);
+    }
+    this.#above.pop();
+    this.#keys.pop();
   }
-  if (typeof value.toJSON === 'function') {
-    const plain = value.toJSON(key);
-    if (plain !== value) return check(plain, key, above);
+
+  /** Refuses what JSON.stringify makes a strange object of, or only an empty one. */
+  #foreign(value, key) {
+    const wrong = (what, advice) => { throw this.#bad(what, key, advice); };
+    if (Buffer.isBuffer(value)) wrong('a Buffer', ADVICE.Buffer); // its toJSON is of no use to anybody
+    if (types.isDate(value) && Number.isNaN(value.getTime())) wrong('an invalid Date');
+    if (typeof value.toJSON === 'function') return;
+    if (ArrayBuffer.isView(value)) wrong(`a ${nameOf(value)}`, types.isTypedArray(value) ? 'return Array.from(x)' : ADVICE.other);
+    if (types.isMap(value)) wrong('a Map', ADVICE.Map);
+    if (types.isSet(value)) wrong('a Set', ADVICE.Set);
+    if (types.isPromise(value)) wrong('a Promise', 'await it');
+    if (types.isRegExp(value)) wrong('a RegExp', 'return String(x)');
+    if (types.isNativeError(value)) wrong('an Error', 'throw it, or return x.message');
+    if (types.isSymbolObject(value)) wrong('a symbol');
+    if (typeof value.next === 'function' && typeof value[Symbol.iterator] === 'function') wrong('an iterator', ADVICE.Set);
+    if (typeof value[Symbol.asyncIterator] === 'function') wrong('an asynchronous iterator', 'return it by itself, and it streams');
   }
-  // Ever deeper values are found too deep by the stack; the few that are above this one are quickly compared.
-  if (above.includes(value)) throw bad('it contains itself, a cycle');
-  above.push(value);
-  if (Array.isArray(value)) {
-    for (let i = 0; i < value.length; i++) check(value[i], String(i), above);
-  } else {
-    for (const name of Object.keys(value)) check(value[name], name, above);
+
+  #bad(what, key, advice) {
+    const keys = [...this.#keys, key].slice(1);
+    const path = keys.map((k) => (typeof k === 'number' ? `[${k}]` : /^[\p{ID_Start}$_][\p{ID_Continue}$]*$/u.test(k) ? `.${k}` : `[${JSON.stringify(k)}]`));
+    return bad(`it contains ${what}${path.length > 0 ? ` at result${path.join('')}` : ''}${advice ? `; ${advice}` : ''}`);
   }
-  above.pop();
 }
 
-/** Names what JSON.stringify makes an empty or strange object of. */
-function foreign(value) {
-  if (Buffer.isBuffer(value)) return 'Buffer';
-  if (ArrayBuffer.isView(value)) return value[Symbol.toStringTag] ?? 'DataView';
-  if (types.isMap(value)) return 'Map';
-  if (types.isSet(value)) return 'Set';
-  if (types.isPromise(value)) return 'Promise; await it';
-  if (types.isAnyArrayBuffer(value)) return 'ArrayBuffer';
-  if (types.isRegExp(value)) return 'RegExp';
-  if (types.isNativeError(value)) return 'Error';
-  if (types.isWeakMap(value) || types.isWeakSet(value)) return 'WeakMap or WeakSet';
-  if (types.isGeneratorObject(value)) return 'generator';
-  return null;
+const ADVICE = {
+  Blob: 'return new Response(blob)',
+  Buffer: "return x.toString(), x.toString('base64') or new Response(x)",
+  File: 'return new Response(file)',
+  FormData: 'return Object.fromEntries(x)',
+  Headers: 'return Object.fromEntries(x)',
+  Map: 'return Object.fromEntries(x)',
+  Set: 'return [...x]',
+  URLSearchParams: 'return Object.fromEntries(x) or String(x)',
+  other: 'JSON would keep nothing of it',
+};
+
+const nameOf = (value) => String(value[Symbol.toStringTag] ?? value.constructor?.name ?? 'object');
+
+function named(value) {
+  const name = nameOf(value);
+  return `${/^[aeio]/i.test(name) ? 'an' : 'a'} ${name}`;
 }
 
 module.exports = { jsonOf, render };

@@ -16,8 +16,8 @@ class Response:
 
     body is bytes or text (sent as UTF-8), or an iterator or asynchronous
     iterator of these, each sent as it comes. status is 200 to 599, headers a
-    mapping of names to text, or to a list of texts for a header that is
-    repeated. Without a Content-Type, text is text/plain and bytes have none.
+    mapping of names to text or numbers, or to a list of them for a header that
+    is repeated; or pairs of name and value. Without a Content-Type, text is text/plain and bytes have none.
     """
 
     __slots__ = ("body", "status", "headers")

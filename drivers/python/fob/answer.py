@@ -49,11 +49,14 @@ def own_head(response, text, framing):
     if not isinstance(status, int) or not 200 <= status <= 599:
         raise bad(f"its status is {status!r}, not a number from 200 to 599")
     try:
-        pairs = [(n, v) for n, values in headers.items() for v in (values if isinstance(values, (list, tuple)) else [values])]
+        pairs = headers.items() if hasattr(headers, "items") else headers
+        pairs = [(n, v) for n, values in pairs for v in (values if isinstance(values, (list, tuple)) else [values])]
     except Exception:  # noqa: B902, whatever the function put there
-        raise bad("its headers are not a mapping") from None
+        raise bad("its headers are not a mapping, nor pairs of name and value") from None
     lines, typed = [], False
     for name, value in pairs:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = f"{value}"
         if not isinstance(name, str) or not name or not TOKEN.issuperset(name):
             raise bad(f"{name!r} is no header name")
         if not isinstance(value, str) or not CONTROLS.isdisjoint(value):

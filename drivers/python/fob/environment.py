@@ -4,7 +4,6 @@ import os
 from binascii import Error as NotBase64
 from binascii import a2b_base64
 
-MOST_BEGUN = 32 << 10  # bytes of a begun secret that wait for the rest of it
 LEAST = 6  # bytes of a value that is hidden; a shorter one is in too many words
 LINE = 16  # the same for one line of a value that has several
 
@@ -59,9 +58,22 @@ def hide(data):
     return data
 
 
-def begun():
-    """Returns how many bytes at the end of a text may be a secret's first ones, which it would hide with the rest of it."""
-    return min(len(hidden[0][0]) - 1, MOST_BEGUN) if hidden else 0
+def settled(data):
+    """Returns how many bytes of data can be shown although more follows: those before a secret that has begun."""
+    end = len(data)
+    for value, _ in hidden:
+        for n in range(min(len(value) - 1, len(data)), len(data) - end, -1):
+            if data[-1] == value[n - 1] and data.endswith(value[:n]):
+                end = len(data) - n
+    # One secret may begin within another, which is not to be torn.
+    before = None
+    while before != end:
+        before = end
+        for value, _ in hidden:
+            at = data.rfind(value, 0, end - 1 + len(value)) if end else -1
+            if at >= 0 and at + len(value) > end:
+                end = at
+    return end
 
 
 def hide_text(text):

@@ -26,6 +26,9 @@ def load(code, end_call):
     except (ValueError, MemoryError, RecursionError, OverflowError) as e:
         raise Failure(422, "does_not_compile", text_of(e) or "nested too deeply", type=type(e).__name__) from None
 
+    forget = None
+    if "asyncio" in code:  # which takes long to import: now rather than in the first call
+        from fob.loop import forget
     module = types.ModuleType("function")
     module.__file__ = FILE
     sys.modules["function"] = module  # where pickle and dataclasses look a class up
@@ -33,13 +36,16 @@ def load(code, end_call):
         exec(compiled, module.__dict__)
     except BaseException as e:  # noqa: B902, SystemExit too
         raise raised(422, "load_failed", e) from None
+    finally:
+        if forget is not None:
+            forget()
     callme = module.__dict__.get("callme")
     if callme is None:
         raise Failure(422, "no_callme", "the code defines no function callme; add: def callme(): ...")
     if not callable(callme):
         raise Failure(422, "no_callme", f"callme is not a function but {type(callme).__name__}")
     try:
-        return Function(callme, end_call)
+        return Function(callme, end_call, forget)
     except ValueError as e:  # a builtin without a signature
         raise Failure(422, "no_callme", f"callme takes nobody knows what: {text_of(e)}; wrap it in a def") from None
     except BaseException as e:  # noqa: B902, a signature of the function's own may raise anything
@@ -49,12 +55,13 @@ def load(code, end_call):
 class Function:
     """A loaded callme. All that its signature says is worked out once, here."""
 
-    def __init__(self, callme, end_call):
+    def __init__(self, callme, end_call, forget):
         import inspect  # loaded since boot, as traceback is
 
         signature = inspect.signature(callme)
         self.callme = callme
         self.end_call = end_call
+        self.forget = forget  # of asyncio's, what one call leaves in its thread; None for a function that has nothing to do with it
         self.text = f"callme{signature}"
         kinds = inspect.Parameter
         named = [p for p in signature.parameters.values() if p.kind not in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)]

@@ -136,6 +136,8 @@ class Driver:
             return own(value)
         finally:
             self.running.discard(connection)
+            if f.forget is not None:
+                f.forget()
             self.end_call()
 
     def end_call(self):

@@ -10,7 +10,7 @@ import time
 import weakref
 from collections import deque
 
-from fob.environment import begun, hide
+from fob.environment import hide, settled
 
 LIMIT = 4 << 20  # bytes held that cannot be written yet
 PARTIAL = 64 << 10  # bytes after which a line is written although it has not ended
@@ -163,19 +163,19 @@ class _Partial:
             self.pieces.append(data)
             self.size += len(data)
             if self.size >= PARTIAL:
-                self.flush(begun())
+                self.flush(goes_on=True)
 
-    def flush(self, keep=0):
-        """Writes what there is but for so many bytes at its end, which may have begun a secret."""
+    def flush(self, goes_on=False):
+        """Writes what there is; when the line goes on, without the secret that its end may have begun."""
         pieces, self.pieces, self.size = self.pieces, [], 0
         if not pieces:
             return
-        data = hide(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        if keep:
-            self.pieces, self.size = [data[-keep:]], min(keep, len(data))
-            data = data[:-keep]
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if goes_on and (end := settled(data)) < len(data):
+            self.pieces, self.size = [data[end:]], len(data) - end
+            data = data[:end]
         if data:
-            self.log.put(data)
+            self.log.put(hide(data))
 
     __del__ = flush  # a thread that ends leaves nothing unsaid
 
@@ -229,7 +229,10 @@ class Stream(io.TextIOBase):
         self.log.drain(seconds)
 
     def flush(self):
-        pass  # a line goes out when it ends
+        """Writes the line that the calling thread has begun; one that has ended is written already."""
+        partial = self._local.__dict__.get("partial")
+        if partial is not None and partial.pieces:
+            partial.flush(goes_on=True)
 
     def close(self):
         pass  # the driver outlives what a function does to its streams
@@ -266,7 +269,7 @@ class _Bytes(io.BufferedIOBase):
         return len(view)
 
     def flush(self):
-        pass
+        self._stream.flush()
 
     def close(self):
         pass

@@ -1,11 +1,57 @@
-"""The event loop that runs whatever of a function is asynchronous, for all calls, in a thread of its own.
+"""Event loops: the one that runs whatever of a function is asynchronous, for all calls, in a thread of its own; and those of plain functions.
 
 Importing this takes long, so only what needs it does.
 """
 
 import asyncio
 import queue
+import sys
 import threading
+
+OLD = sys.version_info < (3, 14)  # get_event_loop() makes a loop, in the thread that a script has
+
+
+class Policy(asyncio.DefaultEventLoopPolicy if OLD else object):
+    """Gives each thread what asyncio gives only the main one: a loop when it asks for the first time.
+
+    A plain function never runs in the main thread, but is written like a
+    script: asyncio.get_event_loop().run_until_complete(…).
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._of_thread = threading.local()
+
+    def get_event_loop(self):
+        own = self._of_thread.__dict__
+        if "loop" not in own:
+            own["loop"] = own["made"] = loop = self.new_event_loop()
+            own["references"] = sys.getrefcount(loop)
+        if own["loop"] is None:
+            raise RuntimeError(f"There is no current event loop in thread {threading.current_thread().name!r}.")
+        return own["loop"]
+
+    def set_event_loop(self, loop):
+        self._of_thread.loop = loop
+
+    def forget(self):
+        """Makes the calling thread one that has not asked for a loop yet."""
+        own = self._of_thread.__dict__
+        own.pop("loop", None)
+        loop = own.pop("made", None)
+        # Closed at once, for it has descriptors; but not one that the function holds on to.
+        if loop is not None and sys.getrefcount(loop) <= own["references"] - 2:
+            loop.close()
+
+
+if OLD:
+    policy = Policy()
+    asyncio.set_event_loop_policy(policy)
+    forget = policy.forget
+else:
+
+    def forget():
+        asyncio.set_event_loop(None)
 
 
 class Loop:

@@ -1,8 +1,9 @@
-"""JSON in and out."""
+"""JSON in, and out as far as values are plain; what is not, fob.convert makes so."""
 
 import json
+from json.encoder import c_make_encoder, encode_basestring
 
-from fob.errors import Failure, text_of
+from fob.errors import Failure
 
 
 def _no_constant(name):
@@ -10,7 +11,15 @@ def _no_constant(name):
 
 
 _decode = json.JSONDecoder(parse_constant=_no_constant).decode
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+LEAVES = frozenset((str, int, float, bool, type(None)))
+if c_make_encoder is None:  # a Python without the accelerator
+    _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False).encode
+else:
+    # JSONEncoder.encode would make one for each value. What is plain has no cycle, so none is looked for.
+    _chunks = c_make_encoder(None, None, encode_basestring, None, ": ", ", ", False, False, False)
+
+    def _encode(value):
+        return "".join(_chunks(value, 0))
 
 
 def parse_object(data, what):
@@ -31,10 +40,10 @@ def json_type(value):
     return names.get(type(value), "null")
 
 
-def render(document):
-    """Writes a document of the driver's own as JSON bytes."""
+def render(value):
+    """Writes a plain value as JSON bytes."""
     # backslashreplace writes a lone surrogate as \udXXX, which is JSON's own escape for it.
-    return _encode(document).encode("utf-8", "backslashreplace")
+    return _encode(value).encode("utf-8", "backslashreplace")
 
 
 def render_result(value):
@@ -44,33 +53,26 @@ def render_result(value):
 def render_value(value):
     """Writes a value of the function's as JSON bytes; a bad_result when JSON cannot hold it."""
     try:
-        return render(value)
-    except RecursionError:
-        why = "it is nested too deeply"
-    except ValueError as e:
-        why = str(e)
-        if "Circular" in why:
-            why = "it contains itself, a cycle"
-        elif "range" in why:
-            why = f"it contains {_constant(value)}"
-    except BaseException as e:  # noqa: B902, keys() of the function's own types may raise anything
-        why = text_of(e)
-    raise Failure(500, "bad_result", f"JSON cannot hold what callme returned: {why}")
+        if _is_plain(value):
+            return render(value)
+    except (RecursionError, ValueError):
+        pass  # which also finds out why
+    from fob.convert import render_any
+
+    return render_any(value)
 
 
-def _constant(value):
-    """Names the float in value that JSON has no word for."""
-    todo = [value]
-    while todo:
-        item = todo.pop()
-        if isinstance(item, dict):
-            todo += item.keys()
-            todo += item.values()
-        elif isinstance(item, (list, tuple)):
-            todo += item
-        elif isinstance(item, float):
-            if item != item:
-                return "NaN"
-            if item in (float("inf"), -float("inf")):
-                return "Infinity" if item > 0 else "-Infinity"
-    return "NaN or Infinity"
+def _is_plain(value):
+    """Tells whether JSON holds a value as it is: dictionaries with text for keys, lists, tuples, text, numbers, bool and None."""
+    kind = type(value)
+    if kind is dict:
+        for key, item in value.items():
+            if type(key) is not str or type(item) not in LEAVES and not _is_plain(item):
+                return False
+        return True
+    if kind is list or kind is tuple:
+        for item in value:
+            if type(item) not in LEAVES and not _is_plain(item):
+                return False
+        return True
+    return kind in LEAVES
