@@ -75,6 +75,11 @@ func (c *check) Run(local cli.Local) error {
 		path = filepath.Join(c.Data, databaseName)
 	}
 	report, err := (*store.Report)(nil), store.ErrInUse
+	if c.File == "" && c.URL == "" {
+		if _, err := ownData(c.Data); err != nil {
+			return err
+		}
+	}
 	if c.File != "" || c.URL == "" {
 		report, err = store.Check(path)
 	}
@@ -113,7 +118,7 @@ type restore struct {
 
 // Run implements the command.
 func (c *restore) Run() error {
-	data, err := filepath.Abs(c.Data)
+	data, err := ownData(c.Data)
 	if err != nil {
 		return err
 	}

@@ -118,13 +118,13 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("FOB_DATA: %w", err)
 	}
 	if c.Sockets == "" {
-		c.Sockets = filepath.Join(c.Data, "sockets")
+		c.Sockets = filepath.Join(c.Data, socketsName)
 	}
 	if c.Sockets, err = filepath.Abs(c.Sockets); err != nil {
 		return fmt.Errorf("FOB_SOCKETS: %w", err)
 	}
 	if c.KeyFile == "" {
-		c.KeyFile = filepath.Join(c.Data, "secret.key")
+		c.KeyFile = filepath.Join(c.Data, secretKeyName)
 	}
 	if c.KeyFile, err = filepath.Abs(c.KeyFile); err != nil {
 		return fmt.Errorf("FOB_KEY_FILE: %w", err)

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+
+	"github.com/flockofbirds/fob/internal/durable"
 )
 
 // controlName is the socket in the data folder on which the dispatcher that has
@@ -46,15 +48,28 @@ func listenControl(data string) (net.Listener, error) {
 	return listener, nil
 }
 
-// dialControl connects to the control socket of a data folder. The error wraps
+// dialControl connects to the control socket of a data folder, unless others than
+// its owner could have put one there, or listen on it. The error wraps
 // fs.ErrNotExist or syscall.ECONNREFUSED when no dispatcher has it open.
 func dialControl(ctx context.Context, data string) (net.Conn, error) {
+	owner, err := durable.Guard(data)
+	if err != nil {
+		return nil, err
+	}
 	short, done, err := shortPath(filepath.Join(data, controlName))
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	return (&net.Dialer{}).DialContext(ctx, "unix", short)
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", short)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkPeer(conn, owner); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("%s: %w", filepath.Join(data, controlName), err)
+	}
+	return conn, nil
 }
 
 // shortPath returns a path for a socket that fits its address: a longer one

@@ -27,9 +27,9 @@ import (
 // none runs it answers itself, with what can be answered from the store alone.
 // It is a cli.Local.
 func local(data string) (http.RoundTripper, func() error, error) {
-	data, err := filepath.Abs(data)
+	data, err := ownData(data)
 	if err != nil {
-		return nil, nil, fmt.Errorf("FOB_DATA: %w", err)
+		return nil, nil, err
 	}
 	nc, err := dialControl(context.Background(), data)
 	switch {
@@ -66,6 +66,9 @@ func local(data string) (http.RoundTripper, func() error, error) {
 func auditFile(data string, after uint64, since time.Time, limit int, emit func(line []byte) error) error {
 	if _, err := os.Stat(data); err != nil {
 		return fmt.Errorf("the data folder: %w; name another with FOB_DATA, or a dispatcher with FOB_URL", err)
+	}
+	if _, err := ownData(data); err != nil {
+		return err
 	}
 	query := faas.AuditQuery{After: after, Since: since, Limit: limit, Last: after == 0 && since.IsZero()}
 	return audit.Read(data, query, emit)

@@ -67,6 +67,9 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	if err := cfg.ownPlaces(); err != nil {
+		return nil, err
+	}
 	listener, err := net.Listen("tcp", cfg.Addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("%s is in use, perhaps by another dispatcher: stop that, or choose another address with FOB_ADDR", cfg.Addr)

@@ -1,5 +1,5 @@
 // Package durable has what keeps the files of the data folder usable: after a
-// power cut, and for whoever they belong to.
+// power cut, and for whoever they belong to, and nobody else.
 package durable
 
 import (

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// openFolders are data folders, and what is in them, that others can change, with
+// what to run then.
+var openFolders = map[string]struct {
+	mode os.FileMode
+	path string // in a data folder called data
+}{
+	"chmod go-w ROOT/data,":             {0o777, "."},
+	"chmod go-w ROOT/data, ":            {0o770, "./"},
+	"chmod go-w ROOT,":                  {0o777, ".."},
+	"chmod go-w ROOT/data/fob.db,":      {0o666, databaseName},
+	"chmod go-w ROOT/data/audit.jsonl,": {0o662, "audit.jsonl"},
+	"chmod go-w ROOT/data/secret.key,":  {0o620, secretKeyName},
+	"chmod go-w ROOT/data/sockets,":     {0o777, socketsName},
+}
+
+// openedFolder is a data folder that has been used, and then had a mode of
+// something in it changed.
+func openedFolder(t *testing.T, path string, mode os.FileMode) (root, data string) {
+	t.Helper()
+	root = shortDir(t)
+	data = filepath.Join(root, "data")
+	mustCommand(t, data, "token", "create", "x", "--grant", "admin")
+	if err := os.WriteFile(filepath.Join(data, secretKeyName), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(data, socketsName), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(data, path), mode); err != nil {
+		t.Fatal(err)
+	}
+	return root, data
+}
+
+// A data folder that others can change is used by nothing.
+func TestOpenDataFolder(t *testing.T) {
+	for advice, c := range openFolders {
+		t.Run(c.path+" "+c.mode.String(), func(t *testing.T) {
+			root, data := openedFolder(t, c.path, c.mode)
+			want := strings.TrimSpace(strings.ReplaceAll(advice, "ROOT", root))
+			cfg := testConfig(t)
+			cfg.Data = data
+			if program, err := New(cfg, zerolog.Nop()); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("it started: %v", err)
+				if err == nil {
+					program.listener.Close()
+				}
+			}
+			listener := listenAs(t, data, 0)
+			value := filepath.Join(root, "value")
+			if err := os.WriteFile(value, []byte("hush"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			asked := []string{"secret set s --file " + value, "secret list", "secret rotate-key", "token create y --grant admin", "token list", "audit", "backup " + value + ".db", "check", "restore " + value}
+			if c.path != "." {
+				asked = asked[:1] // which all ask in the same way
+			}
+			for _, args := range asked {
+				refusedCommand(t, want, data, strings.Fields(args)...)
+			}
+			if heard := listener(); heard != "" {
+				t.Errorf("who listens in the folder was told %q", heard)
+			}
+		})
+	}
+}
+
+// A folder elsewhere that is named is no other matter.
+func TestOpenFoldersElsewhere(t *testing.T) {
+	for name, set := range map[string]func(c *Config, path string){
+		"FOB_SOCKETS":  func(c *Config, path string) { c.Sockets = path },
+		"FOB_KEY_FILE": func(c *Config, path string) { c.KeyFile = filepath.Join(path, "key") },
+	} {
+		cfg := testConfig(t)
+		open := filepath.Join(cfg.Data, "open")
+		if err := os.Mkdir(open, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(open, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		set(&cfg, open)
+		if _, err := New(cfg, zerolog.Nop()); err == nil || !strings.Contains(err.Error(), name+": others may write to "+open) || !strings.Contains(err.Error(), "chmod go-w "+open+",") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Somebody who could once put a socket into the folder is told nothing later
+// either.
+func TestStrangerOnControlSocket(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("it takes root to be somebody else")
+	}
+	root, data := openedFolder(t, ".", 0o777)
+	if err := os.Chmod(root, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	listener := listenAs(t, data, 1000)
+	if err := os.Chmod(data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	value := filepath.Join(root, "value")
+	if err := os.WriteFile(value, []byte("hush"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range []string{"secret set s --file " + value, "token create y --grant admin", "backup " + value + ".db"} {
+		refusedCommand(t, "of the user with the ID 1000 listens there", data, strings.Fields(args)...)
+	}
+	if heard := listener(); heard != "" {
+		t.Errorf("the stranger was told %q", heard)
+	}
+}
+
+// listenAs listens on the control socket of a data folder, as another user unless
+// uid is 0. The function that it returns ends that and tells what was heard.
+func listenAs(t *testing.T, data string, uid int) (heard func() string) {
+	t.Helper()
+	type result struct {
+		listener net.Listener
+		err      error
+	}
+	listening := make(chan result)
+	go func() {
+		if uid != 0 { // of this thread alone, which ends with the goroutine
+			runtime.LockOSThread()
+			if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); errno != 0 {
+				listening <- result{nil, errno}
+				return
+			}
+		}
+		listener, err := net.Listen("unix", filepath.Join(data, controlName))
+		listening <- result{listener, err}
+	}()
+	got := <-listening
+	if got.err != nil {
+		t.Fatal(got.err)
+	}
+	told := make(chan string)
+	go func() {
+		var all strings.Builder
+		defer func() { told <- all.String() }()
+		for {
+			conn, err := got.listener.Accept()
+			if err != nil {
+				return
+			}
+			conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+			piece := make([]byte, 1000)
+			n, _ := conn.Read(piece)
+			all.Write(piece[:n])
+			conn.Close()
+		}
+	}()
+	return func() string {
+		got.listener.Close()
+		return <-told
+	}
+}

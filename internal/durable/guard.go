@@ -1,0 +1,107 @@
+package durable
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// maxLinks is how many symbolic links the kernel follows in a path.
+const maxLinks = 40
+
+// Guard returns the user ID of the owner of the file or folder at path. It fails,
+// and says what to run, where others can change that or put something else in its
+// place: its mode and that of each folder on the way to it, links followed, must
+// let nobody else write, and each must belong to root, to this user, or to one of
+// owners. Root, who is told of a path without owners, trusts whoever has it, such
+// as the user of the host whose folder is mounted in a container.
+//
+// The error wraps fs.ErrNotExist when path is not there, and what is there of the
+// way to it is safe.
+func Guard(path string, owners ...int) (owner int, err error) {
+	path, err = filepath.Abs(path)
+	if err != nil {
+		return 0, err
+	}
+	trusted := append([]int{0, os.Geteuid()}, owners...)
+	if os.Geteuid() == 0 && len(owners) == 0 {
+		if info, err := os.Stat(path); err == nil {
+			trusted = append(trusted, ownerOf(info))
+		}
+	}
+	at, rest, links := "/", split(path), 0
+	for {
+		info, err := os.Lstat(at)
+		if err != nil {
+			return 0, err
+		}
+		owner = ownerOf(info)
+		if !slices.Contains(trusted, owner) && !unmapped(owner) {
+			return 0, fmt.Errorf("%s belongs to the user with the ID %d, who could put something else there: chown %d %s, or %s",
+				at, owner, trusted[len(trusted)-1], at, elsewhere)
+		}
+		switch {
+		case info.Mode()&fs.ModeSymlink != 0:
+			target, err := os.Readlink(at)
+			if err != nil {
+				return 0, err
+			}
+			if links++; links > maxLinks {
+				return 0, fmt.Errorf("%s: %w", path, syscall.ELOOP)
+			}
+			at = filepath.Dir(at)
+			if filepath.IsAbs(target) {
+				at = "/"
+			}
+			rest = append(split(target), rest...)
+		case len(rest) == 0 && info.Mode().Perm()&0o022 != 0:
+			return 0, fmt.Errorf("others may write to %s, its mode is %#o: chmod go-w %s, or %s", at, info.Mode().Perm(), at, elsewhere)
+		case len(rest) == 0:
+			return owner, nil
+		case openToOthers(info):
+			return 0, fmt.Errorf("others may write to %s, its mode is %#o, and so could take away what is in it: chmod go-w %s, or %s",
+				at, info.Mode().Perm(), at, elsewhere)
+		}
+		if len(rest) > 0 { // a link's target may be nothing but /
+			at, rest = filepath.Join(at, rest[0]), rest[1:]
+		}
+	}
+}
+
+// elsewhere is the other thing to do, for there are mounts on which the first has
+// no effect.
+const elsewhere = "use another folder; where that changes nothing, as in one shared from Windows or a Mac, a volume"
+
+// openToOthers reports whether others than its owner may take away what is in a
+// folder. In one like /tmp they may only add to it. A group that only its owner is
+// in, as many systems give to each user, has the user's number.
+func openToOthers(folder fs.FileInfo) bool {
+	others := fs.FileMode(0o022)
+	if stat := folder.Sys().(*syscall.Stat_t); stat.Gid == stat.Uid {
+		others = 0o002
+	}
+	return folder.Mode()&fs.ModeSticky == 0 && folder.Mode().Perm()&others != 0
+}
+
+// unmapped reports whether a file's owner is nobody in our user namespace. What
+// belongs to a user whom it does not know has such a one, and nobody in it can be
+// that user. Where all users are known, this one is a user like others.
+func unmapped(owner int) bool {
+	const overflow = 65534
+	if owner != overflow {
+		return false
+	}
+	users, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && !slices.Equal(strings.Fields(string(users)), []string{"0", "0", "4294967295"})
+}
+
+func ownerOf(info fs.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }
+
+// split returns the names that a path has.
+func split(path string) []string {
+	return slices.DeleteFunc(strings.Split(path, "/"), func(name string) bool { return name == "" || name == "." })
+}
