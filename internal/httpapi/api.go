@@ -73,6 +73,7 @@ type API struct {
 	tokens    *limits[string]     // by ID; nil for no limit
 	addresses *limits[netip.Addr] // nil for no limit
 	failures  *limits[netip.Addr] // of those that show no good token
+	hidden    *limits[string]     // errors that are logged, by the function's ID
 
 	copying sync.Mutex // held while a backup is fetched
 }
@@ -86,6 +87,7 @@ func New(cfg Config) *API {
 		tokens:    newLimits[string](cfg.RateToken),
 		addresses: newLimits[netip.Addr](cfg.RateAddress),
 		failures:  newLimits[netip.Addr](failures),
+		hidden:    newLimits[string](loggedErrors),
 	}
 	a.Unready(faas.Errorf(faas.CodeStarting, "the dispatcher is starting").After(time.Second))
 	r := a.router

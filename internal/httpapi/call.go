@@ -44,7 +44,7 @@ func (in *inbound) header(h http.Header, name, value string) []string {
 }
 
 // call answers /api/call/REF, and what is below it.
-func (a *API) call(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
+func (a *API) call(w http.ResponseWriter, r *http.Request, who faas.Caller) error {
 	in := &inbound{Call: faas.Call{Method: r.Method, Target: r.RequestURI, Host: r.Host, Header: r.Header}}
 	if in.Target == "" || in.Target[0] != '/' { // an absolute URL, as to a proxy
 		in.Target = r.URL.RequestURI()
@@ -74,7 +74,7 @@ func (a *API) call(w http.ResponseWriter, r *http.Request, _ faas.Caller) error 
 		if faas.CodeOf(err) == faas.CodeMethodNotAllowed {
 			h["Allow"] = callMethods
 		}
-		return err
+		return a.discreet(r, who, call, err)
 	}
 	defer result.Body.Close()
 	contain(h, result.Header)

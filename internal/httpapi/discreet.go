@@ -1,0 +1,70 @@
+package httpapi
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+// discreet returns what a caller of a public function hears of an error in it. Who
+// may not read the function learns nothing of its code, which messages and
+// tracebacks show: those go to the log.
+func (a *API) discreet(r *http.Request, who faas.Caller, call *faas.Call, err error) error {
+	e, ok := errors.AsType[*faas.Error](err)
+	if !ok || who.May(faas.ScopeRead, nil) {
+		return err
+	}
+	message := ""
+	switch e.Code {
+	case faas.CodeRaised, faas.CodeBadCode:
+		message = "the function raised an error"
+	case faas.CodeBadResult:
+		message = "the function's result cannot be sent"
+	case faas.CodeBadAnswer:
+		message = "the function's answer cannot be sent"
+	case faas.CodeSandboxDied:
+		message = "the function's sandbox died"
+	case faas.CodeMissingSecret:
+		message = "the function lacks a secret"
+	default:
+		// What the driver itself says of a request helps who made it.
+		if e.Raised == nil || e.Raised.Type == "" && e.Raised.Traceback == "" && e.Raised.Line == 0 {
+			return err
+		}
+		message = "the function does not take this"
+	}
+	backend, version := a.backend.Load(), call.Trace.Version
+	if backend == nil || version == nil {
+		return err
+	}
+	fn, _, missing := backend.Registry.Resolve(r.Context(), faas.Ref{ID: version.FunctionID})
+	if missing == nil && (!isPublic(fn) || who.May(faas.ScopeRead, fn)) {
+		return err
+	}
+	a.keepError(call, e)
+	return &faas.Error{
+		Code: e.Code, RetryAfter: e.RetryAfter,
+		Message: message + "; the dispatcher's log says more under this call_id, and so does the answer to a call with a token that may read the function",
+	}
+}
+
+// loggedErrors is how many errors of a function are logged because their callers
+// were not shown them. Strangers make them, and may make any number.
+var loggedErrors = Rate{PerSecond: 1, Burst: 20}
+
+// loggedTraceback bounds what is logged of a traceback's end, in bytes.
+const loggedTraceback = 8 << 10
+
+// keepError logs an error that a caller was not shown.
+func (a *API) keepError(call *faas.Call, e *faas.Error) {
+	version := call.Trace.Version
+	if a.hidden.allow(version.FunctionID, "") != nil {
+		return
+	}
+	event := a.cfg.Log.Warn().Str("call", call.ID).Str("function", version.FunctionID).Int("version", version.Number).Str("code", string(e.Code)).Err(e)
+	if raised := e.Raised; raised != nil && raised.Traceback != "" {
+		event.Str("traceback", raised.Traceback[max(0, len(raised.Traceback)-loggedTraceback):])
+	}
+	event.Msg("a stranger's call failed, who was not told how")
+}

@@ -1,0 +1,93 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+// TestStrangersSeeNoCode: who may not read a public function sees nothing of what
+// its code says in an error, and the log has it; who may read it sees all.
+func TestStrangersSeeNoCode(t *testing.T) {
+	const said = "SAID-BY-THE-CODE"
+	raised := &faas.Raised{Type: said, Message: said, Line: 7, Traceback: said}
+	own := &faas.Raised{Message: "b is missing; the function is callme(a, b)"}
+	var log bytes.Buffer
+	var err error
+	invoke := invoker(func(_ context.Context, call *faas.Call) (*faas.Result, error) {
+		call.Trace.Version = &faas.Version{FunctionID: testID, Number: 3}
+		return nil, err
+	})
+	a := New(Config{Log: zerolog.New(&log), Metrics: http.NotFoundHandler(), MaxBody: testMaxBody, Hosts: []string{"example.com"}})
+	registry := newFakeRegistry()
+	tokens := newTokens(t, map[string]string{"all": "read invoke", "one": "read:hello", "caller": "invoke", "other": "invoke read:else", "admin": "admin"})
+	open := func(t *fakeTokens) {
+		a.Open(Backend{Registry: registry, Invoker: invoke, Tokens: t, Audit: &fakeAudit{}})
+	}
+	for _, c := range []struct {
+		err    *faas.Error
+		status int
+		open   bool // also for strangers
+	}{
+		{err: &faas.Error{Code: faas.CodeRaised, Message: "the function raised " + said, Raised: raised}, status: 500},
+		{err: &faas.Error{Code: faas.CodeRaised, Message: "the code cannot be loaded: " + said, Raised: raised}, status: 500},
+		{err: &faas.Error{Code: faas.CodeBadCode, Message: said, Raised: raised}, status: 422},
+		{err: &faas.Error{Code: faas.CodeBadResult, Message: said, Raised: &faas.Raised{Message: said}}, status: 500},
+		{err: &faas.Error{Code: faas.CodeBadAnswer, Message: said}, status: 502},
+		{err: &faas.Error{Code: faas.CodeBadArguments, Message: said, Raised: raised}, status: 404},
+		{err: &faas.Error{Code: faas.CodeBadRequest, Message: said, Raised: &faas.Raised{Message: said, Line: 1}}, status: 400},
+		{err: faas.Errorf(faas.CodeSandboxDied, said).Because(http.ErrBodyNotAllowed), status: 502},
+		{err: faas.Errorf(faas.CodeMissingSecret, said), status: 500},
+
+		{err: &faas.Error{Code: faas.CodeBadArguments, Message: said, Raised: own}, status: 404, open: true},
+		{err: faas.Errorf(faas.CodeTimeout, said), status: 504, open: true},
+		{err: faas.Errorf(faas.CodeOverLimit, said), status: 429, open: true},
+		{err: faas.Errorf(faas.CodeNoCapacity, said), status: 503, open: true},
+	} {
+		err = c.err
+		for _, public := range []bool{true, false} {
+			registry.fn.Versions[0].Settings.Public = public
+			for who, sees := range map[string]bool{"": c.open, "caller": c.open || !public, "other": c.open || !public, "all": true, "one": true, "admin": true} {
+				if who == "" && !public || who == "one" && !public {
+					continue // may not call it
+				}
+				open(tokens)
+				log.Reset()
+				a.hidden = newLimits[string](loggedErrors)
+				w := serve(a, "GET", "/api/call/hello", "", "Authorization", "Bearer "+secretOf(who), "X-Call-Id", "call-17")
+				p := wantProblem(t, w.Code, w.Header(), w.Body.String(), c.status, c.err.Code)
+				if got := strings.Contains(w.Body.String(), said); got != sees {
+					t.Errorf("%s, public %v: %q sees %s", c.err.Code, public, who, w.Body)
+				}
+				if !sees && (p.Error != nil || !strings.Contains(p.Detail, "log") || p.CallID != "call-17") {
+					t.Errorf("%s: %q is not told where to look: %s", c.err.Code, who, w.Body)
+				}
+				if logged := log.String(); !sees && (!strings.Contains(logged, said) || !strings.Contains(logged, "call-17") || !strings.Contains(logged, testID)) {
+					t.Errorf("%s: what %q was not shown is logged as %s", c.err.Code, who, logged)
+				}
+			}
+			open(&fakeTokens{}) // with which everybody may do everything
+			if w := serve(a, "GET", "/api/call/hello", ""); !strings.Contains(w.Body.String(), said) {
+				t.Errorf("%s: without any token the answer is %s", c.err.Code, w.Body)
+			}
+		}
+	}
+
+	// Strangers cannot flood the log.
+	err = &faas.Error{Code: faas.CodeRaised, Message: said, Raised: &faas.Raised{Type: said, Traceback: strings.Repeat("x", 64<<10)}}
+	registry.fn.Versions[0].Settings.Public = true
+	open(tokens)
+	log.Reset()
+	for range 1000 {
+		serve(a, "GET", "/api/call/hello", "")
+	}
+	if log.Len() > 1<<20 {
+		t.Errorf("1000 calls had %d bytes logged", log.Len())
+	}
+}
