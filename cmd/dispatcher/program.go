@@ -103,7 +103,10 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 	}
 	p.server = newServer(p.api, connections)
 	p.server.HTTP.ErrorLog = telemetry.Standard(log)
-	p.control = &http.Server{Handler: p.api.Local(), ErrorLog: p.server.HTTP.ErrorLog, ReadHeaderTimeout: p.server.HTTP.ReadHeaderTimeout}
+	p.control = &http.Server{
+		Handler: p.api.Local(), ErrorLog: p.server.HTTP.ErrorLog, ReadHeaderTimeout: p.server.HTTP.ReadHeaderTimeout,
+		MaxHeaderBytes: p.server.HTTP.MaxHeaderBytes, DisableGeneralOptionsHandler: true,
+	}
 	return p, nil
 }
 
@@ -113,6 +116,7 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 func newServer(api *httpapi.API, maxConns int) *front.Server {
 	return &front.Server{
 		Prefix:   httpapi.CallPrefix,
+		Refuse:   api.Malformed,
 		MaxConns: maxConns,
 		Full:     api.Refusal(faas.Errorf(faas.CodeNoCapacity, "there are %d connections, and FOB_MAX_CONNECTIONS allows no more", maxConns).After(time.Second)),
 		HTTP: &http.Server{
@@ -397,7 +401,7 @@ func (p *Program) openControl() error {
 	if err != nil {
 		return err
 	}
-	go p.control.Serve(control)
+	go p.control.Serve(front.Listen(control, p.control, p.api.Malformed))
 	return nil
 }
 

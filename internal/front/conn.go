@@ -83,7 +83,9 @@ func (c *conn) serve() {
 	if c.turns() {
 		c.nc.SetDeadline(time.Time{})
 		c.server.remove(c)
-		c.server.rest.give(&replay{counted: c.nc, read: c.unread(), patience: c.server.HTTP.IdleTimeout})
+		c.server.rest.give(&replay{
+			counted: c.nc, said: spoken{Conn: c.nc, refuse: c.server.Refuse}, read: c.unread(), patience: c.server.HTTP.IdleTimeout,
+		})
 		return
 	}
 	c.nc.Close()

@@ -28,6 +28,9 @@ type Server struct {
 	// follows it in those has neither slashes nor percent signs.
 	Prefix string
 
+	// Refuse answers what net/http cannot read, when it is set.
+	Refuse Refuse
+
 	// MaxConns is how many connections there may be at a time, both kinds
 	// together; 0 is no bound. One more is sent Full, which is a whole answer,
 	// and closed.
@@ -57,6 +60,7 @@ func (s *Server) Serve(listener net.Listener) error {
 	s.conns = make(map[*conn]struct{})
 	s.rest = &handover{addr: listener.Addr(), conns: make(chan net.Conn), closed: make(chan struct{})}
 	s.mu.Unlock()
+	watchSpoken(s.HTTP)
 	served := make(chan error, 1)
 	go func() { served <- s.HTTP.Serve(s.rest) }()
 	wait := firstWait
@@ -278,6 +282,7 @@ func (c *counted) SetLinger(seconds int) error {
 // replay is a connection of which something has been read already.
 type replay struct {
 	*counted
+	said     spoken
 	read     []byte
 	patience time.Duration // for the client to take what is written
 	timed    bool          // a handler has set a deadline for that
@@ -298,8 +303,10 @@ func (r *replay) Write(b []byte) (int, error) {
 	if !r.timed {
 		r.Conn.SetWriteDeadline(time.Now().Add(r.patience))
 	}
-	return r.Conn.Write(b)
+	return r.said.Write(b)
 }
+
+func (r *replay) idle() { r.said.idle() }
 
 // SetWriteDeadline implements net.Conn.
 func (r *replay) SetWriteDeadline(t time.Time) error {

@@ -14,8 +14,12 @@ import (
 
 // The codes that only HTTP has.
 const (
-	codeBadHost   faas.Code = "bad_host"
-	codeCrossSite faas.Code = "cross_site"
+	codeBadHost         faas.Code = "bad_host"
+	codeCrossSite       faas.Code = "cross_site"
+	codeBadExpectation  faas.Code = "bad_expectation"
+	codeHeadersTooLarge faas.Code = "headers_too_large"
+	codeUnknownEncoding faas.Code = "unknown_transfer_encoding"
+	codeUnsupportedHTTP faas.Code = "unsupported_http_version"
 )
 
 // statuses is the one table from error codes to HTTP statuses and titles.
@@ -41,13 +45,16 @@ var statuses = map[faas.Code]struct {
 	faas.CodeInUse:            {409, "In use"},
 	faas.CodeTooLarge:         {413, "Too large"},
 	faas.CodeUnknownLanguage:  {415, "Unknown language"},
+	codeBadExpectation:        {417, "Expectation failed"},
 	faas.CodeBadCode:          {422, "Code cannot be loaded"},
 	faas.CodeOverLimit:        {429, "Function over its limit"},
 	faas.CodeRateLimited:      {429, "Too many requests"},
+	codeHeadersTooLarge:       {431, "Headers too large"},
 	faas.CodeRaised:           {500, "Function raised"},
 	faas.CodeBadResult:        {500, "Result cannot be sent"},
 	faas.CodeMissingSecret:    {500, "Secret missing"},
 	faas.CodeInternal:         {500, "Internal error"},
+	codeUnknownEncoding:       {501, "Unknown transfer encoding"},
 	faas.CodeSandboxDied:      {502, "Sandbox died"},
 	faas.CodeBadAnswer:        {502, "Bad answer from the function"},
 	faas.CodeNoCapacity:       {503, "No capacity"},
@@ -56,6 +63,7 @@ var statuses = map[faas.Code]struct {
 	faas.CodeStarting:         {503, "Starting"},
 	faas.CodeStorage:          {503, "Database failed"},
 	faas.CodeTimeout:          {504, "Ran out of time"},
+	codeUnsupportedHTTP:       {505, "Unsupported version of HTTP"},
 	faas.CodeNoSpace:          {507, "Disk full"},
 }
 
@@ -134,6 +142,26 @@ func (a *API) Refusal(err *faas.Error) []byte {
 	var text bytes.Buffer
 	answer.Write(&text) // to memory that does not fail
 	return text.Bytes()
+}
+
+// Malformed is the Refusal for a request that the server could not read, or would
+// not, as it says.
+func (a *API) Malformed(status int, why string) []byte {
+	if why == "" {
+		why = "its first line, or a header, is malformed; in a path, % is followed by two hexadecimal digits"
+	}
+	e := faas.Errorf(faas.CodeBadRequest, "the request is not proper HTTP/1.1: %s", why)
+	switch status {
+	case http.StatusExpectationFailed:
+		e = faas.Errorf(codeBadExpectation, "the header Expect may say 100-continue and nothing else")
+	case http.StatusRequestHeaderFieldsTooLarge:
+		e = faas.Errorf(codeHeadersTooLarge, "the request's first line and headers are larger than the 128 KB allowed: send arguments in the body of a POST")
+	case http.StatusNotImplemented:
+		e = faas.Errorf(codeUnknownEncoding, "the header Transfer-Encoding may say chunked and nothing else")
+	case http.StatusHTTPVersionNotSupported:
+		e = faas.Errorf(codeUnsupportedHTTP, "this is HTTP/1.1, and 1.0")
+	}
+	return a.Refusal(e)
 }
 
 // kept is an answer in memory.

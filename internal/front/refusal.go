@@ -1,0 +1,100 @@
+package front
+
+import (
+	"bytes"
+	"net"
+	"net/http"
+	"regexp"
+	"strconv"
+	"sync/atomic"
+)
+
+// Refuse makes the whole answer, head and all, to a request that is refused before
+// any handler sees it. why is net/http's own reason, or "" when it has none.
+type Refuse func(status int, why string) []byte
+
+// spoken is a connection of net/http's on which its own refusals are put into our
+// words: it answers a request that it cannot read itself, in plain text.
+//
+// They are told by their bytes, and only where an answer begins, so that what a
+// handler sends is never taken for one: its answers have other headers, and what
+// is in their bodies comes behind these.
+type spoken struct {
+	net.Conn
+	refuse    Refuse
+	answering atomic.Bool // something has been sent since the last request's end
+}
+
+// Write implements net.Conn.
+func (s *spoken) Write(b []byte) (int, error) {
+	if s.refuse == nil || s.answering.Swap(true) {
+		return s.Conn.Write(b)
+	}
+	status, why, is := cannedRefusal(b)
+	if !is {
+		return s.Conn.Write(b)
+	}
+	if _, err := s.Conn.Write(s.refuse(status, why)); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// CloseWrite ends what is sent, as counted's does.
+func (s *spoken) CloseWrite() error { return (&counted{Conn: s.Conn}).CloseWrite() }
+
+// idle is net/http's word that an answer is at its end.
+func (s *spoken) idle() { s.answering.Store(false) }
+
+// watchSpoken has connections told when they are idle.
+func watchSpoken(server *http.Server) {
+	server.ConnState = func(nc net.Conn, state http.ConnState) {
+		if s, ok := nc.(interface{ idle() }); ok && state == http.StateIdle {
+			s.idle()
+		}
+	}
+}
+
+// The answers that net/http makes itself, as they are in conn.serve and
+// response.sendExpectationFailed. TestRefusals fails when they change.
+var (
+	refusedHead   = regexp.MustCompile(`^HTTP/1\.1 (\d{3}) ([^:\r\n]*)(?:: ([^\r\n]*))?\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n[^\r\n]*$`)
+	refusedExpect = regexp.MustCompile(`^HTTP/1\.[01] (417) Expectation Failed\r\nConnection: close\r\nDate: [^\r\n]*\r\nContent-Length: 0\r\n\r\n$`)
+)
+
+// maxRefusal is longer than any of them, in bytes.
+const maxRefusal = 1 << 10
+
+func cannedRefusal(b []byte) (status int, why string, is bool) {
+	if len(b) > maxRefusal || !bytes.HasPrefix(b, []byte("HTTP/1.")) {
+		return 0, "", false
+	}
+	if m := refusedHead.FindSubmatch(b); m != nil {
+		status, _ = strconv.Atoi(string(m[1]))
+		return status, string(m[3]), true
+	}
+	if refusedExpect.Match(b) {
+		return http.StatusExpectationFailed, "", true
+	}
+	return 0, "", false
+}
+
+// Listen is a listener for a net/http server of its own, whose refusals are put into
+// our words as well.
+func Listen(listener net.Listener, server *http.Server, refuse Refuse) net.Listener {
+	watchSpoken(server)
+	return &speaking{listener, refuse}
+}
+
+type speaking struct {
+	net.Listener
+	refuse Refuse
+}
+
+func (l *speaking) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &spoken{Conn: nc, refuse: l.refuse}, nil
+}
