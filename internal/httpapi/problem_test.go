@@ -58,6 +58,7 @@ func TestEveryCodeHasItsStatus(t *testing.T) {
 	codes := declaredCodes(t)
 	codes[faas.CodeUnknownRoute], codes[faas.CodeMethodNotAllowed] = 404, 405
 	codes[codeBadHost], codes[codeCrossSite] = 403, 403
+	codes[codeBadExpectation], codes[codeHeadersTooLarge], codes[codeUnknownEncoding], codes[codeUnsupportedHTTP] = 417, 431, 501, 505
 	for code, status := range codes {
 		if entry := statuses[code]; entry.status != status || entry.title == "" {
 			t.Errorf("the table has %v for %s, which is %d", entry, code, status)
