@@ -86,7 +86,9 @@ func (t *trial) driverImages() ([]string, error) {
 		all, err := t.engine.containers(d.aviary)
 		names = nil
 		for _, c := range all {
-			names = append(names, c.Image)
+			if name := t.engine.imageName(c.Image); name != "" {
+				names = append(names, name)
+			}
 		}
 		slices.Sort(names)
 		return err == nil && len(names) == 2

@@ -65,6 +65,16 @@ func (e *engine) ask(method, path string, body io.Reader) ([]byte, error) {
 	return text, err
 }
 
+// imageName is the name of the image that has this ID, or "".
+func (e *engine) imageName(id string) string {
+	var image struct{ RepoTags []string }
+	text, err := e.ask("GET", "/images/"+id+"/json", nil)
+	if err != nil || json.Unmarshal(text, &image) != nil || len(image.RepoTags) == 0 {
+		return ""
+	}
+	return image.RepoTags[0]
+}
+
 // container is one that the engine lists.
 type container struct {
 	ID     string `json:"Id"`

@@ -281,6 +281,7 @@ func (p *Program) open(ctx context.Context) error {
 		Audit:    p.audit,
 		Secrets:  p.dispatcher,
 		Storage:  db,
+		Engine:   p.dispatcher,
 	})
 	return nil
 }

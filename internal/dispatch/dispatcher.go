@@ -7,7 +7,6 @@ package dispatch
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -62,6 +61,7 @@ type Dispatcher struct {
 	rush     rush
 	fixed    atomic.Bool // the engine cannot resize blank sandboxes
 	secrets  secrets
+	outage   outage
 
 	mu        sync.RWMutex
 	functions *index
@@ -96,6 +96,7 @@ func New(ctx context.Context, cfg Config) (*Dispatcher, error) {
 		secrets:   secrets{named: make(map[string]int)},
 		creating:  semaphore.NewWeighted(maxCreating),
 		capacity:  newCapacity(cfg.MaxSandboxes, cfg.MaxMemory),
+		outage:    outage{look: make(chan struct{}, 1), doubts: make(map[string]*doubt)},
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	for _, lang := range cfg.Langs {
@@ -111,6 +112,7 @@ func New(ctx context.Context, cfg Config) (*Dispatcher, error) {
 	}
 	d.background(d.tick)
 	d.background(d.sweep)
+	d.background(d.watchEngine)
 	return d, nil
 }
 
@@ -321,9 +323,12 @@ func (d *Dispatcher) startSandbox(ctx context.Context, spec sandbox.Spec) (sandb
 // createSandbox has the engine make a sandbox now. When that fails the room is given
 // back.
 func (d *Dispatcher) createSandbox(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
-	ctx, cancel := context.WithTimeout(ctx, createTimeout)
+	within, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
-	inst, err := d.cfg.Engine.Create(ctx, spec)
+	inst, err := d.cfg.Engine.Create(within, spec)
+	if err == nil || ctx.Err() == nil { // else nobody waits for it any more
+		d.outage.started(spec.Lang, err)
+	}
 	if err != nil {
 		d.capacity.give(room{1, spec.Limits.Memory})
 		return nil, err
@@ -352,7 +357,7 @@ func (d *Dispatcher) remove(inst sandbox.Instance) bool {
 			d.capacity.left(inst.ID())
 			return true
 		}
-		d.log.Error().Err(err).Str("sandbox", inst.ID()).Msg("could not remove a sandbox; trying again")
+		d.complain(err).Str("sandbox", inst.ID()).Msg("could not remove a sandbox; trying again")
 		if !d.sleep(wait) { // the next start removes it
 			return false
 		}
@@ -363,15 +368,6 @@ func (d *Dispatcher) remove(inst sandbox.Instance) bool {
 // draining is what is told to those who come too late.
 func draining() error {
 	return faas.Errorf(faas.CodeDraining, "the dispatcher is shutting down").After(time.Second)
-}
-
-// engineError turns an engine's failure into what a client is told.
-func engineError(err error) error {
-	message := "no sandbox could be started"
-	if errors.Is(err, sandbox.ErrNoEngine) {
-		message = "no sandbox could be started, because the engine that makes them cannot be reached"
-	}
-	return faas.Errorf(faas.CodeNoCapacity, "%s", message).After(time.Second).Because(err)
 }
 
 // knownLang fails for a language that there is no driver for.

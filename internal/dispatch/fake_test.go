@@ -30,6 +30,9 @@ type fakeEngine struct {
 	streams map[string]func(*fakeSandbox, net.Conn, *http.Request) bool
 
 	mu       sync.Mutex
+	away     error         // what Check fails with
+	checking chan struct{} // what Check waits for the closing of
+	picky    string        // the runtime that Create fails for
 	refusal  error         // what Create fails with
 	creating chan struct{} // what Create waits for the closing of
 	failing  error         // what Create fails with after that
@@ -71,14 +74,31 @@ func (e *fakeEngine) Machine() (sandbox.Machine, error)        { return sandbox.
 func (e *fakeEngine) Prepare(context.Context, ...string) error { return nil }
 func (e *fakeEngine) Close() error                             { return nil }
 
+func (e *fakeEngine) Check(ctx context.Context) error {
+	e.mu.Lock()
+	wait, away := e.checking, e.away
+	e.mu.Unlock()
+	if wait != nil {
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return away
+}
+
 func (e *fakeEngine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
 	e.mu.Lock()
 	e.attempts++
-	wait, refusal, failing, delay := e.creating, e.refusal, e.failing, e.delay
+	wait, refusal, failing, delay, picky := e.creating, e.refusal, e.failing, e.delay, e.picky
 	e.mu.Unlock()
 	time.Sleep(delay)
 	if refusal != nil {
 		return nil, refusal
+	}
+	if picky != "" && spec.Runtime == picky {
+		return nil, errors.New("there is no such runtime")
 	}
 	if wait != nil {
 		select {

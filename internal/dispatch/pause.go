@@ -72,6 +72,6 @@ func (f *flock) unfit(b *bird, err error, message string) {
 	if f.d.ctx.Err() != nil { // it stays for the next start
 		return
 	}
-	f.d.log.Warn().Err(err).Str("sandbox", b.inst.ID()).Msg(message)
+	f.d.complain(err).Str("sandbox", b.inst.ID()).Msg(message)
 	f.drain(b)
 }

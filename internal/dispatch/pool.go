@@ -138,7 +138,6 @@ func (p *pool) count() (size, target int) {
 // run keeps the pool as large as it is to be until the dispatcher closes. It
 // starts one sandbox at a time, to leave the machine to the calls.
 func (p *pool) run() {
-	pause := firstPause
 	for p.d.ctx.Err() == nil {
 		if size, target := p.count(); size >= target {
 			p.trim(size - target)
@@ -152,17 +151,12 @@ func (p *pool) run() {
 		if size, target := p.count(); size >= target { // one was given back
 			continue
 		}
-		if !p.d.reserveBlank(p.room()) {
+		// When starts fail, the trials go on for the pool.
+		if p.d.outage.doubted(p.spec.Lang).failed != nil || !p.d.reserveBlank(p.room()) {
 			p.d.sleep(poolPause)
 			continue
 		}
-		if err := p.start(); err != nil && p.d.ctx.Err() == nil {
-			p.d.log.Warn().Err(err).Str("lang", p.spec.Lang).Dur("again_in", pause).Msg("could not start a sandbox for the pool")
-			p.d.sleep(pause)
-			pause = min(2*pause, longestPause)
-			continue
-		}
-		pause = firstPause
+		p.start() // which failed, if it did, as a trial does
 	}
 }
 
@@ -188,6 +182,8 @@ func (p *pool) start() error {
 	p.mu.Unlock()
 	if err == nil {
 		p.d.background(func() { p.watch(inst) })
+	} else {
+		p.d.outage.tried(p.spec.Lang, err, time.Now())
 	}
 	switch {
 	case taker != nil:

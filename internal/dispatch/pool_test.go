@@ -100,7 +100,7 @@ func TestPoolBacksOff(t *testing.T) {
 		p := newPool(w.Dispatcher, "python", 1, 0)
 		w.background(p.run)
 		begun := time.Now()
-		for _, c := range []struct{ seconds, attempts int }{{0, 1}, {1, 2}, {3, 3}, {7, 4}, {15, 5}, {31, 6}, {63, 7}, {123, 8}} {
+		for _, c := range []struct{ seconds, attempts int }{{0, 1}, {1, 2}, {3, 3}, {7, 4}, {15, 5}, {25, 6}, {35, 7}} {
 			time.Sleep(time.Until(begun.Add(time.Duration(c.seconds)*time.Second + time.Millisecond)))
 			synctest.Wait()
 			var attempts int

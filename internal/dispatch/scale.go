@@ -128,5 +128,5 @@ func (f *flock) failed(err error) {
 		f.failures++
 	}
 	f.lastFailure, f.lastErr = time.Now(), err
-	f.d.log.Warn().Err(err).Str("function", f.version.FunctionID).Int("version", f.version.Number).Msg("could not start a sandbox")
+	f.d.complain(err).Str("function", f.version.FunctionID).Int("version", f.version.Number).Msg("could not start a sandbox")
 }

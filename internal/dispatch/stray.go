@@ -35,7 +35,7 @@ func (d *Dispatcher) removeStrays(suspects map[string]bool) map[string]bool {
 	instances, err := d.cfg.Engine.List(ctx)
 	if err != nil {
 		if d.ctx.Err() == nil {
-			d.log.Warn().Err(err).Msg("could not look for sandboxes that nobody knows; looking again")
+			d.complain(err).Msg("could not look for sandboxes that nobody knows; looking again")
 		}
 		return suspects
 	}

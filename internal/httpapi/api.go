@@ -59,6 +59,13 @@ type Backend struct {
 	Audit    faas.AuditLog
 	Secrets  faas.SecretRegistry
 	Storage  Storage
+	Engine   Engine
+}
+
+// Engine is what sandboxes are made with.
+type Engine interface {
+	// Outage returns why none can be started at present, or nil.
+	Outage() *faas.Error
 }
 
 // API is the handler of all routes.

@@ -16,9 +16,15 @@ func (a *API) readyz(w http.ResponseWriter, _ *http.Request) error {
 	if why := a.unready.Load(); why != nil {
 		return why
 	}
-	if b := a.backend.Load(); b != nil && b.Storage != nil {
+	b := a.backend.Load()
+	if b != nil && b.Storage != nil {
 		if err := b.Storage.Broken(); err != nil {
 			return err
+		}
+	}
+	if b != nil && b.Engine != nil {
+		if why := b.Engine.Outage(); why != nil {
+			return why
 		}
 	}
 	return answer(w, http.StatusOK, status{"ready"})

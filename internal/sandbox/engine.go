@@ -17,6 +17,10 @@ const SocketName = "fob.sock"
 // cannot be reached, rather than that it refused something.
 var ErrNoEngine = errors.New("engine not reachable")
 
+// ErrNoFolder is wrapped by engine errors that mean that the folder with the
+// sandboxes' sockets is not as it has to be.
+var ErrNoFolder = errors.New("the folder for sockets cannot be used")
+
 // ErrFixedLimits is wrapped by Resize's error when no sandbox of this one's
 // runtime can be resized.
 var ErrFixedLimits = errors.New("the limits of a sandbox cannot be changed")
@@ -53,6 +57,11 @@ type Engine interface {
 	// building what is missing and logging its progress. Other methods may be
 	// called before; Create may then be slow or fail.
 	Prepare(ctx context.Context, langs ...string) error
+
+	// Check returns why no sandbox can be made just now, as far as can be told
+	// without making one, or nil. It is cheap. What it can mend it mends, such
+	// as a folder that somebody removed.
+	Check(ctx context.Context) error
 
 	// Create starts a blank sandbox and returns when its driver's socket
 	// accepts connections. When it fails, or ctx ends, nothing is left behind.

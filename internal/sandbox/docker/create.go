@@ -13,6 +13,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/pkg/stdcopy"
+	"github.com/rs/zerolog"
 
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
@@ -77,7 +78,7 @@ func (e *Engine) create(ctx context.Context, spec sandbox.Spec, image string) (*
 		return nil, err
 	}
 	id := sandbox.NewID()
-	inst := e.newInstance(id, "fob-"+e.config.Aviary+"-"+id, sandbox.NewToken(), spec, begin)
+	inst := e.newInstance(id, sandbox.NewToken(), spec, begin)
 	e.mu.Lock()
 	e.known[id] = inst
 	e.mu.Unlock()
@@ -89,7 +90,11 @@ func (e *Engine) create(ctx context.Context, spec sandbox.Spec, image string) (*
 		cleanUp, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
 		defer cancel()
 		if failed := inst.Remove(cleanUp); failed != nil {
-			e.log.Error().Err(failed).Str("sandbox", id).Msg("a sandbox that could not be created is still there; it is removed as soon as the engine does that")
+			level := zerolog.ErrorLevel
+			if errors.Is(failed, sandbox.ErrNoEngine) { // whoever asked for the sandbox hears of that
+				level = zerolog.DebugLevel
+			}
+			e.log.WithLevel(level).Err(failed).Str("sandbox", id).Msg("a sandbox that could not be created is still there; it is removed as soon as the engine does that")
 			e.forget(id)
 		}
 		return nil, err
@@ -104,6 +109,9 @@ func (i *instance) boot(ctx context.Context, image, network string) error {
 	e := i.e
 	var phases [3]time.Duration
 	begin := time.Now()
+	if err := e.ensureSockets(); err != nil {
+		return err
+	}
 	if err := e.sockets.open(i.id); err != nil {
 		return err
 	}
@@ -114,24 +122,28 @@ func (i *instance) boot(ctx context.Context, image, network string) error {
 	// for it any more, and it would do so after we had cleared up.
 	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), creationTime)
 	defer cancel()
-	_, err := e.api.ContainerCreate(whole, e.containerConfig(i, image), e.hostConfig(i, network), nil, nil, i.ref)
+	name := "fob-" + e.config.Aviary + "-" + i.id // for people; we go by the ID
+	created, err := e.api.ContainerCreate(whole, e.containerConfig(i, image), e.hostConfig(i, network), nil, nil, name)
 	if err != nil {
 		if strings.Contains(err.Error(), "bind source path does not exist") {
 			return fmt.Errorf("creating a sandbox: %w: %w", errNotShared(e.sockets.path), err)
 		}
 		return fault("creating a sandbox", err)
 	}
+	i.mu.Lock()
+	i.ref = created.ID
+	i.mu.Unlock()
 	phases[0] = time.Since(begin)
 	// gofail: var createDone struct{}
 	// return errors.New("failpoint createDone")
-	if err := e.api.ContainerStart(ctx, i.ref, container.StartOptions{}); err != nil {
+	if err := e.api.ContainerStart(ctx, created.ID, container.StartOptions{}); err != nil {
 		return poolHint(fault("starting a sandbox", err))
 	}
 	i.started.Store(true)
 	phases[1] = time.Since(begin)
 	// gofail: var startDone struct{}
 	// return errors.New("failpoint startDone")
-	c, err := e.api.ContainerInspect(ctx, i.ref)
+	c, err := e.api.ContainerInspect(ctx, created.ID)
 	if err != nil {
 		return fault("looking at a new sandbox", err)
 	}
@@ -172,7 +184,7 @@ func (i *instance) awaitDriver(ctx context.Context) error {
 			}
 			return fmt.Errorf("sandbox %s: %w; %s", i.id, context.Cause(booting), i.lastWords(ctx))
 		case <-check.C:
-			if c, err := i.e.api.ContainerInspect(booting, i.ref); errdefs.IsNotFound(err) {
+			if c, err := i.e.api.ContainerInspect(booting, i.container()); errdefs.IsNotFound(err) {
 				i.died(codeUnknown)
 			} else if err == nil && !alive(c.State.Status) {
 				i.died(c.State.ExitCode)

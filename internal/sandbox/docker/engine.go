@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/containerd/errdefs"
@@ -56,7 +59,7 @@ type Engine struct {
 	config  Config
 	log     zerolog.Logger
 	api     *client.Client
-	sockets socketDir
+	sockets *socketDir
 	runtime string          // the engine's own
 	user    string          // UID:GID that drivers run as
 	machine sandbox.Machine // that runs the containers
@@ -171,6 +174,45 @@ func (e *Engine) Machine() (sandbox.Machine, error) {
 	return machine, nil
 }
 
+// Check implements sandbox.Engine: the engine answers, and the folder for sockets is
+// there. A sandbox whose own folder is gone cannot be reached any more, and counts as
+// dead.
+func (e *Engine) Check(ctx context.Context) error {
+	if _, err := e.api.Ping(ctx); err != nil {
+		return fault("asking Docker at "+e.api.DaemonHost()+" whether it is there", err)
+	}
+	if err := e.ensureSockets(); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	lost := maps.Clone(e.known)
+	e.mu.Unlock()
+	folders, err := e.sockets.list()
+	if err != nil {
+		return err
+	}
+	for _, id := range folders {
+		delete(lost, id)
+	}
+	maps.DeleteFunc(lost, func(_ string, inst *instance) bool { return !inst.ready.Load() || inst.dead() })
+	if len(lost) > 0 {
+		e.log.Warn().Int("sandboxes", len(lost)).Str("folder", e.sockets.path).Msg("somebody removed the folders of sandboxes, which nobody can reach any more: they are replaced")
+	}
+	for _, inst := range lost {
+		inst.died(codeUnknown)
+	}
+	return nil
+}
+
+// ensureSockets sees to the folder for sockets.
+func (e *Engine) ensureSockets() error {
+	made, err := e.sockets.ensure()
+	if made {
+		e.log.Warn().Str("folder", e.sockets.path).Msg("somebody removed the folder for sockets: it is made again")
+	}
+	return err
+}
+
 // Close ends the watching of the engine's events and leaves all sandboxes
 // running.
 func (e *Engine) Close() error {
@@ -187,6 +229,9 @@ func (e *Engine) ours() filters.Args {
 // List implements sandbox.Engine. It also clears the socket folders of
 // sandboxes that are no more.
 func (e *Engine) List(ctx context.Context) ([]sandbox.Instance, error) {
+	if err := e.ensureSockets(); err != nil {
+		return nil, err
+	}
 	folders, err := e.sockets.list()
 	if err != nil {
 		return nil, err
@@ -201,8 +246,8 @@ func (e *Engine) List(ctx context.Context) ([]sandbox.Instance, error) {
 	looking.SetLimit(8)
 	for n, c := range running {
 		id := c.Labels[labelSandbox]
-		if !sandbox.IsID(id) { // in our aviary, but no sandbox of ours
-			e.log.Warn().Str("container", c.ID).Msg("removing a container that has our aviary's label but no sandbox's")
+		if !sandbox.IsID(id) || e.isCopy(c, running) { // in our aviary, but no sandbox of ours
+			e.log.Warn().Str("container", c.ID).Strs("names", c.Names).Msg("removing a container that has our aviary's label and is none of its sandboxes")
 			looking.Go(func() error { return e.removeContainer(ctx, c.ID) })
 			continue
 		}
@@ -233,6 +278,27 @@ func (e *Engine) List(ctx context.Context) ([]sandbox.Instance, error) {
 		}
 	}
 	return found, nil
+}
+
+// isCopy reports whether a container only has the labels of a sandbox that is another
+// one, as what is run from an image of it has.
+func (e *Engine) isCopy(c container.Summary, all []container.Summary) bool {
+	id := c.Labels[labelSandbox]
+	if inst, known := e.get(id); known {
+		ours := inst.container()
+		return ours != "" && ours != c.ID
+	}
+	return !e.hasFolder(c) && slices.ContainsFunc(all, func(other container.Summary) bool {
+		return other.ID != c.ID && other.Labels[labelSandbox] == id && e.hasFolder(other)
+	})
+}
+
+// hasFolder reports whether a container has the socket folder of the sandbox that it is
+// labelled to be.
+func (e *Engine) hasFolder(c container.Summary) bool {
+	return slices.ContainsFunc(c.Mounts, func(m container.MountPoint) bool {
+		return m.Destination == socketMount && filepath.Base(m.Source) == e.sockets.prefix+c.Labels[labelSandbox]
+	})
 }
 
 // lookUp returns the instance that a listed container is, adopting it when it
@@ -291,7 +357,7 @@ func (e *Engine) reconcile(ctx context.Context) ([]container.Summary, error) {
 	}
 	for _, c := range containers {
 		id := c.Labels[labelSandbox]
-		if inst := expected[id]; inst != nil && alive(c.State) {
+		if inst := expected[id]; inst != nil && inst.container() == c.ID && alive(c.State) {
 			delete(expected, id)
 		}
 	}

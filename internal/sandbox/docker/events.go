@@ -30,7 +30,8 @@ func (e *Engine) watch(ctx context.Context) {
 		if time.Since(begun) > longestPause { // it stood for a while
 			pause = firstPause
 		}
-		e.log.Warn().Err(err).Dur("retry_ms", pause).Msg("the Docker engine's events broke off")
+		// Whether the engine is away, and is still, those find out who need it.
+		e.log.Debug().Err(err).Dur("retry_ms", pause).Msg("the Docker engine's events broke off")
 		select {
 		case <-ctx.Done():
 			return
@@ -69,7 +70,7 @@ func (e *Engine) follow(ctx context.Context) error {
 
 func (e *Engine) hear(m events.Message) {
 	inst, known := e.get(m.Actor.Attributes[labelSandbox])
-	if !known {
+	if !known || inst.container() != m.Actor.ID { // labels are copied with an image made of a sandbox
 		return
 	}
 	switch m.Action {

@@ -27,8 +27,15 @@ type build struct {
 	lang  string
 	image string              // NAME:TAG, by content
 	turn  *semaphore.Weighted // a lock that a context can end the wait for
-	ready bool                // guarded by turn: it was there when last seen
+
+	// The engine's ID of what was found or built; empty until then. Guarded by turn.
+	// Sandboxes are made of it: what somebody else gives the name to is another.
+	id string
 }
+
+// labelImage is the label by which an image that we built is known from one that
+// somebody else gave its name to. Its value is that name.
+const labelImage = "fob.image"
 
 // quiet is the longest that a running build says nothing on the log.
 const quiet = 3 * time.Second
@@ -60,7 +67,7 @@ func (e *Engine) Prepare(ctx context.Context, langs ...string) error {
 	return nil
 }
 
-// image returns the name of a language's driver image, having built it if need
+// image returns the ID of a language's driver image, having built it if need
 // be. Who asks for one that is being built waits for it.
 func (e *Engine) image(ctx context.Context, lang string) (string, error) {
 	b := e.building[lang]
@@ -71,17 +78,35 @@ func (e *Engine) image(ctx context.Context, lang string) (string, error) {
 		return "", err
 	}
 	defer b.turn.Release(1)
-	if b.ready {
-		return b.image, nil
+	if b.id != "" {
+		return b.id, nil
 	}
-	_, err := e.api.ImageInspect(ctx, b.image)
-	if errdefs.IsNotFound(err) {
-		err = e.build(ctx, b)
-	} else if err != nil {
-		err = fault("looking for the image "+b.image, err)
+	id, err := e.findImage(ctx, b)
+	if err == nil && id == "" {
+		if err = e.build(ctx, b); err == nil {
+			id, err = e.findImage(ctx, b)
+		}
+		if err == nil && id == "" {
+			err = fmt.Errorf("the image %s was built, and somebody removed it at once", b.image)
+		}
 	}
-	b.ready = err == nil
-	return b.image, err
+	b.id = id
+	return id, err
+}
+
+// findImage returns the ID of a driver image, or "" when there is none that we built.
+func (e *Engine) findImage(ctx context.Context, b *build) (id string, err error) {
+	found, err := e.api.ImageInspect(ctx, b.image)
+	switch {
+	case errdefs.IsNotFound(err):
+		return "", nil
+	case err != nil:
+		return "", fault("looking for the image "+b.image, err)
+	case found.Config == nil || found.Config.Labels[labelImage] != b.image:
+		e.log.Warn().Str("image", b.image).Str("id", found.ID).Msg("somebody gave a driver image's name to another image: it is built again")
+		return "", nil
+	}
+	return found.ID, nil
 }
 
 // imageLost notes that a container could not be created for want of its image,
@@ -95,7 +120,10 @@ func (e *Engine) imageLost(ctx context.Context, lang string, err error) bool {
 		return false
 	}
 	defer b.turn.Release(1)
-	b.ready = false
+	if b.id != "" {
+		e.log.Warn().Str("image", b.image).Msg("somebody removed the " + b.lang + " driver image: it is built again if need be")
+		b.id = ""
+	}
 	return true
 }
 
@@ -113,7 +141,7 @@ func (e *Engine) build(ctx context.Context, b *build) error {
 		Version:     buildtypes.BuilderV1,
 		Tags:        []string{b.image},
 		BuildArgs:   map[string]*string{"BASE": &e.config.BaseImage},
-		Labels:      map[string]string{"fob.driver": b.lang},
+		Labels:      map[string]string{"fob.driver": b.lang, labelImage: b.image},
 		Remove:      true,
 		ForceRemove: true,
 	})

@@ -33,7 +33,6 @@ const oomNotice = 500 * time.Millisecond
 type instance struct {
 	e       *Engine
 	id      string
-	ref     string // the container's name or ID
 	created time.Time
 	host    string // set before ready is
 	token   string
@@ -47,15 +46,17 @@ type instance struct {
 	removing *semaphore.Weighted // a lock that a context can end the wait for
 
 	mu      sync.Mutex
+	ref     string // the container's ID; empty until the engine has said it
 	spec    sandbox.Spec
 	exit    sandbox.Exit // Code is valid once done is closed
 	oomed   bool         // oom is closed
 	settled bool         // exit is final
 }
 
-func (e *Engine) newInstance(id, ref, token string, spec sandbox.Spec, created time.Time) *instance {
+// newInstance returns an instance without a container.
+func (e *Engine) newInstance(id, token string, spec sandbox.Spec, created time.Time) *instance {
 	return &instance{
-		e: e, id: id, ref: ref, spec: spec, created: created, token: token,
+		e: e, id: id, spec: spec, created: created, token: token,
 		done:     make(chan struct{}),
 		oom:      make(chan struct{}),
 		removing: semaphore.NewWeighted(1),
@@ -77,7 +78,8 @@ func (e *Engine) adopt(id string, c container.InspectResponse) *instance {
 	if err != nil {
 		e.log.Warn().Err(err).Str("sandbox", id).Msg("the engine's time of creation cannot be read")
 	}
-	inst := e.newInstance(id, c.ID, tokenOf(c), spec, created)
+	inst := e.newInstance(id, tokenOf(c), spec, created)
+	inst.ref = c.ID
 	inst.host = e.address(id, c)
 	inst.started.Store(true)
 	inst.ready.Store(true)
@@ -99,10 +101,20 @@ func tokenOf(c container.InspectResponse) string {
 
 // address returns the container's address on the egress network.
 func (e *Engine) address(id string, c container.InspectResponse) string {
-	if end := c.NetworkSettings.Networks[e.network.name]; end != nil && end.IPAddress != "" {
-		return end.IPAddress
+	for _, end := range c.NetworkSettings.Networks { // it has joined one at most
+		if end != nil && end.IPAddress != "" {
+			return end.IPAddress
+		}
 	}
 	return id // the host name
+}
+
+// container returns the engine's ID of the container, or "" when that is not known
+// yet. A name would not do: anybody can give it to another.
+func (i *instance) container() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.ref
 }
 
 // ID implements sandbox.Instance.
@@ -170,7 +182,7 @@ func (i *instance) Resize(ctx context.Context, limits sandbox.Limits) error {
 		return fmt.Errorf("sandbox %s is dead: its limits cannot be changed", i.id)
 	default:
 	}
-	_, err := i.e.api.ContainerUpdate(ctx, i.ref, container.UpdateConfig{Resources: i.e.resources(i.Spec().Runtime, limits)})
+	_, err := i.e.api.ContainerUpdate(ctx, i.container(), container.UpdateConfig{Resources: i.e.resources(i.Spec().Runtime, limits)})
 	if err != nil {
 		err = fault("changing the limits of sandbox "+i.id, err)
 		if i.e.ownPids(i.Spec().Runtime) > 0 { // gVisor knows no such command
@@ -204,14 +216,14 @@ func (i *instance) Resume(ctx context.Context) error {
 // do either twice. They also hear of each as an event and note it once more, so
 // that after two close together one may claim for a moment the opposite of what
 // is. So it is tried again, and an engine's word is taken once it stays the same.
-func (i *instance) setPaused(ctx context.Context, paused bool, set func(ctx context.Context, ref string) error) error {
+func (i *instance) setPaused(ctx context.Context, paused bool, set func(ctx context.Context, id string) error) error {
 	const tries = 4
 	for n := 1; ; n++ {
-		err := set(ctx, i.ref)
+		err := set(ctx, i.container())
 		if err == nil {
 			return nil
 		}
-		c, inspectErr := i.e.api.ContainerInspect(ctx, i.ref)
+		c, inspectErr := i.e.api.ContainerInspect(ctx, i.container())
 		switch {
 		case inspectErr != nil || !c.State.Running:
 			return err
@@ -260,6 +272,15 @@ func (e *Engine) resources(runtime string, limits sandbox.Limits) container.Reso
 	}
 }
 
+func (i *instance) dead() bool {
+	select {
+	case <-i.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // died notes the sandbox's end.
 func (i *instance) died(code int) {
 	i.mu.Lock()
@@ -303,8 +324,9 @@ func (i *instance) settle(ctx context.Context) (sandbox.Exit, error) {
 	if settled {
 		return exit, nil
 	}
-	c, err := i.e.api.ContainerInspect(ctx, i.ref)
+	c, err := i.e.api.ContainerInspect(ctx, i.container())
 	switch {
+	case err == nil && c.State.Running: // it was given up, not ended
 	case err == nil:
 		exit.Code = c.State.ExitCode
 		exit.OutOfMem = c.State.OOMKilled
@@ -353,7 +375,7 @@ func (i *instance) Remove(ctx context.Context) error {
 		i.exit.Code, i.exit.Removed, i.settled = codeKilled, true, true
 		i.mu.Unlock()
 	}
-	if err := i.e.removeContainer(ctx, i.ref); err != nil {
+	if err := i.removeContainer(ctx); err != nil {
 		return err
 	}
 	i.died(codeKilled)
@@ -366,9 +388,29 @@ func (i *instance) Remove(ctx context.Context) error {
 	return nil
 }
 
+// removeContainer removes its container. When the engine was asked for one and did
+// not say what came of it, that is looked for by its labels.
+func (i *instance) removeContainer(ctx context.Context) error {
+	if id := i.container(); id != "" {
+		return i.e.removeContainer(ctx, id)
+	}
+	mine := i.e.ours()
+	mine.Add("label", labelSandbox+"="+i.id)
+	found, err := i.e.api.ContainerList(ctx, container.ListOptions{All: true, Filters: mine})
+	if err != nil {
+		return fault("looking for what was created", err)
+	}
+	for _, c := range found {
+		if err := i.e.removeContainer(ctx, c.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // lastWords returns the end of the sandbox's log on one line, for messages.
 func (i *instance) lastWords(ctx context.Context) string {
-	text, err := i.e.tail(ctx, i.ref)
+	text, err := i.e.tail(ctx, i.container())
 	if err != nil {
 		return "its log cannot be read: " + err.Error()
 	}

@@ -35,9 +35,12 @@ func bridgeName(aviary string) string {
 
 // network is the aviary's bridge: out to the world, but not to one another.
 type network struct {
-	name  string
-	turn  *semaphore.Weighted // a lock that a context can end the wait for
-	ready bool                // guarded by turn: it was there when last seen
+	name string
+	turn *semaphore.Weighted // a lock that a context can end the wait for
+
+	// What was found to be as it should be, or made; empty until then. Guarded by
+	// turn. Sandboxes join by it: what somebody else gives the name to is another.
+	id string
 }
 
 // mode returns what a container's network mode is for a Spec's network.
@@ -46,66 +49,66 @@ func (e *Engine) mode(ctx context.Context, name string) (string, error) {
 	case networkNone:
 		return "none", nil
 	case networkEgress:
-		return e.network.name, e.ensureNetwork(ctx)
+		return e.ensureNetwork(ctx)
 	}
 	return "", fmt.Errorf("there is no network %q: use %s or %s", name, networkEgress, networkNone)
 }
 
-// ensureNetwork makes the egress network if it is not there.
-func (e *Engine) ensureNetwork(ctx context.Context) error {
+// ensureNetwork returns the ID of the egress network, having made it if it is not
+// there.
+func (e *Engine) ensureNetwork(ctx context.Context) (id string, err error) {
 	n := &e.network
 	if err := n.turn.Acquire(ctx, 1); err != nil {
-		return err
+		return "", err
 	}
 	defer n.turn.Release(1)
-	if n.ready {
-		return nil
+	if n.id != "" {
+		return n.id, nil
 	}
 	// The engine may be making it for another just now, such as a dispatcher that
 	// was killed while it asked. It lets nobody have a second of the same bridge,
 	// and shows the first one a moment later.
 	for tries := 0; ; tries++ {
-		there, err := e.findNetwork(ctx)
-		if err != nil || there {
-			n.ready = there
-			return err
+		n.id, err = e.findNetwork(ctx)
+		if err != nil || n.id != "" {
+			return n.id, err
 		}
-		_, err = e.api.NetworkCreate(ctx, n.name, dockernet.CreateOptions{
+		made, err := e.api.NetworkCreate(ctx, n.name, dockernet.CreateOptions{
 			Driver:  "bridge",
 			Options: map[string]string{iccOption: "false", bridgeOption: bridgeName(e.config.Aviary)},
 			Labels:  map[string]string{labelAviary: e.config.Aviary},
 		})
 		if err == nil {
-			n.ready = true
-			return nil
+			n.id = made.ID
+			return n.id, nil
 		}
 		if taken := errdefs.IsConflict(err) || strings.Contains(err.Error(), "conflicts with network"); !taken || tries == 40 {
-			return poolHint(fault("making the sandboxes' network", err))
+			return "", poolHint(fault("making the sandboxes' network", err))
 		}
 		select {
 		case <-ctx.Done():
-			return fault("making the sandboxes' network", errors.Join(err, ctx.Err()))
+			return "", fault("making the sandboxes' network", errors.Join(err, ctx.Err()))
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }
 
-// findNetwork reports whether the network is there, and fails if it is not as it
-// should be.
-func (e *Engine) findNetwork(ctx context.Context) (bool, error) {
+// findNetwork returns the ID of the network, or "" when there is none, and fails if it
+// is not as it should be.
+func (e *Engine) findNetwork(ctx context.Context) (id string, err error) {
 	name := e.network.name
 	found, err := e.api.NetworkInspect(ctx, name, dockernet.InspectOptions{})
 	switch {
 	case errdefs.IsNotFound(err):
-		return false, nil
+		return "", nil
 	case err != nil:
-		return false, fault("looking for the sandboxes' network", err)
+		return "", fault("looking for the sandboxes' network", err)
 	case found.Labels[labelAviary] != e.config.Aviary:
-		return false, fmt.Errorf("there is a Docker network %s that is not this dispatcher's: remove it, or set FOB_AVIARY to another name", name)
+		return "", fmt.Errorf("there is a Docker network %s that is not this dispatcher's: remove it, or set FOB_AVIARY to another name", name)
 	case found.Options[iccOption] != "false":
-		return false, fmt.Errorf("the Docker network %s lets sandboxes reach one another: remove it, and it will be made anew", name)
+		return "", fmt.Errorf("the Docker network %s lets sandboxes reach one another: remove it, and it will be made anew", name)
 	}
-	return true, nil
+	return found.ID, nil
 }
 
 // networkLost notes that a container could not be started for want of the
@@ -118,7 +121,10 @@ func (e *Engine) networkLost(ctx context.Context, err error) bool {
 		return false
 	}
 	defer e.network.turn.Release(1)
-	e.network.ready = false
+	if e.network.id != "" {
+		e.log.Warn().Str("network", e.network.name).Msg("somebody removed the sandboxes' network: it is looked for again, and made if need be")
+		e.network.id = ""
+	}
 	return true
 }
 
@@ -141,7 +147,7 @@ func (e *Engine) removeNetworks(ctx context.Context) error {
 		return err
 	}
 	defer e.network.turn.Release(1)
-	e.network.ready = false
+	e.network.id = ""
 	networks, err := e.api.NetworkList(ctx, dockernet.ListOptions{Filters: e.ours()})
 	if err != nil {
 		return fault("listing networks to purge", err)

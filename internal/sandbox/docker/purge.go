@@ -27,7 +27,7 @@ func (e *Engine) purgeContainers(ctx context.Context) error {
 	removing.SetLimit(8)
 	for _, c := range containers {
 		removing.Go(func() error {
-			if inst, known := e.get(c.Labels[labelSandbox]); known {
+			if inst, known := e.get(c.Labels[labelSandbox]); known && inst.container() == c.ID {
 				return inst.Remove(ctx)
 			}
 			return e.removeContainer(ctx, c.ID)
@@ -50,10 +50,10 @@ func (e *Engine) purgeFolders() error {
 
 // removeContainer kills and removes a container with its volumes, and waits
 // until it is gone. One that is gone already is no error.
-func (e *Engine) removeContainer(ctx context.Context, nameOrID string) error {
+func (e *Engine) removeContainer(ctx context.Context, id string) error {
 	// gofail: var removeBegin struct{}
 	// return errors.New("failpoint removeBegin")
-	err := e.api.ContainerRemove(ctx, nameOrID, container.RemoveOptions{Force: true, RemoveVolumes: true})
+	err := e.api.ContainerRemove(ctx, id, container.RemoveOptions{Force: true, RemoveVolumes: true})
 	switch {
 	case err == nil || errdefs.IsNotFound(err):
 		return nil
@@ -64,7 +64,7 @@ func (e *Engine) removeContainer(ctx context.Context, nameOrID string) error {
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
 	for {
-		_, inspectErr := e.api.ContainerInspect(ctx, nameOrID)
+		_, inspectErr := e.api.ContainerInspect(ctx, id)
 		if errdefs.IsNotFound(inspectErr) {
 			return nil
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
@@ -20,37 +21,73 @@ type socketDir struct {
 	path   string // as we see it
 	source string // as the Docker engine sees it
 	prefix string // of our folders
+	owner  *owner // that it had at first
 }
 
-func newSocketDir(path, aviary string) (socketDir, error) {
+type owner struct{ uid, gid uint32 }
+
+func newSocketDir(path, aviary string) (*socketDir, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
-		return socketDir{}, err
+		return nil, err
 	}
-	d := socketDir{path: path, source: path, prefix: aviary + "-"}
+	d := &socketDir{path: path, source: path, prefix: aviary + "-"}
 	if n := len(d.socket("0123456789abcdef")); n > maxSocketPath {
-		return socketDir{}, fmt.Errorf("the sockets in %s would have paths of %d bytes, and a Unix socket's has at most %d: set FOB_SOCKETS to a folder with a path that is %d bytes shorter",
+		return nil, fmt.Errorf("the sockets in %s would have paths of %d bytes, and a Unix socket's has at most %d: set FOB_SOCKETS to a folder with a path that is %d bytes shorter",
 			path, n, maxSocketPath, n-maxSocketPath)
 	}
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return socketDir{}, fmt.Errorf("making the folder for sockets: %w; set FOB_SOCKETS to one that can be made", err)
+	_, err = d.ensure()
+	return d, err
+}
+
+// ensure makes the directory when it is not there, which it reports, and closes it to
+// others. Somebody may remove it at any time, or make it anew in another way.
+func (d *socketDir) ensure() (made bool, err error) {
+	info, err := os.Stat(d.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(d.path, 0o700); err != nil {
+			return false, fmt.Errorf("%w: making it: %w; set FOB_SOCKETS to one that can be made", sandbox.ErrNoFolder, err)
+		}
+		made = true
+		info, err = os.Stat(d.path)
+	}
+	if err != nil {
+		return made, fmt.Errorf("%w: %w", sandbox.ErrNoFolder, err)
+	}
+	stat := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !info.IsDir():
+		return made, fmt.Errorf("%w: %s is no folder; remove it, or set FOB_SOCKETS to another", sandbox.ErrNoFolder, d.path)
+	case stat.Nlink == 0: // a mount keeps it although it has no name any more
+		return made, fmt.Errorf("%w: what is mounted at %s was removed outside of the container that this runs in: start that container again", sandbox.ErrNoFolder, d.path)
+	}
+	// Who owns it could open it to others, so it stays with whoever had it at first.
+	if owner := (owner{stat.Uid, stat.Gid}); d.owner == nil {
+		d.owner = &owner
+	} else if *d.owner != owner {
+		if err := os.Chown(d.path, int(d.owner.uid), int(d.owner.gid)); err != nil {
+			return made, fmt.Errorf("%w: it was made anew by user %d: %w; remove it", sandbox.ErrNoFolder, stat.Uid, err)
+		}
 	}
 	// The folders inside are open to all while a driver makes its socket; it
 	// is this mode that keeps other users of the machine out.
-	if err := os.Chmod(path, 0o700); err != nil {
-		return socketDir{}, fmt.Errorf("closing the folder for sockets to others: %w; set FOB_SOCKETS to one of your own", err)
+	if info.Mode() == fs.ModeDir|0o700 {
+		return made, nil
 	}
-	return d, nil
+	if err := os.Chmod(d.path, 0o700); err != nil {
+		return made, fmt.Errorf("%w: closing it to others: %w; set FOB_SOCKETS to one of your own", sandbox.ErrNoFolder, err)
+	}
+	return made, nil
 }
 
-func (d socketDir) folder(id string) string { return filepath.Join(d.path, d.prefix+id) }
-func (d socketDir) socket(id string) string { return filepath.Join(d.folder(id), sandbox.SocketName) }
+func (d *socketDir) folder(id string) string { return filepath.Join(d.path, d.prefix+id) }
+func (d *socketDir) socket(id string) string { return filepath.Join(d.folder(id), sandbox.SocketName) }
 
 // engineFolder is a sandbox's folder as the Docker engine has to be told.
-func (d socketDir) engineFolder(id string) string { return filepath.Join(d.source, d.prefix+id) }
+func (d *socketDir) engineFolder(id string) string { return filepath.Join(d.source, d.prefix+id) }
 
 // open makes a sandbox's folder, in which its driver can make a socket.
-func (d socketDir) open(id string) error {
+func (d *socketDir) open(id string) error {
 	folder := d.folder(id)
 	if err := os.Mkdir(folder, 0o777); err != nil {
 		return fmt.Errorf("making a folder for a sandbox's socket: %w", err)
@@ -60,11 +97,11 @@ func (d socketDir) open(id string) error {
 
 // seal ends that: who is not the folder's owner, which we are, can change
 // nothing in it any more. Connecting to the sockets stays possible.
-func (d socketDir) seal(id string) error { return os.Chmod(d.folder(id), 0o755) }
+func (d *socketDir) seal(id string) error { return os.Chmod(d.folder(id), 0o755) }
 
 // clear removes a sandbox's folder. What is in it may belong to the driver's
 // user, but the folder is ours, and that is enough.
-func (d socketDir) clear(id string) error {
+func (d *socketDir) clear(id string) error {
 	folder := d.folder(id)
 	err := os.Chmod(folder, 0o700)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -80,8 +117,11 @@ func (d socketDir) clear(id string) error {
 }
 
 // list returns the IDs of the sandboxes that have a folder.
-func (d socketDir) list() ([]string, error) {
+func (d *socketDir) list() ([]string, error) {
 	entries, err := os.ReadDir(d.path)
+	if errors.Is(err, fs.ErrNotExist) { // then there are none in it
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listing socket folders: %w", err)
 	}

@@ -34,6 +34,9 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instanc
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := e.Check(ctx); err != nil {
+		return nil, err
+	}
 	command, err := e.command(spec.Lang)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -111,6 +112,18 @@ func (e *Engine) Prepare(ctx context.Context, langs ...string) error {
 	return ctx.Err()
 }
 
+// Check implements sandbox.Engine: the sandboxes' folder is there.
+func (e *Engine) Check(context.Context) error {
+	if _, err := os.Stat(e.dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	e.log.Warn().Str("folder", e.dir).Msg("somebody removed the sandboxes' folder: it is made again")
+	if err := os.MkdirAll(e.dir, 0o700); err != nil {
+		return fmt.Errorf("%w: making it: %w", sandbox.ErrNoFolder, err)
+	}
+	return nil
+}
+
 // watch notices deaths until ctx ends.
 func (e *Engine) watch(ctx context.Context, ended <-chan os.Signal) {
 	tick := time.NewTicker(checkEvery)
@@ -171,6 +184,9 @@ func (e *Engine) path(id string, name ...string) string {
 // folders returns the IDs of the aviary's sandboxes that have a folder.
 func (e *Engine) folders() ([]string, error) {
 	entries, err := os.ReadDir(e.dir)
+	if errors.Is(err, fs.ErrNotExist) { // then there are none in it
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listing sandboxes: %w", err)
 	}
