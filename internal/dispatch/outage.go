@@ -160,12 +160,14 @@ func (d *Dispatcher) lookAtEngine(now time.Time) {
 	if d.ctx.Err() != nil {
 		return
 	}
+	if cause == nil && d.outage.on() {
+		d.forgive() // before anybody hears that all is well
+	}
 	switch begins, ends, lasted := d.outage.conclude(cause, time.Now()); {
 	case begins:
 		d.log.Error().Err(cause).Msg("no sandbox can be started: what runs goes on, and /readyz says so until that is over")
 	case ends:
 		d.log.Info().Dur("lasted", lasted).Msg("sandboxes can be started again")
-		d.forgive()
 	}
 }
 
@@ -204,7 +206,10 @@ func (d *Dispatcher) tryLang(lang string, now time.Time) error {
 
 // forgive has flocks whose starts failed for the engine's sake try again at once.
 func (d *Dispatcher) forgive() {
-	for _, f := range d.awake.all() {
+	d.mu.RLock()
+	flocks := d.snapshot()
+	d.mu.RUnlock()
+	for _, f := range flocks {
 		f.mu.Lock()
 		if faas.CodeOf(f.lastErr) == faas.CodeNoCapacity {
 			f.failures, f.lastErr, f.lastFailure = 0, nil, time.Time{}

@@ -3,10 +3,7 @@ package docker_test
 import (
 	"context"
 	"errors"
-	"io"
-	"net"
 	"path/filepath"
-	"sync"
 	"testing"
 
 	"github.com/docker/docker/api/types/container"
@@ -17,72 +14,14 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox/sandboxtest"
 )
 
-// cable is a way to the Docker engine that can be cut.
-type cable struct {
-	path, target string
-	all          sync.WaitGroup
-
-	mu       sync.Mutex
-	listener net.Listener // nil while it is cut
-	conns    []net.Conn
-}
-
-func (c *cable) join(t *testing.T) {
-	t.Helper()
-	listener, err := net.Listen("unix", c.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.mu.Lock()
-	c.listener = listener
-	c.mu.Unlock()
-	c.all.Go(func() {
-		for {
-			near, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			far, err := net.Dial("unix", c.target)
-			if err != nil {
-				near.Close()
-				continue
-			}
-			c.mu.Lock()
-			if c.listener != listener {
-				near.Close()
-				far.Close()
-			}
-			c.conns = append(c.conns, near, far)
-			c.mu.Unlock()
-			c.all.Go(func() { io.Copy(near, far); near.Close() })
-			c.all.Go(func() { io.Copy(far, near); far.Close() })
-		}
-	})
-}
-
-// cut ends all connections and refuses new ones.
-func (c *cable) cut() {
-	c.mu.Lock()
-	if c.listener != nil {
-		c.listener.Close()
-		c.listener = nil
-	}
-	for _, conn := range c.conns {
-		conn.Close()
-	}
-	c.conns = nil
-	c.mu.Unlock()
-	c.all.Wait()
-}
-
 func TestDockerEventsBreakOff(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, before) })
 	api := dockerClient(t)
-	c := &cable{path: filepath.Join(shortDir(t), "d.sock"), target: engineSocket(t, api)}
-	c.join(t)
-	t.Cleanup(c.cut)
-	t.Setenv("DOCKER_HOST", "unix://"+c.path)
+	c := &sandboxtest.Cable{Path: filepath.Join(shortDir(t), "d.sock"), Target: engineSocket(t, api)}
+	c.Join(t)
+	t.Cleanup(c.Cut)
+	t.Setenv("DOCKER_HOST", "unix://"+c.Path)
 	e, _ := open(t)
 
 	killed := sandboxtest.Create(t, e, sandboxtest.Spec("python"))
@@ -90,7 +29,7 @@ func TestDockerEventsBreakOff(t *testing.T) {
 	later := sandboxtest.Create(t, e, sandboxtest.Spec("python"))
 	killedID, removedID, laterID := inspect(t, api, killed).ID, inspect(t, api, removed).ID, inspect(t, api, later).ID
 
-	c.cut()
+	c.Cut()
 	if _, err := e.Create(t.Context(), sandboxtest.Spec("python")); !errors.Is(err, sandbox.ErrNoEngine) {
 		t.Errorf("Create without an engine: %v", err)
 	}
@@ -110,7 +49,7 @@ func TestDockerEventsBreakOff(t *testing.T) {
 	if err := api.ContainerRemove(t.Context(), removedID, container.RemoveOptions{Force: true}); err != nil {
 		t.Fatal(err)
 	}
-	c.join(t)
+	c.Join(t)
 	ctx, cancel := context.WithTimeout(t.Context(), sandboxtest.Patience)
 	defer cancel()
 	for name, inst := range map[string]sandbox.Instance{"killed": killed, "removed": removed} {
