@@ -301,6 +301,23 @@ func TestMalformedRequests(t *testing.T) {
 	})
 }
 
+// Repeated headers are one, as HTTP has it, and so are cookies, which have a rule
+// of their own: HTTP/2 splits them.
+func TestRepeatedHeaders(t *testing.T) {
+	each(t, func(t *testing.T, lang string) {
+		p := boot(t, lang)
+		load(t, p.Client(t), map[string]string{
+			"python": "def callme(request): return [request.headers['x-a'], request.headers['cookie']]",
+			"node":   "module.exports = (request) => [request.headers['x-a'], request.headers.cookie];",
+		}[lang])
+		say := "POST / HTTP/1.1\r\nX-A: 1\r\nCookie: a=1\r\nx-a: 2\r\ncookie: b=2; c=3\r\nCookie: d=4\r\n\r\n"
+		want := `{"result": ["1, 2", "a=1; b=2; c=3; d=4"]}`
+		if _, bodies := speak(t, p, say, 1); len(bodies) != 1 || strings.ReplaceAll(bodies[0], `","`, `", "`) != want {
+			t.Errorf("answered %v, want %s", bodies, want)
+		}
+	})
+}
+
 // A request may come in pieces as small as they get.
 func TestRequestInPieces(t *testing.T) {
 	each(t, func(t *testing.T, lang string) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -71,6 +72,8 @@ func (f *flock) call(ctx context.Context, b *bird, call *faas.Call) (*faas.Resul
 	} else if err := f.mismatch(call); err != nil {
 		f.release(b)
 		return nil, err
+	} else {
+		request.Form = form(call)
 	}
 	budget := f.budget(call)
 	sent := time.Now()
@@ -87,6 +90,24 @@ func (f *flock) call(ctx context.Context, b *bird, call *faas.Call) (*faas.Resul
 		return nil, faas.Errorf(faas.CodeInternal, "the function was still running after its timeout of %v, and could not be stopped yet", budget)
 	}
 	return nil, failure
+}
+
+// form returns the Content-Type of a body that is a form, or "". What begins like
+// a JSON object is one, for curl calls every body a form.
+func form(call *faas.Call) string {
+	kinds := call.Header["Content-Type"]
+	if len(kinds) != 1 || len(call.Body) == 0 || call.Body[0] == '{' {
+		return ""
+	}
+	kind, _, _ := strings.Cut(kinds[0], ";")
+	kind = strings.TrimRight(kind, " \t")
+	if !strings.EqualFold(kind, "application/x-www-form-urlencoded") && !strings.EqualFold(kind, "multipart/form-data") {
+		return ""
+	}
+	if text := bytes.TrimPrefix(call.Body, []byte("\ufeff")); bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("{")) {
+		return ""
+	}
+	return kinds[0]
 }
 
 // stopped waits until the code of a dismissed bird is really stopped, other

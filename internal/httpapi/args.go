@@ -20,8 +20,9 @@ const (
 
 // parseArgs reads the arguments of a query string in either form, the
 // original's ?param1:1,param2:1 or ?param1=1&param2=1, and returns them as a JSON
-// object of strings in ASCII. Which of : and = comes first tells the forms
-// apart. In the original's, a value reaches to the next comma and may hold
+// object in ASCII, of strings, and of lists of strings for names that are given
+// more than once, or with [] behind them. Which of : and = comes first tells the
+// forms apart. In the original's, a value reaches to the next comma and may hold
 // colons; a comma in it is written %2C.
 func parseArgs(query string) ([]byte, error) {
 	if query == "" {
@@ -36,7 +37,7 @@ func parseArgs(query string) ([]byte, error) {
 		separator, colon, unescape = ",", ":", url.PathUnescape
 	}
 	out := make([]byte, 0, len(query)+16)
-	var seen []string
+	args := make([]argument, 0, 4)
 	for part := range strings.SplitSeq(query, separator) {
 		rawName, rawValue, found := strings.Cut(part, colon)
 		if !found && separator == "," {
@@ -46,6 +47,7 @@ func parseArgs(query string) ([]byte, error) {
 			continue // as in a=1&&b=2, which forms allow
 		}
 		name, err := unescape(rawName)
+		name, listed := strings.CutSuffix(name, "[]")
 		if err != nil || name == "" || !utf8.ValidString(name) {
 			return nil, faas.Errorf(faas.CodeBadRequest, "%.80q in the query has no proper parameter name", part)
 		}
@@ -53,28 +55,57 @@ func parseArgs(query string) ([]byte, error) {
 		if err != nil || !utf8.ValidString(value) {
 			return nil, faas.Errorf(faas.CodeBadRequest, "the value of parameter %.80q is not properly percent-encoded UTF-8", name)
 		}
-		for _, other := range seen {
-			if other == name {
-				return nil, faas.Errorf(faas.CodeBadRequest, "parameter %.80q is given twice", name)
-			}
-		}
-		if len(seen) == maxArgs {
+		if len(args) == maxArgs {
 			return nil, faas.Errorf(faas.CodeBadRequest, "the query has more than %d parameters", maxArgs)
 		}
-		seen = append(seen, name)
-		if len(seen) == 1 {
+		args = append(args, argument{name: name, value: value, listed: listed})
+	}
+	for i := range args {
+		if args[i].taken {
+			continue
+		}
+		if len(out) == 0 {
 			out = append(out, '{')
 		} else {
 			out = append(out, ',')
 		}
-		out = appendQuoted(out, name)
+		out = appendQuoted(out, args[i].name)
 		out = append(out, ':')
-		out = appendQuoted(out, value)
+		out = appendValues(out, args[i:])
 	}
-	if len(seen) == 0 {
+	if len(out) == 0 {
 		return nil, nil
 	}
 	return append(out, '}'), nil
+}
+
+// argument is one of a query's.
+type argument struct {
+	name, value string
+	listed      bool // it has [] behind its name
+	taken       bool // with a former one of that name
+}
+
+// appendValues appends all values of the name that the first argument has, and
+// takes these.
+func appendValues(b []byte, args []argument) []byte {
+	list := args[0].listed
+	for i := 1; i < len(args) && !list; i++ {
+		list = args[i].name == args[0].name
+	}
+	if !list {
+		return appendQuoted(b, args[0].value)
+	}
+	separator := byte('[')
+	for i := range args {
+		if args[i].name == args[0].name {
+			b = append(b, separator)
+			b = appendQuoted(b, args[i].value)
+			args[i].taken = true
+			separator = ','
+		}
+	}
+	return append(b, ']')
 }
 
 // appendQuoted appends s as a JSON string in ASCII, for it travels in a header.

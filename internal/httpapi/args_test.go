@@ -66,6 +66,32 @@ func TestParseArgs(t *testing.T) {
 	}
 }
 
+// TestParseArgsRepeated: names that come more than once become lists.
+func TestParseArgsRepeated(t *testing.T) {
+	for query, want := range map[string]string{
+		"a=1&a=2":                    `{"a":["1","2"]}`,
+		"a:1,a:2":                    `{"a":["1","2"]}`,
+		"a=1&%61=2&b=3&a=":           `{"a":["1","2",""],"b":"3"}`,
+		"b=1&a=1&b=2&a=2&c=3":        `{"b":["1","2"],"a":["1","2"],"c":"3"}`,
+		"ids[]=1":                    `{"ids":["1"]}`,
+		"ids%5B%5D=1&ids[]=2&x[0]=3": `{"ids":["1","2"],"x[0]":"3"}`,
+		"ids=1&ids[]=2":              `{"ids":["1","2"]}`,
+		"ids[]:1,other:2":            `{"ids":["1"],"other":"2"}`,
+		"a[][]=1":                    `{"a[]":["1"]}`,
+	} {
+		if got, err := parseArgs(query); err != nil || string(got) != want {
+			t.Errorf("%q: got %s %v, want %s", query, got, err, want)
+		}
+	}
+	many := strings.Repeat("a=1&", maxArgs)
+	if got, err := parseArgs(many); err != nil || strings.Count(string(got), "1") != maxArgs {
+		t.Errorf("%d of one name: %.80s %v", maxArgs, got, err)
+	}
+	if _, err := parseArgs(many + "a=1"); faas.CodeOf(err) != faas.CodeBadRequest {
+		t.Errorf("one more: %v", err)
+	}
+}
+
 func TestParseArgsKeepsOrder(t *testing.T) {
 	got, err := parseArgs("z=1&a=2&m=3")
 	if want := `{"z":"1","a":"2","m":"3"}`; err != nil || string(got) != want {
@@ -75,9 +101,7 @@ func TestParseArgsKeepsOrder(t *testing.T) {
 
 func TestParseArgsRefuses(t *testing.T) {
 	for what, query := range map[string]string{
-		"twice":                        "a=1&a=2",
-		"twice in the original form":   "a:1,a:2",
-		"twice, spelt differently":     "a=1&%61=2",
+		"brackets alone":               "[]=1",
 		"no name":                      "=1",
 		"no name in the original form": ":1",
 		"no name later":                "a=1&=2",

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -45,7 +47,7 @@ func FuzzParseArgs(f *testing.F) {
 				t.Fatalf("%q became %q", query, out)
 			}
 		}
-		var args map[string]string
+		var args arguments
 		d := json.NewDecoder(bytes.NewReader(out))
 		if err := d.Decode(&args); err != nil || d.More() {
 			t.Fatalf("%q became %s: %v", query, out, err)
@@ -59,30 +61,67 @@ func FuzzParseArgs(f *testing.F) {
 			if err != nil {
 				t.Fatalf("%q became %s, and net/url says %v", query, out, err)
 			}
-			want := make(map[string]string)
-			for name := range values {
-				want[name] = values.Get(name)
+			want := make(arguments)
+			for name, all := range values {
+				bare := strings.TrimSuffix(name, "[]")
+				want[bare] = append(want[bare], all...)
 			}
-			if !maps.Equal(args, want) {
+			if !args.equal(want) {
 				t.Fatalf("%q became %q, and is %q for net/url", query, args, want)
 			}
 		}
 		// The same, written in either form, says the same.
 		values, colons := make(url.Values), make([]string, 0)
-		for name, value := range args {
-			values.Set(name, value)
-			colons = append(colons, escapeAll(name)+":"+escapeAll(value))
+		for name, all := range args {
+			name += "[]"
+			for _, value := range all {
+				values.Add(name, value)
+				colons = append(colons, escapeAll(name)+":"+escapeAll(value))
+			}
 		}
 		for _, again := range []string{values.Encode(), strings.Join(colons, ",")} {
 			if len(again) > maxQuery {
 				continue
 			}
 			out, err := parseArgs(again)
-			var back map[string]string
-			if err != nil || json.Unmarshal(out, &back) != nil || !maps.Equal(args, back) {
+			if strings.Count(again, "&") >= maxArgs || strings.Count(again, ",") >= maxArgs {
+				continue
+			}
+			var back arguments
+			if err != nil || json.Unmarshal(out, &back) != nil || !args.equal(back) {
 				t.Fatalf("%q became %q, written %q, and then %s, %v", query, args, again, out, err)
 			}
 		}
+	})
+}
+
+// arguments are what parseArgs reads, each as a list.
+type arguments map[string][]string
+
+func (a *arguments) UnmarshalJSON(data []byte) error {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return err
+	}
+	*a = make(arguments)
+	for name, value := range raw {
+		list := value
+		if value[0] == '"' {
+			list = slices.Concat([]byte("["), value, []byte("]"))
+		}
+		var all []string
+		if err := json.Unmarshal(list, &all); err != nil || len(all) == 0 {
+			return fmt.Errorf("%s is %s: %w", name, value, err)
+		}
+		(*a)[name] = all
+	}
+	return nil
+}
+
+// equal compares whatever the order of a name's values.
+func (a arguments) equal(b arguments) bool {
+	return maps.EqualFunc(a, b, func(x, y []string) bool {
+		return slices.Equal(slices.Sorted(slices.Values(x)), slices.Sorted(slices.Values(y)))
 	})
 }
 

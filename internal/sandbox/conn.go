@@ -82,6 +82,7 @@ func (v Values) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "%d secrets", len(v
 type Request struct {
 	Args []byte // Fob-Args, or empty
 	Body []byte
+	Form string // the Content-Type of a Body that is a form, for a function that does not take the request; or empty
 
 	// Stream, when it is set, is what comes behind Body, and makes the body one
 	// that streams. It is read while the answer is, and until the answer ends
@@ -298,6 +299,9 @@ func (r *Request) appendHead(b []byte) []byte {
 		}
 	}
 	b = appendField(b, "Host", host)
+	if r.Form != "" {
+		b = appendField(b, "Fob-Content-Type", r.Form)
+	}
 	if len(r.Args) > 0 {
 		b = append(b, "Fob-Args: "...)
 		b = append(b, r.Args...)

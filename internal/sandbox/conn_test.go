@@ -84,11 +84,14 @@ func TestCallSends(t *testing.T) {
 	if got.Header.Get("Fob-Args") != `{"a":"\u00e4"}` || string(got.body) != `{"b": 1}` || got.Header.Get("X-Mine") != "" || got.Header.Get("Fob-Target") != "" || got.Host != "fob" {
 		t.Errorf("arguments: the driver saw %+v", got.Request)
 	}
+	if got := send(sandbox.Request{Body: []byte("a=1"), Form: "multipart/form-data; boundary=x"}); got.Header.Get("Fob-Content-Type") != "multipart/form-data; boundary=x" {
+		t.Errorf("a form: the driver saw %+v", got.Header)
+	}
 
 	// A function that takes the request gets the caller's headers, but none
 	// that could pass for ours or concern the connection.
 	got = send(sandbox.Request{
-		Args: []byte("{}"), Body: []byte("raw\x00"), Method: "PATCH", Target: "/api/call/x?a=%20", Host: "example.com:80",
+		Args: []byte("{}"), Body: []byte("raw\x00"), Method: "PATCH", Target: "/api/call/x?a=%20", Root: "/api/call/x", Host: "example.com:80",
 		Header: http.Header{
 			"Accept": {"a", "b"}, "Cookie": {"c=1"}, "Authorization": {"secret"}, "Content-Type": {"text/plain"},
 			"Connection": {"close, X-Hop"}, "X-Hop": {"1"}, "Keep-Alive": {"5"}, "Transfer-Encoding": {"chunked"}, "Content-Length": {"999"}, "Upgrade": {"h2c"},
@@ -98,7 +101,7 @@ func TestCallSends(t *testing.T) {
 	})
 	want := http.Header{
 		"Accept": {"a", "b"}, "Cookie": {"c=1"}, "Authorization": {"secret"}, "Content-Type": {"text/plain"},
-		"Fob-Args": {"{}"}, "Fob-Method": {"PATCH"}, "Fob-Target": {"/api/call/x?a=%20"}, "Content-Length": {"4"},
+		"Fob-Args": {"{}"}, "Fob-Method": {"PATCH"}, "Fob-Target": {"/api/call/x?a=%20"}, "Fob-Root": {"/api/call/x"}, "Content-Length": {"4"},
 	}
 	if !maps.EqualFunc(got.Header, want, func(a, b []string) bool { return strings.Join(a, "|") == strings.Join(b, "|") }) || got.Host != "example.com:80" || string(got.body) != "raw\x00" {
 		t.Errorf("request: the driver saw %+v of %s with %v", got.Header, got.Host, got.body)

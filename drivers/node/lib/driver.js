@@ -6,7 +6,9 @@ const { types } = require('util');
 const { NONE } = require('./body');
 const environment = require('./environment');
 const { Failure, raised } = require('./errors');
-const { Function, Request, parseObject } = require('./function');
+const { Function } = require('./function');
+const { parseObject } = require('./json');
+const { Request } = require('./request');
 const { Stream, readerOf } = require('./stream');
 
 const REASONS = {
@@ -165,7 +167,7 @@ class Driver {
     this.#inFlight++;
     let later = false;
     try {
-      const value = f.call(headers['fob-args'], whole, f.takesRequest ? requestOf(headers, body) : undefined);
+      const value = f.call(headers['fob-args'], whole, f.takesRequest ? requestOf(headers, body) : undefined, headers['fob-content-type']);
       if (typeof value === 'string') return plain(200, value);
       later = true;
       return this.#finish(value, connection);

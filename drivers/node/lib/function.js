@@ -2,109 +2,11 @@
 // The user's function: binding its arguments and calling it.
 
 const { Failure, raised } = require('./errors');
+const { jsonText, jsonType, parseObject } = require('./json');
 const { load } = require('./load');
 const { parametersOf } = require('./params');
 const { render } = require('./result');
 const { isStream, streamOf } = require('./stream');
-
-/** Reads bytes as a JSON object; anything else is a bad_request. */
-function parseObject(text, what) {
-  let value;
-  try {
-    value = JSON.parse(text);
-  } catch (e) {
-    const why = e instanceof RangeError ? 'is nested too deeply' : `is not JSON: ${e.message}`;
-    throw new Failure(400, 'bad_request', `${what} ${why}`);
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new Failure(400, 'bad_request', `${what} must be a JSON object, not ${jsonType(value)}`);
-  }
-  return value;
-}
-
-const jsonType = (value) => (value === null ? 'null' : Array.isArray(value) ? 'an array' : `a ${typeof value}`);
-
-const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
-
-function decode(bytes) {
-  try {
-    return utf8.decode(bytes);
-  } catch {
-    throw new Failure(400, 'bad_request', 'the body is not UTF-8');
-  }
-}
-
-/** The caller's HTTP request, given to a parameter named request. */
-class Request {
-  #query;
-  #pieces; // of the body; null once they were asked for
-
-  /** body is a Buffer, or an Incoming, of which only stream() gives anything. */
-  constructor(method, target, root, headers, body) {
-    this.method = method;
-    this.target = target; // the caller's whole path and query as they were sent
-    const [path] = target.split('?', 1);
-    this.root = percentDecode(root); // what of the path names the function
-    this.path = percentDecode(path.startsWith(root) ? path.slice(root.length) : path) || '/'; // what follows that
-    this.headers = headers; // names in lower case; repeated ones joined by a comma
-    if (Buffer.isBuffer(body)) {
-      this.body = body;
-      this.#pieces = () => whole(body);
-    } else {
-      Object.defineProperty(this, 'body', { get() { throw body.tooLarge(); } });
-      this.#pieces = () => body.pieces();
-    }
-  }
-
-  /** The query's arguments, decoded; the last of repeated keys. */
-  get query() {
-    const at = this.target.indexOf('?');
-    return (this.#query ??= parseQuery(at < 0 ? '' : this.target.slice(at + 1)));
-  }
-
-  /** The body as it comes, piece by piece: an asynchronous generator of Buffers. */
-  stream() {
-    const pieces = this.#pieces;
-    if (pieces === null) throw new Error('the body is being streamed already');
-    this.#pieces = null;
-    return pieces();
-  }
-
-  /** The body as UTF-8 text; what is no UTF-8 becomes U+FFFD. */
-  text() {
-    return this.body.toString('utf8');
-  }
-
-  /** The body as JSON; throws a SyntaxError when it is none. */
-  json() {
-    return JSON.parse(this.text());
-  }
-}
-
-async function* whole(body) {
-  if (body.length > 0) yield body;
-}
-
-/** Reads a query in either form, a:1,b:2 or a=1&b=2; the first of : and = tells which. In the latter + is a blank. */
-function parseQuery(query) {
-  const [between, within] = /[:=]/.exec(query)?.[0] === ':' ? [',', ':'] : ['&', '='];
-  if (between === '&') query = query.replaceAll('+', ' ');
-  const pairs = [];
-  for (const part of query.split(between)) {
-    if (part === '') continue;
-    const at = part.indexOf(within);
-    const [name, value] = at < 0 ? [part, ''] : [part.slice(0, at), part.slice(at + 1)];
-    pairs.push([percentDecode(name), percentDecode(value)]);
-  }
-  return Object.fromEntries(pairs);
-}
-
-function percentDecode(text) {
-  if (!text.includes('%')) return text;
-  const bytes = text.replace(/%([0-9a-fA-F]{2})|[^\x00-\x7f]/gu, (all, hex) =>
-    hex ? String.fromCharCode(parseInt(hex, 16)) : Buffer.from(all).toString('latin1'));
-  return Buffer.from(bytes, 'latin1').toString('utf8');
-}
 
 /** A loaded callme. All that its parameters say is worked out once, here. */
 class Function_ {
@@ -120,10 +22,13 @@ class Function_ {
     this.self = self; // what it is a method of
     this.params = parametersOf(callme);
     this.names = new Set();
+    this.lists = new Set(); // those whose default is a list
     this.catchesAll = false;
     for (const param of this.params) {
-      if (param.name) this.names.add(param.name);
-      for (const key of param.keys ?? []) this.names.add(key.name);
+      for (const one of param.keys ?? (param.name ? [param] : [])) {
+        this.names.add(one.name);
+        if (one.list) this.lists.add(one.name);
+      }
       this.catchesAll ||= Boolean(param.rest || param.catchesAll);
     }
     this.takesRequest = this.names.has('request');
@@ -131,12 +36,12 @@ class Function_ {
   }
 
   /**
-   * Calls with the text arguments (JSON or undefined) and the body (a Buffer).
+   * Calls with the text arguments (JSON or undefined) and the body (a Buffer). form is the Content-Type of one that is a form.
    * Returns the result as JSON text, a Stream, or the Response that the
    * function returned; a promise of it when the function returns one.
    */
-  call(text, body, request) {
-    const args = this.bare && text === undefined && body.length === 0 ? [] : this.#bind(text, body, request);
+  call(text, body, request, form) {
+    const args = this.bare && text === undefined && body.length === 0 ? [] : this.#bind(text, body, request, form);
     let value;
     try {
       value = this.callme.apply(this.self, args);
@@ -157,17 +62,17 @@ class Function_ {
     return finish(value);
   }
 
-  #bind(text, body, request) {
+  #bind(text, body, request, form) {
     const given = new Map();
     const texts = text ? parseObject(text, 'Fob-Args') : {};
     for (const [name, value] of Object.entries(texts)) {
-      if (typeof value !== 'string') {
-        throw new Failure(400, 'bad_request', `Fob-Args must be an object of strings; ${name} is ${jsonType(value)}`);
+      if (typeof value !== 'string' && !isTexts(value)) {
+        throw new Failure(400, 'bad_request', `Fob-Args must be an object of strings, and lists of them; ${name} is ${jsonType(value)}`);
       }
-      given.set(name, value);
+      given.set(name, this.#fit(name, value));
     }
     const twice = [];
-    for (const [name, value] of Object.entries(this.#typed(body, request))) {
+    for (const [name, value] of form === undefined ? Object.entries(this.#typed(body, request)) : this.#fields(form, body)) {
       if (given.has(name) && (!request || this.catchesAll || this.names.has(name))) twice.push(name);
       given.set(name, value);
     }
@@ -203,18 +108,34 @@ class Function_ {
     }
   }
 
+  /** Makes a list of what is for a parameter that is one; what is given several times is for nobody else. */
+  #fit(name, value) {
+    if (this.lists.has(name)) return Array.isArray(value) ? value : [value];
+    if (!Array.isArray(value)) return value;
+    if (this.takesRequest && !this.names.has(name)) return value.at(-1); // as in request.query
+    const times = { 1: 'as a list', 2: 'twice' }[value.length] ?? `${value.length} times`;
+    throw new Failure(400, 'bad_request', `${name} is given ${times}; a parameter whose default is a list, such as ${name} = [], takes that`);
+  }
+
+  #fields(form, body) {
+    const { argumentsOf } = require('./form'); // which most functions never need
+    return [...argumentsOf(form, body)].map(([name, value]) => [name, this.#fit(name, value)]);
+  }
+
   #typed(body, request) {
     if (body.length === 0) return {};
-    if (!request) return parseObject(decode(body), 'the body');
+    if (!request) return parseObject(jsonText(body), 'the body');
     const kind = (request.headers['content-type'] ?? '').split(';', 1)[0].trim().toLowerCase();
     if (kind !== 'application/json' && !kind.endsWith('+json')) return {};
     try {
-      return parseObject(decode(body), 'the body');
+      return parseObject(jsonText(body), 'the body');
     } catch { // it is the function's to judge
       return {};
     }
   }
 }
+
+const isTexts = (value) => Array.isArray(value) && value.length > 0 && value.every((item) => typeof item === 'string');
 
 /** Makes the object for a destructured parameter. */
 function pattern(param, given, missing) {
@@ -236,4 +157,4 @@ function finish(value) {
 
 const list = (names) => names.sort().join(', ');
 
-module.exports = { Function: Function_, Request, parseObject };
+module.exports = { Function: Function_ };

@@ -203,7 +203,7 @@ function header(line, headers) {
   const before = headers[name];
   if (before !== undefined) {
     if (name === 'fob-args' || (name === 'content-length' && value !== before)) throw new Unreadable(400, `two headers ${name}`);
-    if (name !== 'content-length') value = `${before}, ${value}`;
+    if (name !== 'content-length') value = `${before}${name === 'cookie' ? ';' : ','} ${value}`;
   }
   headers[name] = value;
 }

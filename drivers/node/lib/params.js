@@ -3,8 +3,8 @@
 
 /**
  * Returns the parameters of a function, in order:
- * {name, optional}, {rest: true}, {keys: [{name, optional}], catchesAll, optional} for an object pattern,
- * or {} for what has no name.
+ * {name, optional, list}, {rest: true}, {keys: [{name, optional, list}], catchesAll, optional} for an object pattern,
+ * or {} for what has no name. list says that its default is one, as in tags = [].
  */
 function parametersOf(fn) {
   return split(parameterList(Function.prototype.toString.call(fn))).map(parameter);
@@ -48,8 +48,8 @@ function split(list) {
 
 function parameter(text) {
   if (text.startsWith('...')) return { rest: true };
-  const [target, optional] = cutDefault(text);
-  if (!target.startsWith('{')) return target.startsWith('[') ? {} : { name: unescape(target), optional };
+  const [target, optional, list] = cutDefault(text);
+  if (!target.startsWith('{')) return target.startsWith('[') ? {} : { name: unescape(target), optional, list };
   const keys = [];
   let catchesAll = false;
   for (const member of split(target.slice(1, -1))) {
@@ -60,11 +60,12 @@ function parameter(text) {
     const equals = find(member, '=');
     let colon = find(member, ':');
     if (equals >= 0 && colon > equals) colon = -1; // it belongs to the default
-    const [key, hasDefault] = cutDefault(member);
+    const [key, ...short] = cutDefault(member);
     const name = colon < 0 ? key : uncomment(member.slice(0, colon));
     if (name.startsWith('[')) continue; // computed: unknown until it runs
     const value = colon < 0 ? '' : uncomment(member.slice(colon + 1));
-    keys.push({ name: memberName(name), optional: colon < 0 ? hasDefault : cutDefault(value)[1] });
+    const [optional, isList] = colon < 0 ? short : cutDefault(value).slice(1);
+    keys.push({ name: memberName(name), optional, list: isList });
   }
   return { keys, catchesAll, optional };
 }
@@ -78,10 +79,10 @@ function memberName(text) {
 const evaluate = (text) => Function(`return ${text}`)();
 const unescape = (name) => (name.includes('\\') ? Object.keys(evaluate(`({${name}: 0})`))[0] : name);
 
-/** Returns a binding without its default, and whether it has one. */
+/** Returns a binding without its default, whether it has one, and whether that is a list. */
 function cutDefault(text) {
   const at = find(text, '=');
-  return at < 0 ? [text, false] : [uncomment(text.slice(0, at)), true];
+  return at < 0 ? [text, false, false] : [uncomment(text.slice(0, at)), true, text[skipBlank(text, at + 1)] === '['];
 }
 
 /** Returns where a character stands alone, outside of brackets, texts and comments. */

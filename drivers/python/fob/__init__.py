@@ -4,11 +4,10 @@ The driver itself lives in this package too; only the names in `__all__` are
 meant for functions.
 """
 
-import json as _json
-
 from fob.errors import TooLarge as _TooLarge
+from fob.values import parse_json as _parse_json
 
-__all__ = ["Request", "Response"]
+__all__ = ["File", "Request", "Response"]
 
 
 class Response:
@@ -28,6 +27,29 @@ class Response:
         self.headers = {} if headers is None else headers
 
 
+class File:
+    """A file that was sent with a form.
+
+    name is the field's, filename and content_type are what the caller says of
+    it: text, and not to be trusted. body is bytes.
+    """
+
+    __slots__ = ("name", "filename", "content_type", "body")
+
+    def __init__(self, name, filename, content_type, body):
+        self.name = name
+        self.filename = filename
+        self.content_type = content_type
+        self.body = body
+
+    def __repr__(self):
+        return f"File(name={self.name!r}, filename={self.filename!r}, content_type={self.content_type!r}, {len(self.body)} bytes)"
+
+    def text(self):
+        """The file as text, as Request.text has it."""
+        return _text(self.body, self.content_type)
+
+
 class Request:
     """The caller's HTTP request, given to a parameter named `request`.
 
@@ -38,7 +60,7 @@ class Request:
     stream() alone.
     """
 
-    __slots__ = ("method", "target", "root", "path", "_body", "_pieces", "_raw", "_headers", "_query")
+    __slots__ = ("method", "target", "root", "path", "_body", "_pieces", "_raw", "_headers", "_query", "_form")
 
     def __init__(self, method, target, root, body, raw_headers, pieces):
         self.method = method
@@ -50,6 +72,7 @@ class Request:
         self._raw = raw_headers
         self._headers = None
         self._query = None
+        self._form = None
 
     @property
     def headers(self):
@@ -64,10 +87,45 @@ class Request:
 
     @property
     def query(self):
-        """The query's arguments, decoded; the last of repeated keys."""
+        """The query's arguments, decoded; the last of repeated names."""
+        return {name: values[-1] for name, values in self.query_all.items()}
+
+    @property
+    def query_all(self):
+        """The query's arguments, decoded: a list of all values for each name."""
         if self._query is None:
             self._query = parse_query(self.target.partition("?")[2])
         return self._query
+
+    @property
+    def form(self):
+        """The fields of a form, text; the last of repeated names. Empty when the body is none, a ValueError when it is a malformed one."""
+        return {name: values[-1] for name, values in self.form_all.items()}
+
+    @property
+    def form_all(self):
+        """The fields of a form: a list of all texts for each name."""
+        return self._parsed()[0]
+
+    @property
+    def files(self):
+        """The files of a form, each a File; the last of repeated names."""
+        return {name: values[-1] for name, values in self.files_all.items()}
+
+    @property
+    def files_all(self):
+        """The files of a form: a list of all for each name."""
+        return self._parsed()[1]
+
+    def _parsed(self):
+        if self._form is None:
+            from fob.form import parse  # brings urllib.parse along
+
+            fields, files = [], []
+            for name, value in parse(self.headers.get("content-type", ""), self.body):
+                (files if isinstance(value, File) else fields).append((name, value))
+            self._form = _grouped(fields), _grouped(files)
+        return self._form
 
     @property
     def body(self):
@@ -86,23 +144,40 @@ class Request:
         return (piece for piece in (self._body,) if piece)
 
     def text(self):
-        """The body as UTF-8 text; what is no UTF-8 becomes U+FFFD."""
-        return self.body.decode("utf-8", "replace")
+        """The body as text in its charset, UTF-8 when none is said, without a byte order mark.
+
+        Raises a ValueError, answered with 400, when it is not text in that.
+        """
+        return _text(self.body, self.headers.get("content-type", ""))
 
     def json(self):
-        """The body as JSON; a ValueError when it is none."""
-        return _json.loads(self.body)
+        """The body as JSON; a ValueError, answered with 400, when it is none."""
+        return _parse_json(self.text(), "the body")
+
+
+def _text(data, content_type):
+    from fob.text import charset_of, decode
+
+    return decode(data, charset_of(content_type))
+
+
+def _grouped(pairs):
+    every = {}
+    for name, value in pairs:
+        every.setdefault(name, []).append(value)
+    return every
 
 
 def parse_query(query):
-    """Reads a query in either form, `a:1,b:2` or `a=1&b=2`; the first of : and = tells which. In the latter + is a blank."""
+    """Reads a query in either form, `a:1,b:2` or `a=1&b=2`; the first of : and = tells which. In the latter + is a blank. Returns a list
+    of values for each name."""
     first = min((i for i in map(query.find, ":=") if i >= 0), default=-1)
     if first >= 0 and query[first] == ":":
         between, within = ",", ":"
     else:
         between, within, query = "&", "=", query.replace("+", " ")
     pairs = (part.partition(within) for part in query.split(between) if part)
-    return {_unquote(name): _unquote(value) for name, _, value in pairs}
+    return _grouped((_unquote(name), _unquote(value)) for name, _, value in pairs)
 
 
 def _unquote(text):

@@ -2,6 +2,7 @@
 
 import types
 
+from fob import File
 from fob.errors import clip
 
 
@@ -27,21 +28,45 @@ def _bool(text):
         raise ValueError(f"{clip(text, 80)!r} is not a bool: use true or false") from None
 
 
+SCALARS = {int: _int, float: _float, bool: _bool}
+
+
 def converter(annotation, scope):
-    """Returns what converts a text to an annotation, or None. It raises ValueError for a text that does not fit."""
+    """Returns what converts a text to an annotation, or None, and whether it is a list that it converts.
+
+    It raises ValueError for what does not fit.
+    """
     if isinstance(annotation, str):
         try:
             annotation = eval(annotation, dict(scope))
         except Exception:  # noqa: B902, names that exist for a type checker only
-            return None
-    convert = {int: _int, float: _float, bool: _bool}
+            return None, False
     try:
-        if annotation in convert:
-            return convert[annotation]
+        if annotation in SCALARS:
+            return _of_text(SCALARS[annotation]), False
     except TypeError:  # not hashable, so no type
-        return None
+        return None, False
+    inner = getattr(annotation, "__args__", ())
+    if annotation is list or getattr(annotation, "__origin__", None) is list:
+        of = inner[0] if len(inner) == 1 else str
+        convert, many = converter(of, scope)
+        if many or convert is None and of not in (str, File) and str(of) != "typing.Any":
+            return None, False
+        return (lambda values: [convert(value) for value in values]) if convert else list, True
     if isinstance(annotation, types.UnionType) or str(getattr(annotation, "__origin__", "")) == "typing.Union":
         inner = [a for a in annotation.__args__ if a is not type(None)]
-        if len(inner) == 1 and len(annotation.__args__) == 2 and inner[0] in convert:
-            return lambda text: convert[inner[0]](text) if text else None
-    return None
+        if len(inner) == 1 and len(annotation.__args__) == 2:
+            convert, many = converter(inner[0], scope)
+            if many:
+                return (lambda values: None if values == [""] else convert(values)), True
+            return convert and (lambda text: convert(text) if text else None), False
+    return None, False
+
+
+def _of_text(convert):
+    def checked(value):
+        if type(value) is not str:
+            raise ValueError("it is a file, not a text")
+        return convert(value)
+
+    return checked

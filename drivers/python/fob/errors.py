@@ -31,6 +31,16 @@ class TooLarge(Failure):
         return self.document["error"]["message"]
 
 
+class BadRequest(Failure, ValueError):
+    """What a function gets that asks for a body as what it is not."""
+
+    def __init__(self, message):
+        super().__init__(400, "bad_request", message)
+
+    def __str__(self):
+        return self.document["error"]["message"]
+
+
 def clip(text, limit):
     """Shortens text, which shows no secret, to so many bytes of JSON."""
     text = hide_text(text)

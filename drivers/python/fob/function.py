@@ -6,7 +6,7 @@ import types
 
 from fob import Response
 from fob.annotations import converter
-from fob.errors import FILE, Failure, TooLarge, raised, text_of
+from fob.errors import FILE, BadRequest, Failure, TooLarge, raised, text_of
 from fob.stream import Stream
 from fob.values import json_type, parse_object, render_result
 
@@ -72,15 +72,15 @@ class Function:
         self.catches_all = any(p.kind is kinds.VAR_KEYWORD for p in signature.parameters.values())
         self.bare = not self.names and not self.catches_all
         scope = getattr(inspect.unwrap(callme), "__globals__", {})
-        found = ((p.name, converter(p.annotation, scope)) for p in named)
-        self.converters = {name: convert for name, convert in found if convert}
+        found = ((p.name, *converter(p.annotation, scope)) for p in named)
+        self.converters = {name: (convert, many) for name, convert, many in found if convert}
         self.codes = frozenset(_codes(callme))
         self.loop = None
         if any(c.co_flags & CO_ASYNC for c in self.codes):
             self._the_loop()  # takes long to import: now rather than in the first call
 
-    def call(self, text, body, request=None):
-        """Calls with the text arguments (JSON bytes or None) and the body.
+    def call(self, text, body, request=None, form=None):
+        """Calls with the text arguments (JSON bytes or None) and the body. form is the Content-Type of one that is a form.
 
         Returns JSON bytes, the Response that the function returned, or a
         Stream. What goes wrong is a Failure.
@@ -88,7 +88,7 @@ class Function:
         if self.bare and text is None and not body:
             args, kwargs = (), {}
         else:
-            args, kwargs = self._bind(text, body, request)
+            args, kwargs = self._bind(text, body, request, form)
         try:
             value = self.callme(*args, **kwargs)
             if type(value) not in PLAIN:
@@ -114,7 +114,7 @@ class Function:
         return None
 
     def _failure(self, e):
-        if type(e) is TooLarge:
+        if isinstance(e, (TooLarge, BadRequest)):
             return e
         if isinstance(e, (TypeError, ValueError)):
             last = e.__traceback__
@@ -135,9 +135,17 @@ class Function:
             self.loop = Loop(self.end_call)
         return self.loop
 
-    def _bind(self, text, body, request):
-        args = parse_object(text, "Fob-Args") if text else {}
-        typed = self._typed(body, request)
+    def _bind(self, text, body, request, form):
+        args = _texts(text) if text else {}
+        if form is None:
+            typed = self._typed(body, request)
+        else:
+            from fob.form import arguments  # most functions never get one
+
+            typed = {}
+            fields = arguments(form.decode("latin-1"), body)
+            self._refuse_twice(args, fields)
+            args.update(fields)
         if args:
             self._convert(args)
             if typed:
@@ -173,13 +181,18 @@ class Function:
             return {}
 
     def _convert(self, args):
+        """Makes what the annotations say of texts, and of lists of them."""
         for name, value in args.items():
-            if type(value) is not str:
-                raise Failure(400, "bad_request", f"Fob-Args must be an object of strings; {name} is {json_type(value)}")
-        for name, convert in self.converters.items():
-            if name in args:
+            convert, many = self.converters.get(name, (None, False))
+            if many:
+                value = args[name] = value if type(value) is list else [value]
+            elif type(value) is list:
+                if name in self.names or not self.takes_request:
+                    raise Failure(400, "bad_request", f"{name} is given {_times(value)}; a parameter annotated as a list, such as list[str], takes that")
+                value = args[name] = value[-1]  # as in request.query
+            if convert:
                 try:
-                    args[name] = convert(args[name])
+                    args[name] = convert(value)
                 except ValueError as e:
                     raise Failure(404, "bad_arguments", f"{name}: {e}") from None
 
@@ -197,6 +210,19 @@ class Function:
         if not self.catches_all and (surplus := names - self.names):
             wrong.append(f"unknown parameters: {_list(surplus)}")
         raise Failure(404, "bad_arguments", f"{'; '.join(wrong)}; the function is {self.text}")
+
+
+def _texts(text):
+    """Reads Fob-Args."""
+    args = parse_object(text, "Fob-Args")
+    for name, value in args.items():
+        if type(value) is not str and not (type(value) is list and value and all(type(item) is str for item in value)):
+            raise Failure(400, "bad_request", f"Fob-Args must be an object of strings, and lists of them; {name} is {json_type(value)}")
+    return args
+
+
+def _times(values):
+    return {1: "as a list", 2: "twice"}.get(len(values), f"{len(values)} times")
 
 
 def _list(names):

@@ -128,7 +128,7 @@ class Driver:
             raise TooLarge
         self.running.add(connection)
         try:
-            value = f.call(headers.get(b"fob-args"), body, request)
+            value = f.call(headers.get(b"fob-args"), body, request, headers.get(b"fob-content-type"))
             if type(value) is bytes:
                 return plain(200, value)
             if type(value) is Stream:
@@ -168,7 +168,7 @@ class Head:
                 if name == b"content-length" and value != headers[name] or name == b"fob-args":
                     raise Unreadable(400, f"two headers {name.decode()}")
                 if name != b"content-length":
-                    value = headers[name] + b", " + value
+                    value = headers[name] + (b"; " if name == b"cookie" else b", ") + value
             headers[name] = value
         self.headers = headers
         self.token = headers.pop(b"authorization", b"") if with_token else None

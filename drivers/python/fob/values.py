@@ -3,7 +3,7 @@
 import json
 from json.encoder import c_make_encoder, encode_basestring
 
-from fob.errors import Failure
+from fob.errors import BadRequest, Failure
 
 
 def _no_constant(name):
@@ -25,14 +25,30 @@ else:
 def parse_object(data, what):
     """Reads bytes as a JSON object; anything else is a bad_request."""
     try:
-        value = _decode(data.decode("utf-8"))
-    except RecursionError:
-        raise Failure(400, "bad_request", f"{what} is nested too deeply") from None
+        text = data.decode("utf-8").removeprefix("\ufeff")
     except ValueError as e:
-        raise Failure(400, "bad_request", f"{what} is not JSON: {e}") from None
+        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            e = UTF16
+        raise BadRequest(f"{what} is not JSON: {e}") from None
+    if text[:2].count("\0") == 1:
+        raise BadRequest(f"{what} is not JSON: {UTF16}")
+    value = parse_json(text, what)
     if type(value) is not dict:
-        raise Failure(400, "bad_request", f"{what} must be a JSON object, not {json_type(value)}")
+        raise BadRequest(f"{what} must be a JSON object, not {json_type(value)}")
     return value
+
+
+UTF16 = "it is UTF-16, and JSON is sent as UTF-8"
+
+
+def parse_json(text, what):
+    """Reads text as JSON; what is none is a BadRequest."""
+    try:
+        return _decode(text)
+    except RecursionError:
+        raise BadRequest(f"{what} is nested too deeply") from None
+    except ValueError as e:
+        raise BadRequest(f"{what} is not JSON: {e}") from None
 
 
 def json_type(value):
