@@ -280,6 +280,7 @@ func (r *rounds) badCalls(t *testing.T) {
 		{"a long query", "GET", add + "?param1=" + strings.Repeat("1", 64<<10), "", wants(413, "too_large", "32768", "POST")},
 
 		{"a body that is no JSON", "POST", add, "param1=1", wants(400, "bad_request")},
+		{"UTF-16", "POST", add, "{\x00}\x00", wants(400, "bad_request", "UTF-16")},
 		{"a body that ends early", "POST", add, `{"param1": 1, `, wants(400, "bad_request")},
 		{"a body that is a list", "POST", add, `[1, 1]`, wants(400, "bad_request")},
 		{"a body that is null", "POST", add, `null`, wants(400, "bad_request")},

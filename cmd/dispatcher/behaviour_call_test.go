@@ -86,19 +86,7 @@ func TestRequests(t *testing.T) {
 				binary.WriteByte(byte(i))
 				bytes = append(bytes, i)
 			}
-			a := r.send("POST", "/api/call/"+id+"?who=m%C3%A9&x=1&x=2", binary.String(), http.Header{
-				"Host":          {"functions.example:81"},
-				"Content-Type":  {"application/octet-stream"},
-				"Traceparent":   {"00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"},
-				"X-Two":         {"a", "b"},
-				"Fob-Method":    {"DELETE"},
-				"Fob-Args":      {`{"who": "a thief"}`},
-				"Authorization": {"Bearer mine"},
-				"X-Call-Id":     {"call-7"},
-			})
-			// The same name twice is no argument list.
-			a.wantsProblem(t, 400, "bad_request")
-			a = r.send("POST", "/api/call/"+id+"?who=m%C3%A9&x=1", binary.String(), http.Header{
+			a := r.send("POST", "/api/call/"+id+"?who=m%C3%A9&x=0&x=1", binary.String(), http.Header{
 				"Host":          {"functions.example:81"},
 				"Content-Type":  {"application/octet-stream"},
 				"Traceparent":   {"00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"},

@@ -262,7 +262,7 @@ func driveCalls(t *testing.T, a *asker) {
 			{request: call + "nobody", status: 404, code: "unknown_function"},
 			{request: call + "add?param1=1", status: 404, code: "bad_arguments"},
 			{request: call + "add?param1=1&param2=two", status: 404, code: "bad_arguments"},
-			{request: call + "add?param1=1&param1=1", waiver: waiver{malformed: true}, status: 400, code: "bad_request"},
+			{request: call + "add?param1=1&param1=1&param2=2", waiver: waiver{malformed: true}, status: 400, code: "bad_request"},
 			{request: call + "add?param1:1,", waiver: waiver{malformed: true}, status: 400, code: "bad_request"},
 			{request: call + "add?param1=" + strings.Repeat("1", 70<<10), status: 413, code: "too_large"},
 			{request: call + "bad?how=raise", status: 500, code: "function_raised"},

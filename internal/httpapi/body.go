@@ -57,6 +57,10 @@ func (a *API) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 // readUpTo reads a request's body, and reports whether it is longer than limit:
 // then what it returns is its beginning, of any length.
 func (a *API) readUpTo(w http.ResponseWriter, r *http.Request, limit int64) (body []byte, more bool, err error) {
+	if err := decode(r); err != nil {
+		newUpload(w, r).discard()
+		return nil, false, err
+	}
 	if r.ContentLength == 0 {
 		return nil, false, nil
 	}
@@ -85,6 +89,9 @@ func (a *API) readUpTo(w http.ResponseWriter, r *http.Request, limit int64) (bod
 }
 
 func incomplete(err error) error {
+	if e, ok := errors.AsType[*faas.Error](err); ok {
+		return e
+	}
 	message := "the body ended before it was complete"
 	if t, ok := errors.AsType[interface {
 		error

@@ -20,6 +20,7 @@ const (
 	codeHeadersTooLarge faas.Code = "headers_too_large"
 	codeUnknownEncoding faas.Code = "unknown_transfer_encoding"
 	codeUnsupportedHTTP faas.Code = "unsupported_http_version"
+	codeUnknownCoding   faas.Code = "unknown_encoding"
 )
 
 // statuses is the one table from error codes to HTTP statuses and titles.
@@ -45,6 +46,7 @@ var statuses = map[faas.Code]struct {
 	faas.CodeInUse:            {409, "In use"},
 	faas.CodeTooLarge:         {413, "Too large"},
 	faas.CodeUnknownLanguage:  {415, "Unknown language"},
+	codeUnknownCoding:         {415, "Unknown content coding"},
 	codeBadExpectation:        {417, "Expectation failed"},
 	faas.CodeBadCode:          {422, "Code cannot be loaded"},
 	faas.CodeOverLimit:        {429, "Function over its limit"},
@@ -110,6 +112,10 @@ func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 		h.Set("Fob-Error", "function")
 	}
 	switch entry.status {
+	case http.StatusUnsupportedMediaType:
+		if e.Code == codeUnknownCoding {
+			h.Set("Accept-Encoding", acceptedCodings)
+		}
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", "Bearer")
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInsufficientStorage:

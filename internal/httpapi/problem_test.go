@@ -56,8 +56,7 @@ func declaredCodes(t *testing.T) map[faas.Code]int {
 
 func TestEveryCodeHasItsStatus(t *testing.T) {
 	codes := declaredCodes(t)
-	codes[faas.CodeUnknownRoute], codes[faas.CodeMethodNotAllowed] = 404, 405
-	codes[codeBadHost], codes[codeCrossSite] = 403, 403
+	codes[codeBadHost], codes[codeCrossSite], codes[codeUnknownCoding] = 403, 403, 415
 	codes[codeBadExpectation], codes[codeHeadersTooLarge], codes[codeUnknownEncoding], codes[codeUnsupportedHTTP] = 417, 431, 501, 505
 	for code, status := range codes {
 		if entry := statuses[code]; entry.status != status || entry.title == "" {

@@ -70,5 +70,9 @@ func (u *upload) discard() {
 		return
 	}
 	u.client.SetReadDeadline(time.Now().Add(bodyPatience))
-	io.CopyN(io.Discard, u.body, maxDiscard)
+	body := u.body
+	if d, compressed := body.(*decoded); compressed {
+		body = d.raw
+	}
+	io.CopyN(io.Discard, body, maxDiscard)
 }
