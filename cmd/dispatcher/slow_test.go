@@ -75,6 +75,11 @@ func (noTokens) Required() bool { return false }
 type echoInvoker struct{}
 
 func (echoInvoker) Invoke(_ context.Context, call *faas.Call) (*faas.Result, error) {
+	if call.Receive != nil {
+		if err := call.Receive(); err != nil {
+			return nil, err
+		}
+	}
 	if call.Stream != nil {
 		if _, err := io.Copy(io.Discard, call.Stream); err != nil {
 			return nil, err

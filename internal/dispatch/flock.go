@@ -118,7 +118,7 @@ func (f *flock) queue(now time.Time) (*waiter, error) {
 		f.throttled(1)
 		return nil, switchedOff()
 	}
-	if len(f.birds)+len(f.paused)+f.starting == 0 && now.Sub(f.lastFailure) < f.backoff() {
+	if f.failing(now) {
 		return nil, f.lastErr
 	}
 	w := f.line.join(now)
@@ -129,15 +129,50 @@ func (f *flock) queue(now time.Time) (*waiter, error) {
 	}
 	if f.overfull() && f.line.leave(w) {
 		f.noteLine(now)
-		f.throttled(1)
-		s, limit := f.version.Settings, ""
-		if f.quota.limited() {
-			limit = fmt.Sprintf(", max_concurrency=%d", f.quota.limit)
-		}
-		return nil, faas.Errorf(faas.CodeOverLimit, "the function is busy: %d calls wait already (its settings are max_scale=%d, concurrency=%d, queue=%d%s)",
-			f.line.len(), s.MaxScale, s.Concurrency, s.Queue, limit).After(time.Second)
+		return nil, f.busy()
 	}
 	return w, nil
+}
+
+// busy counts a call that the line has no place for, and is what it is told.
+func (f *flock) busy() error {
+	f.throttled(1)
+	s, limit := f.version.Settings, ""
+	if f.quota.limited() {
+		limit = fmt.Sprintf(", max_concurrency=%d", f.quota.limit)
+	}
+	return faas.Errorf(faas.CodeOverLimit, "the function is busy: %d calls wait already (its settings are max_scale=%d, concurrency=%d, queue=%d%s)",
+		f.line.len(), s.MaxScale, s.Concurrency, s.Queue, limit).After(time.Second)
+}
+
+// refusal is what a call that came now would be told at once, or nil when it
+// would get a slot or a place in line. It is asked for before a body is read,
+// which takes as long as the client likes; acquire decides.
+func (f *flock) refusal() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch s := f.version.Settings; {
+	case f.shutErr != nil:
+		return f.shutErr
+	case f.quota.limit == 0:
+		f.throttled(1)
+		return switchedOff()
+	case f.quota.admits() && f.free() != nil:
+		return nil
+	case f.failing(time.Now()):
+		return f.lastErr
+	case f.quota.admits() && len(f.birds)+f.starting < s.MaxScale: // there may soon be slots
+		return nil
+	case f.line.len() >= s.Queue+f.starting*s.Concurrency:
+		return f.busy()
+	}
+	return nil
+}
+
+// failing reports whether there is no sandbox, and none is started for a while
+// after those that failed. The caller holds mu.
+func (f *flock) failing(now time.Time) bool {
+	return len(f.birds)+len(f.paused)+f.starting == 0 && now.Sub(f.lastFailure) < f.backoff()
 }
 
 // throttled counts calls that were refused because of the function's limits.

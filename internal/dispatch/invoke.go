@@ -41,6 +41,19 @@ func (d *Dispatcher) Invoke(ctx context.Context, call *faas.Call) (*faas.Result,
 		if err != nil {
 			return nil, err
 		}
+		if call.Receive != nil {
+			if err := f.refusal(); err != nil {
+				return nil, err
+			}
+			receive := call.Receive
+			call.Receive = nil
+			if err := receive(); err != nil {
+				return nil, err
+			}
+			if f, err = d.flock(v); err != nil { // for that took a while
+				return nil, err
+			}
+		}
 		if f.isPlain() {
 			if err := f.mismatch(call); err != nil {
 				return nil, err

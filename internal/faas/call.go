@@ -19,6 +19,12 @@ type Call struct {
 	// that takes the request, whatever the caller sent. Empty for none.
 	Body []byte
 
+	// Receive, when it is set, reads Body, and sets Stream if that is needed.
+	// Invoke calls it before the call has a slot or a place in line, and only
+	// when the call would be given one of them; then it sets it to nil. So what
+	// is refused at once costs no memory, and a slow sender no slot.
+	Receive func() error
+
 	// Stream, when it is set, is the rest of a body that is longer than what
 	// is held whole: Body is its beginning. Only a function that takes the
 	// request can be given one; for others Invoke fails with CodeTooLarge, and

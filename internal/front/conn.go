@@ -1,7 +1,6 @@
 package front
 
 import (
-	"bytes"
 	"io"
 	"net"
 	"net/http"
@@ -35,37 +34,88 @@ type conn struct {
 	response response
 }
 
-// body is a request's body that has been read already, or as much of it as came.
+// body is the body of a request: what came with its head, and then what is read
+// from the connection once the handler asks for it. So whoever is refused for
+// what the head says costs no more than that.
 type body struct {
-	bytes.Reader
-	held []byte
-	err  error // why there is no more of it
+	c     *conn
+	held  []byte // what came with the head
+	at    int    // of held, has been read
+	left  int    // bytes that are still to come
+	begun bool   // to read them
+	timed bool   // there is a deadline for it
+	err   error  // why they do not come
+}
+
+func (b *body) set(held []byte, left int) {
+	b.held, b.at, b.left, b.begun, b.timed, b.err = held, 0, left, false, false, nil
+}
+
+// Held returns the whole body without copying it, or nil when some of it is
+// still to come. It is valid until the handler returns.
+func (b *body) Held() []byte {
+	if b.left > 0 || b.begun {
+		return nil
+	}
+	return b.held
 }
 
 // Read implements io.Reader.
 func (b *body) Read(p []byte) (int, error) {
-	n, err := b.Reader.Read(p)
-	if err == io.EOF && b.err != nil {
-		err = b.err
+	switch {
+	case b.at < len(b.held):
+		n := copy(p, b.held[b.at:])
+		b.at += n
+		return n, nil
+	case b.err != nil:
+		return 0, b.err
+	case b.left == 0:
+		return 0, io.EOF
+	}
+	if !b.begun {
+		b.begun = true
+		if !b.timed {
+			b.setDeadline(time.Now().Add(bodyPatience))
+		}
+	}
+	n, err := b.c.nc.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	b.err = err
+	if n > 0 {
+		err = nil
 	}
 	return n, err
 }
 
-// Held returns the whole body without copying it. It is valid until the
-// handler returns.
-func (b *body) Held() ([]byte, error) { return b.held, b.err }
+// setDeadline says until when the rest is to come.
+func (b *body) setDeadline(t time.Time) {
+	b.timed = true
+	b.c.ownDeadline()
+	b.c.nc.SetReadDeadline(t)
+}
+
+// skip reads what the handler did not want, and reports whether it came.
+func (b *body) skip() bool {
+	if b.left > 0 {
+		b.setDeadline(time.Now().Add(bodyPatience))
+		b.at = len(b.held)
+	}
+	for b.left > 0 && b.err == nil {
+		b.Read(b.c.buf)
+	}
+	return b.err == nil
+}
 
 // Close implements io.Closer.
 func (*body) Close() error { return nil }
 
-func (b *body) set(held []byte, err error) {
-	b.held, b.err = held, err
-	b.Reset(held)
-}
-
 func newConn(s *Server, nc *counted) *conn {
 	c := &conn{server: s, nc: nc, addr: nc.RemoteAddr().String(), buf: make([]byte, maxHead)}
 	c.head.header = make(http.Header, 8)
+	c.body.c = c
 	c.response = response{c: c, header: make(http.Header, 8)}
 	c.renew()
 	return c
@@ -108,7 +158,7 @@ func (c *conn) turns() (handOver bool) {
 			return true
 		}
 		c.at += end
-		c.readBody()
+		c.takeBody()
 		if !c.answer() {
 			return false
 		}
@@ -179,25 +229,12 @@ func (c *conn) ownDeadline() { c.alive = time.Time{} }
 // bodyPatience is how long a client may take to send a body.
 const bodyPatience = time.Minute
 
-// readBody reads what is missing of the request's body. It is the handler that
-// says what is wrong when not all of it comes.
-func (c *conn) readBody() {
+// takeBody finds the request's body, or as much of it as has come.
+func (c *conn) takeBody() {
 	length, have := max(0, c.head.length), c.buf[c.at:c.end]
-	if length <= len(have) {
-		c.at += length
-		c.body.set(have[:length], nil)
-		return
-	}
-	whole := make([]byte, length)
-	n := copy(whole, have)
-	c.at, c.end = 0, 0
-	c.ownDeadline()
-	c.nc.SetReadDeadline(time.Now().Add(bodyPatience))
-	more, err := io.ReadFull(c.nc, whole[n:])
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	c.body.set(whole[:n+more], err)
+	n := min(length, len(have))
+	c.body.set(have[:n:n], length-n)
+	c.at += n
 }
 
 // answer has the handler answer the request, and reports whether another may
@@ -216,7 +253,7 @@ func (c *conn) answer() (another bool) {
 		return false
 	}
 	gone := c.watch.end()
-	if !c.response.finish() || gone || c.body.err != nil {
+	if !c.response.finish() || gone || !c.body.skip() {
 		return false
 	}
 	if c.at == c.end {

@@ -155,9 +155,14 @@ func (r *response) FlushError() error {
 	return r.sendAhead()
 }
 
-// SetReadDeadline is for http.ResponseController. A plain request has been
-// read already.
-func (r *response) SetReadDeadline(time.Time) error { return nil }
+// SetReadDeadline is for http.ResponseController. It says until when the rest of
+// the body is to come.
+func (r *response) SetReadDeadline(t time.Time) error {
+	if b := &r.c.body; b.left > 0 {
+		b.setDeadline(t)
+	}
+	return nil
+}
 
 // SetWriteDeadline is for http.ResponseController.
 func (r *response) SetWriteDeadline(t time.Time) error {
@@ -166,8 +171,8 @@ func (r *response) SetWriteDeadline(t time.Time) error {
 	return r.c.nc.SetWriteDeadline(t)
 }
 
-// EnableFullDuplex is for http.ResponseController. A plain request has been
-// read already.
+// EnableFullDuplex is for http.ResponseController. Nobody reads ahead of the
+// handler here.
 func (r *response) EnableFullDuplex() error { return nil }
 
 // finish sends what is left when the handler has returned, and reports whether

@@ -43,7 +43,7 @@ func (w *watch) Done() <-chan struct{} {
 		w.done = make(chan struct{})
 		if w.err != nil || !w.c.busy.Load() {
 			close(w.done)
-		} else if c := w.c; c.end < len(c.buf) {
+		} else if c := w.c; c.end < len(c.buf) && c.body.left == 0 {
 			w.reading = make(chan struct{})
 			c.nc.SetReadDeadline(time.Time{})
 			go w.read()

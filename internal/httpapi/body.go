@@ -36,13 +36,14 @@ func limitBody(w http.ResponseWriter, r *http.Request) {
 	if len(r.TransferEncoding) > 0 {
 		w.Header()["Connection"] = []string{"close"}
 	}
-	if _, all := r.Body.(held); !all {
+	if h, plain := r.Body.(held); !plain || h.Held() == nil {
 		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyPatience))
 	}
 }
 
-// held is the body of a plain request, which is all there.
-type held interface{ Held() ([]byte, error) }
+// held is the body of a plain request. Held returns it without copying it, valid
+// until the handler returns, or nil when some of it is still to come.
+type held interface{ Held() []byte }
 
 // readBody reads a request's whole body before anything is spent on it.
 func (a *API) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
@@ -67,11 +68,8 @@ func (a *API) readUpTo(w http.ResponseWriter, r *http.Request, limit int64) (bod
 	if r.ContentLength > limit {
 		return nil, true, nil
 	}
-	if all, ok := r.Body.(held); ok {
-		if body, err = all.Held(); err != nil {
-			return nil, false, incomplete(err)
-		}
-		return body, false, nil
+	if h, plain := r.Body.(held); plain && h.Held() != nil {
+		return h.Held(), false, nil
 	}
 	// Memory is spent on what has come, not on what is announced.
 	var buffer bytes.Buffer

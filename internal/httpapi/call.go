@@ -74,7 +74,7 @@ func (a *API) call(w http.ResponseWriter, r *http.Request, who faas.Caller) erro
 		if faas.CodeOf(err) == faas.CodeMethodNotAllowed {
 			h["Allow"] = callMethods
 		}
-		return a.discreet(r, who, call, err)
+		return a.refuse(w, r, call, a.discreet(r, who, call, err))
 	}
 	defer result.Body.Close()
 	contain(h, result.Header)
@@ -179,21 +179,43 @@ func (a *API) invoke(w http.ResponseWriter, r *http.Request, call *faas.Call) (*
 			return nil, faas.Errorf(faas.CodeBadRequest, "the header Fob-Timeout: %.40q is no positive duration: write one such as 500ms or 2s", given[0])
 		}
 	}
+	switch whole, is := r.Body.(held); {
+	case r.ContentLength == 0:
+	case is && whole.Held() != nil:
+		call.Body = whole.Held()
+	default:
+		call.Receive = func() error { return a.receive(w, r, call) }
+	}
+	return backend.Invoker.Invoke(r.Context(), call)
+}
+
+// receive reads a call's body, as much of it as is held.
+func (a *API) receive(w http.ResponseWriter, r *http.Request, call *faas.Call) error {
 	body, more, err := a.readUpTo(w, r, a.cfg.MaxBody)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	call.Body = body
-	if !more {
-		return backend.Invoker.Invoke(r.Context(), call)
+	if more {
+		call.Stream = newUpload(w, r)
 	}
-	rest := newUpload(w, r)
-	call.Stream = rest
-	result, err := backend.Invoker.Invoke(r.Context(), call)
-	if err != nil {
-		rest.discard()
+	return nil
+}
+
+// refuse answers a call with an error, and reads what the client is still
+// sending, so that it sees the answer.
+func (a *API) refuse(w http.ResponseWriter, r *http.Request, call *faas.Call, err error) error {
+	rest, _ := call.Stream.(*upload)
+	if call.Receive != nil {
+		rest = newUpload(w, r)
 	}
-	return result, err
+	if rest == nil {
+		return err
+	}
+	a.problem(w, r, err)
+	http.NewResponseController(w).Flush()
+	rest.discard()
+	return nil
 }
 
 var callIDPattern = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,128}$`)

@@ -104,6 +104,12 @@ type invoker func(ctx context.Context, call *faas.Call) (*faas.Result, error)
 
 // Invoke implements faas.Invoker.
 func (f invoker) Invoke(ctx context.Context, call *faas.Call) (*faas.Result, error) {
+	if receive := call.Receive; receive != nil {
+		call.Receive = nil
+		if err := receive(); err != nil {
+			return nil, err
+		}
+	}
 	return f(ctx, call)
 }
 

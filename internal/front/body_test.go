@@ -1,0 +1,59 @@
+package front
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestBodyIsLeftToTheHandler: a handler that refuses a request for what its head
+// says does so before the body has come; and the connection goes on once it has.
+func TestBodyIsLeftToTheHandler(t *testing.T) {
+	s := server(func(w http.ResponseWriter, r *http.Request) {
+		if h := r.Body.(*body); h.Held() != nil {
+			t.Error("what has not come is held")
+		}
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+	nc := dial(t, serve(t, s))
+	in := bufio.NewReader(nc)
+	const length = maxBody
+	for range 3 {
+		fmt.Fprintf(nc, "POST /call/f HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s", length, strings.Repeat("x", length/2))
+		response, err := http.ReadResponse(in, nil)
+		if err != nil || response.StatusCode != http.StatusUnauthorized || response.Close {
+			t.Fatalf("answered %v, %v", response, err)
+		}
+		io.Copy(io.Discard, response.Body)
+		io.WriteString(nc, strings.Repeat("x", length/2))
+	}
+}
+
+// TestBodyInPieces: a handler reads what comes late, whole and in its order, and
+// the context of a request whose body is still coming can be asked.
+func TestBodyInPieces(t *testing.T) {
+	s := server(func(w http.ResponseWriter, r *http.Request) {
+		r.Context().Done()
+		text, err := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%d %v %v", len(text), err, strings.Trim(string(text), "ab") == "" && strings.IndexByte(string(text), 'b') == 20_000)
+	})
+	nc := dial(t, serve(t, s))
+	in := bufio.NewReader(nc)
+	for range 3 {
+		fmt.Fprintf(nc, "POST /call/f HTTP/1.1\r\nHost: h\r\nContent-Length: 40000\r\n\r\n")
+		io.WriteString(nc, strings.Repeat("a", 20_000))
+		time.Sleep(time.Millisecond)
+		io.WriteString(nc, strings.Repeat("b", 20_000))
+		response, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := io.ReadAll(response.Body); string(text) != "40000 <nil> true" || err != nil {
+			t.Fatalf("the handler saw %s, %v", text, err)
+		}
+	}
+}
