@@ -34,12 +34,19 @@ type dispatcherProcess struct {
 // at the end of the test if it still runs.
 func spawn(t *testing.T, settings map[string]string) *dispatcherProcess {
 	t.Helper()
+	return spawnAs(t, exec.Command(os.Args[0], "serve"), settings)
+}
+
+// spawnAs is spawn with a command that becomes the dispatcher. Its output is kept
+// unless the command has somewhere for it to go.
+func spawnAs(t *testing.T, cmd *exec.Cmd, settings map[string]string) *dispatcherProcess {
+	t.Helper()
 	if settings["FOB_ADDR"] == "" {
 		settings["FOB_ADDR"] = freeAddr(t)
 	}
 	p := &dispatcherProcess{
 		running: running{URL: "http://" + settings["FOB_ADDR"], t: t},
-		cmd:     exec.Command(os.Args[0], "serve"),
+		cmd:     cmd,
 		output:  &lockedBuffer{},
 		ended:   make(chan struct{}),
 	}
@@ -47,7 +54,9 @@ func spawn(t *testing.T, settings map[string]string) *dispatcherProcess {
 	for name, value := range settings {
 		p.cmd.Env = append(p.cmd.Env, name+"="+value)
 	}
-	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
+	if p.cmd.Stderr == nil {
+		p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
+	}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -74,13 +83,19 @@ func (p *dispatcherProcess) kill() {
 func (p *dispatcherProcess) terminate() {
 	p.t.Helper()
 	p.cmd.Process.Signal(syscall.SIGTERM)
+	p.endsWell()
+}
+
+// endsWell waits for the end after a signal.
+func (p *dispatcherProcess) endsWell() {
+	p.t.Helper()
 	select {
 	case <-p.ended:
 	case <-time.After(time.Minute):
-		p.t.Fatal("the dispatcher did not end on SIGTERM")
+		p.t.Fatal("the dispatcher did not end on a signal")
 	}
 	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
-		p.t.Errorf("the dispatcher ended with %d on SIGTERM", code)
+		p.t.Errorf("the dispatcher ended with %d on a signal", code)
 	}
 }
 

@@ -25,15 +25,18 @@ type serve struct {
 // Help implements kong's HelpProvider.
 func (*serve) Help() string {
 	return `Every setting can be given as a flag or in the environment; a flag wins.
-Logs go to standard error. SIGTERM or Ctrl-C stops accepting, finishes the calls in flight and leaves the sandboxes for
-the next start; a second one stops at once.
+Logs go to standard error; when nobody reads them there, lines are dropped, and nothing else happens. SIGTERM, Ctrl-C, SIGQUIT or the end
+of the terminal (SIGHUP) stops accepting, finishes the calls in flight and leaves the sandboxes for the next start; a second one, but for
+SIGHUP, stops at once.
 
 A function's own settings (timeout, memory, concurrency, max_scale …) are given when it is registered: see GET /api/openapi.yaml.`
 }
 
 // Run implements the command.
 func (s *serve) Run(k *kong.Context) error {
-	log, err := telemetry.NewLogger(os.Stderr, s.LogFormat, s.LogLevel)
+	out := telemetry.NewOutput(os.Stderr)
+	defer out.Close()
+	log, err := telemetry.NewLogger(out, s.LogFormat, s.LogLevel)
 	if err != nil {
 		return err
 	}
@@ -50,10 +53,33 @@ func (s *serve) Run(k *kong.Context) error {
 	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{Cur: 1, Max: 1}); err != nil {
 		log.Warn().Err(err).Msg("core dumps cannot be switched off")
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	program.metrics.WatchLog(out)
+	ctx, stop := untilSignal()
 	defer stop()
-	context.AfterFunc(ctx, stop) // from now on a second signal ends the process
-	return program.Run(ctx, func() { greet(program) })
+	return program.Run(ctx, func() { go greet(program) }) // who may not read it
+}
+
+// untilSignal returns a context that ends with the first signal that is to end the
+// process. A second one ends it at once.
+//
+// SIGHUP is no second one: at the end of a terminal it comes twice, from the shell
+// and from the kernel, and systemd may send it after SIGTERM. One that was ignored at
+// our start, as nohup has it, stays so, and so does SIGQUIT. SIGPIPE, for a reader of
+// our output that has gone, is no reason to end.
+func untilSignal() (ctx context.Context, stop context.CancelFunc) {
+	ending, deaf := []os.Signal{os.Interrupt, syscall.SIGTERM}, []os.Signal{syscall.SIGPIPE}
+	if !signal.Ignored(syscall.SIGQUIT) {
+		ending = append(ending, syscall.SIGQUIT)
+	}
+	if !signal.Ignored(syscall.SIGHUP) {
+		ending, deaf = append(ending, syscall.SIGHUP), append(deaf, syscall.SIGHUP)
+	}
+	// Nobody receives: what is notified does not end the process. To ignore them would
+	// have the drivers of the engine process ignore them too.
+	signal.Notify(make(chan os.Signal, 1), deaf...)
+	ctx, stop = signal.NotifyContext(context.Background(), ending...)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
 }
 
 // greet shows, once ready, what to paste.

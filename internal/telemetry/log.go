@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	stdlog "log"
-	"os"
 	"strings"
 	"time"
 
@@ -13,10 +12,10 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// NewLogger returns a logger that writes to out. Format is "json", "text", or
+// NewLogger returns a logger that writes to out, an *Output or a file. Format is "json", "text", or
 // "auto": text on a terminal, else JSON. Level is one of zerolog's, from
 // "debug" to "error".
-func NewLogger(out *os.File, format, level string) (zerolog.Logger, error) {
+func NewLogger(out destination, format, level string) (zerolog.Logger, error) {
 	l, err := zerolog.ParseLevel(level)
 	if err != nil || level == "" {
 		return zerolog.Nop(), fmt.Errorf("there is no log level %q: use debug, info, warn or error", level)
@@ -31,7 +30,15 @@ func NewLogger(out *os.File, format, level string) (zerolog.Logger, error) {
 	default:
 		return zerolog.Nop(), fmt.Errorf("there is no log format %q: use json, text or auto", format)
 	}
-	return zerolog.New(w).Level(l).With().Timestamp().Logger(), nil
+	log := zerolog.New(w).Level(l).With().Timestamp().Logger()
+	if o, slow := out.(*Output); slow {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.tell = func(missing int) {
+			log.Warn().Int("lines", missing).Msg("lines of the log are missing here: nobody read it")
+		}
+	}
+	return log, nil
 }
 
 // Standard returns what others log to, as net/http does; each entry is a warning.

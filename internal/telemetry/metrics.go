@@ -126,6 +126,12 @@ func (m *Metrics) Watch(maxSandboxes int, maxMemory int64, stats func() Snapshot
 	m.registry.MustRegister(&collector{stats, maxSandboxes, maxMemory})
 }
 
+// WatchLog has the lines that the log lost counted.
+func (m *Metrics) WatchLog(log *Output) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "fob_log_dropped_lines_total", Help: "Lines of the log that were dropped because nobody read it."},
+		func() float64 { return float64(log.Dropped()) }))
+}
+
 // Handler serves the metrics in the Prometheus text format.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
