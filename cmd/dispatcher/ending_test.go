@@ -85,7 +85,8 @@ func TestEverySignalDrains(t *testing.T) {
 
 // A second signal ends it at once.
 func TestSecondSignal(t *testing.T) {
-	p := spawnProcess(t)
+	data := shortDir(t)
+	p := spawnProcess(t, "FOB_DATA", data)
 	p.inFlight()
 	p.cmd.Process.Signal(syscall.SIGHUP)
 	p.draining()
@@ -98,6 +99,7 @@ func TestSecondSignal(t *testing.T) {
 	if status := p.cmd.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGTERM {
 		t.Errorf("it ended with %v", p.cmd.ProcessState)
 	}
+	spawnProcess(t, "FOB_DATA", data).terminate() // which removes the sandboxes
 }
 
 // nohup's SIGHUP stays ignored.

@@ -67,18 +67,28 @@ func (s *serve) Run(k *kong.Context) error {
 // our start, as nohup has it, stays so, and so does SIGQUIT. SIGPIPE, for a reader of
 // our output that has gone, is no reason to end.
 func untilSignal() (ctx context.Context, stop context.CancelFunc) {
-	ending, deaf := []os.Signal{os.Interrupt, syscall.SIGTERM}, []os.Signal{syscall.SIGPIPE}
-	if !signal.Ignored(syscall.SIGQUIT) {
-		ending = append(ending, syscall.SIGQUIT)
+	ctx, stop = context.WithCancel(context.Background())
+	// What is notified, to nobody, does not end the process. To ignore it would have
+	// the drivers of the engine process ignore it too.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGQUIT} {
+		if !signal.Ignored(s) {
+			signal.Notify(signals, s)
+		}
 	}
-	if !signal.Ignored(syscall.SIGHUP) {
-		ending, deaf = append(ending, syscall.SIGHUP), append(deaf, syscall.SIGHUP)
-	}
-	// Nobody receives: what is notified does not end the process. To ignore them would
-	// have the drivers of the engine process ignore them too.
-	signal.Notify(make(chan os.Signal, 1), deaf...)
-	ctx, stop = signal.NotifyContext(context.Background(), ending...)
-	context.AfterFunc(ctx, stop)
+	go func() {
+		for s := range signals {
+			switch {
+			case ctx.Err() == nil:
+				stop()
+			case s != syscall.SIGHUP:
+				signal.Reset(s)
+				syscall.Kill(os.Getpid(), s.(syscall.Signal))
+			}
+		}
+	}()
 	return ctx, stop
 }
 

@@ -22,12 +22,12 @@ func TestOutputSlowReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := strings.Repeat("x", 1000)
-	const lines = 3000 // three times what is kept
+	const lines = 3000 // three times what is kept, and as much again may be on its way
 	for n := range lines {
 		log.Info().Int("n", n).Msg(text)
 	}
 	dropped := out.Dropped()
-	if dropped < lines/2 || dropped > lines-1000 {
+	if dropped < lines/4 || dropped > lines-1000 {
 		t.Errorf("%d of %d lines were dropped", dropped, lines)
 	}
 	in, got, told := bufio.NewScanner(read), 0, ""
