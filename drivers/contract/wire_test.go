@@ -94,7 +94,7 @@ func TestHealth(t *testing.T) {
 		p := boot(t, lang)
 		client := p.Client(t)
 		blank := client.health(t)
-		if blank.State != "blank" || blank.Lang != lang || blank.Runtime == "" || blank.Contract != 1 || *blank.InFlight != 0 || blank.Port != nil {
+		if blank.State != "blank" || blank.Lang != lang || blank.Runtime == "" || blank.Contract != 2 || *blank.InFlight != 0 || blank.Port != nil {
 			t.Errorf("blank: %+v", blank)
 		}
 		load(t, client, echoes[lang])

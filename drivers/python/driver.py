@@ -14,7 +14,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # python3 -I leaves it out
 
-from fob import http, log  # noqa: E402
+from fob import fork, http, log  # noqa: E402
 from fob.errors import Failure  # noqa: E402
 
 # What functions import most, and coroutines need, each after what it imports
@@ -49,6 +49,9 @@ def main():
     import inspect  # noqa: F401
     import traceback  # noqa: F401
 
+    for listener in (unix, tcp):
+        if listener is not None:
+            fork.hold(listener)
     poll = select.poll()
     listeners = {listener.fileno(): listener for listener in (unix, tcp) if listener is not None}
     for fd in listeners:

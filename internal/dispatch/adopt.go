@@ -108,7 +108,7 @@ func (d *Dispatcher) probe(inst sandbox.Instance, v *faas.Version) (adopted bool
 	switch {
 	case errors.Is(err, context.DeadlineExceeded): // a busy one may not be able to answer
 		d.background(func() { d.outlast(b, v) })
-	case err != nil || health.State != "loaded":
+	case err != nil || !usable(health):
 		b.close()
 		d.background(func() { d.discard(inst) })
 	case health.InFlight == 0:
@@ -118,6 +118,11 @@ func (d *Dispatcher) probe(inst sandbox.Instance, v *faas.Version) (adopted bool
 		d.background(func() { d.outlast(b, v) })
 	}
 	return false
+}
+
+// usable reports whether a driver is loaded, and speaks the contract that we do.
+func usable(health sandbox.Health) bool {
+	return health.State == "loaded" && health.Contract == sandbox.Contract
 }
 
 // rouse resumes a sandbox that the earlier dispatcher may have paused, which its
@@ -137,11 +142,11 @@ func (d *Dispatcher) outlast(b *bird, v *faas.Version) {
 	err := b.rouse(ctx, v)
 	for err == nil && ctx.Err() == nil {
 		health, err := b.conn.Health(ctx)
-		if err == nil && health.State == "loaded" && health.InFlight == 0 {
+		if err == nil && usable(health) && health.InFlight == 0 {
 			d.take(b, v, health)
 			return
 		}
-		if err != nil || health.State != "loaded" {
+		if err != nil || !usable(health) {
 			break
 		}
 		select {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/sandbox"
+	"github.com/flockofbirds/fob/internal/sandbox/sandboxtest"
 )
 
 // maxCallAllocations is what one call of a plain function may allocate between
@@ -108,9 +109,11 @@ func (e *scriptedEngine) listen(t testing.TB) {
 // document, anything else with the result.
 func answerScripted(c net.Conn) {
 	defer c.Close()
-	health := []byte(answerJSON(200, sandbox.Health{State: "loaded"}))
-	result := []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: " +
-		strconv.Itoa(len(scriptedResult)) + "\r\n\r\n" + scriptedResult)
+	const token = "0123456789abcdef"
+	health := []byte(sandboxtest.WithToken(answerJSON(200, sandbox.Health{State: "loaded"}), token))
+	result := []byte(sandboxtest.WithToken("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: "+
+		strconv.Itoa(len(scriptedResult))+"\r\n\r\n"+scriptedResult, token))
+	field := []byte("Fob-Call: ")
 	end, load, request := []byte("\r\n\r\n"), []byte("PUT "), make([]byte, 0, 8<<10)
 	for {
 		n, err := c.Read(request[len(request):cap(request)])
@@ -126,6 +129,8 @@ func answerScripted(c net.Conn) {
 		if bytes.HasPrefix(request, load) {
 			answer = health
 		}
+		_, after, _ := bytes.Cut(request, field)
+		copy(answer[bytes.Index(answer, field)+len(field):], after[:len(token)])
 		if _, err := c.Write(answer); err != nil {
 			return
 		}

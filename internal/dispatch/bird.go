@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/flockofbirds/fob/internal/egress"
@@ -33,13 +34,21 @@ type bird struct {
 }
 
 func (d *Dispatcher) newBird(inst sandbox.Instance, begun time.Time) *bird {
-	return &bird{
+	b := &bird{
 		inst:    inst,
 		conn:    sandbox.NewConn(inst, d.cfg.MaxBody),
 		begun:   begun,
 		leave:   make(chan struct{}),
 		removed: make(chan struct{}),
 	}
+	var once sync.Once // it may go on for as long as the sandbox lives
+	b.conn.OnStray = func() {
+		d.cfg.Metrics.StrayAnswers.Inc()
+		once.Do(func() {
+			d.log.Warn().Str("sandbox", inst.ID()).Msg("something in a sandbox sends what nobody asked for: its connection is closed")
+		})
+	}
+	return b
 }
 
 // close lets go of what it takes of ours: its connections, and its way out.

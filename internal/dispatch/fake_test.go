@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/flockofbirds/fob/internal/sandbox"
+	"github.com/flockofbirds/fob/internal/sandbox/sandboxtest"
 )
 
 // fakeEngine makes sandboxes that live in this process and speak the driver
@@ -114,7 +115,7 @@ func (e *fakeEngine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Ins
 	defer e.mu.Unlock()
 	s := &fakeSandbox{
 		e: e, id: fmt.Sprintf("%016x", len(e.born)+1), created: time.Now(), spec: spec,
-		done: make(chan struct{}), state: sandbox.Health{State: "blank", Lang: spec.Lang},
+		done: make(chan struct{}), state: sandbox.Health{State: "blank", Lang: spec.Lang, Contract: sandbox.Contract},
 	}
 	e.born = append(e.born, s)
 	return s, nil
@@ -334,7 +335,7 @@ func (s *fakeSandbox) serve(c net.Conn) {
 			return
 		}
 		if stream := s.streams(r); stream != nil {
-			if !stream(s, c, r) {
+			if !stream(s, sandboxtest.Answering(c, r), r) {
 				return
 			}
 			continue
@@ -347,7 +348,7 @@ func (s *fakeSandbox) serve(c net.Conn) {
 		if answer == "" {
 			return
 		}
-		if _, err := io.WriteString(c, answer); err != nil {
+		if _, err := io.WriteString(sandboxtest.Answering(c, r), answer); err != nil {
 			return
 		}
 	}

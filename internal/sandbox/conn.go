@@ -3,12 +3,15 @@ package sandbox
 import (
 	"bufio"
 	"context"
+	crand "crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,7 +26,13 @@ type Conn struct {
 	dial      func(ctx context.Context) (net.Conn, error)
 	maxAnswer int64
 
+	// OnStray, when it is set before the first request, is called each time that
+	// a connection is closed because something else came on it than the answer
+	// to what was sent.
+	OnStray func()
+
 	mu     sync.Mutex
+	tokens *rand.ChaCha8
 	idle   []*wire
 	closed bool
 }
@@ -35,7 +44,9 @@ const dialTimeout = 5 * time.Second
 // NewConn returns a Conn to inst's driver that refuses answers of more than
 // maxAnswer bytes.
 func NewConn(inst Instance, maxAnswer int64) *Conn {
-	return &Conn{dial: inst.Dial, maxAnswer: maxAnswer}
+	var seed [32]byte
+	crand.Read(seed[:])
+	return &Conn{dial: inst.Dial, maxAnswer: maxAnswer, tokens: rand.NewChaCha8(seed)}
 }
 
 // Health is the driver's account of itself.
@@ -120,7 +131,7 @@ var ErrBadAnswer = errors.New("bad answer from the driver")
 // Health asks the driver how it is.
 func (c *Conn) Health(ctx context.Context) (Health, error) {
 	var h Health
-	err := c.control(ctx, "GET /_fob/health HTTP/1.1\r\nHost: fob\r\n\r\n", nil, &h)
+	err := c.control(ctx, "GET /_fob/health HTTP/1.1\r\n", "Host: fob\r\n\r\n", nil, &h)
 	return h, err
 }
 
@@ -132,14 +143,14 @@ func (c *Conn) Load(ctx context.Context, load Load) (Health, error) {
 		return Health{}, err
 	}
 	defer clear(body) // there may be secrets in it
-	head := fmt.Sprintf("PUT /_fob/function HTTP/1.1\r\nHost: fob\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(body))
+	fields := fmt.Sprintf("Host: fob\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(body))
 	var h Health
-	err = c.control(ctx, head, body, &h)
+	err = c.control(ctx, "PUT /_fob/function HTTP/1.1\r\n", fields, body, &h)
 	return h, err
 }
 
 // control makes a request that is not a call. ctx's end interrupts it.
-func (c *Conn) control(ctx context.Context, head string, body []byte, into any) error {
+func (c *Conn) control(ctx context.Context, line, fields string, body []byte, into any) error {
 	w, err := c.get(ctx)
 	if err != nil {
 		return err
@@ -147,7 +158,7 @@ func (c *Conn) control(ctx context.Context, head string, body []byte, into any) 
 	w.nc.SetDeadline(time.Time{}) // an idle connection still has its last call's
 	stop := context.AfterFunc(ctx, func() { w.nc.SetDeadline(past) })
 	var response *Response
-	message := append([]byte(head), body...)
+	message := slices.Concat(w.token.appendTo([]byte(line)), []byte(fields), body)
 	err = w.send(message, nil)
 	clear(message)
 	if err == nil {
@@ -157,7 +168,7 @@ func (c *Conn) control(ctx context.Context, head string, body []byte, into any) 
 		err = w.whole(response, maxDocument)
 	}
 	if !stop() || err != nil {
-		w.nc.Close()
+		c.drop(w, err)
 	} else {
 		c.put(w)
 	}
@@ -190,7 +201,7 @@ func (c *Conn) Call(deadline time.Time, r *Request) (*Response, error) {
 	if r.Stream != nil {
 		body = nil
 	}
-	if err := w.send(r.appendHead(w.out[:0]), body); err != nil {
+	if err := w.send(r.appendHead(w.out[:0], &w.token), body); err != nil {
 		w.nc.Close()
 		return nil, err
 	}
@@ -227,7 +238,7 @@ func (c *Conn) done(w *wire, up *upload, err error) error {
 	if whole {
 		c.put(w)
 	} else {
-		w.nc.Close()
+		c.drop(w, err)
 	}
 	return err
 }
@@ -243,28 +254,52 @@ func (c *Conn) Close() {
 	c.idle = nil
 }
 
-// get takes the connection that was used last, or opens one.
+// get takes the connection that was used last and is still as it was left, or
+// opens one. It gives it the token of what is sent next.
 func (c *Conn) get(ctx context.Context) (*wire, error) {
-	c.mu.Lock()
-	if n := len(c.idle); n > 0 {
-		w := c.idle[n-1]
-		c.idle = c.idle[:n-1]
+	for {
+		c.mu.Lock()
+		token := newToken(c.tokens.Uint64())
+		var w *wire
+		if n := len(c.idle); n > 0 {
+			w = c.idle[n-1]
+			c.idle = c.idle[:n-1]
+		}
 		c.mu.Unlock()
-		return w, nil
+		if w == nil {
+			return c.open(ctx, token)
+		}
+		idle, stray := w.glance.idle()
+		if idle {
+			w.token = token
+			return w, nil
+		}
+		w.nc.Close()
+		if stray {
+			c.strayed()
+		}
 	}
-	c.mu.Unlock()
+}
+
+func (c *Conn) open(ctx context.Context, token token) (*wire, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	nc, err := c.dial(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
-	return &wire{nc: nc, in: bufio.NewReaderSize(nc, 8<<10)}, nil
+	w := &wire{nc: nc, in: bufio.NewReaderSize(nc, 8<<10), token: token}
+	w.glance.watch(nc)
+	return w, nil
 }
 
 // put keeps a connection for the next call, unless it must not be used again.
 func (c *Conn) put(w *wire) {
-	if w.spent || w.in.Buffered() > 0 {
+	if w.in.Buffered() > 0 { // a second answer, say
+		c.strayed()
+		w.spent = true
+	}
+	if w.spent {
 		w.nc.Close()
 		return
 	}
@@ -277,9 +312,24 @@ func (c *Conn) put(w *wire) {
 	c.idle = append(c.idle, w)
 }
 
+// drop closes a connection whose answer failed with err.
+func (c *Conn) drop(w *wire, err error) {
+	w.nc.Close()
+	if errors.Is(err, errStray) {
+		c.strayed()
+	}
+}
+
+func (c *Conn) strayed() {
+	if c.OnStray != nil {
+		c.OnStray()
+	}
+}
+
 // appendHead appends the request's head.
-func (r *Request) appendHead(b []byte) []byte {
+func (r *Request) appendHead(b []byte, t *token) []byte {
 	b = append(b, "POST / HTTP/1.1\r\n"...)
+	b = t.appendTo(b)
 	host := "fob"
 	if r.Method != "" {
 		host = r.Host

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/flockofbirds/fob/internal/sandbox"
+	"github.com/flockofbirds/fob/internal/sandbox/sandboxtest"
 )
 
 // TestMain fails when a test leaves a goroutine behind: those of the fake
@@ -71,7 +72,7 @@ func startDriver(t testing.TB, reply reply) *driver {
 					if r.Header.Get("Fob-Stream") == "" { // else the reply reads it
 						body, err = io.ReadAll(r.Body)
 					}
-					if err != nil || !reply(nc, r, body) {
+					if err != nil || !reply(sandboxtest.Answering(nc, r), r, body) {
 						return
 					}
 				}

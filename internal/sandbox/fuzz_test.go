@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -27,10 +28,13 @@ func FuzzAnswer(f *testing.F) {
 	}
 	const maxAnswer = 1 << 10
 	f.Fuzz(func(t *testing.T, raw []byte) {
+		if line, rest, ok := bytes.Cut(raw, []byte("\n")); ok {
+			raw = slices.Concat(line, []byte("\nFob-Call: 0123456789abcdef\r\n"), rest)
+		}
 		nc, other := net.Pipe()
 		defer nc.Close()
 		defer other.Close()
-		w := &wire{nc: nc, in: bufio.NewReader(bytes.NewReader(raw))}
+		w := &wire{nc: nc, in: bufio.NewReader(bytes.NewReader(raw)), token: newToken(0x123456789abcdef)}
 		response, err := w.receive(maxAnswer)
 		if (response == nil) != (err != nil) {
 			t.Fatalf("%+v with %v", response, err)

@@ -16,10 +16,12 @@ import (
 // wire is one connection to a driver. The driver's process runs strangers'
 // code, so whatever comes out of it is bounded and checked.
 type wire struct {
-	nc    net.Conn
-	in    *bufio.Reader
-	out   []byte // reused for request heads
-	spent bool   // must not be used for another request
+	nc     net.Conn
+	in     *bufio.Reader
+	out    []byte // reused for request heads
+	spent  bool   // must not be used for another request
+	token  token  // of the request that was sent last
+	glance glance
 }
 
 // maxHeader bounds the head of an answer, in bytes, and maxFields its lines.
@@ -102,12 +104,19 @@ func (w *wire) readHead() (*head, error) {
 	}
 	// "HTTP/1.1 200 OK"
 	if len(line) < 12 || string(line[:9]) != "HTTP/1.1 " || (len(line) > 12 && line[12] != ' ') {
-		return nil, fmt.Errorf("%w: it begins with %q", ErrBadAnswer, clip(line))
+		return nil, fmt.Errorf("%w; it begins with %q", errStray, clip(line))
 	}
 	h := &head{length: -1}
 	h.Status, err = strconv.Atoi(string(line[9:12]))
 	if err != nil || h.Status < 200 || h.Status > 599 {
 		return nil, fmt.Errorf("%w: status %q", ErrBadAnswer, line[9:12])
+	}
+	// Who cannot bring the token back has nothing to say about this call.
+	if line, err = w.readLine(); err != nil {
+		return nil, err
+	}
+	if !w.token.isIn(line) {
+		return nil, errStray
 	}
 	for total, fields := 0, 0; ; fields++ {
 		line, err := w.readLine()
@@ -183,6 +192,9 @@ func (w *wire) readBody(h *head, maxAnswer int64) error {
 	case h.chunked && h.length >= 0:
 		return fmt.Errorf("%w: both Content-Length and Transfer-Encoding", ErrBadAnswer)
 	case h.chunked:
+		// A process that the function forked while it streamed may send more
+		// chunks, and those bear no token: so no other call uses this connection.
+		w.spent = true
 		h.Stream = &Stream{w: w, chunks: httputil.NewChunkedReader(w.in)}
 		return nil
 	case h.length < 0:

@@ -25,6 +25,8 @@ type Metrics struct {
 	Evictions  prometheus.Counter
 	PoolDry    *prometheus.CounterVec // lang
 
+	StrayAnswers prometheus.Counter
+
 	AuditFailures prometheus.Counter
 
 	EngineCalls  *prometheus.HistogramVec // seconds; call
@@ -87,10 +89,12 @@ func NewMetrics() *Metrics {
 	m.Evictions = prometheus.NewCounter(prometheus.CounterOpts{Name: "fob_evictions_total", Help: "Idle sandboxes removed to make room for others."})
 	m.PoolDry = counters("fob_pool_dry_total", "Times that the pool had no blank sandbox for a version that needed one.", "lang")
 
+	m.StrayAnswers = prometheus.NewCounter(prometheus.CounterOpts{Name: "fob_stray_answers_total", Help: "Connections to sandboxes that were closed because something else came on them than the answer to the call that was sent."})
+
 	m.EngineCalls = histograms("fob_engine_call_seconds", "Time that the engine took, by what it was asked to do.", engineBuckets, "call")
 	m.EngineErrors = counters("fob_engine_errors_total", "Failures of the engine, by what it was asked to do.", "call")
 	m.AuditFailures = prometheus.NewCounter(prometheus.CounterOpts{Name: "fob_audit_failures_total", Help: "Entries that the audit log may lack because they could not be written or synced."})
-	m.registry.MustRegister(m.AuditFailures, m.InFlight, m.Queue, m.Start, m.Evictions,
+	m.registry.MustRegister(m.AuditFailures, m.StrayAnswers, m.InFlight, m.Queue, m.Start, m.Evictions,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -96,7 +96,7 @@ class Driver {
     const about = { ...this.#about };
     if (this.#function) about.takes_request = this.#function.takesRequest;
     return {
-      state: this.#state, lang: 'node', runtime: process.versions.node, contract: 1,
+      state: this.#state, lang: 'node', runtime: process.versions.node, contract: 2,
       in_flight: this.#inFlight, port: this.port, ...about,
     };
   }

@@ -8,7 +8,10 @@ const { refusal } = require('./driver');
 const HEAD_LIMIT = 256 << 10; // bytes; Fob-Args can be large
 const AHEAD_LIMIT = 1 << 20; // bytes of later requests held while one is answered
 // The head of nearly every call, as the dispatcher writes it; any other is read line by line.
-const USUAL = /^POST \/ HTTP\/1\.1\r\nHost: fob\r\n(?:Fob-Args: ([^\r]*)\r\n)?Content-Length: (\d{1,15})\r\n\r\n/;
+const USUAL = /^POST \/ HTTP\/1\.1\r\n(Fob-Call: [0-9a-f]{16}\r\n)?Host: fob\r\n(?:Fob-Args: ([^\r]*)\r\n)?Content-Length: (\d{1,15})\r\n\r\n/;
+// The token that an answer brings back: a request's first field.
+const MARK = /^[^\r\n]*\r\n(Fob-Call: [0-9a-zA-Z]{16}\r\n)/;
+const MARK_LIMIT = 256; // bytes that it is looked for in
 const USUAL_LIMIT = 2 << 10; // bytes that it is looked for in
 const PARTING = 1000; // milliseconds given to the peer to hang up
 
@@ -19,6 +22,7 @@ class Connection {
     this.driver = driver;
     this.token = token;
     this.have = NONE; // bytes not read yet
+    this.mark = ''; // of what is being answered: the line with the call's token
     this.request = null; // whose head is read, and whose body is awaited
     this.incoming = null; // the body that streams of the request that is being answered
     this.busy = false;
@@ -65,7 +69,7 @@ class Connection {
         this.answer(request);
       }
     } catch (e) {
-      this.part(closing(refusal(e)));
+      this.part(marked(refusal(e), this.mark, true));
     }
   }
 
@@ -105,7 +109,7 @@ class Connection {
   begin(answer) {
     this.begun = true;
     if (this.incoming?.unread) this.last = true; // nobody waits for the rest
-    return this.last ? closing(answer) : answer;
+    return marked(answer, this.mark, this.last);
   }
 
   /** Sends parts of an answer that streams. Resolves when they are written, and others have had their turn. */
@@ -140,7 +144,8 @@ class Connection {
     const { have } = this;
     const found = USUAL.exec(have.latin1Slice(0, Math.min(have.length, USUAL_LIMIT)));
     if (found === null) return null;
-    const [head, args, length] = found;
+    const [head, mark, args, length] = found;
+    this.mark = mark ?? '';
     this.have = have.length === head.length ? NONE : have.subarray(head.length);
     const headers = { host: 'fob', 'fob-args': args?.trim(), 'content-length': length };
     return { method: 'POST', target: '/', headers, body: new Sized(Number(length)), last: false, streams: false };
@@ -148,6 +153,7 @@ class Connection {
 
   any() {
     let { have } = this;
+    this.mark = MARK.exec(have.latin1Slice(0, Math.min(have.length, MARK_LIMIT)))?.[1] ?? '';
     const end = have.indexOf('\r\n\r\n');
     if (end < 0 ? have.length > HEAD_LIMIT : end > HEAD_LIMIT) {
       throw new Unreadable(431, 'the headers are longer than 256 KiB; send large arguments in the body');
@@ -187,10 +193,13 @@ class Connection {
   }
 }
 
-/** Says in an answer, text or bytes, that the connection ends with it. */
-function closing(answer) {
+/** Puts the line with the call's token first in an answer's head, text or bytes, and says whether the connection ends with it. */
+function marked(answer, mark, last) {
+  const more = last ? `${mark}Connection: close\r\n` : mark;
+  if (more === '') return answer;
   const cut = answer.indexOf('\r\n') + 2;
-  return Buffer.concat([answer.slice(0, cut), 'Connection: close\r\n', answer.slice(cut)].map((part) => Buffer.from(part)));
+  if (typeof answer === 'string') return answer.slice(0, cut) + more + answer.slice(cut);
+  return Buffer.concat([answer.subarray(0, cut), Buffer.from(more, 'latin1'), answer.subarray(cut)]);
 }
 
 function header(line, headers) {

@@ -78,9 +78,10 @@ def own_head(response, text, framing):
     return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, REASONS.get(status, "Own").encode(), b"".join(lines))
 
 
-def closing(answer):
-    """Says in an answer that it is the connection's last."""
-    return answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+def marked(answer, mark, last):
+    """Puts the line with the call's token first in an answer's head, and says whether it is the connection's last."""
+    more = mark + b"Connection: close\r\n" if last else mark
+    return answer.replace(b"\r\n", b"\r\n" + more, 1) if more else answer
 
 
 def bad(why):

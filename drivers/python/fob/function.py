@@ -4,7 +4,7 @@ import linecache
 import sys
 import types
 
-from fob import Response
+from fob import Response, fork
 from fob.annotations import converter
 from fob.errors import FILE, BadRequest, Failure, TooLarge, raised, text_of
 from fob.stream import Stream
@@ -35,10 +35,14 @@ def load(code, end_call):
     try:
         exec(compiled, module.__dict__)
     except BaseException as e:  # noqa: B902, SystemExit too
+        if fork.forked():
+            fork.leave(e)
         raise raised(422, "load_failed", e) from None
     finally:
         if forget is not None:
             forget()
+    if fork.forked():
+        fork.leave()
     callme = module.__dict__.get("callme")
     if callme is None:
         raise Failure(422, "no_callme", "the code defines no function callme; add: def callme(): ...")
@@ -92,6 +96,8 @@ class Function:
         try:
             value = self.callme(*args, **kwargs)
             if type(value) not in PLAIN:
+                if fork.forked():
+                    fork.leave()
                 if hasattr(value, "__await__"):
                     value = self._wait(value)
                 response = value if isinstance(value, Response) else None
@@ -114,6 +120,8 @@ class Function:
         return None
 
     def _failure(self, e):
+        if fork.forked():
+            fork.leave(e)
         if isinstance(e, (TooLarge, BadRequest)):
             return e
         if isinstance(e, (TypeError, ValueError)):

@@ -8,8 +8,8 @@ import sys
 import threading
 from _operator import _compare_digest  # hmac has it too, but brings OpenSSL along, 3 MB
 
-from fob import Request, environment, function
-from fob.answer import closing, own, plain, refusal
+from fob import Request, environment, fork, function
+from fob.answer import marked, own, plain, refusal
 from fob.errors import Failure, TooLarge
 from fob.stream import Stream
 from fob.values import parse_object, render
@@ -18,6 +18,8 @@ HEAD_LIMIT = 256 << 10  # bytes; Fob-Args can be large
 CHUNK = 64 << 10
 FAMILIAR = 1 << 10  # bytes of a head that is worth remembering
 PIECE = 256 << 10  # bytes of a body asked for at once; a Unix socket holds less
+CALL = b"Fob-Call: "  # what a request's first field begins with that bears a token
+TOKEN = 16  # characters
 
 
 class Unreadable(Exception):
@@ -50,7 +52,7 @@ class Driver:
             "state": self.state,
             "lang": "python",
             "runtime": ".".join(map(str, sys.version_info[:3])),
-            "contract": 1,
+            "contract": 2,
             "in_flight": len(self.running),
             "port": self.port,
             **self.about,
@@ -196,6 +198,7 @@ class Connection:
         self.driver = driver
         self.token = token
         self.buffer = b""
+        self.mark = b""  # the request's line with the token, which its answer brings back
         self.length = 0  # of the request's body, None for one that comes chunk by chunk
         self.unread = False  # whether some of that body has not been read
         self.begun = False  # whether the answer has
@@ -213,7 +216,9 @@ class Connection:
         except (Closed, OSError, MemoryError):
             pass
         finally:
-            self.sock.close()
+            if fork.forked():
+                fork.leave()
+            fork.let_go(self.sock)
 
     def turn(self):
         """Answers one request and says whether another may follow."""
@@ -223,7 +228,7 @@ class Connection:
                 self.part(refusal(Failure(401, "unauthorized", "say Authorization: Bearer TOKEN")))
                 return False
         if head.expects:
-            self.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.length, self.unread = head.length, head.length != 0
         self.last, self.begun = head.last, False
         body = None if head.streams else self.body() if self.unread else b""
@@ -233,7 +238,7 @@ class Connection:
             answer = refusal(e)
         except MemoryError:
             answer = refusal(Failure(500, "raised", "out of memory", type="MemoryError"))
-        self.sock.sendall(answer if self.begun else self.opening(answer))
+        self.send(answer if self.begun else self.opening(answer))
         if self.unread and self.token is not None:
             self.linger()
         return not self.last
@@ -243,19 +248,32 @@ class Connection:
         self.begun = True
         if self.unread:
             self.last = True
-        return closing(answer) if self.last else answer
+        return marked(answer, self.mark, self.last)
+
+    def send(self, data):
+        """Sends, unless this is a process that the function forked, which ends here."""
+        if fork.forked():
+            fork.leave()
+        self.sock.sendall(data)
 
     def head(self):
         """Reads a request's head. Calls of one function often have the same, byte for byte."""
+        self.mark = b""
         buffer = self.buffer or self.receive(CHUNK)
         end = buffer.find(b"\r\n\r\n")
         while end < 0 and len(buffer) <= HEAD_LIMIT:
             start = max(0, len(buffer) - 3)
             buffer += self.receive(CHUNK)
             end = buffer.find(b"\r\n\r\n", start)
+        at = buffer.find(b"\r\n") + 2
+        mark = buffer[at : at + len(CALL) + TOKEN + 2]
+        if mark.startswith(CALL) and mark.endswith(b"\r\n") and mark[len(CALL) : -2].isalnum():
+            self.mark = mark
         if not 0 <= end <= HEAD_LIMIT:
             raise Unreadable(431, "the headers are longer than 256 KiB; send large arguments in the body")
         data, self.buffer = buffer[:end], buffer[end + 4 :]
+        if self.mark:
+            data = data[:at] + data[at + len(mark) :]
         if data == self._data:
             return self._head
         head = Head(data, self.token is not None)
@@ -273,8 +291,13 @@ class Connection:
 
     def pieces(self):
         """Gives the function the request's body as it comes."""
+        pieces = self.read()
         try:
-            yield from self.read()
+            # What comes is for the driver, and not for a process that was forked from it.
+            while not fork.forked() and (piece := next(pieces, None)) is not None:
+                yield piece
+            if fork.forked():
+                raise Closed
         except (Closed, Unreadable, OSError):  # also when the call has ended
             raise ConnectionError("the request's body broke off") from None
 
@@ -346,7 +369,7 @@ class Connection:
     def part(self, answer):
         """Answers, says that it is the last, and lingers."""
         try:
-            self.sock.sendall(closing(answer))
+            self.send(marked(answer, self.mark, True))
         except OSError:
             return
         self.linger()
@@ -379,10 +402,11 @@ def accept(listener, driver):
     if over_tcp:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection = Connection(sock, driver, driver.token if over_tcp else None)
+    fork.hold(sock)
     try:
         threading.Thread(target=connection.serve, daemon=True).start()
     except RuntimeError:  # the function has used up the sandbox's threads
-        sock.close()
+        fork.let_go(sock)
 
 
 def fill_standard_descriptors():

@@ -15,6 +15,8 @@ from fob.environment import hide, settled
 LIMIT = 4 << 20  # bytes held that cannot be written yet
 PARTIAL = 64 << 10  # bytes after which a line is written although it has not ended
 
+_installed = []
+
 
 class Log:
     """Writes bytes to a descriptor without ever waiting for its reader.
@@ -32,8 +34,6 @@ class Log:
         self._dropped = 0
         self._last = b"\n"
         self._writer = False
-        # A forked child has no writer thread, and its parent's backlog is not its own.
-        os.register_at_fork(after_in_child=self._forked)
 
     def put(self, data):
         """Writes data, a whole line or part of a long one, or holds or drops it."""
@@ -114,7 +114,8 @@ class Log:
                     self._held[0] = data[written:]
                 self._size -= written
 
-    def _forked(self):
+    def forked(self):
+        """Forgets what is the parent's to write, of which this process has but a copy. It has no writer thread either."""
         self._lock = threading.RLock()
         self._held.clear()
         self._size = self._dropped = 0
@@ -196,6 +197,7 @@ class Stream(io.TextIOBase):
         self._fd = fd
         self._local = threading.local()
         self._partials = weakref.WeakSet()
+        os.register_at_fork(after_in_child=self.forked)
 
     def _partial(self):
         try:
@@ -221,6 +223,12 @@ class Stream(io.TextIOBase):
         partial = self._local.__dict__.get("partial")
         if partial is not None and partial.pieces:
             partial.flush()
+
+    def forked(self):
+        """Begins anew in a process that was forked: what was begun is its parent's to end."""
+        for partial in list(self._partials):
+            partial.pieces, partial.size = [], 0
+        self.log.forked()
 
     def end(self, seconds):
         """Writes what all threads have begun, waiting no longer than so many seconds."""
@@ -289,4 +297,10 @@ def install():
     out, err = Stream(1, "<stdout>"), Stream(2, "<stderr>")
     sys.stdout = sys.__stdout__ = out
     sys.stderr = sys.__stderr__ = err
+    _installed[:] = out, err
     return out, err
+
+
+def streams():
+    """Returns what was installed, whatever the function made of sys.stdout and sys.stderr."""
+    return _installed

@@ -4,9 +4,13 @@ Importing this takes long, so only what needs it does.
 """
 
 import asyncio
+import os
 import queue
+import selectors
 import sys
 import threading
+
+from fob import fork
 
 OLD = sys.version_info < (3, 14)  # get_event_loop() makes a loop, in the thread that a script has
 
@@ -54,11 +58,34 @@ else:
         asyncio.set_event_loop(None)
 
 
+def leave_fork():
+    """Ends a forked process that would run the loop: it shares with the driver what that waits for, and would take it away."""
+    if fork.forked():
+        fork.leave(RuntimeError("a forked process cannot await: the event loop is its parent's; use asyncio.run"))
+
+
+class Selector(selectors.DefaultSelector):
+    def select(self, timeout=None):
+        leave_fork()
+        return super().select(timeout)
+
+
 class Loop:
     def __init__(self, end_call):
         self.end_call = end_call
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="fob-loop", daemon=True).start()
+        self._loop = asyncio.SelectorEventLoop(Selector())
+        os.register_at_fork(after_in_child=self._forked)
+        threading.Thread(target=self._run, name="fob-loop", daemon=True).start()
+
+    def _run(self):
+        try:
+            self._loop.run_forever()
+        finally:
+            leave_fork()
+
+    def _forked(self):
+        # What is ready is for the driver to run.
+        self._loop._ready.clear()
 
     def wait(self, awaitable):
         value, e = self.start(self._shield(awaitable)).result()
@@ -79,8 +106,13 @@ class Loop:
     async def _shield(self, awaitable):
         # A SystemExit that reached the loop would end it, and with it every other call.
         try:
-            return await awaitable, None
+            value = await awaitable
+            if fork.forked():
+                fork.leave()
+            return value, None
         except BaseException as e:  # noqa: B902
+            if fork.forked():
+                fork.leave(e)
             return None, e
         finally:
             self.end_call()
@@ -123,6 +155,8 @@ class Items:
                     given = await anext(self._iterator), None
                 except BaseException as e:  # noqa: B902, see Loop
                     given = None, e
+                if fork.forked():
+                    fork.leave(None if isinstance(given[1], StopAsyncIteration) else given[1])
                 self._given.put(given)
         except BaseException as e:  # noqa: B902, the function cancelled all tasks
             self._given.put((None, e))

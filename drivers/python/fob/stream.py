@@ -1,5 +1,6 @@
 """An answer that streams: what an iterator gives goes out item by item, each as a chunk."""
 
+from fob import fork
 from fob.answer import BODYLESS, own, own_head
 from fob.errors import Failure
 from fob.values import render_value
@@ -62,11 +63,14 @@ class Stream:
 
     def next(self):
         try:
-            return next(self.items)
+            item = next(self.items)
         except StopIteration:
-            return END
+            item = END
         except BaseException as e:  # noqa: B902, SystemExit too
             raise self.failure(e) from None
+        if fork.forked():
+            fork.leave()
+        return item
 
     def head(self, first):
         """Makes the answer's head, and chooses how items are rendered: without a response the first one says."""

@@ -1,0 +1,69 @@
+"""Processes that the function forks. Each has a copy of the driver, and must never act as the driver does.
+
+At-fork hooks do most of it: but a fork of libc's own runs none, and so the
+process ID is looked at before anything of the driver's goes on.
+"""
+
+import os
+import signal
+
+from fob import errors, log
+
+_driver = os.getpid()
+_hooked = False  # whether the hooks ran in this process
+_held = set()  # the driver's sockets
+
+
+def forked():
+    """Reports whether this process is not the driver but one that the function forked."""
+    return os.getpid() != _driver
+
+
+def hold(sock):
+    """Has a socket closed in forked processes."""
+    _held.add(sock)
+
+
+def let_go(sock):
+    """Closes a socket that was held."""
+    _held.discard(sock)
+    sock.close()
+
+
+def leave(e=None):
+    """Ends a forked process that came back from the function, with e if it raised, as the end of a script would."""
+    status = 0
+    try:
+        streams = log.streams()
+        if not _hooked:
+            for stream in streams:
+                stream.log.forked()
+        if isinstance(e, SystemExit) and (e.code is None or isinstance(e.code, int)):
+            status = e.code or 0
+        elif isinstance(e, SystemExit):
+            status = 1
+            streams[1].write(f"{e.code}\n")
+        elif e is not None:
+            status = 1
+            streams[1].write(errors.raised(500, "raised", e).document["error"]["traceback"])
+        for stream in streams:
+            if _hooked:
+                stream.end(1)
+            else:  # what other threads began is the driver's
+                stream.end_call()
+                stream.log.drain(1)
+    finally:
+        os._exit(status & 0xFF)
+
+
+def _after():
+    global _hooked
+    _hooked = True
+    for sock in list(_held):
+        let_go(sock)
+    # Who ends it must see that it was ended, as of any process.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+os.register_at_fork(after_in_child=_after)
