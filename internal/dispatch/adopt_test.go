@@ -52,6 +52,7 @@ func TestWhatIsNotAdopted(t *testing.T) {
 		{"silent", func(_ *testing.T, w *world) {
 			w.engine.there()[0].silent = true
 		}, 0},
+		{"of an older contract", func(_ *testing.T, w *world) { w.engine.there()[0].state.Contract = sandbox.Contract - 1 }, 0},
 		{"half loaded", func(_ *testing.T, w *world) { w.engine.there()[0].state.State = "loading" }, 0},
 		{"of another language than the record's version", func(_ *testing.T, w *world) { w.engine.there()[0].spec.Lang = "node" }, 0},
 		{"of a function that was deleted", func(t *testing.T, w *world) {

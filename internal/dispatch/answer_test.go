@@ -3,13 +3,17 @@ package dispatch
 import (
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/sandbox/sandboxtest"
 )
 
 func TestProperAnswers(t *testing.T) {
@@ -62,6 +66,27 @@ func TestProperAnswers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestStrayAnswers: what is not a call's answer is counted, and its sandbox goes.
+func TestStrayAnswers(t *testing.T) {
+	simulated(t, nil, func(t *testing.T, w *world) {
+		w.engine.streams = map[string]func(*fakeSandbox, net.Conn, *http.Request) bool{"strays": func(_ *fakeSandbox, c net.Conn, _ *http.Request) bool {
+			_, err := io.WriteString(c.(*sandboxtest.Answerer).Conn, answerJSON(200, "of another call"))
+			return err == nil
+		}}
+		fn := w.create("strays", "")
+		for i := range 3 {
+			w.call(t.Context(), faas.Ref{ID: fn.ID}).fails(t, faas.CodeBadAnswer, "not the answer to this call")
+			synctest.Wait()
+			if n := testutil.ToFloat64(w.cfg.Metrics.StrayAnswers); n != float64(i+1) {
+				t.Errorf("%v were counted", n)
+			}
+			if problem := w.atRest(); problem != "" || len(w.engine.there()) > 0 {
+				t.Errorf("%d sandboxes are left, %s", len(w.engine.there()), problem)
+			}
+		}
+	})
 }
 
 func TestOddAnswers(t *testing.T) {
