@@ -23,6 +23,8 @@ type Config struct {
 	Sockets string   `env:"FOB_SOCKETS" placeholder:"FOLDER" help:"Where the sandboxes' sockets are: a short path (sockets in the data folder)."`
 	Hosts   []string `env:"FOB_HOSTS" placeholder:"NAME,…" help:"Host names that requests may have, as in *.example.com, beside addresses and localhost."`
 
+	TrustedProxies []string `env:"FOB_TRUSTED_PROXIES" sep:"," placeholder:"CIDR,…" help:"Addresses of the proxies in front, whose X-Forwarded-For, -Proto and -Host count (none)."`
+
 	Anonymous   bool         `env:"FOB_ANONYMOUS" help:"Listen beyond this machine without any token, because the network itself keeps others out."`
 	RateToken   httpapi.Rate `env:"FOB_RATE_TOKEN" placeholder:"N[/BURST]" help:"Requests a second that are answered to a token (unlimited)."`
 	RateAddress httpapi.Rate `env:"FOB_RATE_ADDRESS" placeholder:"N[/BURST]" help:"Requests a second that are answered to an address (unlimited)."`
@@ -112,6 +114,9 @@ func (c *Config) Validate() error {
 	if _, _, _, err := c.networks(); err != nil {
 		return err
 	}
+	if _, err := c.trustedProxies(); err != nil {
+		return err
+	}
 	// Sockets and mounts need paths that do not depend on where we were
 	// started.
 	if c.Data, err = filepath.Abs(c.Data); err != nil {
@@ -152,17 +157,29 @@ func (c *Config) networks() (network, most faas.Network, private []netip.Prefix,
 	if !most.Covers(network) {
 		return network, most, nil, fmt.Errorf("FOB_NETWORK=%v is more than FOB_MAX_NETWORK=%v: what functions have when they say nothing must be allowed; set FOB_NETWORK=%v", network, most, most)
 	}
-	for _, text := range c.PrivateAddresses {
+	private, err = parseRanges("FOB_PRIVATE_ADDRESSES", c.PrivateAddresses)
+	return network, most, private, err
+}
+
+// trustedProxies are the addresses that may say for whom they ask.
+func (c *Config) trustedProxies() ([]netip.Prefix, error) {
+	return parseRanges("FOB_TRUSTED_PROXIES", c.TrustedProxies)
+}
+
+// parseRanges reads a setting of ranges of addresses, and of single ones.
+func parseRanges(setting string, texts []string) (ranges []netip.Prefix, err error) {
+	for _, text := range texts {
 		prefix, err := netip.ParsePrefix(text)
 		if addr, addrErr := netip.ParseAddr(text); addrErr == nil {
+			addr = addr.Unmap()
 			prefix, err = addr.Prefix(addr.BitLen())
 		}
 		if err != nil {
-			return network, most, nil, fmt.Errorf("FOB_PRIVATE_ADDRESSES: %q is no range such as 10.1.0.0/16 or 10.1.2.3/32", text)
+			return nil, fmt.Errorf("%s: %q is no range such as 10.1.0.0/16 or 10.1.2.3/32", setting, text)
 		}
-		private = append(private, prefix)
+		ranges = append(ranges, prefix)
 	}
-	return network, most, private, nil
+	return ranges, nil
 }
 
 // Of the machine, unless something else is said.

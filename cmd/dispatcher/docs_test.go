@@ -250,7 +250,7 @@ func newParser(t *testing.T) *kong.Kong {
 }
 
 // documents are those that users read.
-var documents = []string{"README.md", "docs/ARCHITECTURE.md", "docs/BENCHMARKS.md", "docs/NETWORKS.md", "docs/GVISOR.md", "CHANGELOG.md", "SECURITY.md"}
+var documents = []string{"README.md", "docs/ARCHITECTURE.md", "docs/BENCHMARKS.md", "docs/NETWORKS.md", "docs/GVISOR.md", "docs/PROXIES.md", "CHANGELOG.md", "SECURITY.md"}
 
 // TestDocsLinks follows the relative links, to files and to headings.
 func TestDocsLinks(t *testing.T) {

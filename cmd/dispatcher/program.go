@@ -77,6 +77,10 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on FOB_ADDR=%s: %w", cfg.Addr, err)
 	}
+	proxies, err := cfg.trustedProxies()
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
 	p := &Program{cfg: cfg, log: log, metrics: telemetry.NewMetrics(), listener: listener}
 	p.api = httpapi.New(httpapi.Config{
 		Log:     log,
@@ -85,6 +89,8 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 		MaxBody: int64(cfg.MaxBody),
 		Port:    listener.Addr().(*net.TCPAddr).Port,
 		Hosts:   cfg.Hosts,
+
+		TrustedProxies: proxies,
 
 		RateToken:   cfg.RateToken,
 		RateAddress: cfg.RateAddress,

@@ -232,6 +232,7 @@ func callerOf(r *http.Request) faas.Caller { return faas.CallerOf(r.Context()) }
 // control socket: everything is allowed there, at any rate.
 func (a *API) Local() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		takeForwarded(r.Header)
 		a.route(w, by(r, faas.Caller{Kind: faas.CallerLocal}))
 	})
 }

@@ -35,6 +35,9 @@ type Config struct {
 	// as in *.example.com. CheckHost must have nothing against them.
 	Hosts []string
 
+	// TrustedProxies are from where X-Forwarded-For, -Proto and -Host count.
+	TrustedProxies []netip.Prefix
+
 	// How many requests are answered to a token, and to an address. The control
 	// socket, /healthz and /readyz are exempt.
 	RateToken, RateAddress Rate

@@ -12,7 +12,8 @@ import (
 // on; one that may not has been answered. What is no browser's passes: it can
 // say anything in its headers anyway.
 func (a *API) screen(w http.ResponseWriter, r *http.Request) bool {
-	if !a.hosts.allow(r.Host) {
+	target, ok := a.client(r)
+	if !ok {
 		a.turnAway(w, r, faas.Errorf(codeBadHost, "this dispatcher is not known as %.100q: use its address, or have whoever runs it add the name to FOB_HOSTS", r.Host))
 		return false
 	}
@@ -23,7 +24,7 @@ func (a *API) screen(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	origins, sites := r.Header["Origin"], r.Header["Sec-Fetch-Site"]
-	if len(origins) == 0 && len(sites) == 0 || ownPage(r.Host, origins, sites, r.Header["Referer"]) {
+	if len(origins) == 0 && len(sites) == 0 || ownPage(target, origins, sites, r.Header["Referer"]) {
 		return true
 	}
 	return a.crossSite(w, r, origins)
@@ -60,7 +61,7 @@ func (a *API) turnAway(w http.ResponseWriter, r *http.Request, why error) {
 // ownPage reports whether what a browser says of a request means that a page of
 // this very origin made it, or the user by typing its address. All headers
 // have to agree, for browsers that leave some of them out.
-func ownPage(host string, origins, sites, referers []string) bool {
+func ownPage(target origin, origins, sites, referers []string) bool {
 	for _, site := range sites {
 		if site != "same-origin" && site != "none" {
 			return false
@@ -68,13 +69,13 @@ func ownPage(host string, origins, sites, referers []string) bool {
 	}
 	if len(sites) > 0 { // else anything may have sent it, and a Referer is nobody's word
 		for _, page := range referers {
-			if page != "" && !isOrigin(originOf(page), host) {
+			if page != "" && !target.is(originOf(page)) {
 				return false
 			}
 		}
 	}
-	for _, origin := range origins {
-		if !isOrigin(origin, host) {
+	for _, o := range origins {
+		if !target.is(o) {
 			return false
 		}
 	}
@@ -90,10 +91,13 @@ func originOf(page string) string {
 	return scheme + "://" + rest
 }
 
-// isOrigin reports whether an origin has that Host. Its scheme may be either:
-// behind a proxy that ends TLS we see http where the browser sees https.
-func isOrigin(origin, host string) bool {
-	scheme, rest, _ := strings.Cut(origin, "://")
+// is reports whether a browser calls it that. Where its scheme is not known it may
+// be either: behind a proxy that ends TLS we see http where the browser sees https.
+func (o origin) is(text string) bool {
+	scheme, rest, _ := strings.Cut(text, "://")
+	if o.scheme != "" && scheme != o.scheme {
+		return false
+	}
 	usual := ":443"
 	switch scheme {
 	case "https":
@@ -102,5 +106,5 @@ func isOrigin(origin, host string) bool {
 	default: // and null
 		return false
 	}
-	return rest != "" && strings.EqualFold(strings.TrimSuffix(rest, usual), strings.TrimSuffix(host, usual))
+	return rest != "" && strings.EqualFold(strings.TrimSuffix(rest, usual), strings.TrimSuffix(o.host, usual))
 }

@@ -121,11 +121,10 @@ func (l *limits[K]) of(key K, now time.Time) *rate.Limiter {
 // addressOf is whom a request is counted for: its address, or of IPv6 the /64,
 // which is what one customer is given at least. What has none counts together.
 func addressOf(r *http.Request) netip.Addr {
-	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
+	addr, ok := remoteAddr(r)
+	if !ok {
 		return netip.Addr{}
 	}
-	addr := from.Addr().Unmap().WithZone("")
 	if addr.Is6() {
 		network, _ := addr.Prefix(64) // which every IPv6 address has
 		addr = network.Addr()
