@@ -80,6 +80,7 @@ type Error struct {
 	Type      string
 	Line      int
 	Message   []string // substrings
+	Hint      []string // substrings; there is none when absent
 	Traceback []string // substrings
 	Without   []string // what the whole answer must not have in it
 }
@@ -281,8 +282,8 @@ func (e *Error) check(t *testing.T, what string, header http.Header, body []byte
 	t.Helper()
 	var document struct {
 		Error struct {
-			Code, Type, Message, Traceback string
-			Line                           int
+			Code, Type, Message, Hint, Traceback string
+			Line                                 int
 		}
 	}
 	if err := json.Unmarshal(body, &document); err != nil {
@@ -303,6 +304,14 @@ func (e *Error) check(t *testing.T, what string, header http.Header, body []byte
 		if !strings.Contains(got.Message, part) {
 			t.Errorf("%s: message %q lacks %q", what, show([]byte(got.Message)), part)
 		}
+	}
+	for _, part := range e.Hint {
+		if !strings.Contains(got.Hint, part) {
+			t.Errorf("%s: hint %q lacks %q", what, show([]byte(got.Hint)), part)
+		}
+	}
+	if e.Hint == nil && got.Hint != "" {
+		t.Errorf("%s: unexpected hint %q", what, show([]byte(got.Hint)))
 	}
 	for _, part := range e.Traceback {
 		if !strings.Contains(got.Traceback, part) {

@@ -189,7 +189,7 @@ func (d *Dispatcher) load(ctx context.Context, b *bird, v *faas.Version, code st
 		// return engineError(errors.New("failpoint loadDone"))
 		return nil
 	case isDriverError && driverError.Status == 422:
-		return badCode(driverError)
+		return badCode(v.Lang, code, driverError)
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case loadCtx.Err() != nil:
@@ -198,11 +198,20 @@ func (d *Dispatcher) load(ctx context.Context, b *bird, v *faas.Version, code st
 	return d.died(b, "while the code was being loaded", err)
 }
 
-// badCode says what is wrong with code that could not be loaded.
-func badCode(e *sandbox.DriverError) error {
+// badCode says what is wrong with code that could not be loaded, where, and what
+// to do.
+func badCode(lang, code string, e *sandbox.DriverError) error {
 	message := "the code cannot be loaded: " + e.Message
 	if e.Type != "" && e.Code != "no_callme" {
 		message = "the code cannot be loaded: " + e.Type + ": " + e.Message
+	}
+	if text := lineOf(code, e.Line); e.Line > 0 && text != "" {
+		message += fmt.Sprintf("; line %d is: %s", e.Line, clip(text, maxLineShown))
+	}
+	for _, more := range []string{hint(lang, code, e.Line), e.Hint} {
+		if more != "" {
+			message += "; " + more
+		}
 	}
 	return &faas.Error{Code: faas.CodeBadCode, Message: message, Raised: raised(e)}
 }

@@ -375,5 +375,8 @@ func (d *Dispatcher) knownLang(lang string) error {
 	if slices.Contains(d.cfg.Langs, lang) {
 		return nil
 	}
+	if lang == "ts" || lang == "tsx" || lang == "typescript" {
+		return faas.Errorf(faas.CodeUnknownLanguage, "this is TypeScript, %s", noTypes)
+	}
 	return faas.Errorf(faas.CodeUnknownLanguage, "there is no driver for the language %.40q; there are %v", lang, d.cfg.Langs)
 }

@@ -256,6 +256,9 @@ func callError(e *sandbox.DriverError) error {
 	case "raised":
 		code = faas.CodeRaised
 		message = "the function raised " + e.Type + ": " + e.Message
+		if e.Hint != "" {
+			message += "; " + e.Hint
+		}
 	case "bad_result":
 		code = faas.CodeBadResult
 	case "too_large":

@@ -51,7 +51,7 @@ func (d *Dispatcher) create(ctx context.Context, name string, draft faas.Draft) 
 	if err := mayChange(ctx, fn); err != nil {
 		return nil, err
 	}
-	lang := draft.Lang
+	lang := faas.Lang(draft.Lang)
 	if lang == "" {
 		lang = DefaultLang
 	}
@@ -87,7 +87,7 @@ func (d *Dispatcher) Put(ctx context.Context, ref faas.Ref, draft faas.Draft) (*
 		}
 	}
 	fn, err := d.revise(ctx, ref, func(fn *faas.Function) (lang, code string, settings faas.SettingsPatch, err error) {
-		lang = draft.Lang
+		lang = faas.Lang(draft.Lang)
 		if lang == "" {
 			lang = fn.Live().Lang
 		}

@@ -112,15 +112,46 @@ func clip(s string, limit int) string {
 	return s[:limit] + "…"
 }
 
+// Lang returns the language that a client means, whatever of its usual names it
+// says. What is none of these stays as it is.
+func Lang(name string) string {
+	switch lower := strings.ToLower(name); lower {
+	case "py", "python3":
+		return "python"
+	case "js", "javascript", "nodejs", "node.js", "mjs":
+		return "node"
+	default:
+		return lower
+	}
+}
+
 // CheckCode says what is wrong with code before any language looks at it.
 func CheckCode(code string) error {
 	switch {
-	case strings.TrimSpace(code) == "":
+	case strings.TrimSpace(strings.TrimPrefix(code, "\ufeff")) == "":
 		return Errorf(CodeBadRequest, "there is no code: send the code fragment as the body, as with curl --data-binary @hello.py")
-	case !utf8.ValidString(code):
-		return Errorf(CodeBadRequest, "the code is not UTF-8 text")
+	case !utf8.ValidString(code) || isUTF16(code):
+		return NotUTF8("the code", code)
 	case strings.IndexByte(code, 0) >= 0:
 		return Errorf(CodeBadRequest, "the code has a NUL byte in it, so it is no program text")
 	}
 	return nil
+}
+
+// NotUTF8 returns the error for text of a client's that is not UTF-8, or is but
+// by chance.
+func NotUTF8[T string | []byte](what string, text T) error {
+	if isUTF16(string(text[:min(len(text), 64)])) {
+		return Errorf(CodeBadRequest, "%s is UTF-16 text: save it as UTF-8, in PowerShell with Out-File -Encoding utf8 in place of >", what)
+	}
+	return Errorf(CodeBadRequest, "%s is not UTF-8 text", what)
+}
+
+// isUTF16 reports whether text begins as UTF-16 does: with a mark, or with
+// characters every other byte of which is NUL.
+func isUTF16(text string) bool {
+	if strings.HasPrefix(text, "\xff\xfe") || strings.HasPrefix(text, "\xfe\xff") {
+		return true
+	}
+	return len(text) >= 4 && (text[0] == 0) != (text[1] == 0) && (text[0] == 0) == (text[2] == 0) && (text[1] == 0) == (text[3] == 0)
 }

@@ -169,6 +169,13 @@ func duration(field func(*Settings) *Duration, low, high time.Duration) func(*Se
 	return func(s *Settings, text string) error {
 		d, err := time.ParseDuration(text)
 		if err != nil {
+			if plainNumber.MatchString(text) { // of what, the range may tell
+				for _, unit := range []string{"s", "ms"} {
+					if d, err := time.ParseDuration(text + unit); err == nil && d >= low && d <= high {
+						return fmt.Errorf("it has no unit: write %s%s", text, unit)
+					}
+				}
+			}
 			return errors.New("not a duration such as 500ms, 30s or 5m")
 		}
 		if d < low || d > high {
@@ -197,6 +204,10 @@ func number(field func(*Settings) *float64, low, high float64) func(*Settings, s
 	return func(s *Settings, text string) error {
 		n, err := strconv.ParseFloat(text, 64)
 		if err != nil {
+			// As Kubernetes writes it.
+			if n, err := strconv.ParseFloat(strings.TrimSuffix(text, "m"), 64); err == nil && n >= low*1000 && n <= high*1000 {
+				return fmt.Errorf("not a number: write %g", n/1000)
+			}
 			return errors.New("not a number")
 		}
 		if !(n >= low && n <= high) { // refuses NaN as well
@@ -213,12 +224,18 @@ func setMemory(s *Settings, text string) error {
 		return err
 	}
 	// Less than 32 MB does not hold an interpreter.
+	if b >= 32 && b <= 64<<10 && plainNumber.MatchString(text) {
+		return fmt.Errorf("that is bytes: write %dMB", int64(b))
+	}
 	if b < 32<<20 || b > 64<<30 {
 		return errRange
 	}
 	s.Memory = b
 	return nil
 }
+
+// plainNumber is a number without a unit.
+var plainNumber = regexp.MustCompile(`^[0-9]+(?:\.[0-9]+)?$`)
 
 func setNetwork(s *Settings, text string) error {
 	network, err := ParseNetwork(text)
@@ -289,6 +306,9 @@ func (b Bytes) MarshalText() ([]byte, error) {
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (b *Bytes) UnmarshalText(text []byte) error {
+	if size := len(text); size > 0 && text[size-1] == 'i' { // 256Mi, as Kubernetes writes it
+		text = append(text[:size:size], 'B')
+	}
 	n, err := units.RAMInBytes(string(text))
 	if err != nil {
 		return errors.New("not a size such as 128MB or 1GB")

@@ -23,6 +23,9 @@ func (a *API) readDraft(w http.ResponseWriter, r *http.Request) (name string, dr
 	if err != nil {
 		return "", draft, err
 	}
+	if kind := r.Header.Get("Content-Type"); strings.HasPrefix(strings.ToLower(kind), "multipart/") && bytes.HasPrefix(body, []byte("--")) {
+		return "", draft, faas.Errorf(faas.CodeBadRequest, "the body is a multipart form, as curl -F makes it: send the code as it is, as with curl --data-binary @hello.py")
+	}
 	if beginsLikeObject(body) {
 		if draft.Code, err = readObject(body, given, "code", "lang", "name"); err != nil {
 			return "", draft, err
@@ -79,6 +82,7 @@ func readQuery(query string, also ...string) (faas.SettingsPatch, error) {
 // beginsLikeObject reports whether text begins as no program in a sensible
 // mood does, but every JSON object: { and then " or }.
 func beginsLikeObject(text []byte) bool {
+	text = bytes.TrimPrefix(text, []byte(byteOrderMark))
 	rest, ok := bytes.CutPrefix(bytes.TrimSpace(text), []byte("{"))
 	rest = bytes.TrimLeft(rest, " \t\r\n")
 	return ok && len(rest) > 0 && (rest[0] == '"' || rest[0] == '}')

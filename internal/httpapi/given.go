@@ -18,6 +18,9 @@ import (
 // that is unknown or there twice ends it: a body may have half a million of them,
 // and a refusal is to cost no more than that first one.
 
+// byteOrderMark is what editors on Windows begin a file with.
+const byteOrderMark = "\ufeff"
+
 // eachMember gives the members of a JSON object, of which known says whether there
 // may be one of that name, before its value is looked at.
 func eachMember(body []byte, known func(name string) error, give func(name string, value json.RawMessage) error) error {
@@ -28,8 +31,9 @@ func eachMember(body []byte, known func(name string) error, give func(name strin
 		return faas.Errorf(faas.CodeBadRequest, "the body cannot be read as a JSON object: %s", err)
 	}
 	if !utf8.Valid(body) { // else what is not would be replaced in silence
-		return faas.Errorf(faas.CodeBadRequest, "the body is not UTF-8 text")
+		return faas.NotUTF8("the body", body)
 	}
+	body = bytes.TrimPrefix(body, []byte(byteOrderMark))
 	d := json.NewDecoder(bytes.NewReader(body))
 	switch brace, err := d.Token(); {
 	case err != nil:

@@ -15,6 +15,7 @@ type DriverError struct {
 	Code      string `json:"code"`
 	Type      string `json:"type"`
 	Message   string `json:"message"`
+	Hint      string `json:"hint"` // what to do about it, as the end of a sentence
 	Line      int    `json:"line"`
 	Traceback string `json:"traceback"`
 }
@@ -32,6 +33,7 @@ const (
 	maxCode      = 64
 	maxType      = 256
 	maxMessage   = 8 << 10
+	maxHint      = 1 << 10
 	maxTraceback = 64 << 10
 	maxLine      = 1 << 30
 )
@@ -53,6 +55,7 @@ func (e *DriverError) clip() *DriverError {
 	e.Code = clipText(e.Code, maxCode)
 	e.Type = clipText(e.Type, maxType)
 	e.Message = clipText(e.Message, maxMessage)
+	e.Hint = clipText(e.Hint, maxHint)
 	e.Traceback = clipText(e.Traceback, maxTraceback)
 	e.Line = min(max(0, e.Line), maxLine)
 	return e

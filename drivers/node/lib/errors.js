@@ -63,6 +63,8 @@ function describe(thrown) {
     const line = framesOf(thrown).map((frame) => USER.exec(frame)).find(Boolean);
     const about = { type: typeOf(thrown), message: messageOf(thrown), traceback: clip(show(thrown), TRACEBACK) };
     if (line) about.line = Number(line[1]);
+    const hint = missing(thrown);
+    if (hint) about.hint = hint;
     return about;
   } catch { // getters and names of the function's own may throw, too
     return { type: 'Error', message: '(its message cannot be shown)', traceback: '' };
@@ -70,22 +72,43 @@ function describe(thrown) {
 }
 
 const isError = (value) => value instanceof Error || Object.prototype.toString.call(value) === '[object Error]';
+const withoutStack = (text) => withoutFolder(text.replace(/\nRequire stack:\n[^]*$/, ''));
 const plainText = (value) => String(typeof value === 'object' && value !== null ? JSON.stringify(value) : String(value));
 const typeOf = (error) => String(error.name === 'Error' && error.constructor?.name || error.name);
 const codeOf = (error) => (typeof error.code === 'string' || typeof error.code === 'number' ? String(error.code) : '');
 
 /** Returns an error's message; for one without, as of several refused connections, what else it tells. */
 function messageOf(error) {
-  const message = withoutFolder(String(error.message));
+  const message = withoutStack(String(error.message));
   if (message !== '' || (codeOf(error) === '' && !Array.isArray(error.errors))) return message;
   const parts = (Array.isArray(error.errors) ? error.errors : []).slice(0, SHOWN);
   return [codeOf(error), parts.map((part) => (isError(part) ? withoutFolder(String(part.message)) : plainText(part))).join('; ')].filter(Boolean).join(': ');
 }
 
+const BUNDLE = 'bundle it with what it imports, as with npx esbuild hello.js --bundle --platform=node, where it exports callme';
+
+/** Says what can be done about an import that failed, or ''. */
+function missing(error) {
+  switch (codeOf(error)) {
+    case 'MODULE_NOT_FOUND':
+    case 'ERR_MODULE_NOT_FOUND':
+      if (/^Cannot find (?:package '|module '(?![./]))/.test(error.message)) {
+        return `only Node's own modules are there, such as node:fs: ${BUNDLE}`;
+      }
+      return `a function is one file: ${BUNDLE}`;
+    case 'ERR_UNSUPPORTED_DIR_IMPORT':
+    case 'ERR_UNSUPPORTED_ESM_URL_SCHEME':
+      return `a function is one file: ${BUNDLE}`;
+    case 'ERR_UNKNOWN_BUILTIN_MODULE':
+      return `Node ${process.versions.node} has no such module of its own`;
+  }
+  return '';
+}
+
 /** Returns an error's text as Node writes it, and then what caused it and what it consists of. */
 function show(error, depth = 0) {
   const code = codeOf(error);
-  let text = `${typeOf(error)}${code === '' ? '' : ` [${code}]`}: ${withoutFolder(String(error.message))}\n`;
+  let text = `${typeOf(error)}${code === '' ? '' : ` [${code}]`}: ${withoutStack(String(error.message))}\n`;
   for (const frame of framesOf(error)) {
     text += frame + '\n';
     const user = USER.exec(frame);

@@ -19,6 +19,9 @@ const WANTS_MODULE = new RegExp([
 const NAMES = ['exports', 'require', 'module', '__filename', '__dirname'];
 const FILE = 'function.js';
 
+// What a function to be called is named elsewhere.
+const USUAL = ['main', 'handler', 'handle', 'run', 'call_me', 'callMe', 'Callme', 'app', 'hello', 'lambda_handler', 'GET', 'POST'];
+
 // Lets import() work as in a file. Node before 20.12 has no way to it.
 const importModuleDynamically = vm.constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER;
 
@@ -30,10 +33,10 @@ async function load(code) {
     compile(code);
   } catch (e) {
     if (!WANTS_MODULE.test(e.message)) throw doesNotCompile(e);
-    return check(await loadModule(code));
+    return await loadModule(code);
   }
   try {
-    return check(loadCommon(code));
+    return loadCommon(code);
   } catch (e) {
     throw raised(422, 'load_failed', e);
   }
@@ -44,12 +47,13 @@ function compile(code) {
 }
 
 function loadCommon(code) {
-  // A callme that is merely declared can only be seen from within.
-  const run = compile(code + "\n;return typeof callme === 'undefined' ? undefined : callme;");
+  // What is merely declared can only be seen from within.
+  const seen = ['callme', ...USUAL].map((name) => `${name}: typeof ${name} === 'undefined' ? undefined : ${name}`);
+  const run = compile(`${code}\n;return { ${seen.join(', ')} };`);
   const module = { exports: {} };
   const folder = process.cwd();
   const declared = run.call(module.exports, module.exports, createRequire(path.join(folder, FILE)), module, FILE, folder);
-  return pick(module.exports, declared);
+  return check(pick(module.exports, declared.callme), declared, module.exports);
 }
 
 async function loadModule(code) {
@@ -66,7 +70,7 @@ async function loadModule(code) {
   } finally {
     fs.rmSync(folder, { recursive: true, force: true });
   }
-  return exported.callme ? { callme: exported.callme } : pick(exported.default, undefined);
+  return check(exported.callme ? { callme: exported.callme } : pick(exported.default, undefined), exported, exported.default);
 }
 
 // V8 tells the line of a syntax error for a script, not for a module: so the
@@ -98,14 +102,22 @@ function pick(exported, declared) {
 
 const isClass = (value) => /^class\b/.test(Function.prototype.toString.call(value));
 
-function check(found) {
+function check(found, ...others) {
   const { callme } = found;
   if (callme === undefined || callme === null) {
-    throw new Failure(422, 'no_callme', 'the code defines no function callme; add: function callme() { … }');
+    throw new Failure(422, 'no_callme', `the code defines no function callme; ${instead(others)}`);
   }
   if (typeof callme !== 'function') throw new Failure(422, 'no_callme', `callme is not a function but ${typeof callme}`);
   if (isClass(callme)) throw new Failure(422, 'no_callme', 'callme is a class; make it a function');
   return found;
+}
+
+/** Says how code without callme gets one. */
+function instead(others) {
+  const defined = Object.assign({}, ...others);
+  const name = [...USUAL, ...Object.keys(defined)].find((other) => typeof defined[other] === 'function');
+  if (!name) return 'add: function callme() { … }';
+  return `it defines ${name}: rename that to callme, whose parameters are the call's arguments by name`;
 }
 
 module.exports = { load };

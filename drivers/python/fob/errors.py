@@ -1,5 +1,6 @@
 """What goes wrong, as the contract's error object."""
 
+import sys
 from json.encoder import encode_basestring as _quote
 
 from fob.environment import hide_text
@@ -100,9 +101,24 @@ def _describe(e):
     line = _line(e)
     if line is not None:
         about["line"] = line
+    hint = _missing(e) if isinstance(e, ImportError) else None
+    if hint is not None:
+        about["hint"] = hint
     return about
 
 
 def raised(status, code, e):
     """Makes an exception of the user's code a Failure."""
     return Failure(status, code, text_of(e), **_describe(e))
+
+
+def _missing(e):
+    """Says what can be done about an import that failed, or None."""
+    if "relative import" in text_of(e):
+        return "a function is one file: put what it imports into it"
+    name = e.name if isinstance(e, ModuleNotFoundError) else None
+    if not isinstance(name, str):
+        return None
+    if name.partition(".")[0] in sys.stdlib_module_names:
+        return f"the Python of this sandbox comes without {clip(name, 80)}"
+    return "only Python's standard library is there: do it with that (urllib.request speaks HTTP), or paste what you need into the code"

@@ -45,7 +45,7 @@ def load(code, end_call):
         fork.leave()
     callme = module.__dict__.get("callme")
     if callme is None:
-        raise Failure(422, "no_callme", "the code defines no function callme; add: def callme(): ...")
+        raise Failure(422, "no_callme", f"the code defines no function callme; {_instead(module)}")
     if not callable(callme):
         raise Failure(422, "no_callme", f"callme is not a function but {type(callme).__name__}")
     try:
@@ -54,6 +54,20 @@ def load(code, end_call):
         raise Failure(422, "no_callme", f"callme takes nobody knows what: {text_of(e)}; wrap it in a def") from None
     except BaseException as e:  # noqa: B902, a signature of the function's own may raise anything
         raise raised(422, "load_failed", e) from None
+
+
+USUAL = ("main", "handler", "lambda_handler", "handle", "run", "call_me", "callMe", "Callme", "app", "hello")
+
+
+def _instead(module):
+    """Says how a module without callme gets one."""
+    own = module.__dict__
+    found = [name for name in USUAL if callable(own.get(name))]
+    found += [name for name, value in own.items() if type(value) is types.FunctionType and value.__module__ == "function" and name not in USUAL]
+    if not found:
+        return "add: def callme(): ..."
+    name = found[0]
+    return f"it defines {name}: rename that to callme, whose parameters are the call's arguments by name, or add: callme = {name}"
 
 
 class Function:
