@@ -113,7 +113,7 @@ func (c *check) ofRunning(local cli.Local) (report *store.Report, err error) {
 // restore puts a backup in the place of the database.
 type restore struct {
 	Data string `env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Data folder to restore to (${default})."`
-	File string `arg:"" help:"The backup."`
+	File string `arg:"" help:"The backup; - for standard input."`
 }
 
 // Run implements the command.
@@ -122,7 +122,15 @@ func (c *restore) Run() error {
 	if err != nil {
 		return err
 	}
-	done, err := store.Restore(c.File, filepath.Join(data, databaseName), time.Now())
+	from, name := os.Stdin, "from standard input"
+	if c.File != "-" {
+		if from, err = os.Open(c.File); err != nil {
+			return err
+		}
+		defer from.Close()
+		name = c.File
+	}
+	done, err := store.Restore(from, name, filepath.Join(data, databaseName), time.Now())
 	if errors.Is(err, store.ErrInUse) {
 		return fmt.Errorf("a dispatcher uses %s: stop it, and those on standby, first", data)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,10 +19,11 @@ import (
 
 // Config is a dispatcher's settings, as flags and FOB_ environment variables.
 type Config struct {
-	Addr    string   `env:"FOB_ADDR" default:"127.0.0.1:9999" placeholder:"HOST:PORT" help:"Address to listen on (${default})."`
-	Data    string   `env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Where functions are kept (${default})."`
-	Sockets string   `env:"FOB_SOCKETS" placeholder:"FOLDER" help:"Where the sandboxes' sockets are: a short path (sockets in the data folder)."`
-	Hosts   []string `env:"FOB_HOSTS" placeholder:"NAME,…" help:"Host names that requests may have, as in *.example.com, beside addresses and localhost."`
+	Addr      string   `env:"FOB_ADDR" default:"127.0.0.1:9999" placeholder:"HOST:PORT" help:"Address to listen on (${default})."`
+	Data      string   `env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Where functions are kept (${default})."`
+	Sockets   string   `env:"FOB_SOCKETS" placeholder:"FOLDER" help:"Where the sandboxes' sockets are: a short path (sockets in the data folder)."`
+	Hosts     []string `env:"FOB_HOSTS" placeholder:"NAME,…" help:"Host names that requests may have, as in *.example.com, beside addresses and localhost."`
+	PublicURL string   `name:"public-url" env:"FOB_PUBLIC_URL" placeholder:"URL" help:"Where this dispatcher is reached from outside, for what it prints when it is ready (its address)."`
 
 	TrustedProxies []string `env:"FOB_TRUSTED_PROXIES" sep:"," placeholder:"CIDR,…" help:"Addresses of the proxies in front, whose X-Forwarded-For, -Proto and -Host count (none)."`
 
@@ -78,6 +80,10 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("FOB_HOSTS: %w", err)
 		}
 	}
+	if u, err := url.Parse(c.PublicURL); c.PublicURL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+		return fmt.Errorf("FOB_PUBLIC_URL=%s is no URL such as https://fob.example.com", c.PublicURL)
+	}
+	c.PublicURL = strings.TrimSuffix(c.PublicURL, "/")
 	for lang, n := range c.Pool {
 		if !slices.Contains(drivers.Langs(), lang) {
 			return fmt.Errorf("FOB_POOL: there is no driver for %q; there are %s", lang, strings.Join(drivers.Langs(), ", "))

@@ -42,6 +42,8 @@ func TestValidate(t *testing.T) {
 		{"host names", func(c *Config) { c.Hosts = []string{"fob.example.com", "*.example.com", "dispatcher"} }, nil},
 		{"a host name with a port", func(c *Config) { c.Hosts = []string{"fob.example.com:9999"} }, []string{"FOB_HOSTS", "fob.example.com:9999", "without a port"}},
 		{"every host name", func(c *Config) { c.Hosts = []string{"*"} }, []string{"FOB_HOSTS", "*.example.com"}},
+		{"a public URL", func(c *Config) { c.PublicURL = "https://fob.example.com:8443/" }, nil},
+		{"a public address", func(c *Config) { c.PublicURL = "fob.example.com:8443" }, []string{"FOB_PUBLIC_URL=fob.example.com:8443", "https://fob.example.com"}},
 		{"less than no sandboxes", func(c *Config) { c.MaxSandboxes = -1 }, []string{"FOB_MAX_SANDBOXES=-1", "0"}},
 		{"memory for less than one sandbox", func(c *Config) { c.MaxMemory = 127 << 20 }, []string{"FOB_MAX_MEMORY=127MB", "128MB", "0"}},
 		{"less than no memory", func(c *Config) { c.MaxMemory = -1 }, []string{"FOB_MAX_MEMORY"}},

@@ -156,6 +156,9 @@ func TestReadmeRoutes(t *testing.T) {
 	}
 	routes := httpapi.New(httpapi.Config{Metrics: http.NotFoundHandler()}).Routes()
 	err := chi.Walk(routes, func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		if strings.HasSuffix(route, "*") || strings.HasPrefix(route, httpapi.CallPrefix) && method != "GET" && method != "POST" {
+			method = "any" // that there is
+		}
 		there = append(there, method+" "+route)
 		return nil
 	})
@@ -164,6 +167,7 @@ func TestReadmeRoutes(t *testing.T) {
 	}
 	slices.Sort(listed)
 	slices.Sort(there)
+	there = slices.Compact(there)
 	if !slices.Equal(listed, there) {
 		t.Errorf("the table lists\n%v\nand there are\n%v", listed, there)
 	}

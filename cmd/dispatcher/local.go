@@ -23,22 +23,43 @@ import (
 	"github.com/flockofbirds/fob/internal/store"
 )
 
-// local reaches the dispatcher of a data folder over its control socket. When
-// none runs it answers itself, with what can be answered from the store alone.
-// It is a cli.Local.
-func local(data string) (http.RoundTripper, func() error, error) {
+// attach reaches the dispatcher of a data folder over its control socket. It is
+// a cli.Running.
+func attach(data string) (http.RoundTripper, func() error, error) {
 	data, err := ownData(data)
 	if err != nil {
 		return nil, nil, err
 	}
 	nc, err := dialControl(context.Background(), data)
 	switch {
-	case err == nil:
-		nc.Close()
-		transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dialControl(ctx, data) }}
-		return transport, func() error { transport.CloseIdleConnections(); return nil }, nil
-	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED):
+	case noneListens(err):
+		return nil, nil, fmt.Errorf("no dispatcher runs on the data folder %s: start one, or name another with FOB_DATA or FOB_URL", data)
+	case err != nil:
 		return nil, nil, fmt.Errorf("asking the dispatcher of %s: %w", data, err)
+	}
+	nc.Close()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dialControl(ctx, data) }}
+	return transport, func() error { transport.CloseIdleConnections(); return nil }, nil
+}
+
+// noneListens reports whether an error of dialControl says that nobody does.
+func noneListens(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// local is attach, but when no dispatcher runs it answers itself, with what can
+// be answered from the store alone. It is a cli.Local.
+func local(data string) (http.RoundTripper, func() error, error) {
+	data, err := ownData(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	nc, err := dialControl(context.Background(), data)
+	if !noneListens(err) {
+		if err == nil {
+			nc.Close()
+		}
+		return attach(data)
 	}
 	db, err := store.Open(context.Background(), filepath.Join(data, databaseName), false)
 	if err != nil {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -14,35 +15,73 @@ import (
 
 // commands are the sub-commands.
 type commands struct {
+	ShowVersion kong.VersionFlag `name:"version" help:"Print the version."`
+
 	Serve   serve      `cmd:"" help:"Run the dispatcher."`
 	Audit   cli.Audit  `cmd:"" help:"Print the audit log: who changed what, and who was not let in."`
 	Backup  backup     `cmd:"" help:"Write a backup of the database, while a dispatcher uses it or not."`
 	Check   check      `cmd:"" help:"Read all of the database, or of a backup, and list what is wrong with it; exit with 1 if anything is."`
 	Restore restore    `cmd:"" help:"Put a backup in the place of the database, which is kept beside it. No dispatcher may use that."`
 	Secret  cli.Secret `cmd:"" help:"Set, list and delete secrets."`
-	Health  cli.Health `cmd:"" help:"Ask a dispatcher whether it is ready; exit with 1 if it is not."`
+	Health  cli.Health `cmd:"" help:"Ask the dispatcher of the data folder, or the one that FOB_URL names, whether it is ready; exit with 1 if it is not."`
 	Token   cli.Token  `cmd:"" help:"Make, list and revoke tokens. They are those of the dispatcher of the data folder, running or not, unless FOB_URL names another."`
 	Version version    `cmd:"" help:"Print the version."`
+	Help    help       `cmd:"" help:"Say how a command is used."`
 }
 
 // version prints which dispatcher this is.
 type version struct{}
 
 // Run implements the command.
-func (version) Run() error {
-	b := build("")
-	fmt.Printf("flock of birds dispatcher %s (commit %s, %s)\n", b.Version, b.Commit, b.Go)
+func (version) Run(vars kong.Vars) error {
+	fmt.Println(vars["version"])
 	return nil
 }
 
+// help is --help, for those who look for a command.
+type help struct {
+	Command []string `arg:"" optional:"" help:"The command (all)."`
+}
+
+// Run implements the command.
+func (h *help) Run(k *kong.Context) error {
+	_, err := k.Kong.Parse(append(h.Command, "--help")) // which ends the process
+	return err
+}
+
 func main() {
-	var c commands
-	ctx := kong.Parse(&c,
+	os.Exit(execute(os.Args[1:]))
+}
+
+// execute runs a command, and returns the status that the process is to end with.
+func execute(args []string) (status int) {
+	// Errors may quote what strangers said.
+	stderr := telemetry.Neutral(os.Stderr)
+	b := build("")
+	parser := kong.Must(&commands{},
 		kong.Name("dispatcher"),
 		kong.Description("Flock of Birds: a code fragment in, an HTTP-callable function in its own hardened container out."),
-		kong.Vars{"data": defaultData(os.Getuid(), os.Getenv)},
-		kong.UsageOnError(),
-		kong.Writers(os.Stdout, telemetry.Neutral(os.Stderr)), // errors may quote what strangers said
+		kong.Vars{
+			"data":    defaultData(os.Getuid(), os.Getenv),
+			"version": fmt.Sprintf("flock of birds dispatcher %s (commit %s, %s)", b.Version, b.Commit, b.Go),
+		},
+		kong.Writers(os.Stdout, stderr),
 	)
-	ctx.FatalIfErrorf(ctx.Run(cli.Local(local), cli.AuditFile(auditFile)))
+	ctx, err := parser.Parse(args)
+	if err == nil {
+		err = ctx.Run(cli.Local(local), cli.Running(attach), cli.AuditFile(auditFile))
+	}
+	if err == nil {
+		return 0
+	}
+	if parse, ok := errors.AsType[*kong.ParseError](err); ok {
+		command := "dispatcher"
+		if at := parse.Context.Selected(); at != nil {
+			command = at.FullPath()
+		}
+		fmt.Fprintf(stderr, "dispatcher: error: %v; see %s --help\n", err, command)
+		return parse.ExitCode()
+	}
+	fmt.Fprintf(stderr, "dispatcher: error: %v\n", err)
+	return 1
 }

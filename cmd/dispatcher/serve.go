@@ -94,12 +94,20 @@ func untilSignal() (ctx context.Context, stop context.CancelFunc) {
 
 // greet shows, once ready, what to paste.
 func greet(p *Program) {
-	url := p.URL()
-	fmt.Printf(`
+	url := p.cfg.PublicURL
+	if url == "" {
+		url = p.URL()
+	}
+	fmt.Print(greeting(url))
+}
+
+// greeting is what README.md begins with, too.
+func greeting(url string) string {
+	return fmt.Sprintf(`
 Flock of Birds is ready at %[1]s. Make a function, and call it:
 
-  curl -X PUT --data 'def callme(name): return "Hello " + name' %[1]s/api/functions/hello
-  curl '%[1]s/api/call/hello?name=world'
+  curl -X PUT --data 'def callme(name="world"): return "Hello " + name' %[1]s/api/functions/hello
+  curl '%[1]s/api/call/hello?name=Ada'
 
 `, url)
 }

@@ -143,7 +143,7 @@ func TestTokenCommands(t *testing.T) {
 	again := boot(t, func(c *Config) { c.Data, c.Sockets = r.cfg.Data, r.cfg.Sockets })
 	again.as(t, eve, "GET", "/api/call/hello", "").wantsProblem(t, 401, "unauthorized")
 	again.as(t, bob, "GET", "/api/call/hello", "").wantsProblem(t, 404, "unknown_function")
-	if out, _, ok := command(t, []string{"FOB_ADDR=" + strings.TrimPrefix(again.URL, "http://")}, "health"); !ok {
+	if out, _, ok := command(t, []string{"FOB_URL=" + again.URL}, "health"); !ok {
 		t.Errorf("health needs a token: %s", out)
 	}
 }

@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 )
@@ -24,9 +26,17 @@ type Local func(data string) (transport http.RoundTripper, done func() error, er
 // Ask makes a request and hands its answer to use, which need not close it. An
 // answer of 400 or above is an error that says what the problem is; use is not
 // called then.
-func (r *Remote) Ask(local Local, method, path string, body io.Reader, use func(*http.Response) error) (err error) {
-	url, transport := r.URL, http.DefaultTransport
-	if url == "" {
+func (r *Remote) Ask(local Local, method, path string, body io.Reader, use func(*http.Response) error) error {
+	return r.ask(context.Background(), local, method, path, body, use)
+}
+
+func (r *Remote) ask(ctx context.Context, local Local, method, path string, body io.Reader, use func(*http.Response) error) (err error) {
+	base, transport := "http://localhost", http.DefaultTransport
+	if r.URL != "" {
+		if base, err = baseURL(r.URL); err != nil {
+			return err
+		}
+	} else {
 		var done func() error
 		// Whoever only asks does not want one set up.
 		if _, err := os.Stat(r.Data); method == http.MethodGet && err != nil {
@@ -36,9 +46,8 @@ func (r *Remote) Ask(local Local, method, path string, body io.Reader, use func(
 			return err
 		}
 		defer func() { err = errors.Join(err, done()) }()
-		url = "http://localhost"
 	}
-	request, err := http.NewRequest(method, strings.TrimSuffix(url, "/")+path, body)
+	request, err := http.NewRequestWithContext(ctx, method, base+path, body)
 	if err != nil {
 		return err
 	}
@@ -54,6 +63,23 @@ func (r *Remote) Ask(local Local, method, path string, body io.Reader, use func(
 		return problem(response)
 	}
 	return use(response)
+}
+
+// baseURL reads the URL of a dispatcher as people write it: localhost:9999 is
+// http://localhost:9999, for url.Parse takes localhost for a scheme there.
+func baseURL(text string) (string, error) {
+	full := text
+	if !strings.Contains(full, "://") {
+		full = "http://" + full
+	}
+	u, err := url.Parse(full)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return "", fmt.Errorf("FOB_URL=%s is no URL such as http://127.0.0.1:9999", text)
+	}
+	if u.Hostname() == "" { // as in :9999
+		u.Host = "localhost" + u.Host
+	}
+	return strings.TrimSuffix(u.String(), "/"), nil
 }
 
 // problem makes an error of an answer that is one.

@@ -84,7 +84,7 @@ func TestCheck(t *testing.T) {
 		if _, err := store.Check(path); !errors.Is(err, store.ErrInUse) {
 			t.Error(err)
 		}
-		if _, err := store.Restore(good, path, time.Now()); !errors.Is(err, store.ErrInUse) {
+		if _, err := restoreFile(good, path); !errors.Is(err, store.ErrInUse) {
 			t.Error(err)
 		}
 		check(t, kv.Close())
@@ -113,7 +113,7 @@ func wantProblems(t *testing.T, path string, want []string) {
 	// What cannot be restored changes nothing.
 	if len(want) > 0 {
 		target := filepath.Join(t.TempDir(), "fob.db")
-		_, err := store.Restore(path, target, time.Now())
+		_, err := restoreFile(path, target)
 		wantMessage(t, err, "nothing was changed", want[0])
 		if _, err := os.Stat(target); err == nil {
 			t.Error("it was restored all the same")
@@ -158,4 +158,14 @@ func TestDamagedWhileOpen(t *testing.T) {
 	if _, err := s.Snapshot(context.Background()); err == nil {
 		t.Error("there is a backup of it")
 	}
+}
+
+// restoreFile restores the backup in a file.
+func restoreFile(backup, path string) (*store.Restored, error) {
+	from, err := os.Open(backup)
+	if err != nil {
+		return nil, err
+	}
+	defer from.Close()
+	return store.Restore(from, backup, path, time.Now())
 }

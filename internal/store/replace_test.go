@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/flockofbirds/fob/internal/store"
 	"github.com/flockofbirds/fob/internal/store/storetest"
@@ -31,7 +30,7 @@ func replaceDatabase(what string) error {
 			err = kv.Close()
 		}
 	case "restore":
-		_, err = store.Restore(backup, path, time.Now())
+		_, err = restoreFile(backup, path)
 	case "back up":
 		var from *os.File
 		if from, err = os.Open(backup); err == nil {

@@ -17,16 +17,11 @@ type Restored struct {
 	Kept   string // the path of what was the database; "" when there was none
 }
 
-// Restore puts a backup in the place of the database at path, which may be
+// Restore puts a backup of that name in the place of the database at path, which may be
 // damaged or missing and is kept beside it, under a name with the time now. It
 // changes nothing unless all of the backup is good, and fails with ErrInUse
 // while a dispatcher has the database. A crash leaves one or the other.
-func Restore(backup, path string, now time.Time) (*Restored, error) {
-	from, err := os.Open(backup)
-	if err != nil {
-		return nil, err
-	}
-	defer from.Close()
+func Restore(backup io.Reader, name, path string, now time.Time) (*Restored, error) {
 	if err := makeFolder(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
@@ -46,7 +41,7 @@ func Restore(backup, path string, now time.Time) (*Restored, error) {
 	}
 	defer os.Remove(next.Name())
 	defer next.Close()
-	if _, err := io.Copy(next, from); err != nil {
+	if _, err := io.Copy(next, backup); err != nil {
 		return nil, err
 	}
 	report, err := checkOpen(next)
@@ -54,7 +49,7 @@ func Restore(backup, path string, now time.Time) (*Restored, error) {
 		err = report.Err()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the backup %s cannot be used, and nothing was changed: %w", backup, err)
+		return nil, fmt.Errorf("the backup %s cannot be used, and nothing was changed: %w", name, err)
 	}
 	if err := durable.SameOwner(next, filepath.Dir(path)); err != nil {
 		return nil, err
