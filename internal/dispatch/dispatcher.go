@@ -58,6 +58,7 @@ type Dispatcher struct {
 
 	capacity *capacity
 	creating *semaphore.Weighted // of the sandboxes that the engine makes at once
+	renewing *semaphore.Weighted // of the adopted ones that are being replaced
 	rush     rush
 	fixed    atomic.Bool // the engine cannot resize blank sandboxes
 	secrets  secrets
@@ -95,6 +96,7 @@ func New(ctx context.Context, cfg Config) (*Dispatcher, error) {
 		awake:     awake{flocks: make(map[*flock]struct{})},
 		secrets:   secrets{named: make(map[string]int)},
 		creating:  semaphore.NewWeighted(maxCreating),
+		renewing:  semaphore.NewWeighted(1),
 		capacity:  newCapacity(cfg.MaxSandboxes, cfg.MaxMemory),
 		outage:    outage{look: make(chan struct{}, 1), doubts: make(map[string]*doubt)},
 	}

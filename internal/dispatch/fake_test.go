@@ -43,6 +43,7 @@ type fakeEngine struct {
 	delay    time.Duration // that Create takes
 	removing chan struct{} // what Remove waits for the closing of
 	attempts int           // at Create
+	recipe   string        // by which sandboxes are made
 	born     []*fakeSandbox
 }
 
@@ -114,7 +115,7 @@ func (e *fakeEngine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Ins
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := &fakeSandbox{
-		e: e, id: fmt.Sprintf("%016x", len(e.born)+1), created: time.Now(), spec: spec,
+		e: e, id: fmt.Sprintf("%016x", len(e.born)+1), created: time.Now(), spec: spec, made: e.recipe,
 		done: make(chan struct{}), state: sandbox.Health{State: "blank", Lang: spec.Lang, Contract: sandbox.Contract},
 	}
 	e.born = append(e.born, s)
@@ -173,6 +174,7 @@ type fakeSandbox struct {
 	e       *fakeEngine
 	id      string
 	created time.Time
+	made    string // the recipe of then
 	done    chan struct{}
 
 	mu      sync.Mutex
@@ -197,6 +199,12 @@ func (s *fakeSandbox) Created() time.Time    { return s.created }
 func (s *fakeSandbox) Addr() (string, int)   { return "fake", 8080 }
 func (s *fakeSandbox) Token() string         { return "token of " + s.id }
 func (s *fakeSandbox) Done() <-chan struct{} { return s.done }
+
+func (s *fakeSandbox) Outdated(context.Context) (bool, error) {
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	return s.made != s.e.recipe, nil
+}
 
 func (s *fakeSandbox) Spec() sandbox.Spec {
 	s.mu.Lock()

@@ -106,6 +106,11 @@ type Instance interface {
 	// Resize changes the limits of the living sandbox.
 	Resize(ctx context.Context, limits Limits) error
 
+	// Outdated reports whether a sandbox of this Spec would be made in another
+	// way today: of another image, driver or interpreter, or with other confines.
+	// What is missing for that is built first.
+	Outdated(ctx context.Context) (bool, error)
+
 	// Pause stops the living sandbox's processes where they are, Resume lets
 	// them go on. Doing so twice is no error, and Remove works on a paused
 	// one as well. What connects or writes to a paused one waits.

@@ -3,6 +3,9 @@ package docker
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -112,6 +115,10 @@ func (i *instance) boot(ctx context.Context, image, network string) error {
 	if err := e.ensureSockets(); err != nil {
 		return err
 	}
+	var err error
+	if i.recipe, err = e.recipe(image, i.Spec()); err != nil {
+		return err
+	}
 	if err := e.sockets.open(i.id); err != nil {
 		return err
 	}
@@ -123,7 +130,9 @@ func (i *instance) boot(ctx context.Context, image, network string) error {
 	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), creationTime)
 	defer cancel()
 	name := "fob-" + e.config.Aviary + "-" + i.id // for people; we go by the ID
-	created, err := e.api.ContainerCreate(whole, e.containerConfig(i, image), e.hostConfig(i, network), nil, nil, name)
+	config := e.containerConfig(i, image)
+	config.Labels[labelRecipe] = i.recipe
+	created, err := e.api.ContainerCreate(whole, config, e.hostConfig(i, network), nil, nil, name)
 	if err != nil {
 		if strings.Contains(err.Error(), "bind source path does not exist") {
 			return fmt.Errorf("creating a sandbox: %w: %w", errNotShared(e.sockets.path), err)
@@ -258,6 +267,25 @@ func (e *Engine) hostConfig(i *instance, network string) *container.HostConfig {
 			},
 		},
 	}
+}
+
+// recipe is a digest of all that makes a sandbox what it is, but for what each has of
+// its own and what can be changed while it lives: two with the same one differ in
+// nothing that a function, or who confines it, could care about.
+func (e *Engine) recipe(image string, spec sandbox.Spec) (string, error) {
+	spec.Limits = sandbox.Limits{}
+	blank := e.newInstance("", "", spec, time.Time{})
+	config, host := e.containerConfig(blank, image), e.hostConfig(blank, spec.Network)
+	config.Labels = nil
+	for i := range host.Mounts { // which may have moved
+		host.Mounts[i].Source = ""
+	}
+	text, err := json.Marshal([]any{config, host})
+	if err != nil {
+		return "", err
+	}
+	digest := sha256.Sum256(text)
+	return hex.EncodeToString(digest[:8]), nil
 }
 
 // secretOptions are those of the mount for secrets, which is the driver's alone and

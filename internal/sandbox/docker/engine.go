@@ -30,6 +30,7 @@ const (
 	labelSandbox = "fob.sandbox"
 	labelLang    = "fob.lang"
 	labelRuntime = "fob.runtime" // that was asked for
+	labelRecipe  = "fob.recipe"  // how it was made
 )
 
 // Config says how to make sandboxes.

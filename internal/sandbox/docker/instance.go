@@ -36,6 +36,7 @@ type instance struct {
 	created time.Time
 	host    string // set before ready is
 	token   string
+	recipe  string // how it was made; empty when an earlier engine value did not note it
 
 	started atomic.Bool // the container has run
 	ready   atomic.Bool // Create has finished with it
@@ -80,6 +81,7 @@ func (e *Engine) adopt(id string, c container.InspectResponse) *instance {
 	}
 	inst := e.newInstance(id, tokenOf(c), spec, created)
 	inst.ref = c.ID
+	inst.recipe = c.Config.Labels[labelRecipe]
 	inst.host = e.address(id, c)
 	inst.started.Store(true)
 	inst.ready.Store(true)
@@ -194,6 +196,17 @@ func (i *instance) Resize(ctx context.Context, limits sandbox.Limits) error {
 	defer i.mu.Unlock()
 	i.spec.Limits = limits
 	return nil
+}
+
+// Outdated implements sandbox.Instance.
+func (i *instance) Outdated(ctx context.Context) (bool, error) {
+	spec := i.Spec()
+	image, err := i.e.image(ctx, spec.Lang)
+	if err != nil {
+		return false, err
+	}
+	today, err := i.e.recipe(image, spec)
+	return i.recipe != today, err
 }
 
 // Pause implements sandbox.Instance.

@@ -314,3 +314,44 @@ func TestDockerSocketsRemoved(t *testing.T) {
 }
 
 func owner(info fs.FileInfo) uint32 { return info.Sys().(*syscall.Stat_t).Uid }
+
+// A later engine value with another base image says of what it finds that it is outdated,
+// and so it does of what bears no recipe, as an earlier dispatcher made it.
+func TestDockerOutdated(t *testing.T) {
+	api := dockerClient(t)
+	bases := [2]string{}
+	for n := range bases {
+		bases[n] = "fob-test-base:" + sandboxtest.Aviary()
+		if err := api.ImageTag(t.Context(), baseImage(), bases[n]); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			removeImage(t, api, bases[n])
+			removeImage(t, api, "fob-python:"+drivers.Digest("python", bases[n]))
+		})
+	}
+	e, cfg := open(t, func(c *docker.Config) { c.BaseImage = bases[0] })
+	spec := sandboxtest.Spec("python")
+	inst := sandboxtest.Create(t, e, spec)
+	if err := inst.Resize(t.Context(), sandbox.Limits{Memory: 64 << 20, CPUs: 0.5}); err != nil {
+		t.Fatal(err)
+	}
+	for _, base := range bases {
+		cfg.BaseImage = base
+		other, err := docker.New(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { other.Close() })
+		listed, err := other.List(t.Context())
+		if err != nil || len(listed) != 1 {
+			t.Fatalf("List: %v, %v", listed, err)
+		}
+		if outdated, err := listed[0].Outdated(t.Context()); err != nil || outdated != (base == bases[1]) {
+			t.Errorf("outdated: %v, %v", outdated, err)
+		}
+	}
+	if err := inst.Remove(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

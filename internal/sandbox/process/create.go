@@ -41,7 +41,11 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instanc
 	if err != nil {
 		return nil, err
 	}
-	inst := e.newInstance(sandbox.NewID(), true, record{Spec: spec, Created: time.Now(), Token: sandbox.NewToken()})
+	made, err := recipe(spec.Lang, command)
+	if err != nil {
+		return nil, err
+	}
+	inst := e.newInstance(sandbox.NewID(), true, record{Spec: spec, Created: time.Now(), Token: sandbox.NewToken(), Recipe: made})
 	inst.log = newLogReader(e.log.With().Str("sandbox", inst.id).Logger())
 	e.add(inst)
 	err = inst.start(command)
@@ -207,6 +211,15 @@ func (e *Engine) command(lang string) ([]string, error) {
 		}
 	}
 	return command, nil
+}
+
+// recipe says which driver and interpreter a command starts.
+func recipe(lang string, command []string) (string, error) {
+	interpreter, err := os.Stat(command[0])
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s %s %d %d", drivers.Digest(lang, ""), command[0], interpreter.Size(), interpreter.ModTime().UnixNano()), nil
 }
 
 // unpack writes a driver's files to a folder that is called by their content,

@@ -48,6 +48,7 @@ type record struct {
 	Created time.Time    `json:"created"`
 	Port    int          `json:"port"`
 	Token   string       `json:"token"`
+	Recipe  string       `json:"recipe"` // how it was made
 }
 
 // instance is one process. It implements sandbox.Instance.
@@ -196,6 +197,18 @@ func (i *instance) Resize(ctx context.Context, limits sandbox.Limits) error {
 		return fmt.Errorf("sandbox %s is dead: its limits cannot be changed", i.id)
 	}
 	return i.update(func(r *record) { r.Spec.Limits = limits })
+}
+
+// Outdated implements sandbox.Instance.
+func (i *instance) Outdated(context.Context) (bool, error) {
+	command, err := i.e.command(i.Spec().Lang)
+	if err != nil {
+		return false, err
+	}
+	today, err := recipe(i.Spec().Lang, command)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.record.Recipe != today, err
 }
 
 // Pause implements sandbox.Instance.

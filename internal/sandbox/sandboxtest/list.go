@@ -101,6 +101,11 @@ func (h Harness) adoption(t *testing.T) {
 	if gap := adopted.Created().Sub(made.Created()); gap.Abs() > time.Second {
 		t.Errorf("adopted as created at %v, was %v", adopted.Created(), made.Created())
 	}
+	for _, inst := range []sandbox.Instance{made, adopted} {
+		if outdated, err := inst.Outdated(t.Context()); err != nil || outdated {
+			t.Errorf("a sandbox that was just made is outdated: %v, %v", outdated, err)
+		}
+	}
 	if adopted.Token() != made.Token() || adopted.Token() == "" {
 		t.Errorf("adopted with the token %q, was %q", adopted.Token(), made.Token())
 	}
