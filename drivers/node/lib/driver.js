@@ -1,6 +1,7 @@
 'use strict';
 // What all connections share: the function and how it is doing.
 
+const { AsyncResource } = require('async_hooks');
 const path = require('path');
 const { types } = require('util');
 const { NONE } = require('./body');
@@ -132,7 +133,8 @@ class Driver {
       throw new Failure(422, 'load_failed', `its environment cannot be set up: ${e.code ?? e.message}`, { type: e.name });
     }
     try {
-      this.#function = await Function.load(document.code);
+      // In a resource of its own, so that the connection's keeps nothing of what the code sets.
+      this.#function = await new AsyncResource('FobLoad').runInAsyncScope(Function.load, Function, document.code);
     } finally {
       this.log.endCall();
     }
@@ -165,6 +167,10 @@ class Driver {
     const whole = Buffer.isBuffer(body) ? body : NONE;
     if (whole !== body && !f.takesRequest) throw body.tooLarge();
     this.#inFlight++;
+    return f.fresh(() => this.#run(f, headers, body, whole, connection));
+  }
+
+  #run(f, headers, body, whole, connection) {
     let later = false;
     try {
       const value = f.call(headers['fob-args'], whole, f.takesRequest ? requestOf(headers, body) : undefined, headers['fob-content-type']);

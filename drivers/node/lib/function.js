@@ -1,6 +1,7 @@
 'use strict';
 // The user's function: binding its arguments and calling it.
 
+const { AsyncResource } = require('async_hooks');
 const { Failure, raised } = require('./errors');
 const { jsonText, jsonType, parseObject } = require('./json');
 const { load } = require('./load');
@@ -14,10 +15,14 @@ class Function_ {
   static async load(code) {
     // Node takes 30 ms to load these, when they are first mentioned: better now than in the first call.
     if (/\b(?:Response|fetch)\b/.test(code)) void globalThis.Response;
-    return new Function_(await load(code));
+    const found = await load(code);
+    return new Function_(found, found.base ?? new AsyncResource('FobBase'));
   }
 
-  constructor({ callme, self }) {
+  #base; // has what the import set of each AsyncLocalStorage
+
+  constructor({ callme, self }, base) {
+    this.#base = base;
     this.callme = callme;
     this.self = self; // what it is a method of
     this.params = parametersOf(callme);
@@ -33,6 +38,11 @@ class Function_ {
     }
     this.takesRequest = this.names.has('request');
     this.bare = this.params.length === 0;
+  }
+
+  /** Runs a call, and all that comes of it, in a fresh asynchronous context: what it sets there the next one does not see. */
+  fresh(call) {
+    return this.#base.runInAsyncScope(makeResource).runInAsyncScope(call);
   }
 
   /**
@@ -134,6 +144,8 @@ class Function_ {
     }
   }
 }
+
+const makeResource = () => new AsyncResource('FobCall');
 
 const isTexts = (value) => Array.isArray(value) && value.length > 0 && value.every((item) => typeof item === 'string');
 

@@ -56,13 +56,21 @@ function loadCommon(code) {
   return check(pick(module.exports, declared.callme), declared, module.exports);
 }
 
+// Runs behind the module and where it did, so that what that set of an AsyncLocalStorage is there.
+const BASE = `export * as exported from './function.mjs';
+import { AsyncResource } from 'node:async_hooks';
+export const base = new AsyncResource('FobBase');
+`;
+
 async function loadModule(code) {
   const folder = moduleFolder();
   const file = path.join(folder, 'function.mjs');
   let exported;
+  let base;
   try {
     fs.writeFileSync(file, code);
-    exported = await import(pathToFileURL(file).href);
+    fs.writeFileSync(path.join(folder, 'base.mjs'), BASE);
+    ({ exported, base } = await import(pathToFileURL(path.join(folder, 'base.mjs')).href));
   } catch (e) {
     // One that the code itself raised, as JSON.parse does, comes from a line of it.
     if (!(e instanceof SyntaxError) || /^\s+at .*function\.mjs:/m.test(String(e.stack))) throw raised(422, 'load_failed', e);
@@ -70,7 +78,8 @@ async function loadModule(code) {
   } finally {
     fs.rmSync(folder, { recursive: true, force: true });
   }
-  return check(exported.callme ? { callme: exported.callme } : pick(exported.default, undefined), exported, exported.default);
+  const found = exported.callme ? { callme: exported.callme } : pick(exported.default, undefined);
+  return { ...check(found, exported, exported.default), base };
 }
 
 // V8 tells the line of a syntax error for a script, not for a module: so the

@@ -1,5 +1,6 @@
 """The user's function: loading it, binding its arguments and calling it."""
 
+import contextvars
 import linecache
 import sys
 import types
@@ -7,7 +8,7 @@ import types
 from fob import Response, fork
 from fob.annotations import converter
 from fob.errors import FILE, BadRequest, Failure, TooLarge, raised, text_of
-from fob.stream import Stream
+from fob.stream import Items, Stream
 from fob.values import json_type, parse_object, render_result
 
 CO_ASYNC = 0x80 | 0x200  # inspect's CO_COROUTINE and CO_ASYNC_GENERATOR
@@ -32,8 +33,9 @@ def load(code, end_call):
     module = types.ModuleType("function")
     module.__file__ = FILE
     sys.modules["function"] = module  # where pickle and dataclasses look a class up
+    context = contextvars.Context()
     try:
-        exec(compiled, module.__dict__)
+        context.run(exec, compiled, module.__dict__)
     except BaseException as e:  # noqa: B902, SystemExit too
         if fork.forked():
             fork.leave(e)
@@ -49,7 +51,7 @@ def load(code, end_call):
     if not callable(callme):
         raise Failure(422, "no_callme", f"callme is not a function but {type(callme).__name__}")
     try:
-        return Function(callme, end_call, forget)
+        return Function(callme, end_call, forget, context)
     except ValueError as e:  # a builtin without a signature
         raise Failure(422, "no_callme", f"callme takes nobody knows what: {text_of(e)}; wrap it in a def") from None
     except BaseException as e:  # noqa: B902, a signature of the function's own may raise anything
@@ -73,11 +75,14 @@ def _instead(module):
 class Function:
     """A loaded callme. All that its signature says is worked out once, here."""
 
-    def __init__(self, callme, end_call, forget):
+    def __init__(self, callme, end_call, forget, context):
         import inspect  # loaded since boot, as traceback is
 
         signature = inspect.signature(callme)
         self.callme = callme
+        self.context = context  # what the import left; each call runs in a copy
+        # A copied context has the same decimal context in it, which is changed in place.
+        self.decimal = next((value.copy() for var, value in context.items() if var.name == "decimal_context"), None)
         self.end_call = end_call
         self.forget = forget  # of asyncio's, what one call leaves in its thread; None for a function that has nothing to do with it
         self.text = f"callme{signature}"
@@ -107,15 +112,18 @@ class Function:
             args, kwargs = (), {}
         else:
             args, kwargs = self._bind(text, body, request, form)
+        context = self.context.copy()
+        if self.decimal is not None:
+            context.run(sys.modules["decimal"].setcontext, self.decimal.copy())
         try:
-            value = self.callme(*args, **kwargs)
+            value = context.run(self.callme, *args, **kwargs)
             if type(value) not in PLAIN:
                 if fork.forked():
                     fork.leave()
                 if hasattr(value, "__await__"):
-                    value = self._wait(value)
+                    value = self._the_loop().wait(value, context)
                 response = value if isinstance(value, Response) else None
-                items = self._items(value if response is None else response.body)
+                items = self._items(value if response is None else response.body, context)
                 if items is not None:
                     return Stream(items, response, self._failure)
                 if response is not None:
@@ -124,13 +132,13 @@ class Function:
             raise self._failure(e) from None
         return render_result(value)
 
-    def _items(self, value):
-        """Returns a plain iterator for a value that is one of either kind, else None."""
+    def _items(self, value, context):
+        """Returns a plain iterator that runs in a context for a value that is one of either kind, else None."""
         kind = type(value)
         if hasattr(kind, "__next__"):
-            return value
+            return Items(value, context)
         if hasattr(kind, "__anext__"):
-            return self._the_loop().items(value)
+            return self._the_loop().items(value, context)
         return None
 
     def _failure(self, e):
@@ -146,9 +154,6 @@ class Function:
             if last is e.__traceback__ or last.tb_frame.f_code in self.codes:
                 return raised(404, "bad_arguments", e)
         return raised(500, "raised", e)
-
-    def _wait(self, awaitable):
-        return self._the_loop().wait(awaitable)
 
     def _the_loop(self):
         if self.loop is None:

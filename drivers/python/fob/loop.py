@@ -9,6 +9,7 @@ import queue
 import selectors
 import sys
 import threading
+from concurrent.futures import Future
 
 from fob import fork
 
@@ -87,18 +88,29 @@ class Loop:
         # What is ready is for the driver to run.
         self._loop._ready.clear()
 
-    def wait(self, awaitable):
-        value, e = self.start(self._shield(awaitable)).result()
+    def wait(self, awaitable, context):
+        value, e = self.start(self._shield(awaitable), context).result()
         if e is not None:
             raise e
         return value
 
-    def items(self, iterator):
+    def items(self, iterator, context):
         """Returns an asynchronous iterator as a plain one for another thread, which must close it."""
-        return Items(self, iterator)
+        return Items(self, iterator, context)
 
-    def start(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+    def start(self, coroutine, context):
+        """Runs a coroutine as a task in the context itself, no copy, and returns the task as a future for another thread."""
+        future = Future()
+        self._loop.call_soon_threadsafe(self._begin, coroutine, context, future)
+        return future
+
+    def _begin(self, coroutine, context, future):
+        try:
+            # The future keeps the task, of which the loop has but a weak reference.
+            future.task = self._loop.create_task(coroutine, context=context)
+            future.task.add_done_callback(lambda task: end(task, future))
+        except BaseException as e:  # noqa: B902, a task factory of the function's own
+            future.set_exception(e)
 
     def soon(self, call, *args):
         self._loop.call_soon_threadsafe(call, *args)
@@ -118,6 +130,15 @@ class Loop:
             self.end_call()
 
 
+def end(task, future):
+    if task.cancelled():
+        future.set_exception(asyncio.CancelledError())
+    elif task.exception() is not None:
+        future.set_exception(task.exception())
+    else:
+        future.set_result(task.result())
+
+
 class Items:
     """The items of an asynchronous iterator, one at a time.
 
@@ -125,12 +146,12 @@ class Items:
     runs only while the next item is asked for.
     """
 
-    def __init__(self, loop, iterator):
+    def __init__(self, loop, iterator, context):
         self._loop = loop
         self._iterator = iterator
         self._asked = asyncio.Queue()  # True for an item, False for the end
         self._given = queue.SimpleQueue()
-        self._task = loop.start(self._run())
+        self._task = loop.start(self._run(), context)
 
     def __next__(self):
         self._loop.soon(self._asked.put_nowait, True)

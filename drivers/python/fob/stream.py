@@ -11,10 +11,26 @@ BYTES = (bytes, bytearray, memoryview)
 END = object()
 
 
+class Items:
+    """A plain iterator that runs in its call's context, whatever else its thread does in between."""
+
+    def __init__(self, iterator, context):
+        self._iterator = iterator
+        self._run = context.run
+
+    def __next__(self):
+        return self._run(next, self._iterator)
+
+    def close(self):
+        close = getattr(self._iterator, "close", None)
+        if close is not None:
+            self._run(close)
+
+
 class Stream:
     """What callme returned, and how to send it.
 
-    items is a plain iterator, response the Response whose body it is, or None.
+    items is a plain iterator that can be closed, response the Response whose body it is, or None.
     failure makes a Failure of what the iterator raises.
     """
 
@@ -63,7 +79,7 @@ class Stream:
 
     def next(self):
         try:
-            item = next(self.items)
+            item = self.items.__next__()
         except StopIteration:
             item = END
         except BaseException as e:  # noqa: B902, SystemExit too
@@ -95,9 +111,7 @@ class Stream:
 
     def close(self, log):
         try:
-            close = getattr(self.items, "close", None)
-            if close is not None:
-                close()
+            self.items.close()
         except BaseException as e:  # noqa: B902, SystemExit too
             say(log, self.failure(e))
 
