@@ -19,7 +19,7 @@ func TestStrangersLearnNothing(t *testing.T) {
 	}
 	put("hush?public=true", `
 import os, json
-def callme(how="", n: int = 0):
+def callme(how="", n: int = 0, key="WORD-OF-THE-CODE"):
     secret = "WORD-OF-THE-CODE"
     if how == "raise": raise RuntimeError(secret)
     if how == "exit": raise SystemExit(secret)
@@ -82,7 +82,7 @@ function callme(how = '', n = 0) {
 	}
 	// What a caller did wrong it is told.
 	for call, shows := range map[string]string{"hush?n=many": "n: ", "hush?other=1": "callme(", "hush-node?other=1": "callme("} {
-		if said := p.do("GET", "/api/call/"+call, "").wantsProblem(t, 404, "bad_arguments"); !strings.Contains(said.Detail, shows) {
+		if said := p.do("GET", "/api/call/"+call, "").wantsProblem(t, 404, "bad_arguments"); !strings.Contains(said.Detail, shows) || strings.Contains(said.Detail, "WORD") {
 			t.Errorf("%s: the caller is told %q", call, said.Detail)
 		}
 	}

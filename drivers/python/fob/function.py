@@ -72,6 +72,16 @@ def _instead(module):
     return f"it defines {name}: rename that to callme, whose parameters are the call's arguments by name, or add: callme = {name}"
 
 
+class _Default:
+    """Stands for a default value where the signature is shown: callers need not see what it is."""
+
+    def __repr__(self):
+        return "..."
+
+
+_DEFAULT = _Default()
+
+
 class Function:
     """A loaded callme. All that its signature says is worked out once, here."""
 
@@ -85,8 +95,9 @@ class Function:
         self.decimal = next((value.copy() for var, value in context.items() if var.name == "decimal_context"), None)
         self.end_call = end_call
         self.forget = forget  # of asyncio's, what one call leaves in its thread; None for a function that has nothing to do with it
-        self.text = f"callme{signature}"
         kinds = inspect.Parameter
+        shown = [p if p.default is kinds.empty else p.replace(default=_DEFAULT) for p in signature.parameters.values()]
+        self.text = f"callme{signature.replace(parameters=shown)}"
         named = [p for p in signature.parameters.values() if p.kind not in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)]
         self.names = frozenset(p.name for p in named)
         self.required = frozenset(p.name for p in named if p.default is kinds.empty) - {"request"}
