@@ -181,7 +181,7 @@ func (a *API) invoke(w http.ResponseWriter, r *http.Request, call *faas.Call) (*
 	}
 	switch whole, is := r.Body.(held); {
 	case r.ContentLength == 0:
-	case is && whole.Held() != nil:
+	case is && whole.Held() != nil && r.Header["Content-Encoding"] == nil:
 		call.Body = whole.Held()
 	default:
 		call.Receive = func() error { return a.receive(w, r, call) }

@@ -23,11 +23,13 @@ function decode(bytes, charset = '') {
     return bytes.latin1Slice();
   }
   if (WINDOWS1252.has(label)) {
-    return bytes.latin1Slice().replace(/[\x80-\x9f]/g, (c) => {
-      const high = HIGH[c.charCodeAt(0) - 0x80];
-      if (high === '\0') throw wrong();
-      return high;
-    });
+    const units = Uint16Array.from(bytes);
+    for (let i = 0; i < units.length; i++) {
+      if (units[i] < 0x80 || units[i] > 0x9f) continue;
+      units[i] = HIGH.charCodeAt(units[i] - 0x80);
+      if (units[i] === 0) throw wrong();
+    }
+    return Buffer.from(units.buffer).toString('utf16le');
   }
   let name = { '': 'utf-8', utf8: 'utf-8', 'utf-16': 'utf-16' }[label] ?? label;
   for (const [marked, mark] of MARKS) {
