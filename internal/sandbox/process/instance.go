@@ -55,7 +55,8 @@ type record struct {
 type instance struct {
 	e     *Engine
 	id    string
-	own   bool // we are its parent
+	own   bool     // we are its parent
+	lock  *os.File // of an adopted one, open even when somebody removes the folder; else nil
 	ready atomic.Bool
 	log   *logReader // nil for an adopted one
 
@@ -75,15 +76,25 @@ func (e *Engine) newInstance(id string, own bool, r record) *instance {
 // adopt makes an instance of what an earlier engine value has started, or
 // returns nil having cleared the folder when that is dead.
 func (e *Engine) adopt(ctx context.Context, id string) (*instance, error) {
-	alive, err := locked(e.path(id, lockFile))
+	lock, err := os.OpenFile(e.path(id, lockFile), os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, e.clear(id)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if !alive {
-		return nil, e.clear(id)
+	alive, err := held(lock)
+	if err != nil || !alive {
+		lock.Close()
+		if err == nil {
+			err = e.clear(id)
+		}
+		return nil, err
 	}
 	inst := e.newInstance(id, false, record{})
+	inst.lock = lock
 	if inst.pid, err = e.readPID(ctx, id); err != nil {
+		lock.Close()
 		return nil, err
 	}
 	text, err := os.ReadFile(e.path(id, recordFile))
@@ -135,8 +146,16 @@ func locked(path string) (bool, error) {
 		return false, err
 	}
 	defer f.Close()
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if err == syscall.EWOULDBLOCK {
+	return held(f)
+}
+
+// held reports whether somebody else holds the lock on an open file.
+func held(f *os.File) (bool, error) {
+	err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	switch err {
+	case nil: // it was free
+		return false, syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
+	case syscall.EWOULDBLOCK:
 		return true, nil
 	}
 	return false, err
@@ -274,7 +293,7 @@ func (i *instance) check() {
 		}
 		// What it had started goes with it.
 		syscall.Kill(-i.pid, syscall.SIGKILL)
-	} else if alive, err := locked(i.e.path(i.id, lockFile)); alive || err != nil {
+	} else if alive, err := held(i.lock); alive || err != nil {
 		return
 	}
 	if !i.exit.Removed {
@@ -330,6 +349,9 @@ func (i *instance) Remove(ctx context.Context) error {
 	}
 	if err := i.e.clear(i.id); err != nil {
 		return err
+	}
+	if i.lock != nil {
+		i.lock.Close()
 	}
 	i.e.forget(i.id)
 	return nil

@@ -339,3 +339,82 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		t.Errorf("with a broken interpreter: %v", err)
 	}
 }
+
+// The sandboxes' folder may go at any time. What runs is still known, and can be ended,
+// also when an earlier engine value has started it; and what is new finds its place.
+func TestFolderRemoved(t *testing.T) {
+	dir := filepath.Join(shortDir(t), "s")
+	first := open(t, dir, "folder", zerolog.Nop())
+	early := sandboxtest.Create(t, first, sandboxtest.Spec("python"))
+	pids := map[string]string{"adopted": pidOf(t, dir, "folder-"+early.ID())}
+	e := open(t, dir, "folder", zerolog.Nop())
+	listed, err := e.List(t.Context())
+	if err != nil || len(listed) != 1 {
+		t.Fatalf("List: %v, %v", listed, err)
+	}
+	own := sandboxtest.Create(t, e, sandboxtest.Spec("python"))
+	pids["own"] = pidOf(t, dir, "folder-"+own.ID())
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	inst := sandboxtest.Create(t, e, sandboxtest.Spec("python"))
+	if state := sandboxtest.State(t, inst); state != "blank" {
+		t.Errorf("it is %q", state)
+	}
+	select {
+	case <-listed[0].Done():
+		t.Error("one that lives counts as dead, for its folder is gone")
+	default:
+	}
+	for name, inst := range map[string]sandbox.Instance{"adopted": listed[0], "own": own} {
+		if err := inst.Remove(t.Context()); err != nil {
+			t.Error(err)
+		}
+		sandboxtest.Eventually(t, "the "+name+" process is gone", func() bool { return gone(pids[name]) })
+	}
+}
+
+// One that an earlier dispatcher made with another driver, or did not say with which, is
+// outdated.
+func TestOutdated(t *testing.T) {
+	dir := shortDir(t)
+	first := open(t, dir, "old", zerolog.Nop())
+	made := sandboxtest.Create(t, first, sandboxtest.Spec("python"))
+	path := filepath.Join(dir, "old-"+made.ID(), "sandbox.json")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var record map[string]any
+	if err := json.Unmarshal(text, &record); err != nil {
+		t.Fatal(err)
+	}
+	today, _ := record["recipe"].(string)
+	for recipe, want := range map[string]bool{today: false, "": true, "x" + today: true} {
+		record["recipe"] = recipe
+		text, err := json.Marshal(record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		e, err := process.New(process.Config{Dir: dir, Aviary: "old", Log: zerolog.Nop()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		listed, err := e.List(t.Context())
+		if err != nil || len(listed) != 1 {
+			t.Fatalf("List: %v, %v", listed, err)
+		}
+		if outdated, err := listed[0].Outdated(t.Context()); err != nil || outdated != want {
+			t.Errorf("%q: outdated: %v, %v", recipe, outdated, err)
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
