@@ -83,6 +83,11 @@ func dispatch(dir string) (err error) {
 	if err := inst.Remove(ctx); err != nil {
 		return err
 	}
+	// Somebody clears the folder away, or what is in it where it is a mount itself.
+	os.RemoveAll(dir)
+	if err := e.Check(ctx); err != nil {
+		return err
+	}
 	// A second one is left for Purge.
 	_, err = e.Create(ctx, sandboxtest.Spec("python"))
 	return err

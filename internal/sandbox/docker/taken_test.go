@@ -3,6 +3,7 @@ package docker_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -353,5 +354,30 @@ func TestDockerOutdated(t *testing.T) {
 	}
 	if err := inst.Remove(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// A folder that is mounted into the dispatcher's container and removed outside of it cannot
+// be made again from within, and that is said. An open folder looks the same to us.
+func TestDockerMountedSocketsRemoved(t *testing.T) {
+	dockerClient(t)
+	real := filepath.Join(shortDir(t), "s")
+	if err := os.Mkdir(real, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	mounted, err := os.Open(real)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { mounted.Close() })
+	e, _ := open(t, func(c *docker.Config) { c.SocketDir = fmt.Sprintf("/proc/self/fd/%d", mounted.Fd()) })
+	if err := e.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(real); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Check(t.Context()); !errors.Is(err, sandbox.ErrNoFolder) || !strings.Contains(err.Error(), "start that container again") {
+		t.Errorf("Check: %v", err)
 	}
 }
