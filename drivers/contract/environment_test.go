@@ -1,11 +1,17 @@
 package contract
 
 import (
+	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // What is no environment is refused before anything is loaded.
@@ -123,4 +129,104 @@ function callme(how) {
 			}
 		}
 	})
+}
+
+// An authority of the function's own is trusted beside all others, by whatever
+// client it uses, and only where no other is named.
+func TestExtraAuthority(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that are refused
+	server.StartTLS()
+	defer server.Close()
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	codes := map[string]string{
+		"python": `
+import urllib.request
+def callme(url, how=""):
+    try:
+        return urllib.request.urlopen(url).read().decode()
+    except OSError as e:
+        return type(e.reason).__name__
+`,
+		"node": `
+const https = require('https');
+const tls = require('tls');
+async function callme(url, how = 'fetch') {
+  try {
+    if (how === 'fetch') return await (await fetch(url)).text();
+    const { hostname: host, port } = new URL(url);
+    if (how === 'tls') return await new Promise((done, failed) => { const c = tls.connect({ host, port, servername: 'example.com' }, () => { done('hello'); c.destroy(); }).on('error', failed); });
+    const options = how === 'other' ? { ca: tls.rootCertificates[0] } : how === 'ciphers' ? { ciphers: 'DEFAULT' } : { agent: how === 'agent' ? new https.Agent() : undefined };
+    return await new Promise((done, failed) => https.get(url, options, (r) => { r.setEncoding('utf8').on('data', done); }).on('error', failed));
+  } catch (e) {
+    return String((e.cause ?? e).code);
+  }
+}
+`,
+	}
+	ways := map[string][]string{"python": {""}, "node": {"fetch", "https", "agent", "ciphers", "tls", "fetch"}}
+	variable := map[string]string{"python": "SSL_CERT_FILE", "node": "NODE_EXTRA_CA_CERTS"}
+	refused := map[string]string{"python": "SSLCertVerificationError", "node": "DEPTH_ZERO_SELF_SIGNED_CERT"}
+	each(t, func(t *testing.T, lang string) {
+		for _, trusted := range []bool{true, false} {
+			p := boot(t, lang)
+			file := filepath.Join(filepath.Dir(p.socket), "secrets", "AUTHORITY")
+			load := map[string]any{"code": codes[lang], "secrets": map[string][]byte{"AUTHORITY": authority}, "env": map[string]string{}}
+			want := refused[lang]
+			if trusted {
+				load["env"] = map[string]string{variable[lang]: file}
+				want = "hello"
+			}
+			client := p.Client(t)
+			if status, _, body := client.load(t, load); status != 200 {
+				t.Fatalf("%d %s", status, body)
+			}
+			for _, how := range ways[lang] {
+				_, _, body := client.Do(t, newRequest(t, http.MethodPost, "/", `{"url": "`+server.URL+`", "how": "`+how+`"}`))
+				if string(body) != `{"result": "`+want+`"}` {
+					t.Errorf("trusted=%v, by %q: %s, want %s", trusted, how, body, want)
+				}
+			}
+			if lang == "node" {
+				_, _, body := client.Do(t, newRequest(t, http.MethodPost, "/", `{"url": "`+server.URL+`", "how": "other"}`))
+				if string(body) != `{"result": "`+refused[lang]+`"}` {
+					t.Errorf("trusted=%v, with an authority of the call's own: %s", trusted, body)
+				}
+			}
+		}
+	})
+}
+
+// A file of authorities that is not there is said, and ends nothing.
+func TestExtraAuthorityIsMissing(t *testing.T) {
+	p := boot(t, "node")
+	client := p.Client(t)
+	load := map[string]any{"code": echoes["node"], "env": map[string]string{"NODE_EXTRA_CA_CERTS": "/nowhere/ca.pem"}}
+	if status, _, body := client.load(t, load); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	Eventually(t, "the log says so", func() bool { return strings.Contains(p.Log(), "Ignoring extra certs from `/nowhere/ca.pem`") })
+}
+
+// The size of Node's pool of threads counts also in a sandbox that has been blank
+// for so long that it is warm.
+func TestThreadPoolOfAWarmSandbox(t *testing.T) {
+	p := boot(t, "node")
+	client := p.Client(t)
+	time.Sleep(300 * time.Millisecond)
+	code := `
+const fs = require('fs');
+const tasks = () => fs.readdirSync('/proc/self/task').length;
+async function callme() {
+  const before = tasks();
+  await fs.promises.readFile('/proc/self/stat');
+  return tasks() - before;
+}
+`
+	if status, _, body := client.load(t, map[string]any{"code": code, "env": map[string]string{"UV_THREADPOOL_SIZE": "11"}}); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	if _, _, body := client.Do(t, newRequest(t, http.MethodPost, "/", "")); string(body) != `{"result": 11}` {
+		t.Errorf("the pool has begun with another size: %s", body)
+	}
 }

@@ -162,6 +162,9 @@ func (d *Dispatcher) version(fn *faas.Function, lang, code string, patch faas.Se
 	if err != nil {
 		return nil, err
 	}
+	if err := faas.CheckEnvironment(lang, settings); err != nil {
+		return nil, err
+	}
 	if err := d.permit(settings, faas.CodeBadRequest); err != nil {
 		return nil, err
 	}

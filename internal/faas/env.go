@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -190,4 +191,35 @@ func bothPlainAndSecret(s Settings) (name string, both bool) {
 		}
 	}
 	return "", false
+}
+
+// Variables that count only as a process starts. A driver has started when it gets
+// a function's, and makes count what it can: these it cannot.
+var (
+	startOnly = []string{"GLIBC_TUNABLES", "OPENSSL_CONF"}
+
+	nodeStartOnly = []string{
+		"NODE_CHANNEL_FD", "NODE_COMPILE_CACHE", "NODE_DEBUG", "NODE_DEBUG_NATIVE", "NODE_ICU_DATA", "NODE_PENDING_DEPRECATION", "NODE_PRESERVE_SYMLINKS",
+		"NODE_PRESERVE_SYMLINKS_MAIN", "NODE_REDIRECT_WARNINGS", "NODE_USE_ENV_PROXY", "NODE_USE_SYSTEM_CA", "NODE_V8_COVERAGE", "UV_USE_IO_URING",
+	}
+
+	// Node asks them for its locale, which is en-US without any, or with these values.
+	nodeLocale  = []string{"LANG", "LC_ALL", "LC_MESSAGES"}
+	usualLocale = regexp.MustCompile(`^(?:C|POSIX|en_US)(?:\.[\w-]+)?$`)
+)
+
+// CheckEnvironment says which variable of a version's cannot be what it would be
+// to a process that starts with it, or nil.
+func CheckEnvironment(lang string, s Settings) error {
+	env := s.Env.Map()
+	for _, name := range append(slices.Sorted(maps.Keys(env)), s.Secrets.List()...) {
+		value, plain := env[name]
+		switch {
+		case slices.Contains(startOnly, name), lang == "node" && (slices.Contains(nodeStartOnly, name) || strings.HasPrefix(name, "MALLOC_")):
+			return Errorf(CodeBadRequest, "%s counts only as a process starts, and a sandbox's has started before it gets its variables: leave it out", name)
+		case lang == "node" && slices.Contains(nodeLocale, name) && !(plain && usualLocale.MatchString(value)):
+			return Errorf(CodeBadRequest, "%s can only be C or en_US in Node, whose locale is set as it starts: leave it out, and name a locale where it matters, as in toLocaleString('de')", name)
+		}
+	}
+	return nil
 }

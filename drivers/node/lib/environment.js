@@ -47,6 +47,7 @@ function install({ env, secrets }) {
     if (text !== null && !text.includes('\0')) process.env[name] = text;
   }
   for (const [name, value] of env) process.env[name] = value;
+  if (env.length + secrets.length > 0) require('./late').apply([...env, ...secrets].map(([name]) => name));
 }
 
 const trim = (text) => text.replace(/^[ \t-\r]+|[ \t-\r]+$/g, '');

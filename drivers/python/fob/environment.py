@@ -1,6 +1,8 @@
 """The function's variables and secrets, and what keeps those out of its log and errors."""
 
+import _locale
 import os
+import time
 from binascii import Error as NotBase64
 from binascii import a2b_base64
 
@@ -42,6 +44,30 @@ def install(env, secrets):
             os.environb[name] = value
     for name, value in env.items():
         os.environb[name] = value
+    _apply([name for name in (*env, *secrets) if name in os.environb])
+
+
+# What mallopt calls what the C library reads as the process starts.
+MALLOC = {b"MALLOC_TRIM_THRESHOLD_": -1, b"MALLOC_TOP_PAD_": -2, b"MALLOC_MMAP_THRESHOLD_": -3, b"MALLOC_MMAP_MAX_": -4,
+          b"MALLOC_PERTURB_": -6, b"MALLOC_ARENA_TEST": -7, b"MALLOC_ARENA_MAX": -8}  # fmt: skip
+
+
+def _apply(names):
+    """Makes count what is read as a process starts, which was before it had these variables."""
+    if b"TZ" in names:
+        time.tzset()
+    if any(name == b"LANG" or name.startswith(b"LC_") for name in names):
+        try:
+            _locale.setlocale(_locale.LC_CTYPE, "")
+        except _locale.Error:  # there is no such locale, which no process minds
+            pass
+    for name in MALLOC.keys() & set(names):
+        import ctypes
+
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        value = os.environb[name]
+        if mallopt is not None and value.isdigit():
+            mallopt(MALLOC[name], min(int(value), 2**31 - 1))
 
 
 def text_of(value):
