@@ -45,6 +45,9 @@ func (d *Dispatcher) Invoke(ctx context.Context, call *faas.Call) (*faas.Result,
 			if err := f.refusal(); err != nil {
 				return nil, err
 			}
+			if err := f.mismatch(call); err != nil {
+				return nil, err
+			}
 			receive := call.Receive
 			call.Receive = nil
 			if err := receive(); err != nil {
@@ -54,10 +57,8 @@ func (d *Dispatcher) Invoke(ctx context.Context, call *faas.Call) (*faas.Result,
 				return nil, err
 			}
 		}
-		if f.isPlain() {
-			if err := f.mismatch(call); err != nil {
-				return nil, err
-			}
+		if err := f.mismatch(call); err != nil {
+			return nil, err
 		}
 		var wait faas.Timing
 		b, err := f.acquire(ctx, &wait)
@@ -82,7 +83,7 @@ func (f *flock) call(ctx context.Context, b *bird, call *faas.Call) (*faas.Resul
 	request := sandbox.Request{Args: call.Args, Body: call.Body, Stream: call.Stream}
 	if b.takesRequest {
 		request.Method, request.Target, request.Root, request.Host, request.Header = call.Method, call.Target, call.Root, call.Host, call.Header
-	} else if err := f.mismatch(call); err != nil {
+	} else if err := f.refusePlain(call); err != nil {
 		f.release(b)
 		return nil, err
 	} else {
@@ -220,9 +221,19 @@ func result(r *sandbox.Response) *faas.Result {
 	return &a.Result
 }
 
-// mismatch says why a call is none for a function that does not take the request,
-// or nil.
+// mismatch says why a call is none for a version that is known not to take the
+// request, or nil.
 func (f *flock) mismatch(call *faas.Call) error {
+	err := f.refusePlain(call)
+	if err == nil || !f.isPlain() {
+		return nil
+	}
+	return err
+}
+
+// refusePlain says why a call is none for a function that does not take the
+// request, or nil.
+func (f *flock) refusePlain(call *faas.Call) error {
 	const instead = "the function does not take the request: give callme a parameter named request for that"
 	switch {
 	case call.Stream != nil:

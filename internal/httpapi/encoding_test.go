@@ -36,9 +36,9 @@ func deflated(text string) string {
 func TestContentEncoding(t *testing.T) {
 	registry := newFakeRegistry()
 	var got *faas.Call
-	server := httptest.NewServer(newAPI(t, registry, func(_ context.Context, call *faas.Call) (*faas.Result, error) {
+	server := httptest.NewServer(newAPI(t, registry, func(ctx context.Context, call *faas.Call) (*faas.Result, error) {
 		got = call
-		return plainFunction(nil, call)
+		return plainFunction(ctx, call)
 	}))
 	defer server.Close()
 	ask := func(method, path, coding, body string) (int, http.Header, string) {
