@@ -11,7 +11,11 @@ import (
 	"time"
 )
 
-// version is one of a function's, as it must be found.
+// keptVersions is how many of the newest versions a dispatcher must have still.
+const keptVersions = 50
+
+// version is one of a function's, as it must be found. One that was dropped is found as
+// its zero.
 type version struct {
 	code    string
 	timeout string // the setting, which tells versions with the same code apart
@@ -135,7 +139,8 @@ func (f *function) found(now *state) error {
 	return fmt.Errorf("%s is %s, and must be %s", f.name, now, wanted)
 }
 
-// same reports whether two states are one; an ID that is not known is any.
+// same reports whether a state was found as it is to be; an ID that is not known is
+// any.
 func same(a, b *state) bool {
 	if a == nil || b == nil {
 		return a == b
@@ -143,8 +148,8 @@ func same(a, b *state) bool {
 	if a.id != "" && b.id != "" && a.id != b.id || len(a.versions) != len(b.versions) {
 		return false
 	}
-	for i := range a.versions {
-		if a.versions[i] != b.versions[i] {
+	for i, v := range b.versions {
+		if a.versions[i] != v && (v != version{} || len(b.versions)-i <= keptVersions) {
 			return false
 		}
 	}
@@ -160,33 +165,37 @@ func (s *state) String() string {
 
 // document is a function as the API shows it.
 type document struct {
-	ID       string
-	Name     string
-	Aliases  map[string]int
-	Versions []struct {
-		Version  int
-		Digest   string
-		Settings struct{ Timeout string }
-	}
+	ID      string
+	Name    string
+	Aliases map[string]int
+	Version shownVersion
+}
+
+type shownVersion struct {
+	Version  int
+	Digest   string
+	Settings struct{ Timeout string }
 }
 
 // read asks a dispatcher for a function, with the code of all its versions.
 func (d *dispatcher) read(name string) (*state, error) {
-	a, err := d.do("GET", "/api/functions/"+name, "")
-	if err != nil {
+	var doc document
+	there, err := d.get("/api/functions/"+name, &doc)
+	if err != nil || !there {
 		return nil, err
 	}
-	if a.Status == 404 {
-		return nil, nil
+	var page struct {
+		Versions []shownVersion
+		Next     *string
 	}
-	var doc document
-	if err := json.Unmarshal([]byte(a.Body), &doc); err != nil || a.Status != 200 {
-		return nil, fmt.Errorf("GET /api/functions/%s: %d %s", name, a.Status, a.Body)
+	path := "/api/functions/" + doc.ID + "/versions?limit=1000"
+	if there, err = d.get(path, &page); err != nil || !there || page.Next != nil || len(page.Versions) == 0 {
+		return nil, fmt.Errorf("GET %s: %t, %+v, %w", path, there, page, err)
 	}
-	s := &state{id: doc.ID}
-	for i, v := range doc.Versions {
-		if v.Version != i+1 {
-			return nil, fmt.Errorf("%s has version %d in the place of %d", name, v.Version, i+1)
+	s := &state{id: doc.ID, versions: make([]version, page.Versions[0].Version)}
+	for i, v := range page.Versions {
+		if i > 0 && v.Version >= page.Versions[i-1].Version || v.Version < 1 {
+			return nil, fmt.Errorf("%s has version %d after %d", name, v.Version, page.Versions[i-1].Version)
 		}
 		code, err := d.ask("GET", fmt.Sprintf("/api/cs/%s@%d", doc.ID, v.Version), "")
 		if err != nil {
@@ -195,10 +204,22 @@ func (d *dispatcher) read(name string) (*state, error) {
 		if digest := sha256.Sum256([]byte(code)); v.Digest != "sha256:"+hex.EncodeToString(digest[:]) {
 			return nil, fmt.Errorf("the code of %s@%d is not that of its digest: %q", name, v.Version, code)
 		}
-		s.versions = append(s.versions, version{code, v.Settings.Timeout})
+		s.versions[v.Version-1] = version{code, v.Settings.Timeout}
 	}
-	if doc.Name != name || doc.Aliases["live"] != len(s.versions) || len(s.versions) == 0 {
-		return nil, fmt.Errorf("%s is half done: %s", name, a.Body)
+	if doc.Name != name || doc.Aliases["live"] != len(s.versions) || doc.Version.Version != len(s.versions) {
+		return nil, fmt.Errorf("%s is half done: %+v", name, doc)
 	}
 	return s, nil
+}
+
+// get reads what there is at a path, if there is something.
+func (d *dispatcher) get(path string, into any) (there bool, err error) {
+	a, err := d.do("GET", path, "")
+	if err != nil || a.Status == 404 {
+		return false, err
+	}
+	if err := json.Unmarshal([]byte(a.Body), into); err != nil || a.Status != 200 {
+		return false, fmt.Errorf("GET %s: %d %.1000s", path, a.Status, a.Body)
+	}
+	return true, nil
 }

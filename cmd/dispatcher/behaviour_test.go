@@ -87,8 +87,8 @@ func TestPutMakesVersions(t *testing.T) {
 	if fourth.Version.Number != 4 || fourth.Version.Digest != third.Version.Digest || fourth.Version.Settings["timeout"] != "7s" || fourth.Version.Settings["memory"] != "96MB" {
 		t.Errorf("the patched version is %+v", fourth)
 	}
-	if len(fourth.Versions) != 4 {
-		t.Errorf("it has %d versions, want 4", len(fourth.Versions))
+	if shown := show(t, r.do("GET", "/api/functions/greet", ""), 200); len(shown.Versions) != 4 || shown.Versions[0].Number != 4 || shown.Versions[3].Number != 1 {
+		t.Errorf("it has the versions %+v, want 4", shown.Versions)
 	}
 	for ref, want := range map[string]string{
 		"greet": "three", "greet:live": "three", "greet@1": "one", "greet@2": "two", "greet@3": "three", "greet@4": "three",

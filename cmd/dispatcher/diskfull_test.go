@@ -132,7 +132,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	p.do("GET", "/api/call/cold", "").wants(t, 200, `{"result": "cold"}`)
 	for n := 0; ; n++ { // small changes find room in the database, for a while
-		a := p.do("PATCH", fmt.Sprintf("/api/functions/off?queue=%d", n), "")
+		a := p.do("PATCH", "/api/functions/off", fmt.Sprintf(`{"keep_versions": 1000, "queue": %d, "env": {"A": %q}}`, n, strings.Repeat("a", 8<<10)))
 		if a.Status != http.StatusOK {
 			a.wantsFull(t)
 			break
@@ -161,7 +161,7 @@ func TestDiskFull(t *testing.T) {
 	if a := p.do("PUT", "/api/secrets/KEY", "swordfish"); a.Status != http.StatusCreated {
 		t.Errorf("there is space, and a secret is answered %d %s", a.Status, a.Body)
 	}
-	p.do("PATCH", "/api/functions/off?queue=7", "")
+	p.do("PATCH", "/api/functions/off?queue=99999", "")
 	refused++
 	calls := callers.stop()
 	p.kill()
@@ -329,14 +329,14 @@ func (p *dispatcherProcess) holds(code map[string]string) {
 	}
 }
 
-// versions is how many a function has.
+// versions is how many a function has had.
 func (p *dispatcherProcess) versions(name string) int {
 	p.t.Helper()
 	var fn shown
 	if err := json.Unmarshal([]byte(p.do("GET", "/api/functions/"+name, "").Body), &fn); err != nil {
 		p.t.Fatal(err)
 	}
-	return len(fn.Versions)
+	return fn.Version.Number
 }
 
 // auditEndsWell fails the test unless the audit log can be read, and its end is

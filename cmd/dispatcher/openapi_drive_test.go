@@ -84,7 +84,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 	for _, q := range []ask{
 		{request: "POST /api/gen", body: moody},
-		{request: "PUT /api/functions/moody", body: moody},
+		{request: "PUT /api/functions/moody", body: moody + "#"},
 		{request: "PATCH /api/functions/moody?timeout=1s"},
 		{request: "DELETE /api/functions/moody"},
 		{request: "GET /api/cs/moody"},
@@ -172,6 +172,11 @@ func driveManagement(t *testing.T, a *asker) {
 		{request: "GET /api/functions/hello@1", status: 200},
 		{request: "GET /api/functions/hello@99", status: 404, code: "unknown_function"},
 		{request: "GET /api/functions/hello:blue", status: 404, code: "unknown_function"},
+		{request: "PATCH /api/functions/hello?queue=7", status: 200},
+		{request: "GET /api/functions/hello/versions", status: 200},
+		{request: "GET /api/functions/hello/versions?limit=1&after=3", status: 200},
+		{request: "GET /api/functions/hello/versions?after=0", waiver: broken, status: 400, code: "bad_request"},
+		{request: "GET /api/functions/nobody/versions", status: 404, code: "unknown_function"},
 		{request: "GET /api/functions?limit=1", status: 200},
 		{request: "GET /api/functions?limit=0", waiver: broken, status: 400, code: "bad_request"},
 		{request: "GET /api/functions?after=" + nobody, status: 400, code: "bad_request"},
@@ -394,6 +399,7 @@ var routes = []struct{ request, body string }{
 	{"GET /api/cs/add", ""},
 	{"GET /api/functions", ""},
 	{"GET /api/functions/add", ""},
+	{"GET /api/functions/add/versions", ""},
 	{"PUT /api/functions/add", "def callme(): pass"},
 	{"PATCH /api/functions/add?timeout=1s", ""},
 	{"DELETE /api/functions/add", ""},
@@ -445,7 +451,7 @@ func driveFullDisk(t *testing.T, a *asker) {
 	fillDisk(t, data)
 	for _, q := range []ask{
 		{request: "POST /api/gen", body: code},
-		{request: "PUT /api/functions/big", body: code},
+		{request: "PUT /api/functions/big", body: code + "#"},
 		{request: "PATCH /api/functions/big?timeout=1s"},
 		{request: "PUT /api/secrets/KEY", body: strings.Repeat("x", 60<<10)},
 		{request: "POST /api/secrets/rotate-key"},
@@ -468,7 +474,7 @@ func driveStandby(t *testing.T, a *asker) {
 	for _, request := range []string{
 		"POST /api/gen", "GET /api/call/add", "POST /api/call/add", "GET /api/stats", "GET /api/meta/add", "GET /api/cs/add",
 		"GET /api/tokens", "POST /api/tokens", "DELETE /api/tokens/0123456789abcdef",
-		"GET /api/functions", "GET /api/functions/add", "GET /api/audit", "GET /api/backup", "PUT /api/functions/add", "PATCH /api/functions/add", "DELETE /api/functions/add",
+		"GET /api/functions", "GET /api/functions/add", "GET /api/functions/add/versions", "GET /api/audit", "GET /api/backup", "PUT /api/functions/add", "PATCH /api/functions/add", "DELETE /api/functions/add",
 		"GET /api/secrets", "PUT /api/secrets/KEY", "DELETE /api/secrets/KEY", "POST /api/secrets/rotate-key",
 	} {
 		body := ""

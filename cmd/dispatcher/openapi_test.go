@@ -136,6 +136,10 @@ func (c *checker) find(r *http.Request) *openapi3filter.RequestValidationInput {
 			}
 			parameter = "ref}"
 		}
+		parameter, rest, _ := strings.Cut(parameter, "}")
+		if rest != "" && isBelow { // what follows the parameter, as in /versions
+			ref, isBelow = strings.CutSuffix(ref, rest)
+		}
 		matches := isBelow && ref == ""
 		if templated {
 			matches = isBelow && ref != "" && !strings.Contains(ref, "/")
@@ -148,7 +152,7 @@ func (c *checker) find(r *http.Request) *openapi3filter.RequestValidationInput {
 			if input.Route != nil { // a path without parameters goes first
 				continue
 			}
-			input.PathParams[strings.TrimSuffix(parameter, "}")], _ = url.PathUnescape(ref)
+			input.PathParams[parameter], _ = url.PathUnescape(ref)
 		}
 		input.Route = &routers.Route{Spec: c.doc, Path: path, PathItem: item, Method: r.Method, Operation: operation}
 	}

@@ -38,7 +38,9 @@ func (d *Dispatcher) adopt(ctx context.Context) error {
 		delete(records, inst.ID())
 		var v *faas.Version
 		if fn := d.functions.byID[key.FunctionID]; recorded && fn != nil {
-			v = fn.Version(key.Number)
+			if v, err = d.versionOf(ctx, fn, key.Number); err != nil && faas.CodeOf(err) != faas.CodeUnknownFunction {
+				return err
+			}
 		}
 		if v == nil || !d.suits(inst.Spec(), v) {
 			d.background(func() { d.discard(inst) })

@@ -151,7 +151,7 @@ func (c *churner) step() {
 		_, _, err := c.w.Put(ctx, ref, faas.Draft{Code: "naps", Settings: c.settings()})
 		c.tolerate("put", err)
 	case n < 80:
-		_, err := c.w.Patch(ctx, ref, c.settings())
+		_, _, err := c.w.Patch(ctx, ref, c.settings())
 		c.tolerate("patch", err)
 	case n < 84:
 		c.tolerate("delete", c.w.Delete(ctx, ref))

@@ -159,7 +159,7 @@ func (d *Dispatcher) snapshot() []*flock {
 }
 
 // flock returns the flock of a version, or makes an empty one. It fails once
-// the version is deleted, and for one that is not permitted any more.
+// the version is dropped or deleted, and for one that is not permitted any more.
 func (d *Dispatcher) flock(v *faas.Version) (*flock, error) {
 	key := v.Key()
 	d.mu.RLock()
@@ -179,6 +179,9 @@ func (d *Dispatcher) flock(v *faas.Version) (*flock, error) {
 	fn := d.functions.get(faas.Ref{ID: v.FunctionID})
 	if fn == nil {
 		return nil, faas.UnknownFunction(faas.Ref{ID: v.FunctionID})
+	}
+	if !fn.Has(v.Number) {
+		return nil, faas.UnknownVersion(fn, v.Number)
 	}
 	if err := d.permit(v.Settings, faas.CodeNotPermitted); err != nil {
 		return nil, err

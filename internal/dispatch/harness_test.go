@@ -2,11 +2,13 @@ package dispatch
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,6 +30,7 @@ type world struct {
 	engine *fakeEngine
 	store  faas.Store
 	cfg    Config
+	puts   atomic.Int64
 }
 
 // newWorld makes a dispatcher without a pool, unless change says otherwise.
@@ -128,9 +131,14 @@ func (w *world) create(code, set string) *faas.Function {
 	return fn
 }
 
+// put adds a version, whether anything else about it is new or not.
 func (w *world) put(fn *faas.Function, code, set string) *faas.Function {
 	w.t.Helper()
-	next, _, err := w.Put(w.t.Context(), faas.Ref{ID: fn.ID}, faas.Draft{Code: code, Settings: settings(set)})
+	patch := settings(set)
+	if now := w.lookup(faas.Ref{ID: fn.ID}); now != nil && !strings.Contains(string(now.Live().Settings.Env), "A") {
+		patch["env"] = fmt.Sprintf("PUT=%d", w.puts.Add(1))
+	}
+	next, _, err := w.Put(w.t.Context(), faas.Ref{ID: fn.ID}, faas.Draft{Code: code, Settings: patch})
 	if err != nil {
 		w.t.Fatalf("Put(%q, %q): %v", code, set, err)
 	}

@@ -23,7 +23,7 @@ func TestNetworkIsPermitted(t *testing.T) {
 		for _, set := range []string{"network=egress", "network=allow=example.com", "network=allow=b", "network=allow=*"} {
 			_, err := w.Create(t.Context(), "", faas.Draft{Code: "version", Settings: settings(set)})
 			outcome{err: err}.fails(t, faas.CodeBadRequest, "FOB_MAX_NETWORK", "allow=*.example.com,b:5432")
-			_, err = w.Patch(t.Context(), faas.Ref{ID: fn.ID}, settings(set))
+			_, _, err = w.Patch(t.Context(), faas.Ref{ID: fn.ID}, settings(set))
 			outcome{err: err}.fails(t, faas.CodeBadRequest, "FOB_MAX_NETWORK")
 		}
 	})
@@ -45,7 +45,7 @@ func TestNetworkIsPermittedNoMore(t *testing.T) {
 		}
 		w.call(t.Context(), faas.Ref{ID: narrow.ID}).wants(t, `{"result":1}`)
 		// It can be given less, and then goes on.
-		next, err := w.Patch(t.Context(), faas.Ref{ID: wide.ID}, settings("network=none"))
+		next, _, err := w.Patch(t.Context(), faas.Ref{ID: wide.ID}, settings("network=none"))
 		if err != nil {
 			t.Fatal(err)
 		}

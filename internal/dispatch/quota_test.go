@@ -15,7 +15,7 @@ import (
 
 func (w *world) patch(fn *faas.Function, set string) *faas.Function {
 	w.t.Helper()
-	next, err := w.Patch(w.t.Context(), faas.Ref{ID: fn.ID}, settings(set))
+	next, _, err := w.Patch(w.t.Context(), faas.Ref{ID: fn.ID}, settings(set))
 	if err != nil {
 		w.t.Fatalf("Patch(%q): %v", set, err)
 	}

@@ -2,8 +2,6 @@ package dispatch
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"time"
 
 	"github.com/google/uuid"
@@ -47,7 +45,7 @@ func mayChange(ctx context.Context, fn *faas.Function) error {
 
 // create makes a new function. The caller holds the lock of its name.
 func (d *Dispatcher) create(ctx context.Context, name string, draft faas.Draft) (*faas.Function, error) {
-	fn := &faas.Function{ID: uuid.NewString(), Name: name, Created: now()}
+	fn := &faas.Function{ID: uuid.NewString(), Name: name}
 	if err := mayChange(ctx, fn); err != nil {
 		return nil, err
 	}
@@ -64,89 +62,93 @@ func (d *Dispatcher) create(ctx context.Context, name string, draft faas.Draft) 
 		return nil, err
 	}
 	defer done()
-	return d.publish(ctx, fn.With(v), v, draft.Code, d.cfg.Store.CreateFunction)
+	return d.publish(ctx, fn.With(v), draft.Code)
 }
 
 // Put implements faas.Registry.
-func (d *Dispatcher) Put(ctx context.Context, ref faas.Ref, draft faas.Draft) (*faas.Function, bool, error) {
+func (d *Dispatcher) Put(ctx context.Context, ref faas.Ref, draft faas.Draft) (*faas.Function, faas.Change, error) {
 	if err := bare(ref, "PUT"); err != nil {
-		return nil, false, err
+		return nil, faas.Unchanged, err
 	}
 	if ref.ID == "" {
 		if err := faas.CheckName(ref.Name); err != nil {
-			return nil, false, err
+			return nil, faas.Unchanged, err
 		}
 		unlock, err := d.names.lock(ctx, ref.Name)
 		if err != nil {
-			return nil, false, err
+			return nil, faas.Unchanged, err
 		}
 		defer unlock()
 		if d.lookup(ref) == nil {
 			fn, err := d.create(ctx, ref.Name, draft)
-			return fn, err == nil, err
+			return fn, faas.Created, err
 		}
 	}
-	fn, err := d.revise(ctx, ref, func(fn *faas.Function) (lang, code string, settings faas.SettingsPatch, err error) {
-		lang = faas.Lang(draft.Lang)
+	fn, change, err := d.revise(ctx, ref, func(fn *faas.Function) (*faas.Version, error) {
+		live := fn.Live()
+		lang := faas.Lang(draft.Lang)
 		if lang == "" {
-			lang = fn.Live().Lang
+			lang = live.Lang
 		}
-		return lang, draft.Code, draft.Settings, nil
-	})
+		return d.version(fn, lang, draft.Code, draft.Settings, live.Settings)
+	}, draft.Code)
 	if ref.ID == "" && faas.CodeOf(err) == faas.CodeUnknownFunction { // deleted meanwhile, so the name is free
 		fn, err := d.create(ctx, ref.Name, draft)
-		return fn, err == nil, err
+		return fn, faas.Created, err
 	}
-	return fn, false, err
+	return fn, change, err
 }
 
 // Patch implements faas.Registry.
-func (d *Dispatcher) Patch(ctx context.Context, ref faas.Ref, settings faas.SettingsPatch) (*faas.Function, error) {
+func (d *Dispatcher) Patch(ctx context.Context, ref faas.Ref, settings faas.SettingsPatch) (*faas.Function, faas.Change, error) {
 	if err := bare(ref, "PATCH"); err != nil {
-		return nil, err
+		return nil, faas.Unchanged, err
 	}
 	if len(settings) == 0 {
-		return nil, faas.Errorf(faas.CodeBadRequest, "there is no setting to change; give one or more of %v", faas.SettingNames())
+		return nil, faas.Unchanged, faas.Errorf(faas.CodeBadRequest, "there is no setting to change; give one or more of %v", faas.SettingNames())
 	}
-	return d.revise(ctx, ref, func(fn *faas.Function) (string, string, faas.SettingsPatch, error) {
-		live := fn.Live()
-		code, err := d.cfg.Store.Code(ctx, fn.ID, live.Number)
-		return live.Lang, code, settings, err
-	})
+	return d.revise(ctx, ref, func(fn *faas.Function) (*faas.Version, error) {
+		v := *fn.Live()
+		v.Number, v.Created = fn.Latest()+1, now()
+		var err error
+		v.Settings, err = d.settings(v.Lang, settings, v.Settings)
+		return &v, err
+	}, "")
 }
 
-// revise adds a version to a function and moves live to it. Changes to one
-// function follow one another, each on top of the last.
-func (d *Dispatcher) revise(ctx context.Context, ref faas.Ref, change func(*faas.Function) (lang, code string, settings faas.SettingsPatch, err error)) (*faas.Function, error) {
+// revise adds the version that next makes to a function, and moves live to it,
+// unless it is what the live one is. Changes to one function follow one another, each
+// on top of the last. code may be empty for that of the live version.
+func (d *Dispatcher) revise(ctx context.Context, ref faas.Ref, next func(*faas.Function) (*faas.Version, error), code string) (*faas.Function, faas.Change, error) {
 	fn := d.lookup(ref)
 	if fn == nil {
-		return nil, faas.UnknownFunction(ref)
+		return nil, faas.Unchanged, faas.UnknownFunction(ref)
 	}
 	unlock, err := d.names.lock(ctx, fn.ID)
 	if err != nil {
-		return nil, err
+		return nil, faas.Unchanged, err
 	}
 	defer unlock()
 	if fn = d.lookup(faas.Ref{ID: fn.ID}); fn == nil {
-		return nil, faas.UnknownFunction(ref)
+		return nil, faas.Unchanged, faas.UnknownFunction(ref)
 	}
 	if err := mayChange(ctx, fn); err != nil {
-		return nil, err
+		return nil, faas.Unchanged, err
 	}
-	lang, code, settings, err := change(fn)
+	v, err := next(fn)
 	if err != nil {
-		return nil, err
-	}
-	v, err := d.version(fn, lang, code, settings, fn.Live().Settings)
-	if err != nil {
-		return nil, err
+		return nil, faas.Unchanged, err
 	}
 	done, err := d.nameSecrets(ctx, fn, v.Settings)
 	if err != nil {
-		return nil, err
+		return nil, faas.Unchanged, err
 	}
 	defer done()
-	return d.publish(ctx, fn.With(v), v, code, d.cfg.Store.AddVersion)
+	if live := fn.Live(); sameCode(v, live) && v.Settings == live.Settings {
+		return fn, faas.Unchanged, nil
+	}
+	fn, err = d.publish(ctx, fn.With(v), code)
+	return fn, faas.Changed, err
 }
 
 // version makes the next version of a function, and checks what can be
@@ -158,57 +160,77 @@ func (d *Dispatcher) version(fn *faas.Function, lang, code string, patch faas.Se
 	if err := faas.CheckCode(code); err != nil {
 		return nil, err
 	}
-	settings, err := patch.Apply(base)
+	settings, err := d.settings(lang, patch, base)
 	if err != nil {
 		return nil, err
 	}
-	if err := faas.CheckEnvironment(lang, settings); err != nil {
-		return nil, err
-	}
-	if err := d.permit(settings, faas.CodeBadRequest); err != nil {
-		return nil, err
-	}
-	if int64(settings.Memory) > d.cfg.MaxMemory {
-		return nil, d.tooLarge(faas.CodeBadRequest, settings.Memory)
-	}
-	number := 1
-	if len(fn.Versions) > 0 {
-		number = fn.Latest().Number + 1
-	}
-	digest := sha256.Sum256([]byte(code))
 	return &faas.Version{
 		FunctionID: fn.ID,
-		Number:     number,
+		Number:     fn.Latest() + 1,
 		Lang:       lang,
 		Settings:   settings,
 		Created:    now(),
 		Size:       len(code),
-		Digest:     "sha256:" + hex.EncodeToString(digest[:]),
+		Digest:     faas.Digest(code),
 	}, nil
 }
 
-// publish loads v, which is fn's newest version, into a sandbox, stores fn, and
-// only then lets calls see it. When it fails nothing has changed.
-func (d *Dispatcher) publish(ctx context.Context, fn *faas.Function, v *faas.Version, code string,
-	store func(ctx context.Context, fn *faas.Function, code, sandboxID string) error) (*faas.Function, error) {
+// settings returns base with a patch, if the version of that language may have them.
+func (d *Dispatcher) settings(lang string, patch faas.SettingsPatch, base faas.Settings) (faas.Settings, error) {
+	settings, err := patch.Apply(base)
+	if err == nil {
+		err = faas.CheckEnvironment(lang, settings)
+	}
+	if err == nil {
+		err = d.permit(settings, faas.CodeBadRequest)
+	}
+	if err == nil && int64(settings.Memory) > d.cfg.MaxMemory {
+		err = d.tooLarge(faas.CodeBadRequest, settings.Memory)
+	}
+	return settings, err
+}
+
+// publish loads fn's live version, which is new, into a sandbox, stores fn, and only
+// then lets calls see it. When it fails nothing has changed.
+func (d *Dispatcher) publish(ctx context.Context, fn *faas.Function, code string) (*faas.Function, error) {
 	if d.ctx.Err() != nil {
 		return nil, draining()
 	}
-	before := d.lookup(faas.Ref{ID: fn.ID})
+	before, v := d.lookup(faas.Ref{ID: fn.ID}), fn.Live()
 	// A function that is being switched off is to start nothing, and its code
 	// need not be checked when it is the live version's.
 	var b *bird
 	sandboxID := ""
 	if v.Settings.MaxConcurrency > 0 || before == nil || !sameCode(v, before.Live()) {
 		var err error
-		if b, err = d.hatch(ctx, v, code, roomPatience); err != nil {
+		if code == "" {
+			code, err = d.cfg.Store.Code(ctx, fn.ID, before.Live().Number)
+		}
+		if err == nil {
+			b, err = d.hatch(ctx, v, code, roomPatience)
+		}
+		if err != nil {
 			return nil, err
 		}
 		sandboxID = b.inst.ID()
 	}
 	// From here on it is done whether the client waits for it or not.
 	ctx = context.WithoutCancel(ctx)
-	if err := store(ctx, fn, code, sandboxID); err != nil {
+	var dropped drop
+	var err error
+	if before == nil {
+		d.mu.Lock()
+		fn.Created = d.functions.stamp() // and not before the load, for others were quicker since
+		d.mu.Unlock()
+		v.Created = fn.Created
+		err = d.cfg.Store.CreateFunction(ctx, fn, code, sandboxID)
+	} else {
+		dropped = d.drop(before, fn.Surplus())
+		fn = fn.Without(dropped.versions)
+		err = d.cfg.Store.AddVersion(ctx, fn, code, sandboxID)
+	}
+	if err != nil {
+		d.undrop(before, dropped)
 		if b != nil {
 			b.close()
 			d.dispose(b.inst)
@@ -241,7 +263,8 @@ func (d *Dispatcher) publish(ctx context.Context, fn *faas.Function, v *faas.Ver
 	if old != nil {
 		old.retire(true)
 	}
-	d.log.Info().Str("function", fn.ID).Str("name", fn.Name).Int("version", v.Number).Str("lang", v.Lang).Msg("registered")
+	d.forget(fn, dropped)
+	d.log.Info().Str("function", fn.ID).Str("name", fn.Name).Int("version", v.Number).Str("lang", v.Lang).Ints("dropped", dropped.versions).Msg("registered")
 	return fn, nil
 }
 
@@ -272,10 +295,11 @@ func (d *Dispatcher) Delete(ctx context.Context, ref faas.Ref) error {
 	d.functions.delete(fn)
 	delete(d.quotas, fn.ID)
 	var flocks []*flock
-	for _, v := range fn.Versions {
-		if f := d.flocks[v.Key()]; f != nil {
+	for _, number := range fn.Versions {
+		key := faas.VersionKey{FunctionID: fn.ID, Number: number}
+		if f := d.flocks[key]; f != nil {
 			flocks = append(flocks, f)
-			delete(d.flocks, v.Key())
+			delete(d.flocks, key)
 		}
 	}
 	d.mu.Unlock()

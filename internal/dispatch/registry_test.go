@@ -21,13 +21,13 @@ import (
 func TestVersionsAndSettings(t *testing.T) {
 	simulated(t, nil, func(t *testing.T, w *world) {
 		ctx := t.Context()
-		fn, created, err := w.Put(ctx, faas.Ref{Name: "swift"}, faas.Draft{Code: "version", Settings: settings("memory=64MB timeout=5s")})
-		if err != nil || !created || fn.Name != "swift" {
-			t.Fatalf("Put of a free name: %+v, %t, %v", fn, created, err)
+		fn, change, err := w.Put(ctx, faas.Ref{Name: "swift"}, faas.Draft{Code: "version", Settings: settings("memory=64MB timeout=5s")})
+		if err != nil || change != faas.Created || fn.Name != "swift" {
+			t.Fatalf("Put of a free name: %+v, %d, %v", fn, change, err)
 		}
-		next, created, err := w.Put(ctx, faas.Ref{Name: "swift"}, faas.Draft{Code: "version", Lang: "node", Settings: settings("timeout=6s")})
-		if err != nil || created || next.ID != fn.ID {
-			t.Fatalf("Put of a taken name: %+v, %t, %v", next, created, err)
+		next, change, err := w.Put(ctx, faas.Ref{Name: "swift"}, faas.Draft{Code: "version", Lang: "node", Settings: settings("timeout=6s")})
+		if err != nil || change != faas.Changed || next.ID != fn.ID {
+			t.Fatalf("Put of a taken name: %+v, %d, %v", next, change, err)
 		}
 		if v := next.Live(); v.Number != 2 || v.Lang != "node" || v.Settings.Memory != 64<<20 || time.Duration(v.Settings.Timeout) != 6*time.Second {
 			t.Errorf("the second version is %+v", v)
@@ -35,9 +35,9 @@ func TestVersionsAndSettings(t *testing.T) {
 		if len(fn.Versions) != 1 || fn.Live().Number != 1 {
 			t.Error("a function that was handed out has changed")
 		}
-		last, err := w.Patch(ctx, faas.Ref{ID: fn.ID}, settings("concurrency=3"))
-		if err != nil {
-			t.Fatal(err)
+		last, change, err := w.Patch(ctx, faas.Ref{ID: fn.ID}, settings("concurrency=3"))
+		if err != nil || change != faas.Changed {
+			t.Fatal(change, err)
 		}
 		if v := last.Live(); v.Number != 3 || v.Lang != "node" || v.Settings.Concurrency != 3 || v.Digest != next.Live().Digest {
 			t.Errorf("the patched version is %+v", v)
@@ -71,11 +71,11 @@ func TestRefusedChangesChangeNothing(t *testing.T) {
 			{faas.CodeBadCode, func() error { _, _, err := w.Put(ctx, ref, faas.Draft{Code: "syntax"}); return err }},
 			{faas.CodeBadCode, func() error { _, err := w.Create(ctx, "", faas.Draft{Code: "syntax"}); return err }},
 			{faas.CodeBadRequest, func() error { _, _, err := w.Put(ctx, ref, faas.Draft{Code: " \n"}); return err }},
-			{faas.CodeBadRequest, func() error { _, err := w.Patch(ctx, ref, settings("memory=1")); return err }},
-			{faas.CodeBadRequest, func() error { _, err := w.Patch(ctx, ref, nil); return err }},
-			{faas.CodeBadRequest, func() error { _, err := w.Patch(ctx, ref, settings("min_scale=11")); return err }},
+			{faas.CodeBadRequest, func() error { _, _, err := w.Patch(ctx, ref, settings("memory=1")); return err }},
+			{faas.CodeBadRequest, func() error { _, _, err := w.Patch(ctx, ref, nil); return err }},
+			{faas.CodeBadRequest, func() error { _, _, err := w.Patch(ctx, ref, settings("min_scale=11")); return err }},
 			{faas.CodeBadRequest, func() error {
-				_, err := w.Patch(ctx, faas.Ref{ID: fn.ID, Version: 1}, settings("memory=1GB"))
+				_, _, err := w.Patch(ctx, faas.Ref{ID: fn.ID, Version: 1}, settings("memory=1GB"))
 				return err
 			}},
 			{faas.CodeBadRequest, func() error { return w.Delete(ctx, faas.Ref{Name: "swift", Alias: "live"}) }},
@@ -83,7 +83,7 @@ func TestRefusedChangesChangeNothing(t *testing.T) {
 			{faas.CodeNameTaken, func() error { _, err := w.Create(ctx, "swift", faas.Draft{Code: "version"}); return err }},
 			{faas.CodeUnknownLanguage, func() error { _, _, err := w.Put(ctx, ref, faas.Draft{Code: "version", Lang: "c"}); return err }},
 			{faas.CodeUnknownFunction, func() error { _, _, err := w.Put(ctx, unknown, faas.Draft{Code: "version"}); return err }},
-			{faas.CodeUnknownFunction, func() error { _, err := w.Patch(ctx, unknown, settings("memory=1GB")); return err }},
+			{faas.CodeUnknownFunction, func() error { _, _, err := w.Patch(ctx, unknown, settings("memory=1GB")); return err }},
 			{faas.CodeUnknownFunction, func() error { return w.Delete(ctx, unknown) }},
 		} {
 			if err := c.try(); faas.CodeOf(err) != c.code {
@@ -293,7 +293,7 @@ func TestVersionsAreNumberedWithoutGaps(t *testing.T) {
 	together(16, func(i int) {
 		if i%2 == 0 {
 			w.put(fn, "version", "")
-		} else if _, err := w.Patch(t.Context(), faas.Ref{ID: fn.ID}, settings(fmt.Sprintf("queue=%d", i))); err != nil {
+		} else if _, _, err := w.Patch(t.Context(), faas.Ref{ID: fn.ID}, settings(fmt.Sprintf("queue=%d", i))); err != nil {
 			t.Error(err)
 		}
 	})
@@ -301,9 +301,9 @@ func TestVersionsAreNumberedWithoutGaps(t *testing.T) {
 	if err != nil || len(got.Versions) != 17 || v.Number != 17 {
 		t.Fatalf("%d versions, live is %d, %v; want 17 and 17", len(got.Versions), v.Number, err)
 	}
-	for i, v := range got.Versions {
-		if v.Number != i+1 {
-			t.Errorf("version %d stands at %d", v.Number, i+1)
+	for i, number := range got.Versions {
+		if number != i+1 {
+			t.Errorf("version %d stands at %d", number, i+1)
 		}
 	}
 }
@@ -355,7 +355,7 @@ func TestChangesOfWhatIsAnothersNow(t *testing.T) {
 		ref := faas.Ref{Name: "hello"}
 		change := func() []error {
 			_, _, put := w.Put(ctx, ref, faas.Draft{Code: "version"})
-			_, patch := w.Patch(ctx, ref, settings("timeout=3s"))
+			_, _, patch := w.Patch(ctx, ref, settings("timeout=3s"))
 			return []error{put, patch, w.Delete(ctx, ref)}
 		}
 		refused := func(when string) {

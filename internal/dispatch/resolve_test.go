@@ -12,39 +12,64 @@ import (
 func TestIndexKeepsTheOrderOfCreation(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	x := newIndex(nil)
-	var want []string
+	var want []*faas.Function
+	ids := func() (all []string) {
+		for _, place := range x.order {
+			all = append(all, place.ID)
+		}
+		return all
+	}
+	wanted := func() (all []string) {
+		for _, fn := range want {
+			all = append(all, fn.ID)
+		}
+		return all
+	}
 	for i := range 2000 {
 		if len(want) == 0 || random.IntN(3) > 0 {
 			id := fmt.Sprintf("id-%d-%d", random.IntN(1000), i)
-			x.put(&faas.Function{ID: id, Name: "name-" + id})
-			want = append(want, id)
+			fn := &faas.Function{ID: id, Name: "name-" + id, Created: x.stamp()}
+			x.put(fn)
+			want = append(want, fn)
 			continue
 		}
 		at := random.IntN(len(want))
 		if random.IntN(2) == 0 { // a new version changes no place
-			x.put(&faas.Function{ID: want[at], Name: "name-" + want[at]})
+			next := *want[at]
+			x.put(&next)
 			continue
 		}
-		x.delete(&faas.Function{ID: want[at], Name: "name-" + want[at]})
+		x.delete(want[at])
 		want = slices.Delete(want, at, at+1)
 	}
-	if !slices.Equal(x.order, want) {
+	if !slices.Equal(ids(), wanted()) {
 		t.Fatalf("the order is not that of creation")
 	}
-	for i, id := range want {
-		if at, ok := x.position(id); !ok || at != i {
-			t.Fatalf("%s is at %d, %t; want %d", id, at, ok, i)
+	for i, fn := range want {
+		if at := x.behind(fn.Place()); at != i+1 {
+			t.Fatalf("what comes after %s is at %d, want %d", fn.ID, at, i+1)
 		}
-		if x.get(faas.Ref{Name: "name-" + id}) != x.get(faas.Ref{ID: id}) {
-			t.Fatalf("%s is not found by its name", id)
+		if x.get(faas.Ref{Name: "name-" + fn.ID}) != x.get(faas.Ref{ID: fn.ID}) {
+			t.Fatalf("%s is not found by its name", fn.ID)
 		}
 	}
-	if len(x.byID) != len(want) || len(x.byName) != len(want) || len(x.rank) != len(want) {
+	if len(x.byID) != len(want) || len(x.byName) != len(want) {
 		t.Error("the index keeps something of what was deleted")
 	}
-	x.delete(&faas.Function{ID: "never there"})
-	if !slices.Equal(x.order, want) {
+	x.delete(&faas.Function{ID: "never there", Created: want[3].Created})
+	if !slices.Equal(ids(), wanted()) {
 		t.Error("deleting what is not there changed something")
+	}
+	// After a restart the places are the same, also of those created at the same
+	// time, as an older dispatcher may have done.
+	want[7].Created = want[6].Created
+	slices.SortFunc(want, func(a, b *faas.Function) int { return a.Place().Compare(b.Place()) })
+	shuffled := slices.Clone(want)
+	random.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+	last := x.last
+	x = newIndex(shuffled)
+	if !slices.Equal(ids(), wanted()) || x.last.After(last) || !x.stamp().After(want[len(want)-1].Created) {
+		t.Error("the order is another when it is read again")
 	}
 }
 
@@ -54,31 +79,58 @@ func TestListPages(t *testing.T) {
 		for range 7 {
 			want = append(want, w.create("version", "").ID)
 		}
-		var got []string
-		for after := ""; ; {
-			page, err := w.List(t.Context(), after, 3)
+		pages := func(cursor func(fn *faas.Function) string) {
+			t.Helper()
+			var got []string
+			for after := ""; ; {
+				page, err := w.List(t.Context(), after, 3)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(page) == 0 {
+					break
+				}
+				for _, fn := range page {
+					got = append(got, fn.ID)
+				}
+				after = cursor(page[len(page)-1])
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("pages of 3 give %v, want %v", got, want)
+			}
+		}
+		place := func(fn *faas.Function) string { return fn.Place().String() }
+		pages(place)
+		pages(func(fn *faas.Function) string { return fn.ID }) // as they were before
+		// What is deleted has its place still, after a restart too.
+		for _, restart := range []bool{false, true} {
+			page, err := w.List(t.Context(), "", 3)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(page) == 0 {
-				break
+			after := place(page[2])
+			if err := w.Delete(t.Context(), faas.Ref{ID: page[2].ID}); err != nil {
+				t.Fatal(err)
 			}
-			for _, fn := range page {
+			if restart {
+				w.restart()
+			}
+			want = append(slices.Delete(want, 2, 3), w.create("version", "").ID)
+			rest, err := w.List(t.Context(), after, 100)
+			var got []string
+			for _, fn := range rest {
 				got = append(got, fn.ID)
 			}
-			after = got[len(got)-1]
-		}
-		if !slices.Equal(got, want) {
-			t.Errorf("pages of 3 give %v, want %v", got, want)
-		}
-		if err := w.Delete(t.Context(), faas.Ref{ID: want[2]}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.List(t.Context(), want[2], 3); faas.CodeOf(err) != faas.CodeBadRequest {
-			t.Errorf("a page after a deleted function: %v", err)
+			if err != nil || !slices.Equal(got, want[2:]) {
+				t.Errorf("after the deleted one come %v, %v; want %v", got, err, want[2:])
+			}
+			pages(place)
+			if _, err := w.List(t.Context(), page[2].ID, 3); faas.CodeOf(err) != faas.CodeBadRequest {
+				t.Errorf("a page after the ID of a deleted function: %v", err)
+			}
 		}
 		ids, err := w.IDs(t.Context())
-		if err != nil || !slices.Equal(ids, slices.Delete(slices.Clone(want), 2, 3)) {
+		if err != nil || !slices.Equal(ids, want) {
 			t.Errorf("IDs: %v, %v", ids, err)
 		}
 	})

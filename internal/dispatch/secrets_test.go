@@ -62,7 +62,7 @@ func TestSandboxesGetEnvAndSecrets(t *testing.T) {
 		w.put(fn, "version", "timeout=1s")
 		wants(t, w.got(), "A=1 B=2 KEY:swordfish")
 		for _, c := range []struct{ set, want string }{{"env", "KEY:swordfish"}, {"secrets", ""}} {
-			if _, err := w.Patch(t.Context(), faas.Ref{ID: fn.ID}, faas.SettingsPatch{c.set: ""}); err != nil {
+			if _, _, err := w.Patch(t.Context(), faas.Ref{ID: fn.ID}, faas.SettingsPatch{c.set: ""}); err != nil {
 				t.Fatal(err)
 			}
 			wants(t, w.got(), c.want)
@@ -161,7 +161,7 @@ func TestSecretsOfALimitedToken(t *testing.T) {
 			t.Fatal(err)
 		}
 		refused(put(ctx, "timeout=3s"), "ANY")
-		_, err := w.Patch(ctx, faas.Ref{Name: "one"}, settings("env=A=1"))
+		_, _, err := w.Patch(ctx, faas.Ref{Name: "one"}, settings("env=A=1"))
 		refused(err, "ANY")
 		for _, grant := range []faas.Grant{{Scope: faas.ScopeDeploy}, {Scope: faas.ScopeAdmin}} {
 			all := faas.Caller{Kind: faas.CallerToken, Token: &faas.Token{Grants: []faas.Grant{grant}}}

@@ -3,6 +3,8 @@ package faas
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -82,10 +84,42 @@ func UnknownFunction(ref Ref) *Error {
 	return Errorf(CodeUnknownFunction, "there is no function %s; GET /api/functions lists those that there are", ref.ID+ref.Name)
 }
 
-// UnknownPlace returns the error for a list that is to begin after a function
-// that there is not.
-func UnknownPlace(after string) *Error {
-	return Errorf(CodeBadRequest, "no function has the ID %.80q that the list is to begin after; begin again", after)
+// UnknownVersion returns the error for a ref to a version that fn does not have, or
+// not any more.
+func UnknownVersion(fn *Function, number int) *Error {
+	name, why := fn.Name, ""
+	if name == "" {
+		name = fn.ID
+	}
+	if number <= fn.Latest() {
+		why = fmt.Sprintf(" any more: it was dropped, for keep_versions is %d", fn.Live().Settings.KeepVersions)
+	}
+	return Errorf(CodeUnknownFunction, "function %s has no version %d%s; there are %s", name, number, why, ranges(fn.Versions))
+}
+
+// ranges writes ascending numbers as in 1, 40 to 91: the last of these ranges, when
+// there are many.
+func ranges(numbers []int) string {
+	var all []string
+	for i := 0; i < len(numbers); {
+		end := i
+		for end+1 < len(numbers) && numbers[end+1] == numbers[end]+1 {
+			end++
+		}
+		switch text := strconv.Itoa(numbers[i]); {
+		case end == i:
+			all = append(all, text)
+		case end == i+1:
+			all = append(all, text, strconv.Itoa(numbers[end]))
+		default:
+			all = append(all, text+" to "+strconv.Itoa(numbers[end]))
+		}
+		i = end + 1
+	}
+	if more := len(all) - 10; more > 0 {
+		all = append([]string{"…"}, all[more:]...)
+	}
+	return strings.Join(all, ", ")
 }
 
 // Because sets what lies beneath e and returns e.

@@ -24,11 +24,13 @@ type Registry interface {
 
 	// Put adds a version to the function that ref names and moves the alias
 	// live to it, or creates the function when ref is a name that is free.
-	// Settings that the draft is silent on are kept. created says which.
-	Put(ctx context.Context, ref Ref, draft Draft) (fn *Function, created bool, err error)
+	// Settings that the draft is silent on are kept. When the live version is
+	// what the draft asks for, nothing changes.
+	Put(ctx context.Context, ref Ref, draft Draft) (*Function, Change, error)
 
-	// Patch adds a version with the code of the live one and changed settings.
-	Patch(ctx context.Context, ref Ref, settings SettingsPatch) (*Function, error)
+	// Patch adds a version with the code of the live one and changed settings,
+	// unless these are the live one's, too.
+	Patch(ctx context.Context, ref Ref, settings SettingsPatch) (*Function, Change, error)
 
 	// Delete removes a function, its versions and its sandboxes; calls in
 	// flight finish first. ref must name the function alone.
@@ -36,6 +38,10 @@ type Registry interface {
 
 	// Resolve finds what a ref names.
 	Resolve(ctx context.Context, ref Ref) (*Function, *Version, error)
+
+	// Versions returns up to limit of a function's versions, the newest first,
+	// beginning with the one before the number before (0 for the first page).
+	Versions(ctx context.Context, fn *Function, before, limit int) ([]*Version, error)
 
 	// List returns up to limit functions in order of creation, beginning
 	// after the function with the ID after ("" for the first page).
@@ -55,25 +61,40 @@ type Registry interface {
 	Holder(ctx context.Context, token string) (sandboxID string, holds VersionKey, ok bool)
 }
 
+// Change is what a PUT or PATCH did.
+type Change int
+
+// The changes.
+const (
+	Unchanged Change = iota // it was so before
+	Changed                 // there is a new version
+	Created                 // there is a new function
+)
+
 // Store keeps functions through crash and failover. Every method that changes
 // something returns once the change is synced to disk, and changes all or
 // nothing. Errors are (or wrap) *Error.
 type Store interface {
-	// Functions returns all functions with all their versions, in order of
+	// Functions returns all functions with their live versions, in order of
 	// creation.
 	Functions(ctx context.Context) ([]*Function, error)
+
+	// Version returns one version.
+	Version(ctx context.Context, functionID string, number int) (*Version, error)
 
 	// Code returns one version's code.
 	Code(ctx context.Context, functionID string, version int) (string, error)
 
-	// CreateFunction stores a new function, its first version's code, and
-	// which sandbox that version is loaded in. It fails with CodeNameTaken
+	// CreateFunction stores a new function, its first version with its code,
+	// and which sandbox that version is loaded in. It fails with CodeNameTaken
 	// when another function has the name.
 	CreateFunction(ctx context.Context, fn *Function, code string, sandboxID string) error
 
-	// AddVersion stores fn, which has one version more than what is stored,
-	// that version's code and the sandbox that it is loaded in. It fails
-	// with CodeConflict when fn does not follow directly on what is stored.
+	// AddVersion stores fn, whose live version is new, with that version's code
+	// and the sandbox that it is loaded in, and drops the versions that fn does
+	// not have any more. Code that a version of the function has already is
+	// there, and may be left out. It fails with CodeConflict when fn does not
+	// follow directly on what is stored.
 	AddVersion(ctx context.Context, fn *Function, code string, sandboxID string) error
 
 	// DeleteFunction removes a function with all that belongs to it.

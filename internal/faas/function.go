@@ -1,6 +1,8 @@
 package faas
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,13 +17,15 @@ import (
 const Live = "live"
 
 // Function is what a user registers. It is immutable: a change makes a new
-// value.
+// value. Of its versions it holds the live one; the others are the store's to
+// tell, for there may be many, and hardly any is asked for.
 type Function struct {
 	ID       string         `json:"id"`             // a UUID
 	Name     string         `json:"name,omitempty"` // unique, or empty
 	Created  time.Time      `json:"created"`
 	Aliases  map[string]int `json:"aliases"`  // alias → version number; has Live
-	Versions []*Version     `json:"versions"` // ascending by number
+	Versions []int          `json:"versions"` // the numbers of those that are kept, ascending
+	Current  *Version       `json:"-"`        // the one that Live points to
 }
 
 // Version is a function's code, language and settings. It never changes. Its
@@ -36,6 +40,12 @@ type Version struct {
 	Digest     string    `json:"digest"` // "sha256:" and 64 hexadecimal digits, of the code
 }
 
+// Digest returns the digest of code, as a version has it.
+func Digest(code string) string {
+	sum := sha256.Sum256([]byte(code))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
 // VersionKey names a version without holding it.
 type VersionKey struct {
 	FunctionID string `json:"function"`
@@ -45,31 +55,57 @@ type VersionKey struct {
 // Key returns the version's key.
 func (v *Version) Key() VersionKey { return VersionKey{v.FunctionID, v.Number} }
 
-// Version returns the version with a number, or nil.
-func (f *Function) Version(number int) *Version {
-	i, ok := slices.BinarySearchFunc(f.Versions, number, func(v *Version, n int) int { return v.Number - n })
-	if !ok {
-		return nil
-	}
-	return f.Versions[i]
+// Has reports whether the function has a version of that number, and has it still.
+func (f *Function) Has(number int) bool {
+	_, ok := slices.BinarySearch(f.Versions, number)
+	return ok
 }
 
 // Live returns the version that the alias live points to.
-func (f *Function) Live() *Version { return f.Version(f.Aliases[Live]) }
+func (f *Function) Live() *Version { return f.Current }
 
-// Latest returns the version with the highest number.
-func (f *Function) Latest() *Version { return f.Versions[len(f.Versions)-1] }
+// Latest returns the highest number of a version, 0 when there is none yet.
+func (f *Function) Latest() int {
+	if len(f.Versions) == 0 {
+		return 0
+	}
+	return f.Versions[len(f.Versions)-1]
+}
 
 // With returns a copy of f that has one more version, which live points to.
 func (f *Function) With(v *Version) *Function {
 	next := *f
-	next.Versions = append(slices.Clip(f.Versions), v)
+	next.Versions = append(slices.Clip(f.Versions), v.Number)
 	next.Aliases = make(map[string]int, len(f.Aliases))
 	for alias, number := range f.Aliases {
 		next.Aliases[alias] = number
 	}
 	next.Aliases[Live] = v.Number
+	next.Current = v
 	return &next
+}
+
+// Without returns a copy of f that lacks some versions.
+func (f *Function) Without(numbers []int) *Function {
+	next := *f
+	next.Versions = slices.DeleteFunc(slices.Clone(f.Versions), func(n int) bool { return slices.Contains(numbers, n) })
+	return &next
+}
+
+// Surplus returns the versions, oldest first, that are neither among the newest,
+// as many as keep_versions of the live one says, nor what an alias points to.
+func (f *Function) Surplus() []int {
+	var surplus []int
+	for _, number := range f.Versions[:max(0, len(f.Versions)-f.Live().Settings.KeepVersions)] {
+		named := false
+		for _, other := range f.Aliases {
+			named = named || other == number
+		}
+		if !named {
+			surplus = append(surplus, number)
+		}
+	}
+	return surplus
 }
 
 // Draft is what a client hands in to become a version.

@@ -3,6 +3,7 @@ package faas
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +20,7 @@ func TestWith(t *testing.T) {
 		if len(fn.Versions) != versions || fn.ID != testID || fn.Name != "hello" {
 			t.Errorf("got %+v, want %d versions", fn, versions)
 		}
-		if versions > 0 && (fn.Aliases[Live] != versions || fn.Live().Number != versions || fn.Latest() != fn.Live()) {
+		if versions > 0 && (fn.Aliases[Live] != versions || fn.Live().Number != versions || fn.Latest() != fn.Live().Number) {
 			t.Errorf("live is %d of %d versions", fn.Aliases[Live], versions)
 		}
 	}
@@ -34,23 +35,81 @@ func TestWith(t *testing.T) {
 	}
 }
 
-func TestVersion(t *testing.T) {
-	fn := &Function{Versions: []*Version{{Number: 2}, {Number: 3}, {Number: 7}}}
-	for _, n := range []int{2, 3, 7} {
-		if v := fn.Version(n); v == nil || v.Number != n {
-			t.Errorf("version %d: got %v", n, v)
+func TestHas(t *testing.T) {
+	fn := &Function{Versions: []int{2, 3, 7}}
+	for n := -1; n < 9; n++ {
+		if want := n == 2 || n == 3 || n == 7; fn.Has(n) != want {
+			t.Errorf("version %d: got %t", n, fn.Has(n))
 		}
 	}
-	for _, n := range []int{-1, 0, 1, 4, 8} {
-		if v := fn.Version(n); v != nil {
-			t.Errorf("version %d: got %v", n, v)
-		}
-	}
-	if v := fn.Live(); v != nil {
-		t.Errorf("live without the alias: got %v", v)
+	less := fn.Without([]int{3, 7, 9})
+	if len(fn.Versions) != 3 || len(less.Versions) != 1 || !less.Has(2) {
+		t.Errorf("%v without some is %v", fn.Versions, less.Versions)
 	}
 	if key := (&Version{FunctionID: testID, Number: 7}).Key(); key != (VersionKey{testID, 7}) {
 		t.Errorf("got %v", key)
+	}
+}
+
+func TestSurplus(t *testing.T) {
+	for _, c := range []struct {
+		versions []int
+		keep     int
+		aliases  map[string]int
+		want     []int
+	}{
+		{[]int{1}, 1, nil, nil},
+		{[]int{1, 2, 3}, 3, nil, nil},
+		{[]int{1, 2, 3}, 50, nil, nil},
+		{[]int{1, 2, 3}, 2, nil, []int{1}},
+		{[]int{1, 2, 3}, 1, nil, []int{1, 2}},
+		{[]int{1, 2, 3, 4, 9}, 2, map[string]int{"gold": 2, "blue": 9}, []int{1, 3}},
+		{[]int{4, 7, 8}, 1, map[string]int{Live: 4}, []int{7}}, // live may be an older one
+	} {
+		fn := &Function{Versions: c.versions, Aliases: c.aliases, Current: &Version{Settings: Settings{KeepVersions: c.keep}}}
+		if got := fn.Surplus(); !slices.Equal(got, c.want) {
+			t.Errorf("of %v, keeping %d and %v, %v are surplus, want %v", c.versions, c.keep, c.aliases, got, c.want)
+		}
+	}
+}
+
+func TestUnknownVersion(t *testing.T) {
+	fn := &Function{ID: testID, Versions: []int{1, 5, 6, 40, 41, 42, 91}, Current: &Version{Number: 91, Settings: DefaultSettings()}}
+	for number, want := range map[int]string{
+		3:  "function " + testID + " has no version 3 any more: it was dropped, for keep_versions is 50; there are 1, 5, 6, 40 to 42, 91",
+		92: "function " + testID + " has no version 92; there are 1, 5, 6, 40 to 42, 91",
+	} {
+		if err := UnknownVersion(fn, number); err.Code != CodeUnknownFunction || err.Message != want {
+			t.Errorf("version %d: %v", number, err)
+		}
+	}
+	fn.Versions = nil
+	for n := range 50 {
+		fn.Versions = append(fn.Versions, 2*n+1)
+	}
+	if text := UnknownVersion(fn, 2).Message; !strings.HasSuffix(text, "there are …, 81, 83, 85, 87, 89, 91, 93, 95, 97, 99") {
+		t.Error(text)
+	}
+}
+
+func TestPlace(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 6789, time.UTC)
+	fn := &Function{ID: testID, Created: at}
+	none := func(string) *Function { return nil }
+	if place, err := ParsePlace(fn.Place().String(), none); err != nil || place != fn.Place() {
+		t.Errorf("%s is read as %v, %v", fn.Place(), place, err)
+	}
+	if place, err := ParsePlace(testID, func(id string) *Function { return fn }); err != nil || place != fn.Place() {
+		t.Errorf("the ID is read as %v, %v", place, err)
+	}
+	for _, text := range []string{testID, "x", "-", "-" + testID, "12-" + testID + "x", "!-" + testID, "zzzzzzzzzzzzzzzzzz-" + testID, testID + "-12"} {
+		if place, err := ParsePlace(text, none); CodeOf(err) != CodeBadRequest {
+			t.Errorf("%q is read as %v, %v", text, place, err)
+		}
+	}
+	later := Place{fn.Place().Created + 1, "0"}
+	if same := fn.Place(); same.Compare(same) != 0 || same.Compare(later) >= 0 || later.Compare(same) <= 0 || same.Compare(Place{same.Created, "0"}) <= 0 {
+		t.Error("the order is another")
 	}
 }
 

@@ -46,6 +46,10 @@ type Settings struct {
 	// CORS is which pages of other sites may call the function; the live
 	// version's counts.
 	CORS Origins `json:"cors"`
+
+	// KeepVersions is how many of the newest versions stay when there is a new
+	// one; the live version's counts.
+	KeepVersions int `json:"keep_versions"`
 }
 
 // Unlimited is the MaxConcurrency that limits nothing.
@@ -69,6 +73,7 @@ func DefaultSettings() Settings {
 		QueueTimeout:      Duration(30 * time.Second),
 		StartTimeout:      Duration(time.Minute),
 		Network:           NetworkEgress,
+		KeepVersions:      50,
 	}
 }
 
@@ -115,6 +120,7 @@ var SettingTable = []Setting{
 	{"env", "plain environment variables, A=1,B=2 or a JSON object, at most 100 with 32 KB", setEnv},
 	{"secrets", "names of secrets that its sandboxes get, A,B, at most 16", setSecrets},
 	{"cors", "empty (none), * (any), or up to 20 origins such as https://app.example.com, with commas between", setCORS},
+	{"keep_versions", "newest versions that are kept, 1 to 1000", whole(func(s *Settings) *int { return &s.KeepVersions }, 1, 1000)},
 }
 
 // SettingsPatch holds the settings that somebody gave, as text by name.

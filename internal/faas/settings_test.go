@@ -260,7 +260,7 @@ func TestSettingsTogether(t *testing.T) {
 func TestSettingsJSON(t *testing.T) {
 	text, err := json.Marshal(DefaultSettings())
 	want := `{"timeout":"30s","memory":"128MB","cpus":1,"concurrency":1,"max_concurrency":1000000,"target_utilization":0.8,"min_scale":0,"max_scale":10,` +
-		`"stable_window":"1m0s","idle_timeout":"5m0s","pause_after":"0s","queue":1000,"queue_timeout":"30s","start_timeout":"1m0s","network":"egress","runtime":"","public":false,"env":{},"secrets":[],"cors":""}`
+		`"stable_window":"1m0s","idle_timeout":"5m0s","pause_after":"0s","queue":1000,"queue_timeout":"30s","start_timeout":"1m0s","network":"egress","runtime":"","public":false,"env":{},"secrets":[],"cors":"","keep_versions":50}`
 	if err != nil || string(text) != want {
 		t.Errorf("got %s, %v, want %s", text, err, want)
 	}

@@ -121,6 +121,7 @@ func New(cfg Config) *API {
 
 	r.Get("/api/functions", a.guard(access{scope: faas.ScopeRead, span: forSome}, a.listFunctions))
 	r.Get("/api/functions/{ref}", a.guard(access{scope: faas.ScopeRead, span: forOne}, a.getFunction))
+	r.Get("/api/functions/{ref}/versions", a.guard(access{scope: faas.ScopeRead, span: forOne}, a.listVersions))
 	r.Put("/api/functions/{ref}", a.guard(access{scope: faas.ScopeDeploy, span: forOne}, a.audited("function.put", a.putFunction)))
 	r.Patch("/api/functions/{ref}", a.guard(access{scope: faas.ScopeDeploy, span: forOne}, a.audited("function.patch", a.patchFunction)))
 	r.Delete("/api/functions/{ref}", a.guard(access{scope: faas.ScopeDeploy, span: forOne}, a.audited("function.delete", a.deleteFunction)))

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -79,11 +80,11 @@ func TestListFunctions(t *testing.T) {
 	if registry.limit != 101 || registry.after != "" || len(p.Functions) != 2 || p.Next != nil {
 		t.Errorf("all: asked for %d, got %+v", registry.limit, p)
 	}
-	if p.Functions[0].Versions != nil || p.Functions[0].Version == nil || p.Functions[0].Version.Number != 3 {
+	if p.Functions[0].Version == nil || p.Functions[0].Version.Number != 3 {
 		t.Errorf("a list shows %+v", p.Functions[0])
 	}
 	registry, _, p = list("?limit=1&after=" + otherID)
-	if registry.limit != 2 || registry.after != otherID || len(p.Functions) != 1 || p.Next == nil || *p.Next != testID {
+	if registry.limit != 2 || registry.after != otherID || len(p.Functions) != 1 || p.Next == nil || *p.Next != registry.fn.Place().String() {
 		t.Errorf("a page: asked for %d after %s, got %+v", registry.limit, registry.after, p)
 	}
 	for _, query := range []string{"?limit=0", "?limit=1001", "?limit=x", "?limit=", "?limit=1&limit=2", "?page=1", "?limit=%zz"} {
@@ -96,14 +97,65 @@ func TestGetAndDelete(t *testing.T) {
 	registry := newFakeRegistry()
 	a := newAPI(t, registry, nil)
 	w := serve(a, "GET", "/api/functions/hello", "")
-	var shown functionDoc
-	if err := json.Unmarshal(w.Body.Bytes(), &shown); err != nil || w.Code != 200 || shown.ID != testID || len(shown.Versions) != 1 || shown.Aliases["live"] != 3 {
+	var shown struct {
+		functionDoc
+		versionsDoc
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &shown); err != nil || w.Code != 200 || shown.ID != testID || len(shown.Versions) != 1 || shown.Next != nil || shown.Aliases["live"] != 3 {
 		t.Errorf("answered %d %s", w.Code, w.Body)
 	}
 	w = serve(a, "DELETE", "/api/functions/hello", "")
 	if w.Code != http.StatusNoContent || w.Body.Len() > 0 || registry.ref.Name != "hello" {
 		t.Errorf("answered %d %s", w.Code, w.Body)
 	}
+}
+
+func TestVersionsPages(t *testing.T) {
+	registry := newFakeRegistry()
+	for n := 4; n <= 30; n++ {
+		v := *registry.fn.Live()
+		v.Number = n
+		registry.fn = registry.fn.With(&v)
+	}
+	registry.fn = registry.fn.Without([]int{20, 21})
+	a := newAPI(t, registry, nil)
+	get := func(path string) (numbers []int, next string) {
+		t.Helper()
+		w := serve(a, "GET", path, "")
+		var page versionsDoc
+		if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil || w.Code != http.StatusOK || page.Versions == nil {
+			t.Fatalf("%s: %d %s", path, w.Code, w.Body)
+		}
+		for _, v := range page.Versions {
+			numbers = append(numbers, v.Number)
+		}
+		if page.Next != nil {
+			next = *page.Next
+		}
+		return numbers, next
+	}
+	shown, next := get("/api/functions/hello")
+	if len(shown) != shownVersions || shown[0] != 30 || shown[9] != 19 || next != "19" {
+		t.Errorf("it is shown with %v, then %s", shown, next)
+	}
+	rest, next := get("/api/functions/hello/versions?after=" + next)
+	if len(rest) != 16 || rest[0] != 18 || rest[15] != 3 || next != "" {
+		t.Errorf("then come %v, then %s", rest, next)
+	}
+	// One that was dropped is a place as good as any.
+	for path, want := range map[string]string{
+		"?limit=2": "[30 29] 29", "?limit=2&after=21": "[19 18] 18", "?limit=1&after=4": "[3] ", "?after=3": "[] ", "?limit=1&after=1000": "[30] 30",
+	} {
+		if numbers, next := get("/api/functions/hello/versions" + path); fmt.Sprint(numbers, " ", next) != want {
+			t.Errorf("%s: %v, then %s; want %s", path, numbers, next, want)
+		}
+	}
+	for _, path := range []string{"?after=0", "?after=x", "?after=-1", "?limit=0", "?limit=1001", "?before=3"} {
+		w := serve(a, "GET", "/api/functions/hello/versions"+path, "")
+		wantProblem(t, w.Code, w.Header(), w.Body.String(), 400, faas.CodeBadRequest)
+	}
+	w := serve(a, "GET", "/api/functions/hello@3/versions", "")
+	wantProblem(t, w.Code, w.Header(), w.Body.String(), 400, faas.CodeBadRequest)
 }
 
 func TestAllow(t *testing.T) {

@@ -108,9 +108,9 @@ func (a *API) record(w http.ResponseWriter, r *http.Request, entry faas.AuditEnt
 	b.Audit.Record(entry)
 }
 
-// about notes a function in an entry, with its newest version.
+// about notes a function in an entry, with its live version.
 func about(entry *faas.AuditEntry, fn *faas.Function) {
-	entry.ID, entry.Name, entry.Version = fn.ID, fn.Name, fn.Latest().Number
+	entry.ID, entry.Name, entry.Version = fn.ID, fn.Name, fn.Live().Number
 }
 
 // audit answers GET /api/audit: the entries, a JSON object a line, the newest

@@ -290,7 +290,7 @@ func TestOwnAnswersAreInert(t *testing.T) {
 // of need either, and no probe or metric answers such a request.
 func TestNothingIsSpeculative(t *testing.T) {
 	registry := newFakeRegistry()
-	registry.fn.Versions[0].Settings.CORS = faas.AnyOrigin
+	registry.fn.Live().Settings.CORS = faas.AnyOrigin
 	a := newAPI(t, registry, func(context.Context, *faas.Call) (*faas.Result, error) {
 		t.Error("the function ran")
 		return plainResult(`1`), nil

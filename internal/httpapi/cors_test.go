@@ -15,12 +15,17 @@ import (
 // origins, and no other.
 type corsRegistry struct {
 	*fakeRegistry
+	former *faas.Version // version 1
 }
 
 func (c corsRegistry) Resolve(_ context.Context, ref faas.Ref) (*faas.Function, *faas.Version, error) {
 	version := c.fn.Live()
-	if ref.Version != 0 {
-		version = c.fn.Version(ref.Version)
+	switch ref.Version {
+	case 0, version.Number:
+	case 1:
+		version = c.former
+	default:
+		version = nil
 	}
 	if ref.Name != "hello" && ref.ID != testID || version == nil || ref.Alias != "" && ref.Alias != faas.Live {
 		return nil, nil, faas.Errorf(faas.CodeUnknownFunction, "there is no such function")
@@ -31,14 +36,15 @@ func (c corsRegistry) Resolve(_ context.Context, ref faas.Ref) (*faas.Function, 
 // corsAPI has a function of two versions, of which the second is live, and what
 // its calls come to.
 func corsAPI(t *testing.T, live, former faas.Origins, invoke invoker) *API {
-	registry := corsRegistry{newFakeRegistry()}
+	registry := corsRegistry{newFakeRegistry(), nil}
 	version := func(number int, cors faas.Origins) *faas.Version {
 		v := *registry.fn.Live()
 		v.Number, v.Settings.CORS = number, cors
 		return &v
 	}
 	fn := &faas.Function{ID: testID, Name: "hello"}
-	registry.fn = fn.With(version(1, former)).With(version(2, live))
+	registry.former = version(1, former)
+	registry.fn = fn.With(registry.former).With(version(2, live))
 	return newAPI(t, registry, func(ctx context.Context, call *faas.Call) (*faas.Result, error) {
 		_, v, err := registry.Resolve(ctx, call.Ref)
 		if err != nil {

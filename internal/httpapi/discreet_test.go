@@ -52,7 +52,7 @@ func TestStrangersSeeNoCode(t *testing.T) {
 	} {
 		err = c.err
 		for _, public := range []bool{true, false} {
-			registry.fn.Versions[0].Settings.Public = public
+			registry.fn.Live().Settings.Public = public
 			for who, sees := range map[string]bool{"": c.open, "caller": c.open || !public, "other": c.open || !public, "all": true, "one": true, "admin": true} {
 				if who == "" && !public || who == "one" && !public {
 					continue // may not call it
@@ -81,7 +81,7 @@ func TestStrangersSeeNoCode(t *testing.T) {
 
 	// Strangers cannot flood the log.
 	err = &faas.Error{Code: faas.CodeRaised, Message: said, Raised: &faas.Raised{Type: said, Traceback: strings.Repeat("x", 64<<10)}}
-	registry.fn.Versions[0].Settings.Public = true
+	registry.fn.Live().Settings.Public = true
 	open(tokens)
 	log.Reset()
 	for range 1000 {

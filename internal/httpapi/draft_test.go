@@ -1,8 +1,10 @@
 package httpapi
 
 import (
+	"encoding/json"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -97,17 +99,30 @@ func TestDraftRefuses(t *testing.T) {
 func TestPut(t *testing.T) {
 	registry := newFakeRegistry()
 	a := newAPI(t, registry, nil)
-	registry.created = true
+	changed := func(w *httptest.ResponseRecorder) bool {
+		t.Helper()
+		var doc changeDoc
+		if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil || doc.ID != testID || doc.Version == nil || doc.Version.Number != 3 || strings.Contains(w.Body.String(), `"versions"`) {
+			t.Errorf("answered %s, %v", w.Body, err)
+		}
+		return doc.Changed
+	}
+	registry.change = faas.Created
 	w := serve(a, "PUT", "/api/functions/hello?queue=3", code)
-	if w.Code != http.StatusCreated || w.Header().Get("Location") != "/api/functions/"+testID {
+	if w.Code != http.StatusCreated || w.Header().Get("Location") != "/api/functions/"+testID || !changed(w) {
 		t.Errorf("a new function: %d %v", w.Code, w.Header())
 	}
 	if registry.ref.Name != "hello" || registry.draft.Code != code || registry.draft.Settings["queue"] != "3" {
 		t.Errorf("got %v, %v", registry.ref, registry.draft)
 	}
-	registry.created = false
-	if w := serve(a, "PUT", "/api/functions/"+testID, code); w.Code != http.StatusOK || registry.ref.ID != testID {
-		t.Errorf("a new version: %d, %v", w.Code, registry.ref)
+	for _, change := range []faas.Change{faas.Changed, faas.Unchanged} {
+		registry.change = change
+		if w := serve(a, "PUT", "/api/functions/"+testID, code); w.Code != http.StatusOK || registry.ref.ID != testID || changed(w) != (change == faas.Changed) {
+			t.Errorf("a new version, or none: %d, %s", w.Code, w.Body)
+		}
+		if w := serve(a, "PATCH", "/api/functions/"+testID+"?queue=3", ""); w.Code != http.StatusOK || changed(w) != (change == faas.Changed) {
+			t.Errorf("patched: %d, %s", w.Code, w.Body)
+		}
 	}
 	if w := serve(a, "PUT", "/api/functions/hello?name=hello", code); w.Code != http.StatusOK {
 		t.Errorf("the same name again: %d %s", w.Code, w.Body)

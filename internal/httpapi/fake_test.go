@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,8 +27,8 @@ type fakeRegistry struct {
 	fn        *faas.Function
 	code      string
 	sandboxes []faas.SandboxInfo
-	created   bool  // what Put says
-	err       error // of every method
+	change    faas.Change // what Put and Patch say
+	err       error       // of every method
 
 	name     string
 	draft    faas.Draft
@@ -52,17 +53,29 @@ func (f *fakeRegistry) Create(_ context.Context, name string, draft faas.Draft) 
 	return f.fn, f.err
 }
 
-func (f *fakeRegistry) Put(_ context.Context, ref faas.Ref, draft faas.Draft) (*faas.Function, bool, error) {
+func (f *fakeRegistry) Put(_ context.Context, ref faas.Ref, draft faas.Draft) (*faas.Function, faas.Change, error) {
 	if err := faas.CheckCode(draft.Code); err != nil {
-		return nil, false, err
+		return nil, faas.Unchanged, err
 	}
 	f.ref, f.draft = ref, draft
-	return f.fn, f.created, f.err
+	return f.fn, f.change, f.err
 }
 
-func (f *fakeRegistry) Patch(_ context.Context, ref faas.Ref, settings faas.SettingsPatch) (*faas.Function, error) {
+func (f *fakeRegistry) Patch(_ context.Context, ref faas.Ref, settings faas.SettingsPatch) (*faas.Function, faas.Change, error) {
 	f.ref, f.settings = ref, settings
-	return f.fn, f.err
+	return f.fn, f.change, f.err
+}
+
+// Versions has as many as the function has numbers.
+func (f *fakeRegistry) Versions(_ context.Context, fn *faas.Function, before, limit int) (page []*faas.Version, err error) {
+	for _, number := range slices.Backward(fn.Versions) {
+		if (before == 0 || number < before) && len(page) < limit {
+			v := *fn.Live()
+			v.Number = number
+			page = append(page, &v)
+		}
+	}
+	return page, f.err
 }
 
 func (f *fakeRegistry) Delete(_ context.Context, ref faas.Ref) error {

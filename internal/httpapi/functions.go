@@ -4,24 +4,50 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// functionDoc is how a function is shown. Version is the one that the ref
-// named; Versions is left out of lists.
+// functionDoc is how a function is shown. Version is the one that the ref named.
 type functionDoc struct {
-	ID       string          `json:"id"`
-	Name     string          `json:"name,omitempty"`
-	Created  time.Time       `json:"created"`
-	Aliases  map[string]int  `json:"aliases"`
-	Version  *faas.Version   `json:"version"`
-	Versions []*faas.Version `json:"versions,omitempty"`
+	ID      string         `json:"id"`
+	Name    string         `json:"name,omitempty"`
+	Created time.Time      `json:"created"`
+	Aliases map[string]int `json:"aliases"`
+	Version *faas.Version  `json:"version"`
 }
 
 func document(fn *faas.Function, v *faas.Version) functionDoc {
-	return functionDoc{ID: fn.ID, Name: fn.Name, Created: fn.Created, Aliases: fn.Aliases, Version: v, Versions: fn.Versions}
+	return functionDoc{ID: fn.ID, Name: fn.Name, Created: fn.Created, Aliases: fn.Aliases, Version: v}
+}
+
+// changeDoc is the answer to a change.
+type changeDoc struct {
+	functionDoc
+	Changed bool `json:"changed"` // false: it was so before
+}
+
+// versionsDoc is a page of a function's versions, the newest first.
+type versionsDoc struct {
+	Versions []*faas.Version `json:"versions"`
+	Next     *string         `json:"next"` // the value of after for the next page, or null
+}
+
+// shownVersions is how many a function is shown with.
+const shownVersions = 10
+
+func pageOfVersions(ctx context.Context, registry faas.Registry, fn *faas.Function, before, limit int) (versionsDoc, error) {
+	// One more than asked for tells whether there is a next page.
+	versions, err := registry.Versions(ctx, fn, before, limit+1)
+	page := versionsDoc{Versions: append([]*faas.Version{}, versions...)}
+	if len(versions) > limit {
+		page.Versions = page.Versions[:limit]
+		next := strconv.Itoa(versions[limit-1].Number)
+		page.Next = &next
+	}
+	return page, err
 }
 
 // listFor is Registry.List of what a caller may read. That a function is there
@@ -35,11 +61,16 @@ func listFor(ctx context.Context, registry faas.Registry, who faas.Caller, after
 		return nil, err
 	}
 	if after != "" {
-		i := slices.IndexFunc(functions, func(fn *faas.Function) bool { return fn.ID == after })
-		if i < 0 {
-			return nil, faas.UnknownPlace(after)
+		place, err := faas.ParsePlace(after, func(id string) *faas.Function {
+			if i := slices.IndexFunc(functions, func(fn *faas.Function) bool { return fn.ID == id }); i >= 0 {
+				return functions[i]
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
 		}
-		functions = functions[i+1:]
+		functions = slices.DeleteFunc(functions, func(fn *faas.Function) bool { return fn.Place().Compare(place) <= 0 })
 	}
 	return functions[:min(limit, len(functions))], nil
 }
@@ -66,12 +97,11 @@ func (a *API) listFunctions(w http.ResponseWriter, r *http.Request, who faas.Cal
 	}{Functions: []functionDoc{}}
 	for i, fn := range functions {
 		if i == limit {
-			page.Next = &functions[i-1].ID
+			next := functions[i-1].Place().String()
+			page.Next = &next
 			break
 		}
-		doc := document(fn, fn.Live())
-		doc.Versions = nil
-		page.Functions = append(page.Functions, doc)
+		page.Functions = append(page.Functions, document(fn, fn.Live()))
 	}
 	return answer(w, http.StatusOK, page)
 }
@@ -86,11 +116,48 @@ func (a *API) getFunction(w http.ResponseWriter, r *http.Request, _ faas.Caller)
 	if err != nil {
 		return err
 	}
-	return answer(w, http.StatusOK, document(fn, version))
+	versions, err := pageOfVersions(r.Context(), backend.Registry, fn, 0, shownVersions)
+	if err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, struct {
+		functionDoc
+		versionsDoc
+	}{document(fn, version), versions})
+}
+
+// listVersions answers GET /api/functions/REF/versions, a page at a time.
+func (a *API) listVersions(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
+	backend, ref, err := a.target(r)
+	if err != nil {
+		return err
+	}
+	after, limit, err := readPage(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	before := 0
+	if after != "" {
+		if before, err = strconv.Atoi(after); err != nil || before < 1 {
+			return faas.Errorf(faas.CodeBadRequest, "after is the number of a version, which older ones follow")
+		}
+	}
+	if !ref.Bare() {
+		return faas.Errorf(faas.CodeBadRequest, "the versions are those of a whole function: use /api/functions/%s/versions", ref.ID+ref.Name)
+	}
+	fn, _, err := backend.Registry.Resolve(r.Context(), ref)
+	if err != nil {
+		return err
+	}
+	page, err := pageOfVersions(r.Context(), backend.Registry, fn, before, limit)
+	if err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, page)
 }
 
 // putFunction answers PUT /api/functions/REF: it creates a function by name,
-// or adds a version to one.
+// or adds a version to one, unless the live version is the same.
 func (a *API) putFunction(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
 	backend, ref, err := a.target(r)
 	if err != nil {
@@ -104,18 +171,18 @@ func (a *API) putFunction(w http.ResponseWriter, r *http.Request, entry *faas.Au
 	if name != "" && name != ref.Name {
 		return faas.Errorf(faas.CodeBadRequest, "the path names the function, and a name cannot be changed: leave name=%.80s out", name)
 	}
-	fn, created, err := backend.Registry.Put(r.Context(), ref, draft)
+	fn, change, err := backend.Registry.Put(r.Context(), ref, draft)
 	if err != nil {
 		return err
 	}
 	about(entry, fn)
 	status := http.StatusOK
-	if created {
+	if change == faas.Created {
 		status = http.StatusCreated
 	}
 	w.Header().Set("Location", "/api/functions/"+fn.ID)
 	// gofail: var answerPut struct{}
-	return answer(w, status, document(fn, fn.Live()))
+	return answer(w, status, changeDoc{document(fn, fn.Live()), change != faas.Unchanged})
 }
 
 // patchFunction answers PATCH /api/functions/REF: changed settings become a
@@ -130,13 +197,13 @@ func (a *API) patchFunction(w http.ResponseWriter, r *http.Request, entry *faas.
 	if err != nil {
 		return err
 	}
-	fn, err := backend.Registry.Patch(r.Context(), ref, settings)
+	fn, change, err := backend.Registry.Patch(r.Context(), ref, settings)
 	if err != nil {
 		return err
 	}
 	about(entry, fn)
 	// gofail: var answerPatch struct{}
-	return answer(w, http.StatusOK, document(fn, fn.Live()))
+	return answer(w, http.StatusOK, changeDoc{document(fn, fn.Live()), change != faas.Unchanged})
 }
 
 // deleteFunction answers DELETE /api/functions/REF.

@@ -52,7 +52,7 @@ func BenchmarkOpen100MB(b *testing.B) {
 	s := newStore(b, kv)
 	for range 1000 {
 		fn, code := storetest.NewFunction("")
-		code += strings.Repeat("#", 100<<10)
+		fn = longer(fn, &code, strings.Repeat("#", 100<<10))
 		if err := s.CreateFunction(b.Context(), fn, code, ""); err != nil {
 			b.Fatal(err)
 		}

@@ -79,9 +79,10 @@ func checkOpen(file *os.File) (*Report, error) {
 		return nil, err
 	}
 	c := checking{
-		functions: map[string]*faas.Function{},
+		functions: map[string]*checkedFunction{},
 		names:     map[string]string{},
-		code:      map[string]int{},
+		versions:  map[string]checkedCode{},
+		code:      map[string]checkedCode{},
 		metas:     map[string]bool{},
 	}
 	found := surveyFile(file, c.record)
@@ -99,10 +100,22 @@ func checkOpen(file *os.File) (*Report, error) {
 // checking is what Check remembers of the records.
 type checking struct {
 	report    Report
-	functions map[string]*faas.Function
-	names     map[string]string // → ID
-	code      map[string]int    // by key: how long it is
+	functions map[string]*checkedFunction
+	names     map[string]string      // → ID
+	versions  map[string]checkedCode // by key: what code it says that it has
+	code      map[string]checkedCode // by key
 	metas     map[string]bool
+}
+
+type checkedFunction struct {
+	name string
+	kept []keptVersion
+	old  *secondRecord // not nil in a database of an older schema
+}
+
+type checkedCode struct {
+	size   int
+	digest string
 }
 
 func (c *checking) problem(format string, args ...any) {
@@ -115,19 +128,34 @@ func (c *checking) problem(format string, args ...any) {
 func (c *checking) record(e Entry) {
 	c.report.Records++
 	kind, rest, _ := strings.Cut(e.Key, "/")
+	kind += "/"
+	if strings.HasPrefix(e.Key, prefixCode) || strings.HasPrefix(e.Key, secondPrefixCode) {
+		kind = prefixCode
+	}
 	var err error
-	switch kind + "/" {
+	switch kind {
 	case prefixFunction:
 		c.report.Functions++
 		var fn *faas.Function
-		if fn, err = decodeFunction(e); err == nil {
-			c.report.Versions += len(fn.Versions)
-			c.functions[fn.ID] = fn
+		var kept []keptVersion
+		if fn, kept, err = decodeFunction(e); err != nil {
+			break
+		}
+		c.report.Versions += len(kept)
+		checked := &checkedFunction{name: fn.Name, kept: kept}
+		c.functions[fn.ID] = checked
+		if isSecond(e) {
+			checked.old, err = decodeSecond(e)
+		}
+	case prefixVersion:
+		var v *faas.Version
+		if v, err = decodeVersion(e); err == nil {
+			c.versions[e.Key] = checkedCode{v.Size, v.Digest}
 		}
 	case prefixName:
 		c.names[rest] = string(e.Value)
 	case prefixCode:
-		c.code[e.Key] = len(e.Value)
+		c.code[e.Key] = checkedCode{len(e.Value), faas.Digest(string(e.Value))}
 	case prefixSandbox:
 		c.report.Sandboxes++
 		// That its function is there is not asked: one that was deleted while a
@@ -164,30 +192,69 @@ func (c *checking) references() {
 		}
 	}
 	for id, fn := range c.functions {
-		if fn.Name != "" && c.names[fn.Name] != id {
-			c.problem("function %s is called %s, and that name is %q's", id, fn.Name, c.names[fn.Name])
+		if fn.name != "" && c.names[fn.name] != id {
+			c.problem("function %s is called %s, and that name is %q's", id, fn.name, c.names[fn.name])
 		}
-		for _, v := range fn.Versions {
-			key := codeKey(id, v.Number)
-			size, ok := c.code[key]
-			delete(c.code, key)
-			switch {
-			case !ok:
-				c.problem("the code of function %s, version %d, is missing", id, v.Number)
-			case size != v.Size:
-				c.problem("the code of function %s, version %d, has %d bytes and should have %d", id, v.Number, size, v.Size)
-			}
+		if fn.old != nil {
+			c.oldVersions(fn.old)
+		} else {
+			c.keptVersions(id, fn.kept)
 		}
 	}
 	for name, id := range c.names {
-		if fn := c.functions[id]; fn == nil || fn.Name != name {
+		if fn := c.functions[id]; fn == nil || fn.name != name {
 			c.problem("the name %q is that of function %q, which is not there or has another", name, id)
 		}
+	}
+	for key := range c.versions {
+		c.problem("the version %q is that of no function", key)
 	}
 	for key := range c.code {
 		c.problem("the code %q is that of no version", key)
 	}
 	slices.Sort(c.report.Problems)
+}
+
+// keptVersions checks the versions of a function, and their code.
+func (c *checking) keptVersions(id string, kept []keptVersion) {
+	used := map[string]bool{}
+	for _, k := range kept {
+		key := versionKey(id, k.Number)
+		v, ok := c.versions[key]
+		delete(c.versions, key)
+		used[codeKey(id, k.Digest)] = true
+		code, hasCode := c.code[codeKey(id, k.Digest)]
+		switch {
+		case !ok:
+			c.problem("function %s, version %d, is missing", id, k.Number)
+		case v.digest != k.Digest:
+			c.problem("function %s, version %d, has other code than the function says", id, k.Number)
+		case !hasCode:
+			c.problem("the code of function %s, version %d, is missing", id, k.Number)
+		case code.size != v.size:
+			c.problem("the code of function %s, version %d, has %d bytes and should have %d", id, k.Number, code.size, v.size)
+		case code.digest != v.digest:
+			c.problem("the code of function %s, version %d, has the digest %s and should have %s", id, k.Number, code.digest, v.digest)
+		}
+	}
+	for key := range used {
+		delete(c.code, key)
+	}
+}
+
+// oldVersions does the same for a function of an older schema.
+func (c *checking) oldVersions(fn *secondRecord) {
+	for _, v := range fn.Versions {
+		key := secondCodeKey(fn.ID, v.Number)
+		code, ok := c.code[key]
+		delete(c.code, key)
+		switch {
+		case !ok:
+			c.problem("the code of function %s, version %d, is missing", fn.ID, v.Number)
+		case code.size != v.Size:
+			c.problem("the code of function %s, version %d, has %d bytes and should have %d", fn.ID, v.Number, code.size, v.Size)
+		}
+	}
 }
 
 // bbolt has bbolt check its pages. The survey found nothing, so this may run.

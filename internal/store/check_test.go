@@ -25,15 +25,19 @@ func TestCheck(t *testing.T) {
 	check(t, s.CreateFunction(t.Context(), fn, code, "00aa"))
 	next, code := storetest.NextFunction(fn)
 	check(t, s.AddVersion(t.Context(), next, code, ""))
-	check(t, kv.Close())
+	stored, err := kv.Get(t.Context(), "version/"+fn.ID+"/00000001")
+	check(t, errors.Join(err, kv.Close()))
 	other, _ := storetest.NewFunction("")
-	otherRecord, err := json.Marshal(struct {
-		Schema int `json:"schema"`
-		*faas.Function
-	}{1, other})
+	otherRecord, err := json.Marshal(map[string]any{
+		"schema": 3, "id": other.ID, "aliases": map[string]int{"live": 1}, "versions": []any{map[string]any{"version": 1, "digest": other.Live().Digest}},
+	})
 	check(t, err)
 
-	first := "code/" + fn.ID + "/00000001"
+	codeOf := func(v *faas.Version) string {
+		return "meta/code/" + fn.ID + "/" + strings.TrimPrefix(v.Digest, "sha256:")
+	}
+	first, firstVersion := codeOf(fn.Live()), "version/"+fn.ID+"/00000001"
+	second := codeOf(next.Live())
 	for name, test := range map[string]struct {
 		txn  store.Txn
 		want []string // parts of the problems, in order; no others
@@ -41,17 +45,21 @@ func TestCheck(t *testing.T) {
 		"as it should be":   {},
 		"no code":           {store.Txn{Delete: []string{first}}, []string{"version 1, is missing"}},
 		"other code":        {store.Txn{Put: []store.Pair{{Key: first, Value: []byte("x")}}}, []string{"has 1 bytes and should"}},
-		"a stray's code":    {store.Txn{Put: []store.Pair{{Key: "code/x/00000001"}}}, []string{"that of no version"}},
+		"code of that size": {store.Txn{Put: []store.Pair{{Key: first, Value: []byte(strings.Repeat("x", fn.Live().Size))}}}, []string{"has the digest sha256:"}},
+		"no version":        {store.Txn{Delete: []string{firstVersion}}, []string{"version 1, is missing"}},
+		"another's version": {store.Txn{Put: []store.Pair{{Key: firstVersion, Value: []byte(strings.Replace(string(stored.Value), fn.Live().Digest, next.Live().Digest, 1))}}}, []string{"version 1, has other code"}},
+		"a stray version":   {store.Txn{Put: []store.Pair{{Key: "version/" + fn.ID + "/00000003", Value: []byte(strings.Replace(string(stored.Value), `"version":1`, `"version":3`, 1))}}}, []string{`00000003" is that of no function`}},
+		"a stray's code":    {store.Txn{Put: []store.Pair{{Key: "meta/code/x/01"}}}, []string{"that of no version"}},
 		"no name":           {store.Txn{Delete: []string{"name/hello"}}, []string{`that name is ""'s`}},
 		"another's name":    {store.Txn{Put: []store.Pair{{Key: "name/bye", Value: []byte(fn.ID)}}}, []string{`the name "bye"`}},
 		"nobody's name":     {store.Txn{Put: []store.Pair{{Key: "name/bye", Value: []byte("x")}}}, []string{`the name "bye"`}},
-		"no function":       {store.Txn{Delete: []string{"function/" + fn.ID}}, []string{"00000001", "00000002", `the name "hello"`}},
+		"no function":       {store.Txn{Delete: []string{"function/" + fn.ID}}, []string{first, second, "00000001", "00000002", `the name "hello"`}},
 		"a function's code": {store.Txn{Put: []store.Pair{{Key: "function/" + other.ID, Value: otherRecord}}}, []string{"version 1, is missing"}},
 		"a bad record":      {store.Txn{Put: []store.Pair{{Key: "token/ab", Value: []byte("{}")}, {Key: "secret/A", Value: []byte("x")}}}, []string{"secret/A", "token/ab"}},
 		"a stray sandbox":   {store.Txn{Put: []store.Pair{{Key: "sandbox/bb", Value: []byte(`{"schema":2,"function":"x","version":1}`)}}}, nil},
 		"an unknown record": {store.Txn{Put: []store.Pair{{Key: "bird/wren"}}}, []string{"bird/wren"}},
 		"no aviary":         {store.Txn{Delete: []string{"meta/aviary"}}, []string{"meta/aviary"}},
-		"a newer schema":    {store.Txn{Put: []store.Pair{{Key: "meta/schema", Value: []byte("3")}}}, []string{"newer dispatcher"}},
+		"a newer schema":    {store.Txn{Put: []store.Pair{{Key: "meta/schema", Value: []byte("4")}}}, []string{"newer dispatcher"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(memory(t), "fob.db")
@@ -146,7 +154,7 @@ func TestDamagedWhileOpen(t *testing.T) {
 	check(t, errors.Join(err, file.Close()))
 
 	_, err = s.Code(t.Context(), fn.ID, 1)
-	wantMessage(t, err, "code/"+fn.ID, "dispatcher restore --data")
+	wantMessage(t, err, "meta/code/"+fn.ID, "dispatcher restore --data")
 	for _, err := range []error{err, s.Broken(), s.DeleteFunction(t.Context(), fn.ID)} {
 		if faas.CodeOf(err) != faas.CodeStorage {
 			t.Errorf("the error is %v", err)

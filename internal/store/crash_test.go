@@ -62,6 +62,13 @@ func work(path string) error {
 			return err
 		}
 		fmt.Println("stored", fn.ID, 2)
+		// One that has the same code, and in the place of the first.
+		last, _ := storetest.NextFunction(next)
+		last.Current = storetest.WithCode(last.Current, code)
+		if err := s.AddVersion(context.Background(), last.Without([]int{1}), "", ""); err != nil {
+			return err
+		}
+		fmt.Println("stored", fn.ID, 3)
 		if round%3 == 0 {
 			fmt.Println("deleting", fn.ID)
 			if err := s.DeleteFunction(context.Background(), fn.ID); err != nil {
@@ -208,8 +215,8 @@ func inspect(t *testing.T, path string, said *ledger) {
 			t.Errorf("function %s was deleted and is there", id)
 		case fn == nil && !deleting:
 			t.Errorf("function %s was acknowledged and is lost", id)
-		case fn != nil && fn.Latest().Number < version:
-			t.Errorf("version %d of %s was acknowledged, the last is %d", version, id, fn.Latest().Number)
+		case fn != nil && fn.Latest() < version:
+			t.Errorf("version %d of %s was acknowledged, the last is %d", version, id, fn.Latest())
 		}
 	}
 	// Nothing half done: what the functions call for is exactly what is there.
@@ -217,8 +224,14 @@ func inspect(t *testing.T, path string, said *ledger) {
 	for _, fn := range functions {
 		want["function/"+fn.ID] = true
 		want["name/"+fn.Name] = true
-		for _, v := range fn.Versions {
-			want[fmt.Sprintf("code/%s/%08d", fn.ID, v.Number)] = true
+		if fn.Has(1) == (fn.Latest() == 3) {
+			t.Errorf("%s has the versions %v", fn.ID, fn.Versions)
+		}
+		for _, number := range fn.Versions {
+			want[fmt.Sprintf("version/%s/%08d", fn.ID, number)] = true
+			v, err := s.Version(t.Context(), fn.ID, number)
+			check(t, err)
+			want["meta/code/"+fn.ID+"/"+strings.TrimPrefix(v.Digest, "sha256:")] = true
 			if code, err := s.Code(t.Context(), fn.ID, v.Number); err != nil || len(code) != v.Size {
 				t.Errorf("the code of %s@%d has %d bytes, want %d (%v)", fn.ID, v.Number, len(code), v.Size, err)
 			}

@@ -42,7 +42,7 @@ func TestUnusableFiles(t *testing.T) {
 		"link to none":  {func(t *testing.T, path string) { check(t, os.Symlink("nowhere", path)) }, "backup"},
 		"not ours":      {func(t *testing.T, path string) { makeBolt(t, path, "theirs") }, "another program"},
 		"no schema":     {func(t *testing.T, path string) { changeKey(t, path, "meta/schema", "") }, "meta/schema"},
-		"newer schema":  {func(t *testing.T, path string) { changeKey(t, path, "meta/schema", "3") }, "newer dispatcher"},
+		"newer schema":  {func(t *testing.T, path string) { changeKey(t, path, "meta/schema", "4") }, "newer dispatcher"},
 		"broken schema": {func(t *testing.T, path string) { changeKey(t, path, "meta/schema", "x") }, "meta/schema"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -98,7 +98,7 @@ func fill(t *testing.T, path string) {
 	s := newStore(t, kv)
 	for i := range 60 {
 		fn, code := storetest.NewFunction("")
-		check(t, s.CreateFunction(t.Context(), fn, code+strings.Repeat("#", 100*i), ""))
+		check(t, s.CreateFunction(t.Context(), longer(fn, &code, strings.Repeat("#", 100*i)), code, ""))
 		if i%7 == 0 {
 			check(t, s.DeleteFunction(t.Context(), fn.ID))
 		}
@@ -165,7 +165,7 @@ func useAll(t *testing.T, path string) error {
 	}
 	for range 2 {
 		fn, code := storetest.NewFunction("")
-		if err := s.CreateFunction(t.Context(), fn, code+strings.Repeat("#", 5000), ""); err != nil {
+		if err := s.CreateFunction(t.Context(), longer(fn, &code, strings.Repeat("#", 5000)), code, ""); err != nil {
 			return err
 		}
 		if err := s.DeleteFunction(t.Context(), fn.ID); err != nil {

@@ -26,7 +26,7 @@ func TestBitsFlipped(t *testing.T) {
 	s := newStore(t, kv)
 	for i := range 14 {
 		fn, code := storetest.NewFunction(fmt.Sprintf("function-%d", i))
-		check(t, s.CreateFunction(t.Context(), fn, code+strings.Repeat("#", 200*(i%3)), fmt.Sprintf("%016x", i)))
+		check(t, s.CreateFunction(t.Context(), longer(fn, &code, strings.Repeat("#", 200*(i%3))), code, fmt.Sprintf("%016x", i)))
 		if i%4 == 0 {
 			check(t, s.DeleteFunction(t.Context(), fn.ID)) // leaves free pages
 		}

@@ -9,17 +9,21 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// FuzzRecords: what is read from the file is a function, or the record of a
+// FuzzRecords: what is read from the file is a function, a version, or the record of a
 // sandbox, on which others can rely, or an error; and it is written again as it
 // was read.
 func FuzzRecords(f *testing.F) {
 	v := &faas.Version{FunctionID: "id", Number: 1, Lang: "python", Settings: faas.DefaultSettings(), Created: time.Unix(1e9, 0).UTC(), Size: 3, Digest: "sha256:0"}
 	fn := (&faas.Function{ID: "id", Name: "hello", Created: v.Created}).With(v)
-	whole, err := encodeFunction(fn)
+	whole, err := encodeFunction(fn, []keptVersion{{1, v.Digest}})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add("function/id", whole)
+	if whole, err = encodeVersion(v); err != nil {
+		f.Fatal(err)
+	}
+	f.Add("version/id/00000001", whole)
 	held, err := encodeSandbox(v.Key())
 	if err != nil {
 		f.Fatal(err)
@@ -35,20 +39,36 @@ func FuzzRecords(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, key string, value []byte) {
 		e := Entry{Key: key, Value: value}
-		fn, err := decodeFunction(e)
+		fn, kept, err := decodeFunction(e)
 		if (fn == nil) != (err != nil) {
 			t.Fatalf("%+v with %v", fn, err)
 		}
 		if err == nil {
-			if functionKey(fn.ID) != key || fn.Live() == nil || fn.Latest() == nil || fn.Live().FunctionID != fn.ID {
+			if functionKey(fn.ID) != key || !fn.Has(fn.Aliases[faas.Live]) || !fn.Has(fn.Latest()) || len(kept) != len(fn.Versions) {
 				t.Fatalf("%s holds %+v", key, fn)
 			}
-			again, err := encodeFunction(fn)
+			again, err := encodeFunction(fn, kept)
 			if err != nil {
 				t.Fatalf("it cannot be written: %v", err)
 			}
-			if back, err := decodeFunction(Entry{Key: key, Value: again}); err != nil || !same(fn, back) {
+			if back, _, err := decodeFunction(Entry{Key: key, Value: again}); err != nil || !same(fn, back) {
 				t.Fatalf("%+v was written as %s and read as %+v, %v", fn, again, back, err)
+			}
+		}
+		if old, err := decodeSecond(e); err == nil && (fn == nil || len(old.Versions) != len(fn.Versions)) {
+			t.Fatalf("%s is a function of an older schema only: %+v", key, old)
+		}
+		v, err := decodeVersion(e)
+		if (v == nil) != (err != nil) {
+			t.Fatalf("%+v with %v", v, err)
+		}
+		if err == nil {
+			again, err := encodeVersion(v)
+			if err != nil || versionKey(v.FunctionID, v.Number) != key {
+				t.Fatalf("%s holds %+v, %v", key, v, err)
+			}
+			if back, err := decodeVersion(Entry{Key: key, Value: again}); err != nil || !same(v, back) {
+				t.Fatalf("%+v was written as %s and read as %+v, %v", v, again, back, err)
 			}
 		}
 		held, err := decodeSandbox(e)
@@ -64,8 +84,8 @@ func FuzzRecords(f *testing.F) {
 	})
 }
 
-// same compares what two functions say; an empty list is as good as none.
-func same(a, b *faas.Function) bool {
+// same compares what two records say; an empty list is as good as none.
+func same(a, b any) bool {
 	one, err := json.Marshal(a)
 	if err != nil {
 		return false

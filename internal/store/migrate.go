@@ -1,11 +1,17 @@
 package store
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/flockofbirds/fob/internal/faas"
 )
 
 // Migration is what opening an older database has done to it.
@@ -18,14 +24,16 @@ type Migration struct {
 // Migrated returns what opening the file has migrated.
 func (b *Bolt) Migrated() Migration { return b.migrated }
 
-// migrate brings a database of schema 1, which had no checksums, to this one:
-// everything in one transaction, after a backup. A crash at any moment leaves
-// one or the other, and the next start does it over.
-func (b *Bolt) migrate(path string) error {
-	backup := path + ".schema-1"
+// migrate brings a database of an older schema to this one: everything in one
+// transaction, after a backup. A crash at any moment leaves one or the other, and
+// the next start does it over.
+func (b *Bolt) migrate(path string, from int) error {
+	backup := fmt.Sprintf("%s.schema-%d", path, from)
 	err := b.explain(guard(func() error {
-		if err := b.db.View(func(tx *bbolt.Tx) error { return checkFirst(tx.Bucket(bucket)) }); err != nil {
-			return err
+		if from == 1 {
+			if err := b.db.View(func(tx *bbolt.Tx) error { return checkFirst(tx.Bucket(bucket)) }); err != nil {
+				return err
+			}
 		}
 		err := writeFile(backup, func(file *os.File) error {
 			return b.db.View(func(tx *bbolt.Tx) error {
@@ -36,7 +44,15 @@ func (b *Bolt) migrate(path string) error {
 		if err != nil {
 			return fmt.Errorf("a backup before the migration: %w", err)
 		}
-		if err := b.db.Update(migrateFirst); err != nil {
+		err = b.db.Update(func(tx *bbolt.Tx) error {
+			if from == 1 {
+				if err := migrateFirst(tx); err != nil {
+					return err
+				}
+			}
+			return migrateSecond(tx)
+		})
+		if err != nil {
 			return err
 		}
 		return surveyFile(b.file, func(Entry) {}).err()
@@ -44,7 +60,7 @@ func (b *Bolt) migrate(path string) error {
 	if err != nil {
 		return fmt.Errorf("migrating to schema %d: %w", schema, err)
 	}
-	b.migrated = Migration{From: 1, To: schema, Backup: backup}
+	b.migrated = Migration{From: from, To: schema, Backup: backup}
 	return nil
 }
 
@@ -62,8 +78,8 @@ func checkFirst(bk *bbolt.Bucket) error {
 	return damaged(err)
 }
 
-// migrateFirst gives every record the header that it has now. Revisions stay,
-// and values but that of keySchema.
+// migrateFirst gives every record the header that it has since schema 2. Revisions
+// and values stay.
 func migrateFirst(tx *bbolt.Tx) error {
 	if _, err := tx.CreateBucket(bucketDigest); err != nil {
 		return err
@@ -83,14 +99,135 @@ func migrateFirst(tx *bbolt.Tx) error {
 		if err != nil {
 			return damaged(err)
 		}
-		if e.Key == keySchema {
-			e.Value = []byte(strconv.Itoa(schema))
-		}
 		stored, s := encodeEntry(key, uint64(e.Created), uint64(e.Revision), e.Value)
 		if err := bk.Put(key, stored); err != nil {
 			return err
 		}
 		d.add(s)
+	}
+	return writeDigest(tx, d)
+}
+
+// secondRecord is a function in schemas 1 and 2: with all its versions, whose code
+// each had a record of its own.
+type secondRecord struct {
+	*faas.Function
+	Versions []*faas.Version `json:"versions"`
+}
+
+const secondPrefixCode = "code/" // ID/VERSION → code
+
+func secondCodeKey(id string, version int) string {
+	return fmt.Sprintf("%s%s/%08d", secondPrefixCode, id, version)
+}
+
+// decodeSecond reads such a record.
+func decodeSecond(e Entry) (*secondRecord, error) {
+	if _, _, err := decodeFunction(e); err != nil { // which knows all but the versions
+		return nil, err
+	}
+	var record secondRecord
+	err := json.Unmarshal(e.Value, &record)
+	for _, v := range record.Versions {
+		if err == nil && (v == nil || v.FunctionID != record.ID) {
+			err = errors.New("its versions are not those of one function")
+		}
+	}
+	if err != nil {
+		return nil, badRecord(e.Key, err)
+	}
+	return &record, nil
+}
+
+// isSecond reports whether a function's record is one.
+func isSecond(e Entry) bool {
+	var record struct {
+		Schema int `json:"schema"`
+	}
+	return json.Unmarshal(e.Value, &record) == nil && record.Schema < 3
+}
+
+// migrateSecond gives every version a record of its own, with the revisions of its
+// function's, and keeps the same code of a function once.
+func migrateSecond(tx *bbolt.Tx) error {
+	d, err := readDigest(tx)
+	if err != nil {
+		return err
+	}
+	bk := tx.Bucket(bucket)
+	put := func(e Entry, key string, value []byte) error {
+		if err := remove(bk, &d, []byte(key)); err != nil {
+			return err
+		}
+		stored, s := encodeEntry([]byte(key), uint64(e.Created), uint64(e.Revision), value)
+		d.add(s)
+		return bk.Put([]byte(key), stored)
+	}
+	var keys [][]byte // first, since putting moves a cursor
+	c := bk.Cursor()
+	for key, _ := c.Seek([]byte(prefixFunction)); bytes.HasPrefix(key, []byte(prefixFunction)); key, _ = c.Next() {
+		keys = append(keys, bytes.Clone(key))
+	}
+	for _, key := range keys {
+		e, _, err := readEntry(key, bk.Get(key))
+		if err != nil {
+			return err
+		}
+		fn, err := decodeSecond(e)
+		if err != nil {
+			return damaged(err)
+		}
+		var kept []keptVersion
+		for _, v := range fn.Versions {
+			codeAt := []byte(secondCodeKey(fn.ID, v.Number))
+			stored := bk.Get(codeAt)
+			if stored == nil {
+				return damaged(badRecord(string(codeAt), errors.New("it is not there")))
+			}
+			code, _, err := readEntry(codeAt, stored)
+			if err != nil {
+				return err
+			}
+			if len(code.Value) != v.Size {
+				return damaged(badRecord(string(codeAt), fmt.Errorf("it has %d bytes and should have %d", len(code.Value), v.Size)))
+			}
+			v.Digest = faas.Digest(string(code.Value))
+			if !slices.ContainsFunc(kept, func(k keptVersion) bool { return k.Digest == v.Digest }) {
+				if err := put(code, codeKey(fn.ID, v.Digest), code.Value); err != nil {
+					return err
+				}
+			}
+			if err := remove(bk, &d, codeAt); err != nil {
+				return err
+			}
+			record, err := encodeVersion(v)
+			if err != nil {
+				return err
+			}
+			if err := put(e, versionKey(fn.ID, v.Number), record); err != nil {
+				return err
+			}
+			kept = append(kept, keptVersion{v.Number, v.Digest})
+		}
+		record, err := encodeFunction(fn.Function, kept)
+		if err != nil {
+			return err
+		}
+		if err := put(e, string(key), record); err != nil {
+			return err
+		}
+	}
+	at := []byte(keySchema)
+	stored := bk.Get(at)
+	if stored == nil {
+		return damaged(fmt.Errorf("the record %q is not there", keySchema))
+	}
+	e, _, err := readEntry(at, stored)
+	if err != nil {
+		return err
+	}
+	if err := put(e, keySchema, []byte(strconv.Itoa(schema))); err != nil {
+		return err
 	}
 	return writeDigest(tx, d)
 }

@@ -3,17 +3,23 @@ package store_test
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/store"
+	"github.com/flockofbirds/fob/internal/store/storetest"
 )
 
-// unpacked is a file of testdata: a database that the dispatcher of schema 1
-// wrote (12 functions, of which one was deleted), or its records, a line each.
+// unpacked is a file of testdata: a database that the dispatcher of an older schema
+// wrote (12 functions or 8, of which one was deleted), or its records, a line each.
 func unpacked(t *testing.T, name string) []byte {
 	t.Helper()
 	file, err := os.Open(filepath.Join("testdata", name+".gz"))
@@ -26,49 +32,143 @@ func unpacked(t *testing.T, name string) []byte {
 	return data
 }
 
-// TestMigration opens a database of schema 1: every record, revisions included,
-// is what it was, and the old file is kept.
+// oldRecord is a record of an older database. Of a function it has all.
+type oldRecord struct {
+	key               string
+	created, revision int64
+	value             string
+	function          struct {
+		*faas.Function
+		Versions []*faas.Version `json:"versions"`
+	}
+}
+
+// oldRecords reads what is unpacked.
+func oldRecords(t *testing.T, schema int) (all []*oldRecord, code map[string]string) {
+	t.Helper()
+	code = map[string]string{}
+	for line := range strings.Lines(string(unpacked(t, fmt.Sprintf("schema-%d.txt", schema)))) {
+		var r oldRecord
+		if _, err := fmt.Sscanf(line, "%s %d %d %q\n", &r.key, &r.created, &r.revision, &r.value); err != nil {
+			t.Fatalf("%.100q: %v", line, err)
+		}
+		switch kind, _, _ := strings.Cut(r.key, "/"); kind {
+		case "code":
+			code[r.key] = r.value
+		case "function":
+			check(t, json.Unmarshal([]byte(r.value), &r.function))
+		}
+		all = append(all, &r)
+	}
+	return all, code
+}
+
+// TestMigration opens databases of older schemas: everything is there that was, in
+// records of this schema, and the old file is kept.
 func TestMigration(t *testing.T) {
+	for from := 1; from <= 2; from++ {
+		t.Run(fmt.Sprintf("from %d", from), func(t *testing.T) { migration(t, from) })
+	}
+}
+
+func migration(t *testing.T, from int) {
 	path := filepath.Join(t.TempDir(), "fob.db")
-	old := unpacked(t, "schema-1.db")
-	check(t, os.WriteFile(path, old, 0o600))
-	want := strings.Replace(string(unpacked(t, "schema-1.txt")), "meta/schema 1 1 \"1\"", "meta/schema 1 1 \"2\"", 1)
+	kept := fmt.Sprintf("%s.schema-%d", path, from)
+	check(t, os.WriteFile(path, unpacked(t, fmt.Sprintf("schema-%d.db", from)), 0o600))
+	old, oldCode := oldRecords(t, from)
+	// The old one is as good as ever, for whoever restores a backup of then.
+	wantProblems(t, path, nil)
 
 	kv := openBolt(t, path)
-	if m := kv.Migrated(); m != (store.Migration{From: 1, To: 2, Backup: path + ".schema-1"}) {
+	if m := kv.Migrated(); m != (store.Migration{From: from, To: 3, Backup: kept}) {
 		t.Errorf("it says %+v", m)
 	}
 	s := newStore(t, kv)
 	functions, err := s.Functions(t.Context())
 	check(t, err)
+	byID := map[string]*faas.Function{}
 	for _, fn := range functions {
-		for _, v := range fn.Versions {
-			if code, err := s.Code(t.Context(), fn.ID, v.Number); err != nil || len(code) != v.Size {
-				t.Errorf("the code of %s@%d: %v", fn.ID, v.Number, err)
+		byID[fn.ID] = fn
+	}
+	want := map[string]bool{} // every key
+	for _, r := range old {
+		kind, id, _ := strings.Cut(r.key, "/")
+		if kind == "code" {
+			continue
+		}
+		e, err := kv.Get(t.Context(), r.key)
+		if check(t, err); e.Created != r.created || e.Revision != r.revision {
+			t.Errorf("%s has the revisions %d and %d, and had %d and %d", r.key, e.Created, e.Revision, r.created, r.revision)
+		}
+		want[r.key] = true
+		if kind != "function" {
+			if r.key == "meta/schema" {
+				r.value = "3"
 			}
+			if string(e.Value) != r.value {
+				t.Errorf("%s is %q, and was %q", r.key, e.Value, r.value)
+			}
+			continue
+		}
+		fn := byID[id]
+		if fn == nil || fn.Name != r.function.Name || !fn.Created.Equal(r.function.Created) || len(fn.Versions) != len(r.function.Versions) || fn.Live().Number != r.function.Aliases["live"] {
+			t.Fatalf("%s is %+v, and was %s", id, fn, r.value)
+		}
+		for _, was := range r.function.Versions {
+			code := oldCode[fmt.Sprintf("code/%s/%08d", id, was.Number)]
+			was.Digest = faas.Digest(code) // in the one of schema 1 it is made up
+			v, err := s.Version(t.Context(), id, was.Number)
+			check(t, err)
+			if v.Created = was.Created; *v != *was {
+				t.Errorf("%s@%d is %+v, and was %+v", id, was.Number, v, was)
+			}
+			if got, err := s.Code(t.Context(), id, was.Number); err != nil || got != code {
+				t.Errorf("the code of %s@%d is %q (%v), and was %q", id, was.Number, got, err, code)
+			}
+			want[fmt.Sprintf("version/%s/%08d", id, was.Number)] = true
+			want["meta/code/"+id+"/"+strings.TrimPrefix(was.Digest, "sha256:")] = true
 		}
 	}
-	if notes, err := s.Sandboxes(t.Context()); len(functions) != 11 || len(notes) != 11 || err != nil {
-		t.Errorf("%d functions and %d sandboxes, want 11 each (%v)", len(functions), len(notes), err)
+	entries, err := kv.List(t.Context(), "", "", 1_000_000)
+	check(t, err)
+	for _, e := range entries {
+		if !want[e.Key] {
+			t.Errorf("nobody asked for %s", e.Key)
+		}
+		delete(want, e.Key)
 	}
+	if len(want) > 0 || len(functions) < 7 {
+		t.Errorf("of %d functions, %v are missing", len(functions), want)
+	}
+	// It can be built on.
+	next, code := storetest.NextFunction(functions[len(functions)-1])
+	check(t, s.AddVersion(t.Context(), next.Without([]int{1}), code, ""))
 	check(t, kv.Close())
-	for range 2 { // the second time it is nothing new
-		if got, err := content(t, path); err != nil || got != want {
-			t.Errorf("the content is (%v)\n%s\nwant\n%s", err, got, want)
-		}
+	is, err := content(t, path)
+	check(t, err)
+	report, err := store.Check(path)
+	if check(t, errors.Join(err, report.Err())); report.Schema != 3 {
+		t.Errorf("it has schema %d", report.Schema)
 	}
+	checkPages(t, path)
+
 	kv = openBolt(t, path)
 	if m := kv.Migrated(); m.From != 0 {
 		t.Errorf("migrated again: %+v", m)
 	}
-	// The backup is a database that the old dispatcher can open, and so can this one.
-	backup := filepath.Join(t.TempDir(), "fob.db")
-	data, err := os.ReadFile(path + ".schema-1")
-	check(t, err)
-	check(t, os.WriteFile(backup, data, 0o600))
-	if got, err := content(t, backup); err != nil || got != want {
-		t.Errorf("from the backup: %v\n%s", err, got)
+	check(t, kv.Close())
+	if again, err := content(t, path); err != nil || again != is {
+		t.Errorf("the second time it is another: %v", err)
 	}
+	// What was kept is a database that can be restored, and migrated then.
+	restored := filepath.Join(t.TempDir(), "fob.db")
+	_, err = store.Restore(kept, restored, time.Now())
+	check(t, err)
+	kv = openBolt(t, restored)
+	if functions, err := newStore(t, kv).Functions(t.Context()); err != nil || len(functions) != len(byID) || kv.Migrated().From != from {
+		t.Errorf("from the backup: %d functions, %v", len(functions), err)
+	}
+	check(t, kv.Close())
 	names, err := filepath.Glob(filepath.Join(filepath.Dir(path), "*"))
 	if check(t, err); len(names) != 2 {
 		t.Errorf("in the folder: %v", names)

@@ -41,7 +41,7 @@ func OpenBolt(ctx context.Context, path string, wait bool, locked ...func()) (*B
 		case err == nil:
 			err := b.settle(path)
 			if err == nil && found.schema < schema {
-				err = b.migrate(path)
+				err = b.migrate(path, found.schema)
 			}
 			if err != nil {
 				return nil, errors.Join(err, b.Close())

@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -70,6 +69,11 @@ func write(ctx context.Context, s *store.Store) error {
 			return err
 		}
 		fmt.Println("stored", fn.ID, 2, fn.Name)
+		fn, code = withVersion(fn)
+		if err := s.AddVersion(ctx, fn.Without([]int{1}), code, ""); err != nil {
+			return err
+		}
+		fmt.Println("stored", fn.ID, 3, fn.Name)
 		if round%3 == 1 {
 			fmt.Println("deleting", fn.ID)
 			if err := s.DeleteFunction(ctx, fn.ID); err != nil {
@@ -92,10 +96,9 @@ func withVersion(fn *faas.Function) (*faas.Function, string) {
 	if rand.N(5) == 0 {
 		size = rand.N(40_000) + 100
 	}
-	v := &faas.Version{FunctionID: fn.ID, Number: len(fn.Versions) + 1, Lang: "python", Settings: faas.DefaultSettings(), Created: time.Now(), Size: size}
+	v := &faas.Version{FunctionID: fn.ID, Number: fn.Latest() + 1, Lang: "python", Settings: faas.DefaultSettings(), Created: time.Now(), Size: size}
 	code := codeOf(v)
-	digest := sha256.Sum256([]byte(code))
-	v.Digest = "sha256:" + hex.EncodeToString(digest[:])
+	v.Digest = faas.Digest(code)
 	return fn.With(v), code
 }
 
@@ -167,9 +170,15 @@ func (a *acknowledged) compare(ctx context.Context, s *store.Store) error {
 	byID := map[string]*faas.Function{}
 	for _, fn := range functions {
 		byID[fn.ID] = fn
-		for _, v := range fn.Versions {
-			if code, err := s.Code(ctx, fn.ID, v.Number); code != codeOf(v) {
-				wrong("the code of %s@%d is not what it was (%v)", fn.ID, v.Number, err)
+		if fn.Has(1) == (fn.Latest() == 3) {
+			wrong("%s has the versions %v", fn.ID, fn.Versions)
+		}
+		for _, number := range fn.Versions {
+			v, err := s.Version(ctx, fn.ID, number)
+			if err != nil {
+				wrong("%s@%d is not there (%w)", fn.ID, number, err)
+			} else if code, err := s.Code(ctx, fn.ID, number); code != codeOf(v) {
+				wrong("the code of %s@%d is not what it was (%v)", fn.ID, number, err)
 			}
 		}
 	}
@@ -181,8 +190,8 @@ func (a *acknowledged) compare(ctx context.Context, s *store.Store) error {
 			wrong("function %s was deleted and is there", id)
 		case fn == nil && !deleting:
 			wrong("function %s was acknowledged and is lost", id)
-		case fn != nil && fn.Latest().Number < version:
-			wrong("version %d of %s was acknowledged, the last is %d", version, id, fn.Latest().Number)
+		case fn != nil && fn.Latest() < version:
+			wrong("version %d of %s was acknowledged, the last is %d", version, id, fn.Latest())
 		}
 	}
 	notes, err := s.Sandboxes(ctx)

@@ -14,35 +14,60 @@ import (
 // schema is the version of how records are laid out. It is in every record and
 // under keySchema. What this dispatcher does not know it refuses; what is older
 // it migrates.
-const schema = 2
+const schema = 3
 
-// The keys. A version's code stands apart from its function, so that reading
-// all functions at start reads no code.
+// The keys. A function's versions stand apart from it, so that reading all
+// functions at start reads no history, and code apart from versions, which share
+// what is the same.
 const (
-	keySchema = "meta/schema" // "2"
+	keySchema = "meta/schema" // "3"
 	keyAviary = "meta/aviary" // 8 hexadecimal digits
 
 	prefixFunction = "function/" // ID → functionRecord
 	prefixName     = "name/"     // NAME → ID
-	prefixCode     = "code/"     // ID/VERSION → the code as it was registered
+	prefixVersion  = "version/"  // ID/VERSION → versionRecord
 	prefixSandbox  = "sandbox/"  // ID → sandboxRecord
 	prefixToken    = "token/"    // ID → tokenRecord
+
+	// prefixCode is for ID/DIGEST → the code as it was registered. It stands
+	// between the two keys that never change: bbolt has two records at least in a
+	// page, and writes a page anew with all of it when one of them changes. Code
+	// beside a function's record would be written with each of its changes.
+	prefixCode = "meta/code/"
 )
 
 func functionKey(id string) string { return prefixFunction + id }
 func nameKey(name string) string   { return prefixName + name }
 func sandboxKey(id string) string  { return prefixSandbox + id }
 
-// codePrefix is that of all of a function's code.
-func codePrefix(id string) string { return prefixCode + id + "/" }
+// versionPrefix is that of all of a function's versions, codePrefix that of all of
+// its code.
+func versionPrefix(id string) string { return prefixVersion + id + "/" }
+func codePrefix(id string) string    { return prefixCode + id + "/" }
 
-func codeKey(id string, version int) string { return fmt.Sprintf("%s%08d", codePrefix(id), version) }
+func versionKey(id string, number int) string {
+	return fmt.Sprintf("%s%08d", versionPrefix(id), number)
+}
 
-// functionRecord is a function with all its versions. One record for all keeps
-// a change of aliases and versions to one comparison.
+// codeKey is that of the code with a digest as Version.Digest has it.
+func codeKey(id, digest string) string { return codePrefix(id) + strings.TrimPrefix(digest, "sha256:") }
+
+// functionRecord is a function without its versions, but with what code each has:
+// so one comparison tells which code is needed by none any more.
 type functionRecord struct {
 	Schema int `json:"schema"`
 	*faas.Function
+	Versions []keptVersion `json:"versions"` // instead of the function's own
+}
+
+type keptVersion struct {
+	Number int    `json:"version"`
+	Digest string `json:"digest"`
+}
+
+type versionRecord struct {
+	Schema int `json:"schema"`
+	*faas.Version
 }
 
 type sandboxRecord struct {
@@ -50,59 +75,89 @@ type sandboxRecord struct {
 	faas.VersionKey
 }
 
-func encodeFunction(fn *faas.Function) ([]byte, error) {
-	if err := checkFunction(fn); err != nil {
+// encodeFunction returns the record of a function whose versions have that code.
+func encodeFunction(fn *faas.Function, versions []keptVersion) ([]byte, error) {
+	record := functionRecord{schema, fn, versions}
+	if err := record.check(); err != nil {
 		return nil, err
 	}
-	return json.Marshal(functionRecord{schema, fn})
+	return json.Marshal(record)
 }
 
-func decodeFunction(e Entry) (*faas.Function, error) {
+// decodeFunction returns a function, which lacks its live version yet, and what its
+// versions have for code.
+func decodeFunction(e Entry) (*faas.Function, []keptVersion, error) {
 	record := functionRecord{Function: &faas.Function{}}
 	err := json.Unmarshal(e.Value, &record)
 	if err == nil {
 		err = checkSchema(record.Schema)
 	}
 	if err == nil {
-		err = checkFunction(record.Function)
+		err = record.check()
 	}
 	if err == nil && functionKey(record.ID) != e.Key {
 		err = fmt.Errorf("it is that of function %q", record.ID)
 	}
 	if err != nil {
-		return nil, badRecord(e.Key, err)
+		return nil, nil, badRecord(e.Key, err)
 	}
-	return record.Function, nil
+	fn := record.Function
+	fn.Versions = make([]int, len(record.Versions))
+	for i, v := range record.Versions {
+		fn.Versions[i] = v.Number
+	}
+	return fn, record.Versions, nil
 }
 
-// checkFunction makes sure that what others take for granted about a function
-// is so: Latest and Live find a version.
-func checkFunction(fn *faas.Function) error {
-	if fn == nil {
+// check makes sure that what others take for granted about a function is so: every
+// alias, live among them, points to a version.
+func (r *functionRecord) check() error {
+	if r.Function == nil {
 		return errors.New("it holds no function")
 	}
-	if fn.ID == "" || strings.Contains(fn.ID, "/") {
-		return fmt.Errorf("%q is no function ID", fn.ID)
+	if r.ID == "" || strings.Contains(r.ID, "/") {
+		return fmt.Errorf("%q is no function ID", r.ID)
 	}
-	if len(fn.Versions) == 0 {
+	if len(r.Versions) == 0 {
 		return errors.New("the function has no version")
 	}
 	last := 0
-	for _, v := range fn.Versions {
-		if v == nil || v.FunctionID != fn.ID || v.Number <= last {
-			return errors.New("its versions are not those of one function in ascending order")
+	numbers := make(map[int]bool, len(r.Versions))
+	for _, v := range r.Versions {
+		if v.Number <= last {
+			return errors.New("its versions are not in ascending order")
 		}
 		last = v.Number
+		numbers[last] = true
 	}
-	if fn.Live() == nil {
+	if !numbers[r.Aliases[faas.Live]] {
 		return errors.New("the alias live points to no version")
 	}
-	for alias, number := range fn.Aliases {
-		if fn.Version(number) == nil {
+	for alias, number := range r.Aliases {
+		if !numbers[number] {
 			return fmt.Errorf("the alias %q points to version %d, which is not there", alias, number)
 		}
 	}
 	return nil
+}
+
+func encodeVersion(v *faas.Version) ([]byte, error) {
+	return json.Marshal(versionRecord{schema, v})
+}
+
+func decodeVersion(e Entry) (*faas.Version, error) {
+	record := versionRecord{Version: &faas.Version{}}
+	err := json.Unmarshal(e.Value, &record)
+	if err == nil {
+		err = checkSchema(record.Schema)
+	}
+	if err == nil && (record.Version == nil || record.Number < 1 || versionKey(record.FunctionID, record.Number) != e.Key) {
+		err = errors.New("it is that of another version")
+	}
+	if err != nil {
+		return nil, badRecord(e.Key, err)
+	}
+	return record.Version, nil
 }
 
 func encodeSandbox(key faas.VersionKey) ([]byte, error) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/store"
+	"github.com/flockofbirds/fob/internal/store/storetest"
 )
 
 // refusedEnv makes the test binary a process some of whose writes the system
@@ -29,7 +30,7 @@ func writeRefused(path string) error {
 		fn, code := newFunction("f-" + fmt.Sprint(os.Getpid()))
 		fn.Name = "f-" + fn.ID
 		code += strings.Repeat("#", 8<<10)
-		fn.Versions[0].Size = len(code)
+		fn.Current = storetest.WithCode(fn.Current, code)
 		is := answer(s.CreateFunction(context.Background(), fn, code, ""))
 		if s.Broken() != nil {
 			is = "broken"

@@ -84,53 +84,84 @@ func initialise(ctx context.Context, kv KV) error {
 
 // Functions implements faas.Store.
 func (s *Store) Functions(ctx context.Context) ([]*faas.Function, error) {
+	const doing = "read the functions"
 	entries, err := s.all(ctx, prefixFunction)
 	if err != nil {
-		return nil, internal("read the functions", err)
+		return nil, internal(doing, err)
 	}
 	// By revision rather than by time: two may have been created at the same
 	// time, or by clocks that disagree.
 	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(a.Created, b.Created) })
-	functions := make([]*faas.Function, len(entries))
-	for i, e := range entries {
-		if functions[i], err = decodeFunction(e); err != nil {
-			return nil, internal("read the functions", err)
+	functions := make([]*faas.Function, 0, len(entries))
+	for _, e := range entries {
+		fn, _, err := decodeFunction(e)
+		if err != nil {
+			return nil, internal(doing, err)
 		}
+		if fn.Current, err = s.Version(ctx, fn.ID, fn.Aliases[faas.Live]); err != nil {
+			return nil, internal(doing, err)
+		}
+		functions = append(functions, fn)
 	}
 	return functions, nil
 }
 
-// Code implements faas.Store. It fails with CodeUnknownFunction when there is
-// no such version.
+// Version implements faas.Store. It fails with CodeUnknownFunction when there is no
+// such version.
+func (s *Store) Version(ctx context.Context, functionID string, number int) (*faas.Version, error) {
+	const doing = "read the version"
+	e, err := s.kv.Get(ctx, versionKey(functionID, number))
+	if err == nil && e.Revision == 0 {
+		err = s.missing(ctx, e.Key, functionID, number)
+	}
+	if err != nil {
+		return nil, internal(doing, err)
+	}
+	v, err := decodeVersion(e)
+	return v, internal(doing, err)
+}
+
+// Code implements faas.Store. It fails with CodeUnknownFunction when there is no
+// such version.
 func (s *Store) Code(ctx context.Context, functionID string, version int) (string, error) {
 	const doing = "read the code"
-	e, err := s.kv.Get(ctx, codeKey(functionID, version))
+	v, err := s.Version(ctx, functionID, version)
+	if err != nil {
+		return "", err
+	}
+	e, err := s.kv.Get(ctx, codeKey(functionID, v.Digest))
+	if err == nil && e.Revision == 0 {
+		err = s.missing(ctx, e.Key, functionID, version)
+	}
 	if err != nil {
 		return "", internal(doing, err)
 	}
-	if e.Revision != 0 {
-		return string(e.Value), nil
-	}
-	_, fn, err := s.function(ctx, functionID)
-	if err == nil && fn.Version(version) != nil {
-		err = badRecord(e.Key, errors.New("it is not there"))
-	}
+	return string(e.Value), nil
+}
+
+// missing says why a record of a version is not there: there is no such version, or
+// not any more, or the record is lost.
+func (s *Store) missing(ctx context.Context, key, functionID string, number int) error {
+	_, fn, _, err := s.function(ctx, functionID)
 	if err != nil {
-		return "", internal(doing, err)
+		return err
 	}
-	return "", faas.Errorf(faas.CodeUnknownFunction, "function %s has no version %d", functionID, version)
+	if fn.Has(number) {
+		return badRecord(key, errors.New("it is not there"))
+	}
+	return faas.Errorf(faas.CodeUnknownFunction, "function %s has no version %d", functionID, number)
 }
 
 // CreateFunction implements faas.Store. It also fails with CodeConflict when
 // there is a function with that ID already. An empty sandboxID records none.
 func (s *Store) CreateFunction(ctx context.Context, fn *faas.Function, code, sandboxID string) error {
 	const doing = "store the function"
-	txn, err := putVersion(fn, code, sandboxID)
-	if err != nil {
-		return internal(doing, err)
-	}
 	if len(fn.Versions) != 1 {
 		return internal(doing, fmt.Errorf("a new function has 1 version, not %d", len(fn.Versions)))
+	}
+	txn, err := putVersion(fn, nil, code, sandboxID)
+	if err != nil {
+		return internal(doing, err)
 	}
 	txn.If = []Condition{{functionKey(fn.ID), 0}}
 	if fn.Name != "" {
@@ -156,17 +187,17 @@ func (s *Store) CreateFunction(ctx context.Context, fn *faas.Function, code, san
 // function is not there. An empty sandboxID records none.
 func (s *Store) AddVersion(ctx context.Context, fn *faas.Function, code, sandboxID string) error {
 	const doing = "store the version"
-	txn, err := putVersion(fn, code, sandboxID)
-	if err != nil {
-		return internal(doing, err)
-	}
-	e, stored, err := s.function(ctx, fn.ID)
+	e, stored, versions, err := s.function(ctx, fn.ID)
 	if err != nil {
 		return internal(doing, err)
 	}
 	conflict := faas.Errorf(faas.CodeConflict, "function %s was changed by somebody else meanwhile: try again", fn.ID)
 	if !followsOn(fn, stored) {
 		return conflict
+	}
+	txn, err := putVersion(fn, versions, code, sandboxID)
+	if err != nil {
+		return internal(doing, err)
 	}
 	txn.If = []Condition{{e.Key, e.Revision}}
 	if err := s.kv.Commit(ctx, txn); errors.Is(err, ErrConflict) {
@@ -177,32 +208,55 @@ func (s *Store) AddVersion(ctx context.Context, fn *faas.Function, code, sandbox
 	return nil
 }
 
-// followsOn reports whether next is stored with one version more. Aliases may
-// have moved.
+// followsOn reports whether next is stored with one version more. Others may have
+// been dropped, and aliases moved.
 func followsOn(next, stored *faas.Function) bool {
-	n := len(stored.Versions)
-	return len(next.Versions) == n+1 &&
-		next.ID == stored.ID && next.Name == stored.Name && next.Created.Equal(stored.Created) &&
-		slices.EqualFunc(next.Versions[:n], stored.Versions, func(a, b *faas.Version) bool {
-			same := *b
-			same.Created = a.Created // two times can be equal and yet not ==
-			return a.Created.Equal(b.Created) && *a == same
-		})
+	last := len(next.Versions) - 1
+	return next.ID == stored.ID && next.Name == stored.Name && next.Created.Equal(stored.Created) &&
+		next.Latest() == stored.Latest()+1 && next.Live().Number == next.Latest() &&
+		!slices.ContainsFunc(next.Versions[:last], func(n int) bool { return !stored.Has(n) })
 }
 
-// putVersion returns what stores fn's record with its latest version.
-func putVersion(fn *faas.Function, code, sandboxID string) (Txn, error) {
-	record, err := encodeFunction(fn)
+// putVersion returns what stores fn, whose live version is new, where it had the
+// others: what it does not have any more goes, and the code that is nobody's then.
+func putVersion(fn *faas.Function, had []keptVersion, code, sandboxID string) (Txn, error) {
+	v := fn.Live()
+	var kept []keptVersion
+	var txn Txn
+	digests := map[string]bool{} // of code that is there; true: and stays
+	for _, old := range had {
+		stays := fn.Has(old.Number)
+		digests[old.Digest] = digests[old.Digest] || stays
+		if stays {
+			kept = append(kept, old)
+		} else {
+			txn.Delete = append(txn.Delete, versionKey(fn.ID, old.Number))
+		}
+	}
+	if _, there := digests[v.Digest]; !there {
+		// It is found by its digest from now on, so that must be its own.
+		if v.Digest != faas.Digest(code) {
+			return Txn{}, fmt.Errorf("the digest %.80q is not that of the code", v.Digest)
+		}
+		txn.Put = append(txn.Put, Pair{codeKey(fn.ID, v.Digest), []byte(code)})
+	}
+	digests[v.Digest] = true
+	for digest, stays := range digests {
+		if !stays {
+			txn.Delete = append(txn.Delete, codeKey(fn.ID, digest))
+		}
+	}
+	function, err := encodeFunction(fn, append(kept, keptVersion{v.Number, v.Digest}))
 	if err != nil {
 		return Txn{}, err
 	}
-	latest := fn.Latest().Key()
-	txn := Txn{Put: []Pair{
-		{functionKey(fn.ID), record},
-		{codeKey(fn.ID, latest.Number), []byte(code)},
-	}}
+	version, err := encodeVersion(v)
+	if err != nil {
+		return Txn{}, err
+	}
+	txn.Put = append(txn.Put, Pair{functionKey(fn.ID), function}, Pair{versionKey(fn.ID, v.Number), version})
 	if sandboxID != "" {
-		note, err := encodeSandbox(latest)
+		note, err := encodeSandbox(v.Key())
 		if err != nil {
 			return Txn{}, err
 		}
@@ -216,7 +270,7 @@ func putVersion(fn *faas.Function, code, sandboxID string) (Txn, error) {
 // with CodeConflict when it changes meanwhile.
 func (s *Store) DeleteFunction(ctx context.Context, id string) error {
 	const doing = "delete the function"
-	e, fn, err := s.function(ctx, id)
+	e, fn, _, err := s.function(ctx, id)
 	if err != nil {
 		return internal(doing, err)
 	}
@@ -227,7 +281,7 @@ func (s *Store) DeleteFunction(ctx context.Context, id string) error {
 	txn := Txn{
 		If:           []Condition{{e.Key, e.Revision}},
 		Delete:       []string{e.Key},
-		DeletePrefix: []string{codePrefix(id)},
+		DeletePrefix: []string{versionPrefix(id), codePrefix(id)},
 	}
 	if fn.Name != "" {
 		txn.Delete = append(txn.Delete, nameKey(fn.Name))
@@ -299,17 +353,18 @@ func (s *Store) Aviary(ctx context.Context) (string, error) {
 // Close implements faas.Store.
 func (s *Store) Close() error { return internal("close the store", s.kv.Close()) }
 
-// function reads one function. What is not there is CodeUnknownFunction.
-func (s *Store) function(ctx context.Context, id string) (Entry, *faas.Function, error) {
+// function reads one function, without its live version, and what its versions have
+// for code. What is not there is CodeUnknownFunction.
+func (s *Store) function(ctx context.Context, id string) (Entry, *faas.Function, []keptVersion, error) {
 	e, err := s.kv.Get(ctx, functionKey(id))
 	if err != nil {
-		return e, nil, err
+		return e, nil, nil, err
 	}
 	if e.Revision == 0 {
-		return e, nil, faas.Errorf(faas.CodeUnknownFunction, "there is no function %s", id)
+		return e, nil, nil, faas.Errorf(faas.CodeUnknownFunction, "there is no function %s", id)
 	}
-	fn, err := decodeFunction(e)
-	return e, fn, err
+	fn, versions, err := decodeFunction(e)
+	return e, fn, versions, err
 }
 
 // all lists everything below a prefix.

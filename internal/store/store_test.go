@@ -69,3 +69,11 @@ func newStore(t testing.TB, kv store.KV) *store.Store {
 	}
 	return s
 }
+
+// longer returns fn with more behind its code, which it changes.
+func longer(fn *faas.Function, code *string, more string) *faas.Function {
+	*code += more
+	next := *fn
+	next.Current = storetest.WithCode(fn.Current, *code)
+	return &next
+}

@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"io"
 	"os"
+	"strconv"
 )
 
 // survey reads a whole database file and checks it, by bbolt's own layout of
@@ -27,7 +28,7 @@ type survey struct {
 	problems []error
 
 	each     func(Entry) // is called with every good record, valid until it returns
-	schema   int         // 1 or what this dispatcher writes
+	schema   int         // that the records say, or of this dispatcher when they do not
 	records  digest      // what the records come to
 	sequence uint64      // the last revision
 	digest   *digest     // what is stored of them; nil in schema 1
@@ -227,6 +228,11 @@ func (s *survey) record(key, stored []byte) error {
 		return err
 	}
 	s.records.add(sum)
+	if e.Key == keySchema && s.schema != 1 {
+		if number, err := strconv.Atoi(string(e.Value)); err == nil && number > 1 {
+			s.schema = number
+		}
+	}
 	s.each(e)
 	return nil
 }

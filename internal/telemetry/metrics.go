@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"net/http"
+	"strconv"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -117,7 +118,22 @@ func (m *Metrics) Forget(function string) {
 		v.forgotten = true
 	}
 	delete(m.versions, function)
-	labels := prometheus.Labels{"function": function}
+	m.drop(prometheus.Labels{"function": function})
+}
+
+// ForgetVersion does the same for one version of a function.
+func (m *Metrics) ForgetVersion(function string, number int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if v := m.versions[function][number]; v != nil {
+		v.forgotten = true
+		delete(m.versions[function], number)
+	}
+	m.drop(prometheus.Labels{"function": function, "version": strconv.Itoa(number)})
+}
+
+// drop deletes all series of these labels. The caller holds mu.
+func (m *Metrics) drop(labels prometheus.Labels) {
 	m.Calls.DeletePartialMatch(labels)
 	m.Throttled.DeletePartialMatch(labels)
 	m.Run.DeletePartialMatch(labels)

@@ -35,7 +35,7 @@ func concurrentVersions(t *testing.T, s faas.Store) {
 		for i := range 16 {
 			wg.Go(func() {
 				next, code := NextFunction(fn)
-				next.Latest().Settings.Queue = i
+				next.Live().Settings.Queue = i
 				if err := s.AddVersion(t.Context(), next, code, ""); err == nil {
 					won <- next
 				} else {
@@ -45,7 +45,7 @@ func concurrentVersions(t *testing.T, s faas.Store) {
 		}
 		wg.Wait()
 		if len(won) != 1 {
-			t.Fatalf("%d added version %d", len(won), fn.Latest().Number+1)
+			t.Fatalf("%d added version %d", len(won), fn.Latest()+1)
 		}
 		fn = <-won
 		wantFunctions(t, s, fn)

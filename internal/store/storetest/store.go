@@ -7,7 +7,6 @@ import (
 	"maps"
 	"reflect"
 	"regexp"
-	"strings"
 	"testing"
 	"time"
 
@@ -28,6 +27,8 @@ func Store(t *testing.T, open func(t *testing.T) faas.Store) {
 		"conflicts":           conflicts,
 		"delete":              deleteFunction,
 		"many versions":       manyVersions,
+		"dropped versions":    droppedVersions,
+		"shared code":         sharedCode,
 		"sandboxes":           sandboxes,
 		"tokens":              tokens,
 		"aviary":              aviary,
@@ -51,26 +52,38 @@ func Store(t *testing.T, open func(t *testing.T) faas.Store) {
 // NewFunction returns a function with one version, as a dispatcher would make
 // it, and that version's code. An empty name is none.
 func NewFunction(name string) (fn *faas.Function, code string) {
-	fn = &faas.Function{ID: uuid.NewString(), Name: name, Created: time.Now(), Aliases: map[string]int{faas.Live: 1}}
-	v, code := nextVersion(fn, 1)
-	fn.Versions = []*faas.Version{v}
-	return fn, code
+	fn = &faas.Function{ID: uuid.NewString(), Name: name, Created: time.Now()}
+	v, code := nextVersion(fn)
+	return fn.With(v), code
 }
 
 // NextFunction returns fn with one version more, and that version's code.
 func NextFunction(fn *faas.Function) (next *faas.Function, code string) {
-	v, code := nextVersion(fn, fn.Latest().Number+1)
+	v, code := nextVersion(fn)
 	return fn.With(v), code
 }
 
-func nextVersion(fn *faas.Function, number int) (*faas.Version, string) {
+func nextVersion(fn *faas.Function) (*faas.Version, string) {
+	number := fn.Latest() + 1
 	code := fmt.Sprintf("def callme():\n    return %q, %d\n", fn.ID, number)
 	settings := faas.DefaultSettings()
 	settings.Memory += faas.Bytes(number) << 20
-	return &faas.Version{
-		FunctionID: fn.ID, Number: number, Lang: "python", Settings: settings, Created: time.Now(),
-		Size: len(code), Digest: "sha256:" + strings.Repeat("0", 64),
-	}, code
+	v := &faas.Version{FunctionID: fn.ID, Number: number, Lang: "python", Settings: settings, Created: time.Now()}
+	return WithCode(v, code), code
+}
+
+// WithCode returns v with that code.
+func WithCode(v *faas.Version, code string) *faas.Version {
+	other := *v
+	other.Size, other.Digest = len(code), faas.Digest(code)
+	return &other
+}
+
+// withCode returns fn with that code for its live version.
+func withCode(fn *faas.Function, code string) *faas.Function {
+	other := *fn
+	other.Current = WithCode(fn.Current, code)
+	return &other
 }
 
 func wantCode(t *testing.T, err error, want faas.Code) {
@@ -107,15 +120,31 @@ func wantFunctions(t *testing.T, s faas.Store, want ...*faas.Function) {
 }
 
 func plain(fn *faas.Function) *faas.Function {
-	f := *fn
+	f, v := *fn, *fn.Current
 	f.Created = f.Created.Round(0).UTC()
-	f.Versions = nil
-	for _, v := range fn.Versions {
-		w := *v
-		w.Created = w.Created.Round(0).UTC()
-		f.Versions = append(f.Versions, &w)
-	}
+	v.Created = v.Created.Round(0).UTC()
+	f.Current = &v
 	return &f
+}
+
+// wantVersion fails the test unless that version is stored; nil is none.
+func wantVersion(t *testing.T, s faas.Store, id string, number int, want *faas.Version) {
+	t.Helper()
+	got, err := s.Version(t.Context(), id, number)
+	if want == nil {
+		wantCode(t, err, faas.CodeUnknownFunction)
+		_, err := s.Code(t.Context(), id, number)
+		wantCode(t, err, faas.CodeUnknownFunction)
+		return
+	}
+	if err != nil {
+		t.Errorf("%s@%d: %v", id, number, err)
+		return
+	}
+	got.Created = want.Created
+	if *got != *want {
+		t.Errorf("%s@%d is %+v, want %+v", id, number, got, want)
+	}
 }
 
 func wantText(t *testing.T, s faas.Store, id string, version int, want string) {
@@ -138,6 +167,7 @@ func create(t *testing.T, s faas.Store) {
 	wantSandboxes(t, s, nil)
 	fn, _ := NewFunction("hello")
 	code := "def callme():\r\n\treturn '\x00é\xff'" // kept to the byte
+	fn = withCode(fn, code)
 	if err := s.CreateFunction(t.Context(), fn, code, "00aa"); err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +186,7 @@ func createRefused(t *testing.T, s faas.Store) {
 	fn := mustCreate(t, s, "hello")
 	other, code := NewFunction("hello")
 	wantCode(t, s.CreateFunction(t.Context(), other, code, "00aa"), faas.CodeNameTaken)
-	same := *fn
+	same := *withCode(fn, code)
 	wantCode(t, s.CreateFunction(t.Context(), &same, code, "00aa"), faas.CodeConflict)
 	same.Name = ""
 	wantCode(t, s.CreateFunction(t.Context(), &same, code, "00aa"), faas.CodeConflict)
@@ -171,7 +201,7 @@ func createRefused(t *testing.T, s faas.Store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	other.Name = "free"
-	err = s.CreateFunction(ctx, other, code, "")
+	err = s.CreateFunction(ctx, withCode(other, code), code, "")
 	wantCode(t, err, faas.CodeInternal)
 	if !errors.Is(err, context.Canceled) {
 		t.Error("the cause is lost:", err)
@@ -231,9 +261,7 @@ func conflicts(t *testing.T, s faas.Store) {
 		t.Fatal(err)
 	}
 	rival, rivalCode := NextFunction(fn)
-	wantCode(t, s.AddVersion(t.Context(), rival, rivalCode+"#", "00cc"), faas.CodeConflict)
-	onRival, rivalCode := NextFunction(rival)
-	wantCode(t, s.AddVersion(t.Context(), onRival, rivalCode, ""), faas.CodeConflict)
+	wantCode(t, s.AddVersion(t.Context(), withCode(rival, rivalCode+"#"), rivalCode+"#", "00cc"), faas.CodeConflict)
 	three, _ := NextFunction(two)
 	four, code4 := NextFunction(three)
 	wantCode(t, s.AddVersion(t.Context(), four, code4, ""), faas.CodeConflict)
@@ -253,14 +281,14 @@ func deleteFunction(t *testing.T, s faas.Store) {
 	if err := s.CreateFunction(t.Context(), fn, code, "00aa"); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.RecordSandbox(t.Context(), "00bb", keep.Latest().Key()); err != nil {
+	if err := s.RecordSandbox(t.Context(), "00bb", keep.Live().Key()); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.DeleteFunction(t.Context(), fn.ID); err != nil {
 		t.Fatal(err)
 	}
 	wantFunctions(t, s, keep)
-	wantSandboxes(t, s, map[string]faas.VersionKey{"00bb": keep.Latest().Key()})
+	wantSandboxes(t, s, map[string]faas.VersionKey{"00bb": keep.Live().Key()})
 	_, err := s.Code(t.Context(), fn.ID, 1)
 	wantCode(t, err, faas.CodeUnknownFunction)
 	wantCode(t, s.DeleteFunction(t.Context(), fn.ID), faas.CodeUnknownFunction)
@@ -268,6 +296,7 @@ func deleteFunction(t *testing.T, s faas.Store) {
 	wantCode(t, s.AddVersion(t.Context(), two, code, ""), faas.CodeUnknownFunction)
 	// Name and ID are free again, and the place in the order is a new one.
 	last := mustCreate(t, s, "last")
+	fn = withCode(fn, code)
 	if err := s.CreateFunction(t.Context(), fn, code, ""); err != nil {
 		t.Fatal(err)
 	}
@@ -287,10 +316,103 @@ func manyVersions(t *testing.T, s faas.Store) {
 	if err := s.DeleteFunction(t.Context(), fn.ID); err != nil {
 		t.Fatal(err)
 	}
-	for _, v := range fn.Versions {
-		_, err := s.Code(t.Context(), fn.ID, v.Number)
-		wantCode(t, err, faas.CodeUnknownFunction)
+	for _, number := range fn.Versions {
+		wantVersion(t, s, fn.ID, number, nil)
 	}
+}
+
+// droppedVersions drops some of a function's versions, and never one that it keeps.
+func droppedVersions(t *testing.T, s faas.Store) {
+	fn := mustCreate(t, s, "hello")
+	all := map[int]*faas.Version{1: fn.Live()}
+	code := map[int]string{}
+	for n := 2; n <= 8; n++ {
+		fn, code[n] = NextFunction(fn)
+		all[n] = fn.Live()
+		switch n {
+		case 4:
+			fn = fn.Without([]int{2, 3})
+		case 6:
+			fn = fn.Without([]int{1})
+		case 7:
+			fn.Aliases["stable"] = 4
+		}
+		if err := s.AddVersion(t.Context(), fn, code[n], fmt.Sprintf("%016x", n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantFunctions(t, s, fn)
+	for n := 1; n <= 9; n++ {
+		if n < 4 || n > 8 {
+			wantVersion(t, s, fn.ID, n, nil)
+			continue
+		}
+		wantVersion(t, s, fn.ID, n, all[n])
+		wantText(t, s, fn.ID, n, code[n])
+	}
+	// Only what is there can be kept, and an alias needs its version.
+	next, text := NextFunction(fn)
+	next.Versions = []int{3, 4, 5, 6, 7, 8, 9}
+	wantCode(t, s.AddVersion(t.Context(), next, text, ""), faas.CodeConflict)
+	next, text = NextFunction(fn)
+	wantCode(t, s.AddVersion(t.Context(), next.Without([]int{4}), text, ""), faas.CodeInternal)
+	wantFunctions(t, s, fn)
+	wantVersion(t, s, fn.ID, 9, nil)
+}
+
+// sharedCode has versions of the same code, which is there as long as one of them,
+// and another function with it, too.
+func sharedCode(t *testing.T, s faas.Store) {
+	const one, two = "def callme(): return 1", "def callme(): return 2"
+	other, _ := NewFunction("other")
+	if err := s.CreateFunction(t.Context(), withCode(other, one), one, ""); err != nil {
+		t.Fatal(err)
+	}
+	fn, _ := NewFunction("hello")
+	fn = withCode(fn, one)
+	if err := s.CreateFunction(t.Context(), fn, one, ""); err != nil {
+		t.Fatal(err)
+	}
+	add := func(digestOf, code string, drop ...int) error {
+		next, _ := NextFunction(fn)
+		next = withCode(next, digestOf).Without(drop)
+		err := s.AddVersion(t.Context(), next, code, "")
+		if err == nil {
+			fn = next
+		}
+		return err
+	}
+	for _, step := range []struct {
+		code, given string
+		drop        []int
+		want        map[int]string
+	}{
+		{one, "", nil, map[int]string{1: one, 2: one}},
+		{two, two, nil, map[int]string{1: one, 2: one, 3: two}},
+		{one, one, []int{1}, map[int]string{2: one, 3: two, 4: one}},
+		{two, "", []int{3}, map[int]string{2: one, 4: one, 5: two}}, // the only other one that has it goes
+		{two, "", []int{2, 4}, map[int]string{5: two, 6: two}},
+		{one, one, []int{5}, map[int]string{6: two, 7: one}}, // it was gone
+	} {
+		if err := add(step.code, step.given, step.drop...); err != nil {
+			t.Fatal(err)
+		}
+		wantFunctions(t, s, withCode(other, one), fn)
+		for n := 1; n <= 8; n++ {
+			if step.want[n] == "" {
+				wantVersion(t, s, fn.ID, n, nil)
+			} else {
+				wantText(t, s, fn.ID, n, step.want[n])
+			}
+		}
+	}
+	// What is to be stored must be what its digest says, and be given when it is new.
+	wantCode(t, add("new", ""), faas.CodeInternal)
+	wantCode(t, add("new", "other"), faas.CodeInternal)
+	if err := s.DeleteFunction(t.Context(), fn.ID); err != nil {
+		t.Fatal(err)
+	}
+	wantText(t, s, other.ID, 1, one)
 }
 
 func sandboxes(t *testing.T, s faas.Store) {
