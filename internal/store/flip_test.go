@@ -24,7 +24,7 @@ func TestBitsFlipped(t *testing.T) {
 	good := filepath.Join(t.TempDir(), "fob.db")
 	kv := openBolt(t, good)
 	s := newStore(t, kv)
-	for i := range 14 {
+	for i := range 10 {
 		fn, code := storetest.NewFunction(fmt.Sprintf("function-%d", i))
 		check(t, s.CreateFunction(t.Context(), longer(fn, &code, strings.Repeat("#", 200*(i%3))), code, fmt.Sprintf("%016x", i)))
 		if i%4 == 0 {
