@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/store"
@@ -162,7 +161,7 @@ func migration(t *testing.T, from int) {
 	}
 	// What was kept is a database that can be restored, and migrated then.
 	restored := filepath.Join(t.TempDir(), "fob.db")
-	_, err = store.Restore(kept, restored, time.Now())
+	_, err = restoreFile(kept, restored)
 	check(t, err)
 	kv = openBolt(t, restored)
 	if functions, err := newStore(t, kv).Functions(t.Context()); err != nil || len(functions) != len(byID) || kv.Migrated().From != from {
