@@ -1,5 +1,5 @@
 # A parameter called request gets the caller's HTTP request.
-# curl -H 'X-Bird: wren' -d 'any bytes' "$FOB/api/call/$ID?a=1"
+# curl -H 'X-Bird: wren' -d 'any bytes' "$FOB/api/call/$ID/any/path?a=1"
 def callme(request):
     return {
         "method": request.method,

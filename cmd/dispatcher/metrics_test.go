@@ -16,6 +16,7 @@ import (
 func TestReadmeMetrics(t *testing.T) {
 	metrics := telemetry.NewMetrics()
 	metrics.Watch(1, 1, func() telemetry.Snapshot { return telemetry.Snapshot{} })
+	metrics.WatchLog(&telemetry.Output{})
 	registry, ok := metrics.Gatherer().(*prometheus.Registry)
 	if !ok {
 		t.Fatal("the metrics are in no registry")
