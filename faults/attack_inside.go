@@ -13,24 +13,17 @@ import (
 // wireTaker is Python code that answers calls itself, past its driver, on every
 // connection that the dispatcher has to it.
 const wireTaker = `
-import os, socket, time
-
-def connections():
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            s = socket.socket(fileno=os.dup(int(fd)))
-            s.getpeername()
-            s.setblocking(True)
-            yield s
-        except OSError:
-            pass
+import gc, time
 
 def answer(data):
-    for s in connections():
-        try:
-            s.sendall(data)
-        except OSError:
-            pass
+    line, _, rest = data.partition(b"\r\n")
+    for c in gc.get_objects():
+        # Code in a process finds all that is in it, the tokens of the calls too.
+        if type(c).__name__ == "Connection" and c.mark:
+            try:
+                c.sock.sendall(line + b"\r\n" + c.mark + rest)
+            except OSError:
+                pass
 `
 
 // fromInside has clients call a function whose code attacks the dispatcher. What

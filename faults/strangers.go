@@ -38,6 +38,7 @@ func attacks() []attack {
 		{"functions that send an error document of 6 MB", fromInside("error", hostileError, "concurrency=4", 16, 4<<10), true},
 		{"functions that send one of 128 KB", fromInside("errors", hostileErrors, "concurrency=4", 16, 32<<10), true},
 		{"documents of 480,000 members", documents, true},
+		{"two callers who wait 200 µs", impatient, false},
 	}
 }
 

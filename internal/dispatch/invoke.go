@@ -89,14 +89,23 @@ func (f *flock) call(ctx context.Context, b *bird, call *faas.Call) (*faas.Resul
 	} else {
 		request.Form = form(call)
 	}
-	budget := f.budget(call)
+	budget := time.Duration(f.version.Settings.Timeout)
+	if call.Timeout > 0 && call.Timeout < budget {
+		return f.attend(ctx, b, &request, call.Timeout, &call.Trace.Timing.Run)
+	}
 	sent := time.Now()
 	response, err := b.conn.Call(sent.Add(budget), &request)
 	call.Trace.Timing.Run = time.Since(sent)
 	if err == nil && response.Stream != nil {
 		return f.stream(ctx, b, response, sent, budget), nil
 	}
-	failure := f.settle(b, err, call.Trace.Timing.Run, budget)
+	return f.outcome(b, response, err, call.Trace.Timing.Run, budget)
+}
+
+// outcome settles a call that was answered whole, or failed, and says what its
+// caller gets.
+func (f *flock) outcome(b *bird, response *sandbox.Response, err error, run, budget time.Duration) (*faas.Result, error) {
+	failure := f.settle(b, err, run, budget)
 	switch {
 	case err == nil:
 		return result(response), nil
@@ -128,15 +137,6 @@ func form(call *faas.Call) string {
 // calls in the same sandbox having finished first.
 func (f *flock) stopped(b *bird) bool {
 	return f.d.await(b.removed, time.Duration(f.version.Settings.Timeout)+stopPatience)
-}
-
-// budget is how long a call may run.
-func (f *flock) budget(call *faas.Call) time.Duration {
-	budget := time.Duration(f.version.Settings.Timeout)
-	if call.Timeout > 0 {
-		budget = min(budget, call.Timeout)
-	}
-	return budget
 }
 
 // settle gives back the slot of a call that ended with err after that time, nil

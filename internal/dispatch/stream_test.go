@@ -416,25 +416,6 @@ func TestAStreamedRequestAnsweredEarly(t *testing.T) {
 	})
 }
 
-func TestACallsOwnTimeout(t *testing.T) {
-	simulated(t, nil, func(t *testing.T, w *world) {
-		fn := w.create("forever", "timeout=10s")
-		invoke := func(timeout time.Duration) (outcome, time.Duration) {
-			begun := time.Now()
-			_, err := w.Invoke(t.Context(), &faas.Call{Ref: faas.Ref{ID: fn.ID}, Timeout: timeout})
-			return outcome{err: err}, time.Since(begun)
-		}
-		for given, want := range map[time.Duration]time.Duration{0: 10 * time.Second, 2 * time.Second: 2 * time.Second, time.Hour: 10 * time.Second} {
-			o, took := invoke(given)
-			o.fails(t, faas.CodeTimeout, "timeout of "+want.String(), "stopped")
-			if took != want {
-				t.Errorf("a call with a timeout of %v took %v", given, took)
-			}
-			w.wantsRest(0)
-		}
-	})
-}
-
 // A timeout that is over before the call was sent costs the function nothing.
 func TestACallWithoutTime(t *testing.T) {
 	simulated(t, nil, func(t *testing.T, w *world) {

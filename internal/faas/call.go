@@ -33,8 +33,9 @@ type Call struct {
 	// waits.
 	Stream io.ReadCloser
 
-	// Timeout lowers how long the call may run, to the last byte of its answer;
-	// 0 leaves it to the version's settings.
+	// Timeout is how long the caller waits for the last byte of the answer, from
+	// when the call is sent, if that is less than it may run. Then the call fails
+	// with CodeTimeout for its caller, and runs on. 0 is no such limit.
 	Timeout time.Duration
 
 	// What a function that takes the request gets to see. Any other can be

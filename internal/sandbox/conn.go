@@ -189,13 +189,57 @@ func (c *Conn) control(ctx context.Context, line, fields string, body []byte, in
 // for a call that was sent is not undone by its caller's going away. An answer
 // that streams goes on after Call has returned, within the same deadline.
 func (c *Conn) Call(deadline time.Time, r *Request) (*Response, error) {
-	w, err := c.get(context.Background())
+	w, up, err := c.begin(deadline, r)
 	if err != nil {
 		return nil, err
 	}
+	return c.answer(w, up)
+}
+
+// Begin sends a call and leaves its answer to somebody else, who may wait for
+// longer. What is not sent by the deadline never will be: then it fails with
+// os.ErrDeadlineExceeded, and the driver does not get the whole request.
+func (c *Conn) Begin(deadline time.Time, r *Request) (*Pending, error) {
+	w, up, err := c.begin(deadline, r)
+	if err != nil {
+		return nil, err
+	}
+	return &Pending{c, w, up}, nil
+}
+
+// Pending is a call that was sent.
+type Pending struct {
+	c  *Conn
+	w  *wire
+	up *upload
+}
+
+// Answer returns the answer, as Call does, or gives up past the deadline.
+func (p *Pending) Answer(deadline time.Time) (*Response, error) {
+	p.w.nc.SetDeadline(deadline)
+	return p.c.answer(p.w, p.up)
+}
+
+// EndBody stops the sending of a body that streams, and returns when nothing is
+// read of it any more. To the driver it breaks off.
+func (p *Pending) EndBody() {
+	if p.up != nil {
+		p.up.stop()
+	}
+}
+
+// Break ends an Answer that waits.
+func (p *Pending) Break() { p.w.nc.Close() }
+
+// begin sends a call.
+func (c *Conn) begin(deadline time.Time, r *Request) (*wire, *upload, error) {
+	w, err := c.get(context.Background())
+	if err != nil {
+		return nil, nil, err
+	}
 	if err := w.nc.SetDeadline(deadline); err != nil {
 		w.nc.Close()
-		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
+		return nil, nil, fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
 	body := r.Body
 	if r.Stream != nil {
@@ -203,12 +247,16 @@ func (c *Conn) Call(deadline time.Time, r *Request) (*Response, error) {
 	}
 	if err := w.send(r.appendHead(w.out[:0], &w.token), body); err != nil {
 		w.nc.Close()
-		return nil, err
+		return nil, nil, err
 	}
-	var up *upload
 	if r.Stream != nil {
-		up = startUpload(w.nc, r.Body, r.Stream)
+		return w, startUpload(w.nc, r.Body, r.Stream), nil
 	}
+	return w, nil, nil
+}
+
+// answer reads the answer to a call that was sent.
+func (c *Conn) answer(w *wire, up *upload) (*Response, error) {
 	response, err := w.receive(c.maxAnswer)
 	if err == nil && response.Stream != nil {
 		response.Stream.conn, response.Stream.up = c, up

@@ -1,0 +1,129 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/sandbox"
+)
+
+// attend makes a call whose caller waits for less long than the function may
+// run. When the wait is over the caller is told so, and nothing else changes: the
+// call runs on to the function's own timeout, and has its slot until then. So who
+// waits for a moment only costs the function no sandbox.
+func (f *flock) attend(ctx context.Context, b *bird, request *sandbox.Request, wait time.Duration, run *time.Duration) (*faas.Result, error) {
+	budget, sent := time.Duration(f.version.Settings.Timeout), time.Now()
+	late := sent.Add(wait)
+	pending, err := b.conn.Begin(late, request)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		f.release(b)
+		return nil, faas.Errorf(faas.CodeTimeout, "the caller's Fob-Timeout of %v was over before the call was sent", wait)
+	case err != nil:
+		return nil, f.settle(b, err, time.Since(sent), budget)
+	}
+	type answer struct {
+		result *faas.Result
+		err    error
+		run    time.Duration
+	}
+	answered := make(chan answer, 1)
+	var claimed atomic.Bool // by whoever is first: the answer, or the end of the wait
+	answering := func() {
+		stop := context.AfterFunc(f.d.ctx, pending.Break)
+		response, err := pending.Answer(sent.Add(budget))
+		a := answer{run: time.Since(sent)}
+		switch {
+		case !stop(): // the next dispatcher adopts the sandbox
+			if err == nil && response.Stream != nil {
+				response.Stream.Close()
+			}
+			f.release(b)
+			a.err = errClosing
+		case err == nil && response.Stream != nil:
+			a.result = f.stream(ctx, b, response, sent, budget)
+			if stream := a.result.Body.(*stream); claimed.CompareAndSwap(false, true) {
+				a.result.Body = stream.until(late, timeIsUp(wait, budget))
+				answered <- a
+			} else {
+				stream.leave()
+			}
+			return
+		default:
+			a.result, a.err = f.outcome(b, response, err, a.run, budget)
+		}
+		if claimed.CompareAndSwap(false, true) {
+			answered <- a
+		}
+	}
+	if !f.d.background(answering) {
+		pending.Break()
+		pending.Answer(late)
+		f.release(b)
+		return nil, draining()
+	}
+	timer := time.NewTimer(time.Until(late))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		if claimed.CompareAndSwap(false, true) {
+			pending.EndBody() // which is the caller's
+			*run = time.Since(sent)
+			return nil, timeIsUp(wait, budget)
+		}
+	case a := <-answered:
+		*run = a.run
+		return a.result, a.err
+	}
+	a := <-answered
+	*run = a.run
+	return a.result, a.err
+}
+
+// timeIsUp is what a caller hears that waited no longer.
+func timeIsUp(wait, timeout time.Duration) error {
+	return faas.Errorf(faas.CodeTimeout, "the caller's Fob-Timeout of %v is over; the function runs on, until its own timeout of %v at the most", wait, timeout)
+}
+
+// until returns the stream for a reader that hears no more of it from then on but
+// an error. Then the function is told that nobody reads on.
+func (s *stream) until(end time.Time, err error) io.ReadCloser {
+	r, w := io.Pipe()
+	give := func(err error) {
+		w.CloseWithError(err)
+		s.from.Cancel()
+	}
+	timer := time.AfterFunc(time.Until(end), func() { give(err) })
+	pump := func() {
+		_, err := io.Copy(w, s)
+		timer.Stop()
+		if err == io.ErrClosedPipe { // nobody reads on
+			s.leave()
+			return
+		}
+		w.CloseWithError(err)
+	}
+	if !s.f.d.background(pump) {
+		give(draining())
+		s.Close()
+	}
+	return &pumped{r, s.from.Cancel}
+}
+
+// pumped is a stream that is read at one remove.
+type pumped struct {
+	*io.PipeReader
+	cancel func()
+}
+
+// Close implements io.Closer. Before the end of the stream it tells the function
+// that nobody reads on.
+func (p *pumped) Close() error {
+	p.cancel()
+	return p.PipeReader.Close()
+}
