@@ -1,6 +1,6 @@
 # `make help` lists the targets. What a target needs and this machine lacks, scripts/setup brings.
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz ci bench bench-quick faults build image fmt clean
+.PHONY: help run test test-engines fuzz ci bench bench-quick faults build image fmt clean
 
 IMAGE ?= flockofbirds/dispatcher
 GO_IMAGE ?= golang:1.26-trixie
@@ -10,13 +10,16 @@ COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 export GOFLAGS := $(strip $(GOFLAGS) $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false))
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## set up what is missing, build, and serve in the foreground (FOB_* settings; ARGS='--flag …')
 	@exec scripts/run $(ARGS)
 
 test: ## every test, with the race detector and Docker (PKG=./internal/…, GO_TEST_FLAGS='-run …')
 	@exec scripts/test $(GO_TEST_FLAGS) $(PKG)
+
+test-engines: ## the Docker tests and the Compose walk-through on Docker 28.5, which it brings up beside this machine's
+	@exec scripts/test-engines $(GO_TEST_FLAGS) $(PKG)
 
 fuzz: ## look for input that breaks what reads it, FUZZTIME (10s) a target
 	@exec scripts/fuzz

@@ -23,6 +23,7 @@ import (
 // endpoints says what each method of the Docker client that we use asks for.
 var endpoints = map[string]string{
 	"Ping":              "HEAD /_ping", // the negotiation of the version
+	"ServerVersion":     "GET /version",
 	"Info":              "GET /info",
 	"Events":            "GET /events",
 	"ContainerList":     "GET /containers/json",

@@ -86,9 +86,9 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	api, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	api, err := newClient()
 	if err != nil {
-		return nil, fmt.Errorf("the Docker client's settings are not usable: %w; correct DOCKER_HOST and the other DOCKER_ variables", err)
+		return nil, err
 	}
 	e := &Engine{
 		config:  config,
@@ -113,6 +113,9 @@ func (e *Engine) greet(ctx context.Context) error {
 	info, err := e.api.Info(ctx)
 	if err != nil {
 		return unreachable(e.api.DaemonHost(), err)
+	}
+	if err := e.checkKind(ctx); err != nil {
+		return err
 	}
 	for _, runtime := range e.config.Runtimes {
 		if _, known := info.Runtimes[runtime]; !known {

@@ -3,13 +3,17 @@ package docker
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/client"
 )
 
 // locate finds out how the Docker engine calls our folder for sockets. When we
@@ -17,6 +21,10 @@ import (
 // of one of our mounts. Which container is ours is found by a file that we
 // write and the engine then sees: names, cgroups and network settings differ
 // between setups, and two containers can share them.
+//
+// An engine may fail to look: those of 28 cannot look into a container that has
+// something mounted at /var/run/…, where its image has a link. Then the container
+// is gone by whose ID the kernel tells us, if it has our mount.
 func (e *Engine) locate(ctx context.Context, engineHost string) error {
 	dir, err := filepath.EvalSymlinks(e.sockets.path)
 	if err != nil {
@@ -29,7 +37,7 @@ func (e *Engine) locate(ctx context.Context, engineHost string) error {
 	defer os.Remove(marker)
 	e.sockets.source = dir
 	for deadline := time.Now().Add(locatePatience); ; {
-		source, err := e.seen(ctx, dir, marker)
+		source, unseen, err := e.seen(ctx, dir, marker)
 		if err != nil {
 			return err
 		}
@@ -40,10 +48,13 @@ func (e *Engine) locate(ctx context.Context, engineHost string) error {
 		// An engine of the same host name runs beside us, as on a plain
 		// machine or in a container with an engine of its own.
 		if own, _ := os.Hostname(); !inContainer() || own == engineHost {
+			if unseen != nil {
+				e.log.Warn().Err(unseen).Msg("the Docker engine cannot look into all containers; as this one runs beside it, that does not matter")
+			}
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return errNotShared(e.sockets.path)
+			return errors.Join(errNotShared(e.sockets.path), unseen)
 		}
 		select {
 		case <-ctx.Done():
@@ -58,26 +69,76 @@ func (e *Engine) locate(ctx context.Context, engineHost string) error {
 const locatePatience = 3 * time.Second
 
 // seen returns what the engine calls our folder if a container sees the marker
-// in it, and else "".
-func (e *Engine) seen(ctx context.Context, dir, marker string) (string, error) {
+// in it, and else "" and why the engine could not look into one that may be ours.
+func (e *Engine) seen(ctx context.Context, dir, marker string) (source string, unseen, err error) {
 	containers, err := e.api.ContainerList(ctx, container.ListOptions{All: true})
 	if err != nil {
-		return "", fault("looking for the container that this runs in", err)
+		return "", nil, fault("looking for the container that this runs in", err)
 	}
+	var told string // by the kernel's word
 	for _, c := range containers {
 		mount, rest := covering(c.Mounts, dir)
 		if mount == nil || mount.Source == "" {
 			continue
 		}
-		if _, err := e.api.ContainerStatPath(ctx, c.ID, marker); err != nil {
-			continue // not there, or the container has just ended
-		}
 		source := filepath.Join(mount.Source, rest)
-		e.log.Debug().Str("container", c.ID[:12]).Str("folder", source).Msg("the socket folder is a mount of this container")
-		return source, nil
+		_, err := e.api.ContainerStatPath(ctx, c.ID, marker)
+		switch {
+		case err == nil:
+			e.log.Debug().Str("container", c.ID[:12]).Str("folder", source).Msg("the socket folder is a mount of this container")
+			return source, nil, nil
+		case errdefs.IsNotFound(err): // not there, or the container has just ended
+			continue
+		case ctx.Err() != nil || client.IsErrConnectionFailed(err):
+			return "", nil, fault("looking for the container that this runs in", err)
+		}
+		unseen = fmt.Errorf("the engine cannot look into the container %s, which may be this one: %w", c.ID[:12], err)
+		if ours, err := isOwn(c.ID, mount); err != nil {
+			return "", nil, err
+		} else if ours {
+			told = source
+			e.log.Info().Err(unseen).Str("folder", source).Msg("the socket folder is a mount of this container, by its ID")
+		}
 	}
-	return "", nil
+	return told, unseen, nil
 }
+
+// isOwn reports whether a container is the one that we run in, as far as the kernel
+// tells: its ID is in the sources of our mounts, in our control group or our host
+// name, and the mount comes from where ours at that path does.
+func isOwn(id string, mount *container.MountPoint) (bool, error) {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return false, fmt.Errorf("finding the container that this runs in: %w", err)
+	}
+	groups, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return false, fmt.Errorf("finding the container that this runs in: %w", err)
+	}
+	host, _ := os.Hostname()
+	named := len(host) >= 12 && strings.HasPrefix(id, host)
+	return (named || strings.Contains(string(mounts)+string(groups), id)) && mountedFrom(string(mounts), mount), nil
+}
+
+// mountedFrom reports whether mountinfo has that mount, as far as can be seen: it
+// shows the source within its file system, and the engine where it sees that, so
+// that only the ends are the same. Two names of those tell volumes apart.
+func mountedFrom(mountinfo string, mount *container.MountPoint) bool {
+	for line := range strings.Lines(mountinfo) {
+		// Such as "29 23 254:0 /docker/volumes/x/_data /sockets rw - ext4 /dev/vda1 rw".
+		f := strings.Fields(line)
+		if len(f) < 5 || f[4] != octal.Replace(mount.Destination) {
+			continue
+		}
+		here, there := strings.Split(f[3], "/"), strings.Split(octal.Replace(mount.Source), "/")
+		n := min(2, len(here)-1, len(there)-1)
+		return f[3] == "/" || slices.Equal(here[len(here)-n:], there[len(there)-n:])
+	}
+	return false
+}
+
+// octal is how mountinfo writes a path.
+var octal = strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`)
 
 // errNotShared says that sandboxes' sockets cannot be reached.
 func errNotShared(dir string) error {

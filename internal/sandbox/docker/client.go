@@ -1,0 +1,62 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/docker/docker/client"
+)
+
+// Where an engine's socket is when nothing is said. The second is the first's on
+// most systems, by a link that a container's image need not have.
+var engineSockets = []string{"/var/run/docker.sock", "/run/docker.sock"}
+
+// newClient returns a client of the engine that the environment names.
+func newClient() (*client.Client, error) {
+	opts := []client.Opt{client.FromEnv, client.WithAPIVersionNegotiation()}
+	if os.Getenv(client.EnvOverrideHost) == "" {
+		if name := os.Getenv("DOCKER_CONTEXT"); name != "" && name != "default" {
+			return nil, fmt.Errorf("DOCKER_CONTEXT=%s is the docker command's, which has its contexts in files: set DOCKER_HOST to what docker context inspect --format '{{.Endpoints.docker.Host}}' prints, or unset DOCKER_CONTEXT for this machine's engine", name)
+		}
+		if host := foundSocket(engineSockets); host != "" {
+			opts = append(opts, client.WithHost("unix://"+host))
+		}
+	}
+	api, err := client.NewClientWithOpts(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("the Docker client's settings are not usable: %w; correct DOCKER_HOST and the other DOCKER_ variables", err)
+	}
+	return api, nil
+}
+
+// foundSocket returns the first path that is there, or "".
+func foundSocket(paths []string) string {
+	for _, path := range paths {
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+// checkKind fails when it is not Docker that answers. Podman speaks its API, and
+// refuses how we mount what is in memory: the number of files, and an owner.
+func (e *Engine) checkKind(ctx context.Context) error {
+	version, err := e.api.ServerVersion(ctx)
+	if client.IsErrConnectionFailed(err) || ctx.Err() != nil {
+		return unreachable(e.api.DaemonHost(), errors.Join(err, ctx.Err()))
+	}
+	if err != nil { // by a proxy in front of the engine, perhaps; all else shows later
+		e.log.Debug().Err(err).Msg("the engine does not say what it is")
+		return nil
+	}
+	for _, part := range version.Components {
+		if strings.Contains(part.Name, "Podman") {
+			return fmt.Errorf("at %s is %s %s, and not Docker, whose API the dispatcher needs whole: install Docker Engine, and set DOCKER_HOST to its socket", e.api.DaemonHost(), part.Name, part.Version)
+		}
+	}
+	return nil
+}
