@@ -192,3 +192,16 @@ func TestSettingsFromFlagsAndEnvironment(t *testing.T) {
 		t.Errorf("what Validate refuses was taken: %v", err)
 	}
 }
+
+func TestQuotedSettings(t *testing.T) {
+	environ := []string{`FOB_ADDR="127.0.0.1:1"`, "FOB_POOL='python=1'", `FOB_DATA=/a"b`, `FOB_KEY_FILE="`, `PATH="/bin"`, "FOB_HOSTS="}
+	if got := quotedSettings(environ); !slices.Equal(got, []string{"FOB_ADDR", "FOB_POOL"}) {
+		t.Errorf("quoted are %v", got)
+	}
+	// It is said too where the setting cannot be used.
+	for name, env := range map[string]string{"FOB_ADDR": `FOB_ADDR="127.0.0.1:1"`, "FOB_MAX_BODY": `FOB_MAX_BODY="6MB"`} {
+		if _, complaints, ok := command(t, []string{env, "FOB_DATA=" + shortDir(t)}, "serve"); ok || !strings.Contains(complaints, name+" has quotes around its value") {
+			t.Errorf("%s: %v %s", env, ok, complaints)
+		}
+	}
+}

@@ -294,19 +294,6 @@ func TestDockerDeployUnderLoad(t *testing.T) {
 	})
 }
 
-// Without an engine the dispatcher ends, and says what to do.
-func TestNoEngine(t *testing.T) {
-	p := spawn(t, map[string]string{"FOB_DATA": shortDir(t), "DOCKER_HOST": "unix:///nowhere/docker.sock"})
-	select {
-	case <-p.ended:
-	case <-time.After(time.Minute):
-		t.Fatal("the dispatcher goes on without an engine")
-	}
-	if code, output := p.cmd.ProcessState.ExitCode(), p.output.String(); code != 1 || !strings.Contains(output, "start Docker, or set DOCKER_HOST") {
-		t.Errorf("it ended with %d and said %s", code, output)
-	}
-}
-
 // A sandbox that is too busy to say that it lives is adopted, once it does.
 func TestDockerBusyIsAdopted(t *testing.T) {
 	aviary := testAviary(t)

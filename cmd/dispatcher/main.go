@@ -80,6 +80,9 @@ func execute(args []string) (status int) {
 			command = at.FullPath()
 		}
 		fmt.Fprintf(stderr, "dispatcher: error: %v; see %s --help\n", err, command)
+		for _, name := range quotedSettings(os.Environ()) {
+			fmt.Fprintf(stderr, "dispatcher: %s\n", quotedAdvice(name))
+		}
 		return parse.ExitCode()
 	}
 	fmt.Fprintf(stderr, "dispatcher: error: %v\n", err)

@@ -72,6 +72,36 @@ func TestDockerOutage(t *testing.T) {
 	}
 }
 
+// A dispatcher that starts before its engine waits for it: not ready, and with one line
+// of the log that says what to do. It can be ended meanwhile.
+func TestDockerAwaitsEngine(t *testing.T) {
+	socket, _ := strings.CutPrefix(strings.TrimSpace(dockerCLI(t, "context", "inspect", "--format", "{{.Endpoints.docker.Host}}")), "unix://")
+	cable := &sandboxtest.Cable{Path: filepath.Join(shortDir(t), "d.sock"), Target: socket}
+	settings := map[string]string{
+		"FOB_DATA": shortDir(t), "FOB_AVIARY": testAviary(t), "FOB_POOL": "python=0,node=0", "DOCKER_HOST": "unix://" + cable.Path, "FOB_REMOVE_SANDBOXES": "true",
+	}
+	waiting := func() *dispatcherProcess {
+		p := spawn(t, settings)
+		eventually(t, time.Minute, "it waits for the engine", func() bool {
+			a, err := p.try("GET", "/readyz", "")
+			return err == nil && a.Status == 503 && strings.Contains(a.Body, "waits for it")
+		})
+		p.do("GET", "/healthz", "").wantsStatus(t, 200)
+		return p
+	}
+	waiting().terminate()
+	p := waiting()
+	time.Sleep(2 * engineAgain)
+	if said := troubles(p, ""); len(said) != 1 || !strings.Contains(said[0], "start Docker, or set DOCKER_HOST") {
+		t.Errorf("the log says\n%s", strings.Join(said, "\n"))
+	}
+	cable.Join(t)
+	t.Cleanup(cable.Cut)
+	p.awaitReady(3 * time.Minute)
+	p.do("GET", "/api/stats", "").wantsStatus(t, 200)
+	p.terminate()
+}
+
 // troubles returns the lines of the log since then that are warnings or errors, or tell
 // of an outage's end.
 func troubles(p *dispatcherProcess, since string) (all []string) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -38,6 +39,9 @@ var commit = "unknown"
 
 // prepareAgain is how long to wait after driver images could not be built.
 const prepareAgain = 10 * time.Second
+
+// engineAgain is how long to wait for an engine that is not there before the next look.
+const engineAgain = time.Second
 
 // controlTimeout is how long what the control socket is asked may take to
 // finish, once all else is closed.
@@ -325,17 +329,36 @@ func (p *Program) newEngine(ctx context.Context, aviary string) (sandbox.Engine,
 		}
 		return engine, nil
 	}
-	engine, err := docker.New(ctx, docker.Config{
-		Aviary:    aviary,
-		SocketDir: p.cfg.Sockets,
-		BaseImage: p.cfg.BaseImage,
-		Runtimes:  p.cfg.runtimes(),
-		Log:       p.log,
-	})
-	if err != nil {
-		return nil, err
+	waits := false
+	for {
+		engine, err := docker.New(ctx, docker.Config{
+			Aviary:    aviary,
+			SocketDir: p.cfg.Sockets,
+			BaseImage: p.cfg.BaseImage,
+			Runtimes:  p.cfg.runtimes(),
+			Log:       p.log,
+		})
+		switch {
+		case err == nil:
+			if waits {
+				p.log.Info().Msg("the engine answers")
+			}
+			return engine, nil
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case !errors.Is(err, sandbox.ErrNoEngine) || errors.Is(err, fs.ErrPermission): // which no wait mends
+			return nil, err
+		case !waits:
+			waits = true
+			p.log.Error().Err(err).Msg("the engine is not there yet: waiting for it")
+			p.api.Unready(faas.Errorf(faas.CodeStarting, "the engine that makes sandboxes cannot be reached, and the dispatcher waits for it; its log says more").After(engineAgain))
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(engineAgain):
+		}
 	}
-	return engine, nil
 }
 
 // prepare makes sure that sandboxes can be created, and then is ready. Until it

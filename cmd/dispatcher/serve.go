@@ -43,6 +43,9 @@ func (s *serve) Run(k *kong.Context) error {
 	for _, name := range strangeSettings(k.Model.Leaves(true), os.Environ()) {
 		log.Warn().Msgf("%s is in the environment, but there is no such setting; dispatcher serve --help lists them", name)
 	}
+	for _, name := range quotedSettings(os.Environ()) {
+		log.Warn().Msg(quotedAdvice(name))
+	}
 	program, err := New(s.Config, log)
 	if err != nil {
 		return err
@@ -130,4 +133,23 @@ func strangeSettings(commands []*kong.Command, environ []string) []string {
 	}
 	slices.Sort(strange)
 	return strange
+}
+
+// quotedSettings returns the FOB_ variables in environ whose values have quotes
+// around them: not every reader of env files takes those away, Docker's least of all.
+func quotedSettings(environ []string) []string {
+	var quoted []string
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		if n := len(value); strings.HasPrefix(name, "FOB_") && n > 1 && value[0] == value[n-1] && (value[0] == '"' || value[0] == '\'') {
+			quoted = append(quoted, name)
+		}
+	}
+	slices.Sort(quoted)
+	return quoted
+}
+
+// quotedAdvice is what to do about one of them.
+func quotedAdvice(name string) string {
+	return name + " has quotes around its value, and they count: Docker's --env-file, for one, does not take them away; write it without"
 }

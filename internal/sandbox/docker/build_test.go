@@ -41,6 +41,14 @@ func (l *lines) String() string {
 func newBase(t *testing.T, api *client.Client) string {
 	t.Helper()
 	base := "fob-test-base:" + sandboxtest.Aviary()
+	newBaseOf(t, api, base)
+	t.Cleanup(func() { removeImage(t, api, base) })
+	return base
+}
+
+// newBaseOf makes a base image of that name.
+func newBaseOf(t *testing.T, api *client.Client, base string) {
+	t.Helper()
 	created, err := api.ContainerCreate(t.Context(), &container.Config{Image: baseImage(), Entrypoint: []string{"true"}}, nil, nil, nil, "")
 	if err != nil {
 		t.Fatalf("%v (this test needs the image %s; make test provides it)", err, baseImage())
@@ -49,8 +57,28 @@ func newBase(t *testing.T, api *client.Client) string {
 	if _, err := api.ContainerCommit(t.Context(), created.ID, container.CommitOptions{Reference: base, Changes: []string{"LABEL unique=" + base}}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { removeImage(t, api, base) })
-	return base
+}
+
+// rebuildBase gives a base image's name to one that has a file more.
+func rebuildBase(t *testing.T, api *client.Client, base string) {
+	t.Helper()
+	created, err := api.ContainerCreate(t.Context(), &container.Config{Image: base, Entrypoint: []string{"touch", "/rebuilt"}}, nil, nil, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer removeContainer(t, api, created.ID)
+	if err := api.ContainerStart(t.Context(), created.ID, container.StartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	over, failed := api.ContainerWait(t.Context(), created.ID, container.WaitConditionNotRunning)
+	select {
+	case <-over:
+	case err := <-failed:
+		t.Fatal(err)
+	}
+	if _, err := api.ContainerCommit(t.Context(), created.ID, container.CommitOptions{Reference: base}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func removeImage(t *testing.T, api *client.Client, name string) {
@@ -94,6 +122,28 @@ func TestDockerBuildsMissingImageOnce(t *testing.T) {
 	if label, labelled := built.Config.Labels["fob.aviary"]; labelled {
 		t.Errorf("the image has the aviary's label %q, which every container of it would inherit", label)
 	}
+
+	// Another base image takes the name of the one before.
+	rebuildBase(t, api, base)
+	ctx, cancel := context.WithCancel(t.Context())
+	rebuilding := &lines{}
+	later, _ := open(t, func(c *docker.Config) { c.BaseImage, c.Log = base, zerolog.New(rebuilding) })
+	ended := make(chan error, 1)
+	go func() { ended <- later.Prepare(ctx, "python") }()
+	sandboxtest.Eventually(t, "it is built again", func() bool { return strings.Contains(rebuilding.String(), "Step ") })
+	cancel()
+	<-ended
+	if !strings.Contains(rebuilding.String(), "the base image is another one") {
+		t.Errorf("it does not say why it builds:\n%s", rebuilding)
+	}
+	if _, err := api.ImageRemove(t.Context(), base, image.RemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	// Without a base image there is nothing to compare.
+	if err := later.Prepare(t.Context(), "python"); err != nil {
+		t.Errorf("without the base image: %v", err)
+	}
+	newBaseOf(t, api, base)
 
 	// Somebody prunes images while the dispatcher runs: the next creation
 	// builds it anew (from the engine's cache or not).

@@ -127,7 +127,30 @@ func (e *Engine) greet(ctx context.Context) error {
 	if e.building, err = e.images(); err != nil {
 		return err
 	}
+	if err := e.meet(ctx); err != nil {
+		return err
+	}
 	return e.locate(ctx, info.Name)
+}
+
+// meet tells the log of other aviaries on the engine: whoever wonders at sandboxes
+// that this dispatcher does not know, or whose data folder is another than before,
+// finds them there.
+func (e *Engine) meet(ctx context.Context) error {
+	all, err := e.api.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", labelAviary))})
+	if err != nil {
+		return fault("listing sandboxes", err)
+	}
+	others := map[string]int{}
+	for _, c := range all {
+		if aviary := c.Labels[labelAviary]; aviary != e.config.Aviary {
+			others[aviary]++
+		}
+	}
+	if len(others) > 0 {
+		e.log.Info().Interface("sandboxes", others).Msg("there are other aviaries on this engine, which are left alone")
+	}
+	return nil
 }
 
 // driverUser is who runs a driver: nobody that exists, and never ourselves,

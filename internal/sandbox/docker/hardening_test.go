@@ -337,3 +337,20 @@ func TestDockerRefusesAStrangersNetwork(t *testing.T) {
 		t.Errorf("after Purge the stranger's network: %v", err)
 	}
 }
+
+// The user that code runs as has a name and a home, as programs expect.
+func TestDockerUserHasAName(t *testing.T) {
+	e, _ := open(t)
+	for lang, code := range map[string]string{
+		"python": "import getpass, grp, os, pwd\ndef callme(): return [getpass.getuser(), os.path.expanduser('~'), pwd.getpwuid(os.getuid()).pw_dir, grp.getgrgid(os.getgid()).gr_name]\n",
+		"node":   "const os = require('os'); exports.callme = () => { const u = os.userInfo(); return [u.username, os.homedir(), u.homedir, u.username] }",
+	} {
+		inst := sandboxtest.Create(t, e, sandboxtest.Spec(lang))
+		sandboxtest.Load(t, inst, code)
+		var got []string
+		sandboxtest.Call(t, inst, nil, &got)
+		if want := []string{"sandbox-65532", "/tmp", "/tmp", "sandbox-65532"}; !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", lang, got, want)
+		}
+	}
+}

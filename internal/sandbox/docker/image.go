@@ -3,12 +3,14 @@ package docker
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -82,6 +84,13 @@ func (e *Engine) image(ctx context.Context, lang string) (string, error) {
 		return b.id, nil
 	}
 	id, err := e.findImage(ctx, b)
+	if err == nil && id != "" {
+		rebased, rebasedErr := e.rebased(ctx, id)
+		if err = rebasedErr; rebased {
+			e.log.Info().Str("image", b.image).Str("base", e.config.BaseImage).Msg("the base image is another one than the " + b.lang + " driver image was built from, which is built again")
+			id = ""
+		}
+	}
 	if err == nil && id == "" {
 		if err = e.build(ctx, b); err == nil {
 			id, err = e.findImage(ctx, b)
@@ -107,6 +116,28 @@ func (e *Engine) findImage(ctx context.Context, b *build) (id string, err error)
 		return "", nil
 	}
 	return found.ID, nil
+}
+
+// rebased reports whether the base image's name stands for another image than that
+// from which a driver image was built: for one with other layers. A base image that
+// is not here any more says nothing.
+func (e *Engine) rebased(ctx context.Context, id string) (bool, error) {
+	base, err := e.api.ImageInspect(ctx, e.config.BaseImage)
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fault("looking for the base image "+e.config.BaseImage, err)
+	}
+	built, err := e.api.ImageInspect(ctx, id)
+	if errdefs.IsNotFound(err) {
+		return true, nil // it has just gone
+	}
+	if err != nil {
+		return false, fault("looking for the image "+id, err)
+	}
+	from := base.RootFS.Layers
+	return len(from) > len(built.RootFS.Layers) || !slices.Equal(from, built.RootFS.Layers[:len(from)]), nil
 }
 
 // imageLost notes that a container could not be created for want of its image,
@@ -140,7 +171,7 @@ func (e *Engine) build(ctx context.Context, b *build) error {
 	response, err := e.api.ImageBuild(ctx, source, buildtypes.ImageBuildOptions{
 		Version:     buildtypes.BuilderV1,
 		Tags:        []string{b.image},
-		BuildArgs:   map[string]*string{"BASE": &e.config.BaseImage},
+		BuildArgs:   buildArgs(e.config.BaseImage, os.Getenv),
 		Labels:      map[string]string{"fob.driver": b.lang, labelImage: b.image},
 		Remove:      true,
 		ForceRemove: true,
@@ -163,6 +194,20 @@ func (e *Engine) build(ctx context.Context, b *build) error {
 	}
 	log.Info().Dur("ms", time.Since(begin)).Msg("the " + b.lang + " driver image is built")
 	return nil
+}
+
+// buildArgs are the base image, and our own proxies: whoever needs one to reach the
+// distribution's packages does so in a build, too. The engine knows these arguments
+// and leaves them out of the image. A program reads one spelling or the other.
+func buildArgs(base string, getenv func(string) string) map[string]*string {
+	args := map[string]*string{"BASE": &base}
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"} {
+		lower := strings.ToLower(name)
+		if value := cmp.Or(getenv(lower), getenv(name)); value != "" {
+			args[name], args[lower] = &value, &value
+		}
+	}
+	return args
 }
 
 // explain says why a build failed and what to do.

@@ -19,6 +19,7 @@ import (
 	"github.com/docker/docker/api/types/volume"
 	"github.com/docker/docker/client"
 	"github.com/docker/docker/pkg/stdcopy"
+	"github.com/rs/zerolog"
 
 	"github.com/flockofbirds/fob/internal/sandbox/docker"
 	"github.com/flockofbirds/fob/internal/sandbox/sandboxtest"
@@ -274,8 +275,14 @@ func TestDockerDispatcherInContainer(t *testing.T) {
 // What is not ours is not touched, whatever it looks like.
 func TestDockerPurgeSparesStrangers(t *testing.T) {
 	api := dockerClient(t)
-	e, cfg := open(t)
+	log := &lines{}
+	others := idle(t, api, map[string]string{"fob.aviary": "another-aviary"})
+	e, cfg := open(t, func(c *docker.Config) { c.Log = zerolog.New(log) })
+	if text := log.String(); strings.Count(text, "other aviaries on this engine") != 1 || !strings.Contains(text, `"another-aviary":1`) {
+		t.Errorf("of other aviaries the log says %s", text)
+	}
 	strangers := []string{
+		others,
 		idle(t, api, nil),
 		idle(t, api, map[string]string{"fob.sandbox": "0123456789abcdef", "fob.lang": "python"}),
 		idle(t, api, map[string]string{"fob.aviary": cfg.Aviary + "x", "fob.sandbox": "0123456789abcdef"}),
