@@ -154,6 +154,19 @@ func (e *engine) clear(aviary string) error {
 			progress("a network is left: %v", err)
 		}
 	}
+	// The mark of a killed dispatcher.
+	if text, err = e.ask("GET", "/volumes?"+filter(aviary), nil); err != nil {
+		return err
+	}
+	var marks struct{ Volumes []struct{ Name string } }
+	if err := json.Unmarshal(text, &marks); err != nil {
+		return err
+	}
+	for _, m := range marks.Volumes {
+		if _, err := e.ask("DELETE", "/volumes/"+m.Name, nil); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -36,6 +36,10 @@ func testAviary(t *testing.T) string {
 				t.Logf("docker network rm: %s", out)
 			}
 		}
+		// A killed dispatcher's mark.
+		for _, mark := range lines(dockerCLI(t, "volume", "ls", "--quiet", "--filter", "label=fob.aviary="+aviary)) {
+			dockerCLI(t, "volume", "rm", "--force", mark)
+		}
 	})
 	return aviary
 }

@@ -142,7 +142,7 @@ func (c *restore) Run() error {
 	if done.Kept != "" {
 		fmt.Printf("what it had is in %s\n", done.Kept)
 	} else {
-		fmt.Println("if the dispatcher that the backup is of still runs on the same engine, start this one with an FOB_AVIARY of its own: else each takes the other's sandboxes for strays, and removes them")
+		fmt.Println("if the dispatcher that the backup is of still runs on the same engine, start this one with an FOB_AVIARY of its own: else it is refused")
 	}
 	return nil
 }

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/flockofbirds/fob/internal/audit"
 	"github.com/flockofbirds/fob/internal/durable"
@@ -53,4 +55,15 @@ func guarded(setting string, err error) error {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", setting, err)
+}
+
+// folderIdentity tells a data folder from a copy of it, by whatever path, and from
+// whatever container, it is looked at: its device and inode.
+func folderIdentity(data string) (string, error) {
+	info, err := os.Stat(data)
+	if err != nil {
+		return "", fmt.Errorf("FOB_DATA: %w", err)
+	}
+	stat := info.Sys().(*syscall.Stat_t)
+	return fmt.Sprintf("%x-%x", stat.Dev, stat.Ino), nil
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -170,5 +171,46 @@ func listenAs(t *testing.T, data string, uid int) (heard func() string) {
 	return func() string {
 		got.listener.Close()
 		return <-told
+	}
+}
+
+// A copy of a data folder in use, here a restored backup, is refused on the same
+// engine, and what runs is left alone.
+func TestDockerCopiedFolder(t *testing.T) {
+	aviary, data, copied := testAviary(t), shortDir(t), shortDir(t)
+	settings := func(data string) map[string]string {
+		return map[string]string{"FOB_DATA": data, "FOB_AVIARY": aviary, "FOB_POOL": "python=1,node=0", "FOB_REMOVE_SANDBOXES": "true"}
+	}
+	p := spawn(t, settings(data))
+	p.awaitReady(3 * time.Minute)
+	p.do("PUT", "/api/functions/f?min_scale=1", "def callme(): return 1").wantsStatus(t, 201)
+	eventually(t, time.Minute, "the pool is full", func() bool { return len(containers(t, aviary)) == 2 })
+	before := containers(t, aviary)
+	backup := filepath.Join(shortDir(t), "backup")
+	mustCommand(t, data, "backup", backup)
+	mustCommand(t, copied, "restore", backup)
+
+	second := spawn(t, settings(copied))
+	select {
+	case <-second.ended:
+	case <-time.After(time.Minute):
+		t.Fatal("a copy of the folder is served beside it")
+	}
+	if code, said := second.cmd.ProcessState.ExitCode(), second.output.String(); code != 1 || !strings.Contains(said, "belongs to a running dispatcher with another data folder, "+data+" on ") || !strings.Contains(said, "set FOB_AVIARY") {
+		t.Errorf("it ended with %d and said %s", code, said)
+	}
+	if after := containers(t, aviary); !slices.Equal(after, before) {
+		t.Errorf("the sandboxes were %v, and are %v", before, after)
+	}
+	p.do("GET", "/api/call/f", "").wants(t, 200, `{"result": 1}`)
+
+	// Once the first has ended the copy is as good as the original.
+	p.terminate()
+	second = spawn(t, settings(copied))
+	second.awaitReady(time.Minute)
+	second.do("GET", "/api/call/f", "").wants(t, 200, `{"result": 1}`)
+	second.terminate()
+	if marks := lines(dockerCLI(t, "volume", "ls", "--quiet", "--filter", "label=fob.aviary="+aviary)); len(marks) != 0 {
+		t.Errorf("left: %v", marks)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -329,6 +330,14 @@ func (p *Program) newEngine(ctx context.Context, aviary string) (sandbox.Engine,
 		}
 		return engine, nil
 	}
+	owner, err := folderIdentity(p.cfg.Data)
+	if err != nil {
+		return nil, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, err
+	}
 	waits := false
 	for {
 		engine, err := docker.New(ctx, docker.Config{
@@ -336,6 +345,8 @@ func (p *Program) newEngine(ctx context.Context, aviary string) (sandbox.Engine,
 			SocketDir: p.cfg.Sockets,
 			BaseImage: p.cfg.BaseImage,
 			Runtimes:  p.cfg.runtimes(),
+			Owner:     owner,
+			Place:     p.cfg.Data + " on " + host,
 			Log:       p.log,
 		})
 		switch {

@@ -52,6 +52,11 @@ type Config struct {
 	// makes sure that the engine knows them.
 	Runtimes []string
 
+	// Owner is the identity of the data folder that the aviary is of, and Place its
+	// name for people. While an engine value with one Owner is open, New fails with
+	// another; without an Owner there is no such check.
+	Owner, Place string
+
 	Log zerolog.Logger
 }
 
@@ -66,6 +71,7 @@ type Engine struct {
 	machine sandbox.Machine // that runs the containers
 	inside  bool            // we are one of the engine's containers
 
+	claim    *claim // nil when there is none to keep
 	stop     context.CancelFunc
 	watching sync.WaitGroup
 	building map[string]*build // by image; never changes size after New
@@ -99,13 +105,36 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 		network: network{name: "fob-" + config.Aviary + "-egress", turn: semaphore.NewWeighted(1)},
 		known:   map[string]*instance{},
 	}
-	if err := e.greet(ctx); err != nil {
+	err = e.greet(ctx)
+	if err == nil && config.Owner != "" {
+		err = e.own(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(err, api.Close())
 	}
 	watchCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	e.stop = stop
 	e.watching.Go(func() { e.watch(watchCtx) })
+	if e.claim != nil {
+		e.watching.Go(func() { e.claim.keep(watchCtx) })
+	}
 	return e, nil
+}
+
+// own takes the aviary for our data folder. A proxy before the engine may refuse
+// that, which costs no more than the check.
+func (e *Engine) own(ctx context.Context) error {
+	c := &claim{api: e.api, log: e.log, aviary: e.config.Aviary, owner: e.config.Owner, place: e.config.Place, renewal: renewal, time: claimTime}
+	err := c.take(ctx)
+	switch {
+	case errdefs.IsPermissionDenied(err):
+		e.log.Warn().Err(err).Msg("the aviary cannot be marked as this data folder's, so that a copy of it in use would not be noticed: let through the endpoints for volumes that SECURITY.md lists")
+		return nil
+	case err != nil:
+		return fault("marking the aviary", err)
+	}
+	e.claim = c
+	return nil
 }
 
 // greet finds out about the engine what the rest needs to know.
@@ -245,7 +274,11 @@ func (e *Engine) ensureSockets() error {
 func (e *Engine) Close() error {
 	e.stop()
 	e.watching.Wait()
-	return e.api.Close()
+	var err error
+	if e.claim != nil {
+		err = e.claim.leave()
+	}
+	return errors.Join(err, e.api.Close())
 }
 
 // ours selects what belongs to the aviary.

@@ -1,0 +1,177 @@
+package docker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/volume"
+	"github.com/docker/docker/client"
+	"github.com/rs/zerolog"
+)
+
+const (
+	// renewal is how often a claim is renewed, and claimTime how long it is one
+	// without. All is measured by the engine's clock.
+	renewal   = 5 * time.Second
+	claimTime = 20 * time.Second
+
+	labelOwner = "fob.owner"
+	labelPlace = "fob.place"
+)
+
+// claim is an aviary's owner's mark at the engine: a volume, empty, whose labels name
+// the data folder, and which is made anew every few seconds. A data folder that was
+// copied has the aviary's name too, and both dispatchers would take the other's
+// sandboxes for strays; so one that finds a mark of another folder's waits, and ends
+// if the mark is renewed. Whoever has the same folder, as a standby or after a crash,
+// has the same mark, and does not wait.
+type claim struct {
+	api    *client.Client
+	log    zerolog.Logger
+	aviary string
+	owner  string // the data folder's identity
+	place  string // and what people call it
+
+	renewal, time time.Duration
+
+	name string // of the volume that we made last
+	lost bool   // somebody else has a mark, and the log has said so
+}
+
+// take makes the aviary ours. It fails when another data folder's dispatcher runs
+// with it.
+func (c *claim) take(ctx context.Context) error {
+	seen, err := c.others(ctx)
+	for begin := time.Now(); err == nil && len(seen) > 0; {
+		if time.Since(begin) < c.renewal/2 {
+			c.log.Info().Str("aviary", c.aviary).Msg("the aviary is marked as another data folder's: waiting whether that is in use")
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(c.renewal / 2):
+		}
+		var now []*volume.Volume
+		if now, err = c.others(ctx); err != nil {
+			break
+		}
+		for _, v := range now {
+			if !slices.ContainsFunc(seen, func(old *volume.Volume) bool { return old.Name == v.Name }) {
+				return c.inUse(v)
+			}
+		}
+		seen = now
+	}
+	if err == nil {
+		err = c.renew(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	// Of two that start at once one goes on.
+	now, err := c.others(ctx)
+	for _, v := range now {
+		if v.Name < c.name {
+			return errors.Join(c.inUse(v), c.drop(ctx, ""))
+		}
+	}
+	return err
+}
+
+// inUse says that another dispatcher has the aviary.
+func (c *claim) inUse(by *volume.Volume) error {
+	return fmt.Errorf("the aviary %s on this engine belongs to a running dispatcher with another data folder, %s: this one is a copy of it, or has its FOB_AVIARY; stop that dispatcher, or set FOB_AVIARY to a name of its own here",
+		c.aviary, by.Labels[labelPlace])
+}
+
+// others returns the valid marks of other data folders, and removes those that are
+// not valid any more.
+func (c *claim) others(ctx context.Context) (valid []*volume.Volume, err error) {
+	info, err := c.api.Info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now, err := time.Parse(time.RFC3339Nano, info.SystemTime)
+	if err != nil {
+		return nil, fmt.Errorf("the engine's clock says %q: %w", info.SystemTime, err)
+	}
+	all, err := c.marks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range all {
+		if v.Labels[labelOwner] == c.owner {
+			continue
+		}
+		made, err := time.Parse(time.RFC3339, v.CreatedAt)
+		if err == nil && now.Sub(made) < c.time {
+			valid = append(valid, v)
+		} else if err := c.api.VolumeRemove(ctx, v.Name, true); err != nil {
+			return nil, err
+		}
+	}
+	return valid, nil
+}
+
+// marks returns all marks of the aviary.
+func (c *claim) marks(ctx context.Context) (marks []*volume.Volume, err error) {
+	all, err := c.api.VolumeList(ctx, volume.ListOptions{Filters: filters.NewArgs(filters.Arg("label", labelAviary+"="+c.aviary), filters.Arg("label", labelOwner))})
+	return all.Volumes, err
+}
+
+// renew makes a new mark, and removes our older ones after that.
+func (c *claim) renew(ctx context.Context) error {
+	name := "fob-" + c.aviary + "-owner-" + strings.ToLower(rand.Text()[:8])
+	if _, err := c.api.VolumeCreate(ctx, volume.CreateOptions{Name: name, Labels: map[string]string{labelAviary: c.aviary, labelOwner: c.owner, labelPlace: c.place}}); err != nil {
+		return err
+	}
+	c.name = name
+	return c.drop(ctx, name)
+}
+
+// drop removes our marks but for one.
+func (c *claim) drop(ctx context.Context, except string) error {
+	all, err := c.marks(ctx)
+	for _, v := range all {
+		if v.Labels[labelOwner] == c.owner && v.Name != except {
+			err = errors.Join(err, c.api.VolumeRemove(ctx, v.Name, true))
+		}
+	}
+	return err
+}
+
+// keep renews the mark until ctx ends. What fails is tried again: that the engine is
+// away is others' to tell.
+func (c *claim) keep(ctx context.Context) {
+	tick := time.NewTicker(c.renewal)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := c.renew(ctx); err != nil {
+			c.log.Debug().Err(err).Msg("the aviary's mark cannot be renewed")
+			continue
+		}
+		if others, err := c.others(ctx); err == nil && len(others) > 0 != c.lost {
+			if c.lost = !c.lost; c.lost {
+				c.log.Error().Err(c.inUse(others[0])).Msg("another dispatcher uses the same aviary: the two remove one another's sandboxes")
+			}
+		}
+	}
+}
+
+// leave removes the mark of a dispatcher that ends.
+func (c *claim) leave() error {
+	ctx, cancel := context.WithTimeout(context.Background(), cleanUpTime)
+	defer cancel()
+	return c.drop(ctx, "")
+}

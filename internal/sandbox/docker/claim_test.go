@@ -1,0 +1,70 @@
+package docker
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/client"
+	"github.com/rs/zerolog"
+)
+
+// An aviary has one data folder at a time: another one is refused while the first is
+// in use, also when that began later, and not after its end, nor long after its death.
+func TestDockerClaim(t *testing.T) {
+	api, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { api.Close() })
+	aviary := "tclaim" + time.Now().Format("150405.000")[7:]
+	of := func(owner string) *claim {
+		return &claim{api: api, log: zerolog.Nop(), aviary: aviary, owner: owner, place: "/data/" + owner, renewal: time.Second, time: 4 * time.Second}
+	}
+	marks := func() int {
+		all, err := of("").marks(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
+	}
+	a := of("a")
+	t.Cleanup(func() {
+		for _, c := range []*claim{a, of("b")} {
+			if err := c.leave(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if err := a.take(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, kill := context.WithCancel(t.Context())
+	died := make(chan struct{})
+	go func() { defer close(died); a.keep(ctx) }()
+
+	if err := of("b").take(t.Context()); err == nil || !strings.Contains(err.Error(), "belongs to a running dispatcher with another data folder, /data/a") {
+		t.Errorf("a copy that starts beside it: %v", err)
+	}
+	begin := time.Now()
+	if err := of("a").take(t.Context()); err != nil || time.Since(begin) > 3*time.Second {
+		t.Errorf("the same folder, after %v: %v", time.Since(begin), err)
+	}
+	kill()
+	<-died
+	begin = time.Now()
+	if err := of("b").take(t.Context()); err != nil || time.Since(begin) < time.Second {
+		t.Errorf("another folder after its death, and after %v: %v", time.Since(begin), err)
+	}
+	if n := marks(); n != 1 {
+		t.Errorf("there are %d marks", n)
+	}
+	if err := of("b").leave(); err != nil || marks() != 0 {
+		t.Errorf("at the end there are %d marks: %v", marks(), err)
+	}
+	begin = time.Now()
+	if err := of("a").take(t.Context()); err != nil || time.Since(begin) > time.Second {
+		t.Errorf("after its end, and after %v: %v", time.Since(begin), err)
+	}
+}
