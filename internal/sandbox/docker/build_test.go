@@ -41,14 +41,6 @@ func (l *lines) String() string {
 func newBase(t *testing.T, api *client.Client) string {
 	t.Helper()
 	base := "fob-test-base:" + sandboxtest.Aviary()
-	newBaseOf(t, api, base)
-	t.Cleanup(func() { removeImage(t, api, base) })
-	return base
-}
-
-// newBaseOf makes a base image of that name.
-func newBaseOf(t *testing.T, api *client.Client, base string) {
-	t.Helper()
 	created, err := api.ContainerCreate(t.Context(), &container.Config{Image: baseImage(), Entrypoint: []string{"true"}}, nil, nil, nil, "")
 	if err != nil {
 		t.Fatalf("%v (this test needs the image %s; make test provides it)", err, baseImage())
@@ -57,6 +49,8 @@ func newBaseOf(t *testing.T, api *client.Client, base string) {
 	if _, err := api.ContainerCommit(t.Context(), created.ID, container.CommitOptions{Reference: base, Changes: []string{"LABEL unique=" + base}}); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { removeImage(t, api, base) })
+	return base
 }
 
 // rebuildBase gives a base image's name to one that has a file more.
@@ -124,6 +118,10 @@ func TestDockerBuildsMissingImageOnce(t *testing.T) {
 	}
 
 	// Another base image takes the name of the one before.
+	if err := api.ImageTag(t.Context(), base, base+"-before"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { removeImage(t, api, base+"-before") })
 	rebuildBase(t, api, base)
 	ctx, cancel := context.WithCancel(t.Context())
 	rebuilding := &lines{}
@@ -143,7 +141,9 @@ func TestDockerBuildsMissingImageOnce(t *testing.T) {
 	if err := later.Prepare(t.Context(), "python"); err != nil {
 		t.Errorf("without the base image: %v", err)
 	}
-	newBaseOf(t, api, base)
+	if err := api.ImageTag(t.Context(), base+"-before", base); err != nil {
+		t.Fatal(err)
+	}
 
 	// Somebody prunes images while the dispatcher runs: the next creation
 	// builds it anew (from the engine's cache or not).
