@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -176,30 +177,53 @@ func TestDelete(t *testing.T) {
 func TestPages(t *testing.T) {
 	r := boot(t, nil)
 	var want []string
-	for range 3 {
-		want = append(want, r.gen("", "def callme(): pass"))
+	for n := range 7 {
+		want = append(want, r.gen(fmt.Sprint("?name=f", n), "def callme(): pass"))
 	}
-	var got []string
-	path := "/api/functions?limit=2"
-	for pages := 0; ; pages++ {
-		var page struct {
-			Functions []shown `json:"functions"`
-			Next      *string `json:"next"`
-		}
-		a := r.do("GET", path, "")
-		if err := json.Unmarshal([]byte(a.Body), &page); err != nil || a.Status != 200 || pages > 2 {
-			t.Fatalf("page %d is %d %s", pages, a.Status, a.Body)
-		}
-		for _, fn := range page.Functions {
-			got = append(got, fn.ID)
-		}
-		if page.Next == nil {
-			break
-		}
-		path = "/api/functions?limit=2&after=" + *page.Next
+	type functions struct {
+		Functions []shown `json:"functions"`
+		Next      *string `json:"next"`
 	}
-	if !slices.Equal(got, want) {
+	// pages lists the functions in pages of 2, to whoever has that token, and does
+	// something between them.
+	pages := func(token string, between func(page functions)) (got []string) {
+		t.Helper()
+		path := "/api/functions?limit=2"
+		for pages := 0; ; pages++ {
+			var page functions
+			a := r.as(t, token, "GET", path, "")
+			if err := json.Unmarshal([]byte(a.Body), &page); err != nil || a.Status != 200 || pages > 3 {
+				t.Fatalf("page %d is %d %s", pages, a.Status, a.Body)
+			}
+			for _, fn := range page.Functions {
+				got = append(got, fn.ID)
+			}
+			if page.Next == nil {
+				return got
+			}
+			between(page)
+			path = "/api/functions?limit=2&after=" + url.QueryEscape(*page.Next)
+		}
+	}
+	if got := pages("", func(functions) {}); !slices.Equal(got, want) {
 		t.Errorf("the pages list %v, want %v", got, want)
+	}
+	// Who deletes what it lists sees all the same, limited or not.
+	drop := func(page functions) {
+		for _, fn := range page.Functions {
+			r.local(t, "DELETE", "/api/functions/"+fn.ID, "")
+		}
+	}
+	limited := r.token(t, "read:f0", "read:f2", "read:f3", "read:f6").Token
+	if got := pages(limited, drop); !slices.Equal(got, []string{want[0], want[2], want[3], want[6]}) {
+		t.Errorf("whoever may see some is shown %v of %v", got, want)
+	}
+	for n := range 7 {
+		r.local(t, "PUT", fmt.Sprint("/api/functions/f", n), "def callme(): pass")
+	}
+	all := r.token(t, "read").Token
+	if got := pages(all, drop); len(got) != 7 {
+		t.Errorf("of 7 that are deleted meanwhile %v are shown", got)
 	}
 }
 

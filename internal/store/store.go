@@ -286,9 +286,15 @@ func (s *Store) DeleteFunction(ctx context.Context, id string) error {
 	if fn.Name != "" {
 		txn.Delete = append(txn.Delete, nameKey(fn.Name))
 	}
+	var more []string
 	for sandboxID, version := range notes {
-		if version.FunctionID == id {
+		if version.FunctionID != id {
+			continue
+		}
+		if len(txn.Delete) < maxForgotten {
 			txn.Delete = append(txn.Delete, sandboxKey(sandboxID))
+		} else {
+			more = append(more, sandboxID)
 		}
 	}
 	if err := s.kv.Commit(ctx, txn); errors.Is(err, ErrConflict) {
@@ -296,7 +302,8 @@ func (s *Store) DeleteFunction(ctx context.Context, id string) error {
 	} else if err != nil {
 		return internal(doing, err)
 	}
-	return nil
+	// A record of a sandbox that is left does no harm: it is dropped with the sandbox.
+	return s.ForgetSandboxes(ctx, more...)
 }
 
 // Sandboxes implements faas.Store.
@@ -328,15 +335,22 @@ func (s *Store) RecordSandbox(ctx context.Context, sandboxID string, version faa
 
 // ForgetSandboxes implements faas.Store. Those not recorded are no error.
 func (s *Store) ForgetSandboxes(ctx context.Context, sandboxIDs ...string) error {
-	if len(sandboxIDs) == 0 {
-		return nil
+	ids := slices.Compact(slices.Sorted(slices.Values(sandboxIDs)))
+	for some := range slices.Chunk(ids, maxForgotten) {
+		var txn Txn
+		for _, id := range some {
+			txn.Delete = append(txn.Delete, sandboxKey(id))
+		}
+		if err := s.kv.Commit(ctx, txn); err != nil {
+			return internal("forget the sandboxes", err)
+		}
 	}
-	var txn Txn
-	for _, id := range slices.Compact(slices.Sorted(slices.Values(sandboxIDs))) {
-		txn.Delete = append(txn.Delete, sandboxKey(id))
-	}
-	return internal("forget the sandboxes", s.kv.Commit(ctx, txn))
+	return nil
 }
+
+// maxForgotten is how many records of sandboxes go in one transaction: etcd allows 128
+// operations in one.
+const maxForgotten = 100
 
 // Aviary implements faas.Store.
 func (s *Store) Aviary(ctx context.Context) (string, error) {

@@ -164,6 +164,13 @@ func TestCountingWhatIsForgotten(t *testing.T) {
 	count(m.Version("f", 1))
 	wantLines(t, scrape(t, m), `fob_calls_total{function="f",outcome="ok",version="1"} 2`,
 		`fob_calls_total{function="f",outcome="timeout",version="1"} 2`, `fob_call_run_seconds_count{function="f",version="1"} 2`)
+	count(m.Version("f", 2))
+	m.ForgetVersion("f", 1)
+	m.ForgetVersion("f", 3) // which nobody called
+	count(held)
+	if text := scrape(t, m); strings.Contains(text, `version="1"`) || !strings.Contains(text, `function="f",outcome="ok",version="2"`) {
+		t.Errorf("of two versions one was forgotten:\n%s", text)
+	}
 	m.Forget("f")
 	count(held)
 	count(m.Version("f", 1))

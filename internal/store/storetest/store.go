@@ -437,6 +437,26 @@ func sandboxes(t *testing.T, s faas.Store) {
 		t.Fatal(err)
 	}
 	wantSandboxes(t, s, want)
+	// More than fit in a transaction.
+	many := func() (all []string) {
+		for i := range 250 {
+			id := fmt.Sprintf("%016x", 1000+i)
+			if err := s.RecordSandbox(t.Context(), id, fn.Live().Key()); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, id)
+		}
+		return all
+	}
+	if err := s.ForgetSandboxes(t.Context(), many()...); err != nil {
+		t.Fatal(err)
+	}
+	wantSandboxes(t, s, want)
+	many()
+	if err := s.DeleteFunction(t.Context(), fn.ID); err != nil {
+		t.Fatal(err)
+	}
+	wantSandboxes(t, s, nil)
 }
 
 func tokens(t *testing.T, s faas.Store) {
