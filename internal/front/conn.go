@@ -155,6 +155,10 @@ func (c *conn) turns() (handOver bool) {
 		}
 		end := headEnd(c.buf[c.at:c.end])
 		if end < 0 || !c.head.parse(string(c.buf[c.at:c.at+end-len(endOfHead)]), c.server.Prefix) {
+			if c.server.Refuse != nil && isTLS(c.buf[c.at:c.end]) {
+				c.nc.Write(c.server.Refuse(http.StatusBadRequest, "it is TLS, and here is plain HTTP: write http:// for https://"))
+				return false
+			}
 			return true
 		}
 		c.at += end
@@ -165,6 +169,10 @@ func (c *conn) turns() (handOver bool) {
 		c.busy.Store(false)
 	}
 }
+
+// isTLS reports whether a client begins with a TLS handshake. net/http would wait
+// for the end of its first line.
+func isTLS(b []byte) bool { return len(b) > 1 && b[0] == 0x16 && b[1] == 3 }
 
 // unread is what has been read of a request that is not plain. Some clients send
 // an empty line behind a POST's body, which net/http forgives up to this length

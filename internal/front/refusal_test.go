@@ -2,6 +2,7 @@ package front
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -72,6 +73,24 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%s, %s: answered %v", what, when, last)
 			}
 		}
+	}
+}
+
+// TestTLS: who speaks TLS to us hears at once that we do not.
+func TestTLS(t *testing.T) {
+	s := server(echo)
+	s.Refuse = func(status int, why string) []byte { return fmt.Appendf(nil, "%d %s", status, why) }
+	addr := serve(t, s)
+	nc := dial(t, addr)
+	client := tls.Client(nc, &tls.Config{ServerName: "localhost"})
+	begun := time.Now()
+	if err := client.Handshake(); err == nil || time.Since(begun) > s.HTTP.ReadHeaderTimeout {
+		t.Errorf("after %v the handshake ends with %v", time.Since(begun), err)
+	}
+	nc = dial(t, addr)
+	io.WriteString(nc, "\x16\x03\x01\x02\x00\x01")
+	if answer, _ := io.ReadAll(nc); !strings.HasPrefix(string(answer), "400 it is TLS") {
+		t.Errorf("answered %q", answer)
 	}
 }
 

@@ -25,24 +25,18 @@ type origin struct{ scheme, host string }
 // It returns false when the Host is not one of ours, with which it is. What others
 // than trusted proxies say of for whom they ask is dropped.
 func (a *API) client(r *http.Request) (target origin, ok bool) {
-	if !a.hosts.allow(r.Host) {
-		return origin{}, false
-	}
+	target.host, ok = r.Host, a.hosts.allow(r.Host)
 	said := takeForwarded(r.Header)
 	peer, known := remoteAddr(r)
 	if said == nil || !known || !a.trusts(peer) {
-		return origin{host: r.Host}, true
+		return target, ok
 	}
 	if from := a.furthest(peer, said[forwardedFor]); from != peer {
 		r.RemoteAddr = from.String()
 		peer = from
 	}
-	target.host = r.Host
-	if host := last(said[forwardedHost]); host != "" {
-		r.Host, target.host = host, host
-		if !a.hosts.allow(host) {
-			return target, false
-		}
+	if host := last(said[forwardedHost]); host != "" && ok {
+		r.Host, target.host, ok = host, host, a.hosts.allow(host)
 	}
 	if scheme := strings.ToLower(last(said[forwardedProto])); scheme == "http" || scheme == "https" {
 		target.scheme = scheme
@@ -50,7 +44,7 @@ func (a *API) client(r *http.Request) (target origin, ok bool) {
 	}
 	r.Header[forwardedFor] = []string{peer.String()}
 	r.Header[forwardedHost] = []string{target.host}
-	return target, true
+	return target, ok
 }
 
 // takeForwarded removes what a request says about whom it was made for, and

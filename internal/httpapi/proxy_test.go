@@ -160,11 +160,13 @@ func TestForwardedIsWhoIsLimited(t *testing.T) {
 			t.Errorf("%s for %s: answered %d, want %d", c.peer, c.client, got, c.status)
 		}
 	}
+	// Who is refused for the name that it asks, too.
+	a.ServeHTTP(httptest.NewRecorder(), from("127.0.0.1:1", "evil.test", http.Header{forwardedFor: {"198.51.100.1"}}))
 	said := map[string]int{}
 	for _, entry := range log.entries {
 		said[entry.From]++
 	}
-	if said["198.51.100.1"] != 3 || said["203.0.113.9:2"] != 1 || len(said) != 2 {
+	if said["198.51.100.1"] != 4 || said["203.0.113.9:2"] != 1 || len(said) != 2 {
 		t.Errorf("the audit log names %v", said)
 	}
 }

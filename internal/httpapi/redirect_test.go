@@ -1,9 +1,14 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -130,5 +135,72 @@ func TestRedirects(t *testing.T) {
 		if w := ask(host, "/api/call/me"); w.Code != status || w.Header().Get("Location") == "" {
 			t.Errorf("%d: answered %d %s", status, w.Code, strings.TrimSpace(w.Body.String()))
 		}
+	}
+}
+
+// TestRedirectsAsBrowsersReadThem holds what passes against a browser's own reading
+// of it: Node has the URL of the WHATWG.
+func TestRedirectsAsBrowsersReadThem(t *testing.T) {
+	const base = "http://127.0.0.1:9999/api/call/me"
+	pieces := []string{
+		"/", "/", "\\", "//", "api", "call", "/api/call/", "me", "victim", ".", "..", "%2e", "%2E%2e", "%2f", "%5c", "%", "?", "#", "@", ":", "::", "9999", "80", "http:", "https:", "HTTP://", "http://", "h\ttp:", "ftp:",
+		"127.0.0.1", "localhost", "LocalHost", "127.1", "0x7f.1", "2130706433", "[::1]", "[::ffff:7f00:1]", "fob.example.com", "wren.birds.example", "example.org", "a b", " ", "\t", ";", "&", "=", "ä", "。", "ｌ", "\u00ad", "^", "|", "<", "%6c", "x", "1", "0",
+	}
+	random := rand.New(rand.NewPCG(9, 11))
+	locations := make([]string, 30_000)
+	for i := range locations {
+		for range 1 + random.IntN(7) {
+			locations[i] += pieces[random.IntN(len(pieces))]
+		}
+	}
+	given, _ := json.Marshal(locations)
+	node := exec.Command("node", "-e", `
+const said = JSON.parse(require('fs').readFileSync(0, 'utf8')).map((location) => {
+  try {
+    const url = new URL(location, '`+base+`');
+    return [url.protocol, url.hostname, url.port, url.pathname];
+  } catch { return null; }
+});
+process.stdout.write(JSON.stringify(said));`)
+	node.Stdin, node.Stderr = bytes.NewReader(given), os.Stderr
+	out, err := node.Output()
+	if err != nil {
+		t.Fatalf("node: %v (scripts/setup test brings it)", err)
+	}
+	var read [][]string
+	if err := json.Unmarshal(out, &read); err != nil {
+		t.Fatal(err)
+	}
+	a := New(Config{Metrics: http.NotFoundHandler(), MaxBody: testMaxBody, Port: 9999, Hosts: []string{"fob.example.com", "*.birds.example"}})
+	registry := functions{newFakeRegistry(), map[string]*faas.Function{}}
+	me := (&faas.Function{ID: testID, Name: "me"}).With(&faas.Version{FunctionID: testID, Number: 1})
+	registry.byName["me"] = me
+	a.Open(Backend{Registry: registry, Tokens: &fakeTokens{}, Audit: &fakeAudit{}})
+	r := httptest.NewRequest("GET", base, nil)
+	passed, ours := 0, 0
+	for i, location := range locations {
+		result := &faas.Result{Status: 302, Header: http.Header{"Location": {location}}}
+		if a.checkRedirect(r, me.Live(), result) != nil {
+			continue
+		}
+		passed++
+		url := read[i]
+		if url == nil || url[0] != "http:" && url[0] != "https:" {
+			continue // a browser goes nowhere
+		}
+		port := url[2]
+		if port == "" {
+			port = map[string]string{"http:": "80", "https:": "443"}[url[0]]
+		}
+		if !a.hosts.allow(url[1]) || port != "9999" {
+			continue
+		}
+		ours++
+		if path := url[3]; path != "/api/call/me" && !strings.HasPrefix(path, "/api/call/me/") && !strings.HasPrefix(path, "/api/call/me@1") {
+			t.Errorf("%q passes, and leads to %q", location, url)
+		}
+	}
+	if passed < 1000 || ours < 50 {
+		t.Errorf("only %d passed, %d of them to itself", passed, ours)
 	}
 }
