@@ -10,20 +10,21 @@ import (
 	"time"
 )
 
-// wireTaker is Python code that answers calls itself, past its driver, on every
-// connection that the dispatcher has to it.
+// wireTaker is Python code that answers its call itself, past its driver, with
+// the token that the driver has.
 const wireTaker = `
-import gc, time
+import sys, time
 
-def answer(data):
-    line, _, rest = data.partition(b"\r\n")
-    for c in gc.get_objects():
-        # Code in a process finds all that is in it, the tokens of the calls too.
-        if type(c).__name__ == "Connection" and c.mark:
-            try:
-                c.sock.sendall(line + b"\r\n" + c.mark + rest)
-            except OSError:
-                pass
+def answer(status, rest):
+    frame = sys._getframe()
+    while frame is not None:
+        for value in frame.f_locals.values():
+            if type(value).__name__ == "Connection":
+                value.sock.setblocking(True)
+                value.sock.sendall(b"HTTP/1.1 " + status + b"\r\n" + getattr(value, "mark", b"") + rest)
+                return
+        frame = frame.f_back
+    raise RuntimeError("there is no connection")
 `
 
 // fromInside has clients call a function whose code attacks the dispatcher. What
@@ -75,21 +76,21 @@ func fromInside(name, code, settings string, clients, longest int) func(s *siege
 // oneByteShort sends the largest answer but for its last byte, and waits.
 var oneByteShort = fmt.Sprintf(`
 def callme():
-    answer(b"HTTP/1.1 200 OK\r\nContent-Length: %[1]d\r\n\r\n" + bytes(%[1]d - 1))
+    answer(b"200 OK", b"Content-Length: %[1]d\r\n\r\n" + bytes(%[1]d - 1))
     time.sleep(60)
 `, largest)
 
 // manyFields sends a head of 6,500 fields, and waits.
 const manyFields = `
 def callme():
-    answer(b"HTTP/1.1 200 OK\r\n" + b"".join(b"X%d: y\r\n" % n for n in range(6500)) + b"Content-Length: 1\r\n\r\n")
+    answer(b"200 OK", b"".join(b"X%d: y\r\n" % n for n in range(6500)) + b"Content-Length: 1\r\n\r\n")
     time.sleep(60)
 `
 
 // longHead sends as long a head as is taken, and waits.
 const longHead = `
 def callme():
-    answer(b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: %b\r\n" % (n, b"y" * 600) for n in range(95)) + b"Content-Length: 1\r\n\r\n")
+    answer(b"200 OK", b"".join(b"X-%d: %b\r\n" % (n, b"y" * 600) for n in range(95)) + b"Content-Length: 1\r\n\r\n")
     time.sleep(60)
 `
 
@@ -97,7 +98,7 @@ def callme():
 var hostileError = fmt.Sprintf(`
 def callme():
     document = b'{"error": {"code": "raised", "message": "%%b"}}' %% (b"\xff" * (%d - 100))
-    answer(b"HTTP/1.1 500 Error\r\nFob-Error: raised\r\nContent-Length: %%d\r\n\r\n%%b" %% (len(document), document))
+    answer(b"500 Error", b"Fob-Error: raised\r\nContent-Length: %%d\r\n\r\n%%b" %% (len(document), document))
     time.sleep(60)
 `, largest)
 

@@ -39,6 +39,8 @@ func attacks() []attack {
 		{"functions that send one of 128 KB", fromInside("errors", hostileErrors, "concurrency=4", 16, 32<<10), true},
 		{"documents of 480,000 members", documents, true},
 		{"two callers who wait 200 µs", impatient, false},
+		{"a function with a tenth of a processor that streams single bytes", trickle, true},
+		{"a client that sends a stream of single bytes", trickleIn, true},
 	}
 }
 

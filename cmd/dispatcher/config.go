@@ -48,7 +48,8 @@ type Config struct {
 	LoadTimeout time.Duration  `env:"FOB_LOAD_TIMEOUT" default:"10s" placeholder:"DURATION" help:"How long a function's code may take to load, its imports included (${default})."`
 	MaxBody     faas.Bytes     `env:"FOB_MAX_BODY" default:"6MB" placeholder:"SIZE" help:"Largest request and answer (${default})."`
 
-	MaxConnections int `env:"FOB_MAX_CONNECTIONS" default:"10000" placeholder:"N" help:"Clients' connections at a time (${default})."`
+	MaxBuffer      faas.Bytes `env:"FOB_MAX_BUFFER" placeholder:"SIZE" help:"Memory that requests, answers and connections may use together (an eighth of the machine's)."`
+	MaxConnections int        `env:"FOB_MAX_CONNECTIONS" default:"10000" placeholder:"N" help:"Clients' connections at a time (${default})."`
 
 	MaxSandboxes int        `env:"FOB_MAX_SANDBOXES" placeholder:"N" help:"Sandboxes at a time, of all functions (100 for each processor)."`
 	MaxMemory    faas.Bytes `env:"FOB_MAX_MEMORY" placeholder:"SIZE" help:"Memory that all sandboxes may use together (80 % of the machine's)."`
@@ -109,6 +110,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("FOB_DRAIN_TIMEOUT=%v: give a duration such as 30s, or 0s not to wait", c.DrainTimeout)
 	case c.MaxBody < 1<<10 || c.MaxBody > 1<<30:
 		return fmt.Errorf("FOB_MAX_BODY=%v is not from 1KB to 1GB", c.MaxBody)
+	case c.MaxBuffer != 0 && c.MaxBuffer < minBuffers*c.MaxBody:
+		return fmt.Errorf("FOB_MAX_BUFFER=%v: give at least %v, %d times FOB_MAX_BODY, or 0 to have it follow from the machine", c.MaxBuffer, minBuffers*c.MaxBody, minBuffers)
 	case c.Data == "":
 		return errors.New("FOB_DATA is empty: give a folder")
 	}
@@ -213,6 +216,30 @@ func (c *Config) caps(machine func() (sandbox.Machine, error)) (sandboxes int, m
 		memory = int64(memoryShare*float64(m.Memory)) >> 20 << 20 // whole MB, for people
 	}
 	return sandboxes, memory, nil
+}
+
+// minBuffers is how many bodies the budget holds at least. Large ones get half of
+// it, whatever else is held, for answers get a half at most, and then connections
+// the other.
+const minBuffers = 4
+
+// bufferShare is how much of the memory that this process may use is for bodies,
+// answers and connections when nothing is said, and leastBuffer is the least.
+const (
+	bufferShare = 8
+	leastBuffer = 64 << 20
+)
+
+// buffers is how many bytes of requests, answers and connections may be held.
+func (c *Config) buffers(machine func() (sandbox.Machine, error)) (int64, error) {
+	if c.MaxBuffer > 0 {
+		return int64(c.MaxBuffer), nil
+	}
+	m, err := machine()
+	if err != nil {
+		return 0, fmt.Errorf("%w; set FOB_MAX_BUFFER", err)
+	}
+	return max(m.Memory/bufferShare>>20<<20, leastBuffer, minBuffers*int64(c.MaxBody)), nil
 }
 
 // defaultData is where functions are kept when nothing is said: the system's

@@ -15,10 +15,11 @@ const module = "github.com/flockofbirds/fob/"
 // each of our packages may import. Tests may import more.
 var mayImport = map[string][]string{
 	"internal/faas":      {},
-	"internal/front":     {},
+	"internal/buffer":    {},
+	"internal/front":     {"internal/buffer"},
 	"internal/durable":   {},
 	"internal/secret":    {"internal/durable", "internal/faas"},
-	"internal/sandbox":   {},
+	"internal/sandbox":   {"internal/buffer"},
 	"internal/telemetry": {},
 	"api":                {},
 	"drivers":            {},
@@ -30,8 +31,8 @@ var mayImport = map[string][]string{
 	"internal/store":           {"internal/durable", "internal/faas"},
 	"internal/audit":           {"internal/durable", "internal/faas"},
 	"internal/egress":          {"internal/faas"},
-	"internal/dispatch":        {"internal/faas", "internal/egress", "internal/sandbox", "internal/telemetry"},
-	"internal/httpapi":         {"internal/faas", "api", "internal/telemetry"},
+	"internal/dispatch":        {"internal/faas", "internal/buffer", "internal/egress", "internal/sandbox", "internal/telemetry"},
+	"internal/httpapi":         {"internal/faas", "internal/buffer", "api", "internal/telemetry"},
 
 	// What tests share.
 	"drivers/contract":             {},

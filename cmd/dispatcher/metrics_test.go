@@ -17,6 +17,7 @@ func TestReadmeMetrics(t *testing.T) {
 	metrics := telemetry.NewMetrics()
 	metrics.Watch(1, 1, func() telemetry.Snapshot { return telemetry.Snapshot{} })
 	metrics.WatchLog(&telemetry.Output{})
+	metrics.Holds(1, func() int64 { return 0 })
 	registry, ok := metrics.Gatherer().(*prometheus.Registry)
 	if !ok {
 		t.Fatal("the metrics are in no registry")

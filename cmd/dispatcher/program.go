@@ -19,6 +19,7 @@ import (
 	"github.com/flockofbirds/fob/drivers"
 	"github.com/flockofbirds/fob/internal/audit"
 	"github.com/flockofbirds/fob/internal/auth"
+	"github.com/flockofbirds/fob/internal/buffer"
 	"github.com/flockofbirds/fob/internal/dispatch"
 	"github.com/flockofbirds/fob/internal/egress"
 	"github.com/flockofbirds/fob/internal/faas"
@@ -56,6 +57,7 @@ type Program struct {
 	listener net.Listener
 	api      *httpapi.API
 	server   *front.Server
+	buffers  *buffer.Budget
 
 	control *http.Server // of the control socket
 
@@ -87,11 +89,18 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 		return nil, errors.Join(err, listener.Close())
 	}
 	p := &Program{cfg: cfg, log: log, metrics: telemetry.NewMetrics(), listener: listener}
+	held, err := cfg.buffers(sandbox.ThisMachine)
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	p.buffers = buffer.New(held)
+	p.metrics.Holds(p.buffers.Total(), p.buffers.Used)
 	p.api = httpapi.New(httpapi.Config{
 		Log:     log,
 		Metrics: p.metrics.Handler(),
 		Build:   build(cfg.Engine),
 		MaxBody: int64(cfg.MaxBody),
+		Buffers: p.buffers,
 		Port:    listener.Addr().(*net.TCPAddr).Port,
 		Hosts:   cfg.Hosts,
 
@@ -112,7 +121,13 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 		log.Warn().Int("connections", connections).Int("files", files).
 			Msg("there may be fewer connections than FOB_MAX_CONNECTIONS says, half as many as files may be open: raise that limit (ulimit -n)")
 	}
+	if most := int(held / 2 / buffer.Connection); most < connections {
+		connections = most
+		log.Info().Int("connections", connections).Stringer("buffer", faas.Bytes(held)).
+			Msg("there may be fewer connections than FOB_MAX_CONNECTIONS says, as many as take half of FOB_MAX_BUFFER")
+	}
 	p.server = newServer(p.api, connections)
+	p.server.Buffers = p.buffers
 	p.server.HTTP.ErrorLog = telemetry.Standard(log)
 	p.control = &http.Server{
 		Handler: p.api.Local(), ErrorLog: p.server.HTTP.ErrorLog, ReadHeaderTimeout: p.server.HTTP.ReadHeaderTimeout,
@@ -129,7 +144,7 @@ func newServer(api *httpapi.API, maxConns int) *front.Server {
 		Prefix:   httpapi.CallPrefix,
 		Refuse:   api.Malformed,
 		MaxConns: maxConns,
-		Full:     api.Refusal(faas.Errorf(faas.CodeNoCapacity, "there are %d connections, and FOB_MAX_CONNECTIONS allows no more", maxConns).After(time.Second)),
+		Full:     api.Refusal(faas.Errorf(faas.CodeNoCapacity, "there are %d connections, and FOB_MAX_CONNECTIONS (or FOB_MAX_BUFFER, half of which they may take) allows no more", maxConns).After(time.Second)),
 		HTTP: &http.Server{
 			Handler:           api,
 			ReadHeaderTimeout: 10 * time.Second,
@@ -269,6 +284,7 @@ func (p *Program) open(ctx context.Context) error {
 		Langs:       drivers.Langs(),
 		Pool:        p.cfg.Pool,
 		PoolMax:     p.cfg.PoolMax,
+		Buffers:     p.buffers,
 		MaxBody:     int64(p.cfg.MaxBody),
 		Network:     network,
 		MaxNetwork:  maxNetwork,

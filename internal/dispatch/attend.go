@@ -42,6 +42,8 @@ func (f *flock) attend(ctx context.Context, b *bird, request *sandbox.Request, w
 		case !stop(): // the next dispatcher adopts the sandbox
 			if err == nil && response.Stream != nil {
 				response.Stream.Close()
+			} else if err == nil {
+				response.Close()
 			}
 			f.release(b)
 			a.err = errClosing
@@ -59,11 +61,15 @@ func (f *flock) attend(ctx context.Context, b *bird, request *sandbox.Request, w
 		}
 		if claimed.CompareAndSwap(false, true) {
 			answered <- a
+		} else if a.result != nil {
+			a.result.Body.Close()
 		}
 	}
 	if !f.d.background(answering) {
 		pending.Break()
-		pending.Answer(late)
+		if response, err := pending.Answer(late); err == nil && response.Stream == nil {
+			response.Close()
+		}
 		f.release(b)
 		return nil, draining()
 	}

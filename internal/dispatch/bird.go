@@ -36,7 +36,7 @@ type bird struct {
 func (d *Dispatcher) newBird(inst sandbox.Instance, begun time.Time) *bird {
 	b := &bird{
 		inst:    inst,
-		conn:    sandbox.NewConn(inst, d.cfg.MaxBody),
+		conn:    sandbox.NewConn(inst, d.cfg.MaxBody, d.cfg.Buffers),
 		begun:   begun,
 		leave:   make(chan struct{}),
 		removed: make(chan struct{}),

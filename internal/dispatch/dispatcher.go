@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/flockofbirds/fob/internal/buffer"
 	"github.com/flockofbirds/fob/internal/egress"
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/sandbox"
@@ -33,6 +34,7 @@ type Config struct {
 	Langs       []string       // languages that there are drivers for
 	Pool        map[string]int // blank sandboxes kept at least, by language
 	PoolMax     int            // blank sandboxes of a language at most, unless Pool has more
+	Buffers     *buffer.Budget // for what is held of answers; nil for no bound
 	MaxBody     int64          // bytes of a request's or answer's body that is not streamed
 	Network     faas.Network   // of functions that say nothing, and of the pool's sandboxes
 	MaxNetwork  faas.Network   // the most that a function may have

@@ -80,7 +80,7 @@ func (d *Dispatcher) Invoke(ctx context.Context, call *faas.Call) (*faas.Result,
 // call makes a call in a bird, and gives the slot back, or leaves that to the
 // stream that is the answer.
 func (f *flock) call(ctx context.Context, b *bird, call *faas.Call) (*faas.Result, error) {
-	request := sandbox.Request{Args: call.Args, Body: call.Body, Stream: call.Stream}
+	request := sandbox.Request{Args: call.Args, Body: call.Body, Drop: call.Drop, Stream: call.Stream}
 	if b.takesRequest {
 		request.Method, request.Target, request.Root, request.Host, request.Header = call.Method, call.Target, call.Root, call.Host, call.Header
 	} else if err := f.refusePlain(call); err != nil {
@@ -208,15 +208,23 @@ type answer struct {
 }
 
 // whole is a body that is all there.
-type whole struct{ bytes.Reader }
+type whole struct {
+	bytes.Reader
+	from *sandbox.Response
+}
 
 // Close implements io.Closer.
-func (*whole) Close() error { return nil }
+func (w *whole) Close() error {
+	w.Reset(nil) // for what it read may be there no longer
+	w.from.Close()
+	return nil
+}
 
 // result is what a caller gets of a driver's response.
 func result(r *sandbox.Response) *faas.Result {
 	a := &answer{Result: faas.Result{Status: r.Status, ContentType: r.ContentType, Header: r.Header, Length: int64(len(r.Body))}}
 	a.body.Reset(r.Body)
+	a.body.from = r
 	a.Body = &a.body
 	return &a.Result
 }

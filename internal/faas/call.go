@@ -19,6 +19,11 @@ type Call struct {
 	// that takes the request, whatever the caller sent. Empty for none.
 	Body []byte
 
+	// Drop, when it is set, gives back the memory that Body has. Invoke calls it
+	// when Body has been sent, which may be long before the answer; when Invoke
+	// fails, its caller does. Calling it twice is no error.
+	Drop func()
+
 	// Receive, when it is set, reads Body, and sets Stream if that is needed.
 	// Invoke calls it before the call has a slot or a place in line, and only
 	// when the call would be given one of them; then it sets it to nil. So what

@@ -673,7 +673,7 @@ func TestShutdownSparesWhatBegins(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := &nudged{Conn: nc, came: make(chan struct{}), shutting: make(chan struct{}), set: make(chan struct{})}
-	c := newConn(s, &counted{Conn: n, open: &s.open})
+	c := newConn(s, &counted{Conn: n, server: s})
 	if !s.add(c) {
 		t.Fatal("it takes no connection")
 	}

@@ -1,6 +1,7 @@
 package front
 
 import (
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -25,8 +26,9 @@ type response struct {
 	timed   bool // the handler has set a deadline
 }
 
-// maxAhead is how much of an answer is held before it is sent, in bytes.
-const maxAhead = 32 << 10
+// maxAhead is how much of an answer is held before it is sent, in bytes. What is
+// longer is not copied.
+const maxAhead = 8 << 10
 
 func (r *response) reset() {
 	clear(r.header)
@@ -111,37 +113,46 @@ func (r *response) Write(b []byte) (int, error) {
 	case r.chunked:
 		r.out = strconv.AppendInt(r.out, int64(len(b)), 16)
 		r.out = append(r.out, "\r\n"...)
-		r.out = append(r.out, b...)
-		r.out = append(r.out, "\r\n"...)
 	case int64(len(b)) > r.left:
 		return 0, http.ErrContentLength
 	default:
 		r.left -= int64(len(b))
-		r.out = append(r.out, b...)
 	}
-	if len(r.out) > maxAhead {
-		if err := r.sendAhead(); err != nil {
-			return 0, err
-		}
+	var err error
+	if len(r.out)+len(b) <= maxAhead {
+		r.out = append(r.out, b...)
+	} else {
+		err = r.sendAhead(b)
+	}
+	if r.chunked {
+		r.out = append(r.out, "\r\n"...)
+	}
+	if err != nil {
+		return 0, err
 	}
 	return len(b), nil
 }
 
-// sendAhead sends what there is before the handler has returned. The deadline
+// sendAhead sends what there is, and some bytes behind it, before the handler has returned. The deadline
 // that was set before the call may be over, since calls take what they take.
-func (r *response) sendAhead() error {
+func (r *response) sendAhead(behind []byte) error {
 	if !r.timed {
 		r.c.ownDeadline()
 		r.c.nc.SetWriteDeadline(time.Now().Add(r.c.server.HTTP.IdleTimeout))
 	}
-	return r.send()
+	return r.send(behind)
 }
 
-func (r *response) send() error {
-	if len(r.out) == 0 {
-		return nil
+// send sends what there is, and some bytes behind it.
+func (r *response) send(behind []byte) error {
+	var err error
+	switch {
+	case len(behind) > 0:
+		parts := net.Buffers{r.out, behind}
+		_, err = parts.WriteTo(r.c.nc.Conn)
+	case len(r.out) > 0:
+		_, err = r.c.nc.Write(r.out)
 	}
-	_, err := r.c.nc.Write(r.out)
 	r.out = r.out[:0]
 	if err != nil {
 		r.broken = true
@@ -152,7 +163,7 @@ func (r *response) send() error {
 // FlushError is for http.ResponseController.
 func (r *response) FlushError() error {
 	r.WriteHeader(http.StatusOK)
-	return r.sendAhead()
+	return r.sendAhead(nil)
 }
 
 // SetReadDeadline is for http.ResponseController. It says until when the rest of
@@ -191,7 +202,7 @@ func (r *response) finish() bool {
 		r.out = append(r.out, "0\r\n\r\n"...)
 	}
 	r.c.stayAlive()
-	return r.send() == nil && !r.last
+	return r.send(nil) == nil && !r.last
 }
 
 // clock has the time as HTTP writes it, which changes once a second.

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/flockofbirds/fob/internal/buffer"
 )
 
 // Server serves HTTP/1.1 on one listener.
@@ -36,6 +38,8 @@ type Server struct {
 	// and closed.
 	MaxConns int
 	Full     []byte
+
+	Buffers *buffer.Budget // for connections; nil for no bound
 
 	mu       sync.Mutex
 	listener net.Listener
@@ -85,7 +89,8 @@ func (s *Server) Serve(listener net.Listener) error {
 			s.refuse(nc)
 			continue
 		}
-		c := newConn(s, &counted{Conn: nc, open: &s.open})
+		s.Buffers.Force(buffer.Connection) // of which MaxConns is the bound
+		c := newConn(s, &counted{Conn: nc, server: s})
 		if !s.add(c) {
 			c.nc.Close()
 			continue
@@ -252,13 +257,16 @@ func (h *handover) Addr() net.Addr { return h.addr }
 // net/http and handlers ask of a *net.TCPConn.
 type counted struct {
 	net.Conn
-	once sync.Once
-	open *atomic.Int64
+	once   sync.Once
+	server *Server
 }
 
 // Close implements net.Conn.
 func (c *counted) Close() error {
-	c.once.Do(func() { c.open.Add(-1) })
+	c.once.Do(func() {
+		c.server.open.Add(-1)
+		c.server.Buffers.Give(buffer.Connection)
+	})
 	return c.Conn.Close()
 }
 

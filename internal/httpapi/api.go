@@ -19,15 +19,17 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/flockofbirds/fob/api"
+	"github.com/flockofbirds/fob/internal/buffer"
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
 // Config is what the API needs to be there at all.
 type Config struct {
 	Log     zerolog.Logger
-	Metrics http.Handler // of GET /metrics
-	Build   Build        // answered to GET /api/version
-	MaxBody int64        // of any request, in bytes
+	Metrics http.Handler   // of GET /metrics
+	Build   Build          // answered to GET /api/version
+	MaxBody int64          // of any request, in bytes
+	Buffers *buffer.Budget // for what is held of requests; nil for no bound
 
 	Port int // that is listened on; 0 when that is not known
 

@@ -2,20 +2,18 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
 	"errors"
-	"io"
 	"net/http"
 	"time"
 
+	"github.com/flockofbirds/fob/internal/buffer"
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
 // bodyPatience is how long a client may take to send a body; of one that streams,
 // each piece.
 const bodyPatience = time.Minute
-
-// firstRead is how much memory a body gets before any of it has come, in bytes.
-const firstRead = 32 << 10
 
 // maxDiscard is how much of a body that nobody wants is read and thrown away, in
 // bytes: a client that is still sending often does not see the answer.
@@ -45,46 +43,84 @@ func limitBody(w http.ResponseWriter, r *http.Request) {
 // until the handler returns, or nil when some of it is still to come.
 type held interface{ Held() []byte }
 
-// readBody reads a request's whole body before anything is spent on it.
+// copies is how often what registers something is there while it is dealt with:
+// as it came, as it was read, as it is stored and sent to a sandbox.
+const copies = 4
+
+// readBody reads the whole body of a request that is not a call, and takes what
+// dealing with it takes from the budget, until the request has ended.
 func (a *API) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	body, more, err := a.readUpTo(w, r, a.cfg.MaxBody)
-	if more {
-		newUpload(w, r).discard()
-		return nil, faas.Errorf(faas.CodeTooLarge, "the body is larger than the %v allowed (the dispatcher's setting FOB_MAX_BODY)", faas.Bytes(a.cfg.MaxBody))
+	return a.readAll(w, r, a.cfg.MaxBody, faas.Errorf(faas.CodeTooLarge, "the body is larger than the %v allowed (the dispatcher's setting FOB_MAX_BODY)", faas.Bytes(a.cfg.MaxBody)))
+}
+
+// readAll is readBody with a limit, and the error for what is longer.
+func (a *API) readAll(w http.ResponseWriter, r *http.Request, limit int64, tooLarge error) ([]byte, error) {
+	body, more, err := a.readUpTo(w, r, limit)
+	defer body.Close()
+	if n := int64(copies * len(body.Bytes())); err == nil && !more && n > buffer.Free {
+		if a.cfg.Buffers.Take(n, buffer.Request) {
+			context.AfterFunc(r.Context(), func() { a.cfg.Buffers.Give(n) })
+		} else {
+			err = a.full()
+		}
 	}
-	return body, err
+	switch {
+	case more:
+		err = tooLarge
+	case err == nil:
+		whole := bytes.Clone(body.Bytes())
+		clear(body.Bytes()) // for it may be a secret
+		return whole, nil
+	}
+	clear(body.Bytes())
+	if more || faas.CodeOf(err) == faas.CodeNoCapacity {
+		newUpload(w, r).discard()
+	}
+	return nil, err
+}
+
+// full is told to who sends what there is no room for.
+func (a *API) full() error {
+	return faas.Errorf(faas.CodeNoCapacity, "the dispatcher holds as much of requests and answers as it may (its setting FOB_MAX_BUFFER, %v)",
+		faas.Bytes(a.cfg.Buffers.Total())).After(time.Second)
 }
 
 // readUpTo reads a request's body, and reports whether it is longer than limit:
-// then what it returns is its beginning, of any length.
-func (a *API) readUpTo(w http.ResponseWriter, r *http.Request, limit int64) (body []byte, more bool, err error) {
+// then what it returns is its beginning, of any length. What it returns is to be
+// closed, with an error too.
+func (a *API) readUpTo(w http.ResponseWriter, r *http.Request, limit int64) (body *buffer.Body, more bool, err error) {
+	body = new(buffer.Body)
 	if err := decode(r); err != nil {
 		newUpload(w, r).discard()
-		return nil, false, err
+		return body, false, err
 	}
 	if r.ContentLength == 0 {
-		return nil, false, nil
+		return body, false, nil
 	}
 	if r.ContentLength > limit {
-		return nil, true, nil
+		return body, true, nil
 	}
-	if h, plain := r.Body.(held); plain && h.Held() != nil {
-		return h.Held(), false, nil
+	if _, is := r.Body.(*decoded); is {
+		if !a.cfg.Buffers.Take(decoderSize, buffer.Small) {
+			return body, false, a.full()
+		}
+		defer a.cfg.Buffers.Give(decoderSize)
 	}
-	// Memory is spent on what has come, not on what is announced.
-	var buffer bytes.Buffer
-	if r.ContentLength > 0 {
-		buffer.Grow(int(min(r.ContentLength, firstRead)) + bytes.MinRead)
+	body, err = a.cfg.Buffers.Read(r.Body, r.ContentLength, limit+1, buffer.Request)
+	if errors.Is(err, buffer.ErrFull) {
+		return body, false, a.full()
 	}
-	n, err := buffer.ReadFrom(io.LimitReader(r.Body, limit+1))
 	if err != nil {
-		return nil, false, incomplete(err)
+		return body, false, incomplete(err)
 	}
-	if more = n > limit; !more {
+	if more = int64(len(body.Bytes())) > limit; !more {
 		http.NewResponseController(w).SetReadDeadline(time.Time{})
 	}
-	return buffer.Bytes(), more, nil
+	return body, more, nil
 }
+
+// decoderSize is what it takes to decompress a body, in bytes.
+const decoderSize = 64 << 10
 
 func incomplete(err error) error {
 	if e, ok := errors.AsType[*faas.Error](err); ok {

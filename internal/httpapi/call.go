@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/flockofbirds/fob/internal/buffer"
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
@@ -23,8 +24,12 @@ const (
 	bufferedAnswer = 16 << 10
 )
 
-// answerPiece is how much of an answer that streams is read at a time, in bytes.
-const answerPiece = 32 << 10
+// answerPiece is how much of an answer that streams is read at a time, in bytes,
+// and smallPiece when there is no room for that.
+const (
+	answerPiece = 32 << 10
+	smallPiece  = 4 << 10
+)
 
 // inbound is a call and the values of the headers that its answer has, in one
 // allocation.
@@ -105,7 +110,7 @@ func (a *API) call(w http.ResponseWriter, r *http.Request, who faas.Caller) erro
 	if r.Method == http.MethodHead {
 		// There is nothing to send, and to a function that streams nobody listens.
 	} else if result.Length < 0 {
-		err = stream(w, result.Body)
+		err = a.stream(w, result.Body)
 	} else if _, err = io.Copy(w, result.Body); err == nil && result.Length > bufferedAnswer {
 		err = http.NewResponseController(w).Flush() // within the deadline, not after it
 	}
@@ -121,10 +126,16 @@ func (a *API) call(w http.ResponseWriter, r *http.Request, who faas.Caller) erro
 }
 
 // stream sends what comes as it comes.
-func stream(w http.ResponseWriter, body io.Reader) error {
+func (a *API) stream(w http.ResponseWriter, body io.Reader) error {
+	size := smallPiece
+	if a.cfg.Buffers.Take(answerPiece, buffer.Small) {
+		size = answerPiece
+		defer a.cfg.Buffers.Give(answerPiece)
+	}
 	client := http.NewResponseController(w)
 	defer client.SetWriteDeadline(time.Time{})
-	for piece := make([]byte, answerPiece); ; {
+	pace, piece := buffer.Pace{}, make([]byte, size)
+	for {
 		n, err := body.Read(piece)
 		if n > 0 {
 			// A client that does not read must not hold the function for ever.
@@ -136,10 +147,12 @@ func stream(w http.ResponseWriter, body io.Reader) error {
 				return err
 			}
 		}
-		if err == io.EOF {
+		switch err {
+		case nil:
+			pace.Passed(n)
+		case io.EOF:
 			return nil
-		}
-		if err != nil {
+		default:
 			return err
 		}
 	}
@@ -192,19 +205,23 @@ func (a *API) invoke(w http.ResponseWriter, r *http.Request, call *faas.Call) (*
 // receive reads a call's body, as much of it as is held.
 func (a *API) receive(w http.ResponseWriter, r *http.Request, call *faas.Call) error {
 	body, more, err := a.readUpTo(w, r, a.cfg.MaxBody)
-	if err != nil {
-		return err
+	call.Body = body.Bytes()
+	call.Drop = func() {
+		call.Body = nil
+		body.Close()
 	}
-	call.Body = body
-	if more {
+	if more || faas.CodeOf(err) == faas.CodeNoCapacity {
 		call.Stream = newUpload(w, r)
 	}
-	return nil
+	return err
 }
 
 // refuse answers a call with an error, and reads what the client is still
 // sending, so that it sees the answer.
 func (a *API) refuse(w http.ResponseWriter, r *http.Request, call *faas.Call, err error) error {
+	if call.Drop != nil {
+		call.Drop()
+	}
 	rest, _ := call.Stream.(*upload)
 	if call.Receive != nil {
 		rest = newUpload(w, r)

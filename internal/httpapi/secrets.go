@@ -25,12 +25,8 @@ func (a *API) putSecret(w http.ResponseWriter, r *http.Request, entry *faas.Audi
 	if err != nil {
 		return err
 	}
-	value, more, err := a.readUpTo(w, r, faas.MaxSecretSize)
+	value, err := a.readAll(w, r, faas.MaxSecretSize, faas.Errorf(faas.CodeTooLarge, "the value is larger than the %v that a secret may have", faas.Bytes(faas.MaxSecretSize)))
 	defer clear(value)
-	if more {
-		newUpload(w, r).discard()
-		return faas.Errorf(faas.CodeTooLarge, "the value is larger than the %v that a secret may have", faas.Bytes(faas.MaxSecretSize))
-	}
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/flockofbirds/fob/internal/buffer"
 )
 
 // Conn is the wire to one sandbox's driver: HTTP/1.1 as the driver contract
@@ -25,6 +27,7 @@ import (
 type Conn struct {
 	dial      func(ctx context.Context) (net.Conn, error)
 	maxAnswer int64
+	buffers   *buffer.Budget // for what is held of answers; nil for no bound
 
 	// OnStray, when it is set before the first request, is called each time that
 	// a connection is closed because something else came on it than the answer
@@ -42,11 +45,11 @@ type Conn struct {
 const dialTimeout = 5 * time.Second
 
 // NewConn returns a Conn to inst's driver that refuses answers of more than
-// maxAnswer bytes.
-func NewConn(inst Instance, maxAnswer int64) *Conn {
+// maxAnswer bytes, and takes the memory for them from a budget.
+func NewConn(inst Instance, maxAnswer int64, buffers *buffer.Budget) *Conn {
 	var seed [32]byte
 	crand.Read(seed[:])
-	return &Conn{dial: inst.Dial, maxAnswer: maxAnswer, tokens: rand.NewChaCha8(seed)}
+	return &Conn{dial: inst.Dial, maxAnswer: maxAnswer, buffers: buffers, tokens: rand.NewChaCha8(seed)}
 }
 
 // Health is the driver's account of itself.
@@ -95,6 +98,10 @@ type Request struct {
 	Body []byte
 	Form string // the Content-Type of a Body that is a form, for a function that does not take the request; or empty
 
+	// Drop, when it is set, is called once Body has been sent, or cannot be. A
+	// call of which nothing was sent does not call it.
+	Drop func()
+
 	// Stream, when it is set, is what comes behind Body, and makes the body one
 	// that streams. It is read while the answer is, and until the answer ends
 	// at most; then it is closed, perhaps twice. Close must end a Read that
@@ -110,14 +117,22 @@ type Request struct {
 }
 
 // Response is a driver's answer. Header has no hop-by-hop fields, and is nil
-// when there is nothing but ContentType. The body is whole in Body, or still to
-// come from Stream.
+// when there is nothing but ContentType. The body is whole in Body, until Close,
+// or still to come from Stream, which is to be closed instead.
 type Response struct {
 	Status      int
 	ContentType string
 	Header      http.Header
 	Body        []byte
 	Stream      *Stream
+
+	room room
+}
+
+// Close gives back the memory of an answer that does not stream.
+func (r *Response) Close() {
+	r.Body = nil
+	r.room.close()
 }
 
 // ErrNotSent is wrapped by errors of calls of which no byte was sent, so that
@@ -178,6 +193,7 @@ func (c *Conn) control(ctx context.Context, line, fields string, body []byte, in
 	if err != nil {
 		return err
 	}
+	defer response.Close()
 	if err := json.Unmarshal(response.Body, into); err != nil {
 		return fmt.Errorf("%w: %v", ErrBadAnswer, err)
 	}
@@ -250,7 +266,11 @@ func (c *Conn) begin(deadline time.Time, r *Request) (*wire, *upload, error) {
 		return nil, nil, err
 	}
 	if r.Stream != nil {
-		return w, startUpload(w.nc, r.Body, r.Stream), nil
+		return w, startUpload(w.nc, r, c.buffers), nil
+	}
+	if r.Drop != nil {
+		r.Body = nil
+		r.Drop()
 	}
 	return w, nil, nil
 }
@@ -260,9 +280,13 @@ func (c *Conn) answer(w *wire, up *upload) (*Response, error) {
 	response, err := w.receive(c.maxAnswer)
 	if err == nil && response.Stream != nil {
 		response.Stream.conn, response.Stream.up = c, up
+		response.Stream.room, response.room = response.room, room{}
 		return response, nil
 	}
 	if err = c.done(w, up, err); err != nil {
+		if response != nil {
+			response.Close()
+		}
 		return nil, err
 	}
 	return response, nil
@@ -336,7 +360,7 @@ func (c *Conn) open(ctx context.Context, token token) (*wire, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
-	w := &wire{nc: nc, in: bufio.NewReaderSize(nc, 8<<10), token: token}
+	w := &wire{nc: nc, buffers: c.buffers, in: bufio.NewReaderSize(nc, 8<<10), token: token}
 	w.glance.watch(nc)
 	return w, nil
 }

@@ -159,13 +159,13 @@ func TestNothingSent(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	nowhere := sandbox.NewConn(&driver{path: "/nonexistent/fob.sock"}, maxAnswer)
+	nowhere := sandbox.NewConn(&driver{path: "/nonexistent/fob.sock"}, maxAnswer, nil)
 	_, err := nowhere.Call(soon(), &sandbox.Request{})
 	wantNotSent("no socket", err, os.ErrNotExist)
 
 	for what, body := range map[string][]byte{"a small body": nil, "a large body": make([]byte, 1<<20)} {
 		near, far := net.Pipe() // at which nobody looks before it is used
-		c := sandbox.NewConn(pipe{nc: near}, maxAnswer)
+		c := sandbox.NewConn(pipe{nc: near}, maxAnswer, nil)
 		far.Close()
 		_, err = c.Call(soon(), &sandbox.Request{Body: body})
 		wantNotSent("a connection that the driver has closed, "+what, err, io.ErrClosedPipe)
@@ -225,7 +225,7 @@ func TestDeadline(t *testing.T) {
 func TestDeadlineWhileSending(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
-	c := sandbox.NewConn(pipe{nc: near}, maxAnswer)
+	c := sandbox.NewConn(pipe{nc: near}, maxAnswer, nil)
 	defer c.Close()
 	go io.CopyN(io.Discard, far, 10)
 	_, err := c.Call(time.Now().Add(50*time.Millisecond), &sandbox.Request{Body: make([]byte, 1<<20)})
@@ -372,7 +372,7 @@ func BenchmarkCall(b *testing.B) {
 		}
 	}()
 	defer far.Close()
-	c := sandbox.NewConn(pipe{nc: near}, maxAnswer)
+	c := sandbox.NewConn(pipe{nc: near}, maxAnswer, nil)
 	defer c.Close()
 	r := &sandbox.Request{Args: []byte(`{"param1":"1","param2":"1"}`)}
 	b.ReportAllocs()

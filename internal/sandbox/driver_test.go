@@ -121,7 +121,7 @@ const maxAnswer = 1 << 20
 func connect(t testing.TB, reply reply) (*sandbox.Conn, *driver) {
 	t.Helper()
 	d := startDriver(t, reply)
-	c := sandbox.NewConn(d, maxAnswer)
+	c := sandbox.NewConn(d, maxAnswer, nil)
 	t.Cleanup(c.Close)
 	return c, d
 }

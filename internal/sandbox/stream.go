@@ -18,7 +18,9 @@ type Stream struct {
 	conn   *Conn
 	w      *wire
 	chunks io.Reader
+	plain  bool    // it comes in no chunks, but there was no room for it
 	up     *upload // of the call's body; nil when that was sent whole
+	room   room    // of its head
 
 	mu  sync.Mutex
 	err error // how it ended
@@ -44,17 +46,29 @@ func (s *Stream) ended() error {
 
 // end lets go of the connection, and says how the stream ended.
 func (s *Stream) end(err error) error {
-	if err == io.EOF {
-		err = s.w.readTrailer()
-	} else {
+	switch {
+	case err != io.EOF:
 		err = chunkError(err)
+	case !s.plain:
+		err = s.w.readTrailer()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err == nil {
-		s.err = s.conn.done(s.w, s.up, err)
-	}
+	s.settle(err)
 	return s.err
+}
+
+// settle lets go of the connection and of what is held, unless that is done. The
+// caller holds mu.
+func (s *Stream) settle(err error) {
+	if s.err != nil {
+		return
+	}
+	s.err = s.conn.done(s.w, s.up, err)
+	s.room.close()
+	if rest, is := s.chunks.(*rest); is {
+		rest.Close()
+	}
 }
 
 // Cancel tells the driver that no more is wanted. What it still sends is to be
@@ -77,9 +91,7 @@ func (s *Stream) Cancel() {
 func (s *Stream) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err == nil {
-		s.err = s.conn.done(s.w, s.up, net.ErrClosed)
-	}
+	s.settle(net.ErrClosed)
 	return nil
 }
 
@@ -130,8 +142,15 @@ func (w *wire) whole(r *Response, maxAnswer int64) error {
 	if r.Stream == nil {
 		return nil
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Stream.chunks, maxAnswer+1))
+	from := r.Stream
 	r.Stream = nil
+	if rest, is := from.chunks.(*rest); is {
+		defer rest.Close()
+	}
+	if err := r.room.take(maxAnswer); err != nil {
+		return err
+	}
+	body, err := io.ReadAll(io.LimitReader(from.chunks, maxAnswer+1))
 	switch {
 	case err != nil:
 		return chunkError(err)
@@ -139,6 +158,9 @@ func (w *wire) whole(r *Response, maxAnswer int64) error {
 		return tooLarge(maxAnswer)
 	}
 	r.Body = body
+	if from.plain {
+		return nil
+	}
 	if err := w.readTrailer(); err != io.EOF {
 		return err
 	}

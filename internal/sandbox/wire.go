@@ -3,6 +3,7 @@ package sandbox
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,39 +12,53 @@ import (
 	"net/textproto"
 	"strconv"
 	"strings"
+
+	"github.com/flockofbirds/fob/internal/buffer"
 )
 
 // wire is one connection to a driver. The driver's process runs strangers'
 // code, so whatever comes out of it is bounded and checked.
 type wire struct {
-	nc     net.Conn
-	in     *bufio.Reader
-	out    []byte // reused for request heads
-	spent  bool   // must not be used for another request
-	token  token  // of the request that was sent last
-	glance glance
+	nc      net.Conn
+	buffers *buffer.Budget // nil for no bound
+	in      *bufio.Reader
+	out     []byte // reused for request heads
+	spent   bool   // must not be used for another request
+	token   token  // of the request that was sent last
+	glance  glance
 }
 
 // maxHeader bounds the head of an answer, in bytes, and maxFields its lines.
 const (
 	maxHeader = 64 << 10
 	maxFields = 100
+	headStep  = 32 << 10 // what a long one takes of the budget at a time
 )
 
 // smallBody is up to where copying a body behind its head is cheaper than a
 // second write.
-const smallBody = 16 << 10
+const smallBody = 8 << 10
 
 // maxSpare bounds the buffer that an idle connection keeps, in bytes.
-const maxSpare = 64 << 10
+const maxSpare = 16 << 10
 
 // receive reads an answer: all of it, or the head of one that streams.
 func (w *wire) receive(maxAnswer int64) (*Response, error) {
 	if _, err := w.in.Peek(1); err != nil {
 		return nil, fmt.Errorf("reading the answer: %w", err)
 	}
-	answer, err := w.readHead()
+	answer := &head{length: -1}
+	answer.room.budget = w.buffers
+	response, err := w.receiveRest(answer, maxAnswer)
 	if err != nil {
+		answer.room.close()
+	}
+	return response, err
+}
+
+// receiveRest is receive once the answer has begun.
+func (w *wire) receiveRest(answer *head, maxAnswer int64) (*Response, error) {
+	if err := w.readHead(answer); err != nil {
 		return nil, err
 	}
 	response := &answer.Response
@@ -97,43 +112,48 @@ type head struct {
 	driverError bool
 }
 
-func (w *wire) readHead() (*head, error) {
+func (w *wire) readHead(h *head) error {
 	line, err := w.readLine()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	// "HTTP/1.1 200 OK"
 	if len(line) < 12 || string(line[:9]) != "HTTP/1.1 " || (len(line) > 12 && line[12] != ' ') {
-		return nil, fmt.Errorf("%w; it begins with %q", errStray, clip(line))
+		return fmt.Errorf("%w; it begins with %q", errStray, clip(line))
 	}
-	h := &head{length: -1}
 	h.Status, err = strconv.Atoi(string(line[9:12]))
 	if err != nil || h.Status < 200 || h.Status > 599 {
-		return nil, fmt.Errorf("%w: status %q", ErrBadAnswer, line[9:12])
+		return fmt.Errorf("%w: status %q", ErrBadAnswer, line[9:12])
 	}
 	// Who cannot bring the token back has nothing to say about this call.
 	if line, err = w.readLine(); err != nil {
-		return nil, err
+		return err
 	}
 	if !w.token.isIn(line) {
-		return nil, errStray
+		return errStray
 	}
 	for total, fields := 0, 0; ; fields++ {
 		line, err := w.readLine()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if len(line) == 0 {
-			return h, nil
+			return nil
 		}
 		if total += len(line); total > maxHeader {
-			return nil, fmt.Errorf("%w: more than %d bytes of header", ErrBadAnswer, maxHeader)
+			return fmt.Errorf("%w: more than %d bytes of header", ErrBadAnswer, maxHeader)
+		}
+		// What a field takes is more than its text, but not twice that.
+		if n := int64(2*total) - h.room.taken; n > buffer.Free {
+			if err := h.room.take(max(n, headStep)); err != nil {
+				return err
+			}
 		}
 		if fields == maxFields {
-			return nil, fmt.Errorf("%w: more than %d header fields", ErrBadAnswer, maxFields)
+			return fmt.Errorf("%w: more than %d header fields", ErrBadAnswer, maxFields)
 		}
 		if err := h.field(w, line); err != nil {
-			return nil, err
+			return err
 		}
 	}
 }
@@ -202,9 +222,24 @@ func (w *wire) readBody(h *head, maxAnswer int64) error {
 	case h.length > maxAnswer:
 		return tooLarge(maxAnswer)
 	}
-	h.Body = make([]byte, h.length)
-	if _, err := io.ReadFull(w.in, h.Body); err != nil {
+	if h.length <= buffer.Free { // as nearly all are
+		h.Body = make([]byte, h.length)
+		if _, err := io.ReadFull(w.in, h.Body); err != nil {
+			return fmt.Errorf("reading the answer: %w", err)
+		}
+		return nil
+	}
+	body, err := w.buffers.Read(w.in, h.length, h.length, buffer.Answer)
+	switch {
+	case errors.Is(err, buffer.ErrFull):
+		// It is sent on as it comes. No call waits for room with something in its
+		// hands, so none waits for ever.
+		h.Stream = &Stream{w: w, plain: true, chunks: &rest{begin: body, from: w.in, left: h.length - int64(len(body.Bytes()))}}
+	case err != nil:
+		body.Close()
 		return fmt.Errorf("reading the answer: %w", err)
+	default:
+		h.Body, h.room.body = body.Bytes(), body
 	}
 	return nil
 }

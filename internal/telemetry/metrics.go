@@ -146,6 +146,14 @@ func (m *Metrics) Watch(maxSandboxes int, maxMemory int64, stats func() Snapshot
 	m.registry.MustRegister(&collector{stats, maxSandboxes, maxMemory})
 }
 
+// Holds has it shown how many bytes of requests, answers and connections are
+// held, and how many may be.
+func (m *Metrics) Holds(limit int64, used func() int64) {
+	m.registry.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "fob_buffer_bytes", Help: "Memory that requests, answers and connections take."}, func() float64 { return float64(used()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "fob_buffer_limit_bytes", Help: "Memory that they may take (FOB_MAX_BUFFER)."}, func() float64 { return float64(limit) }))
+}
+
 // WatchLog has the lines that the log lost counted.
 func (m *Metrics) WatchLog(log *Output) {
 	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "fob_log_dropped_lines_total", Help: "Lines of the log that were dropped because nobody read it."},

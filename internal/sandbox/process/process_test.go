@@ -273,7 +273,7 @@ func TestDriverSeesNothingOfOurEnvironment(t *testing.T) {
 func TestSecretFiles(t *testing.T) {
 	dir := shortDir(t)
 	inst := sandboxtest.Create(t, open(t, dir, "env", zerolog.Nop()), sandboxtest.Spec("python"))
-	conn := sandbox.NewConn(inst, 1<<20)
+	conn := sandbox.NewConn(inst, 1<<20, nil)
 	defer conn.Close()
 	load := sandbox.Load{Code: "def callme(): pass\n", Secrets: sandbox.Values{"KEY": []byte("swordfish")}}
 	if _, err := conn.Load(t.Context(), load); err != nil {

@@ -16,7 +16,7 @@ func hangs(t *testing.T, inst sandbox.Instance) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	conn := sandbox.NewConn(inst, 1<<20)
+	conn := sandbox.NewConn(inst, 1<<20, nil)
 	defer conn.Close()
 	if health, err := conn.Health(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("paused, its health is %+v, %v", health, err)

@@ -1,0 +1,78 @@
+package sandbox
+
+import (
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/flockofbirds/fob/internal/buffer"
+)
+
+// room is what an answer has of the budget.
+type room struct {
+	budget *buffer.Budget
+	taken  int64        // for its head, and a document
+	body   *buffer.Body // nil for a small one
+}
+
+// take makes room for so many bytes.
+func (r *room) take(n int64) error {
+	if !r.budget.Take(n, buffer.Small) {
+		return fmt.Errorf("%w: there is no room for it (the dispatcher's setting FOB_MAX_BUFFER)", ErrBadAnswer)
+	}
+	r.taken += n
+	return nil
+}
+
+// rest is an answer of stated length of which only the beginning is held.
+type rest struct {
+	mu    sync.Mutex // of begin, which Close takes away from a Read
+	begin *buffer.Body
+	at    int // of begin, has been read
+	from  io.Reader
+	left  int64 // that is to come from there
+}
+
+// Read implements io.Reader.
+func (r *rest) Read(p []byte) (int, error) {
+	if n := r.readBegin(p); n > 0 {
+		return n, nil
+	}
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := r.from.Read(p[:min(int64(len(p)), r.left)])
+	if r.left -= int64(n); err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+func (r *rest) readBegin(p []byte) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := copy(p, r.begin.Bytes()[r.at:])
+	if r.at += n; n == 0 {
+		r.begin.Close()
+		r.at = 0
+	}
+	return n
+}
+
+// Close gives back what is held.
+func (r *rest) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.at = 0
+	return r.begin.Close()
+}
+
+// close gives it back.
+func (r *room) close() {
+	if r.body != nil {
+		r.body.Close()
+		r.body = nil
+	}
+	r.budget.Give(r.taken)
+	r.taken = 0
+}
