@@ -68,17 +68,19 @@ func (c *claim) take(ctx context.Context) error {
 		}
 		seen = now
 	}
-	if err == nil {
-		err = c.renew(ctx)
-	}
 	if err != nil {
+		return err
+	}
+	rivals, err := c.renew(ctx)
+	if err != nil || !rivals {
 		return err
 	}
 	// Of two that start at once one goes on.
 	now, err := c.others(ctx)
 	for _, v := range now {
 		if v.Name < c.name {
-			return errors.Join(c.inUse(v), c.drop(ctx, ""))
+			_, dropErr := c.drop(ctx, "")
+			return errors.Join(c.inUse(v), dropErr)
 		}
 	}
 	return err
@@ -125,25 +127,28 @@ func (c *claim) marks(ctx context.Context) (marks []*volume.Volume, err error) {
 	return all.Volumes, err
 }
 
-// renew makes a new mark, and removes our older ones after that.
-func (c *claim) renew(ctx context.Context) error {
+// renew makes a new mark, and removes our older ones after that. It reports whether
+// others have marks, valid or not.
+func (c *claim) renew(ctx context.Context) (rivals bool, err error) {
 	name := "fob-" + c.aviary + "-owner-" + strings.ToLower(rand.Text()[:8])
 	if _, err := c.api.VolumeCreate(ctx, volume.CreateOptions{Name: name, Labels: map[string]string{labelAviary: c.aviary, labelOwner: c.owner, labelPlace: c.place}}); err != nil {
-		return err
+		return false, err
 	}
 	c.name = name
 	return c.drop(ctx, name)
 }
 
-// drop removes our marks but for one.
-func (c *claim) drop(ctx context.Context, except string) error {
+// drop removes our marks but for one, and reports whether others have some.
+func (c *claim) drop(ctx context.Context, except string) (rivals bool, err error) {
 	all, err := c.marks(ctx)
 	for _, v := range all {
-		if v.Labels[labelOwner] == c.owner && v.Name != except {
+		if v.Labels[labelOwner] != c.owner {
+			rivals = true
+		} else if v.Name != except {
 			err = errors.Join(err, c.api.VolumeRemove(ctx, v.Name, true))
 		}
 	}
-	return err
+	return rivals, err
 }
 
 // keep renews the mark until ctx ends. What fails is tried again: that the engine is
@@ -157,15 +162,19 @@ func (c *claim) keep(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if err := c.renew(ctx); err != nil {
+		rivals, err := c.renew(ctx)
+		var others []*volume.Volume
+		if err == nil && rivals {
+			others, err = c.others(ctx)
+		}
+		if err != nil {
 			c.log.Debug().Err(err).Msg("the aviary's mark cannot be renewed")
 			continue
 		}
-		if others, err := c.others(ctx); err == nil && len(others) > 0 != c.lost {
-			if c.lost = !c.lost; c.lost {
-				c.log.Error().Err(c.inUse(others[0])).Msg("another dispatcher uses the same aviary: the two remove one another's sandboxes")
-			}
+		if len(others) > 0 && !c.lost {
+			c.log.Error().Err(c.inUse(others[0])).Msg("another dispatcher uses the same aviary: the two remove one another's sandboxes")
 		}
+		c.lost = len(others) > 0
 	}
 }
 
@@ -173,5 +182,6 @@ func (c *claim) keep(ctx context.Context) {
 func (c *claim) leave() error {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanUpTime)
 	defer cancel()
-	return c.drop(ctx, "")
+	_, err := c.drop(ctx, "")
+	return err
 }
