@@ -75,6 +75,11 @@ func engineFaults(t *trial) error {
 			if a, err := d.do("DELETE", "/api/functions/doomed", ""); err != nil || a.Status != 204 {
 				t.violate("%s: a deletion is answered %d %s, %v", what, a.Status, a.Body, err)
 			}
+			if f.name != "stopped" { // which is told from a slow one only later
+				if err := d.await(10*time.Second, "/readyz is 503", func() bool { return refused(d.do("GET", "/readyz", "")) }); err != nil {
+					t.violate("%s: %v", what, err)
+				}
+			}
 			for begun := time.Now(); time.Since(begun) < down; time.Sleep(100 * time.Millisecond) {
 				a, err := d.do("GET", "/api/call/cold", "")
 				t.history.note("cold call", "status", a.Status, "body", a.Body, "error", err)
@@ -97,7 +102,7 @@ func engineFaults(t *trial) error {
 			}
 			t.history.note("mended", "what", what)
 			mended := time.Now()
-			for _, path := range []string{"/api/call/warm", "/api/call/cold"} {
+			for _, path := range []string{"/api/call/warm", "/api/call/cold", "/readyz"} {
 				if err := d.await(reconcilePatience-time.Since(mended), path+" is 200", func() bool { return ok(d.do("GET", path, "")) }); err != nil {
 					t.violate("%s: %v", what, err)
 				}

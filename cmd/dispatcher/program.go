@@ -391,7 +391,7 @@ func (p *Program) newEngine(ctx context.Context, aviary string) (sandbox.Engine,
 // prepare makes sure that sandboxes can be created, and then is ready. Until it
 // succeeds, sandboxes that live on serve already.
 func (p *Program) prepare(ctx context.Context, ready func()) {
-	for {
+	for told := false; ; told = true {
 		p.api.Unready(faas.Errorf(faas.CodeStarting, "driver images are being prepared").After(time.Second))
 		err := p.engine.Prepare(ctx, drivers.Langs()...)
 		if ctx.Err() != nil {
@@ -400,7 +400,9 @@ func (p *Program) prepare(ctx context.Context, ready func()) {
 		if err == nil {
 			break
 		}
-		p.log.Error().Err(err).Dur("again_in", prepareAgain).Msg("sandboxes cannot be made yet")
+		if !told {
+			p.log.Error().Err(err).Dur("again_in", prepareAgain).Msg("sandboxes cannot be made yet; it is tried until they can")
+		}
 		p.api.Unready(faas.Errorf(faas.CodeStarting, "driver images could not be prepared; the dispatcher's log says why").After(prepareAgain))
 		select {
 		case <-ctx.Done():

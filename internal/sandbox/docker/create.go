@@ -156,7 +156,7 @@ func (i *instance) boot(ctx context.Context, image, network string) error {
 	if err != nil {
 		return fault("looking at a new sandbox", err)
 	}
-	i.host = e.address(i.id, c)
+	i.host, i.network = e.address(i.id, c)
 	if err := i.awaitDriver(ctx); err != nil {
 		return err
 	}

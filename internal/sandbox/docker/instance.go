@@ -34,7 +34,8 @@ type instance struct {
 	e       *Engine
 	id      string
 	created time.Time
-	host    string // set before ready is
+	host    string // set before ready is, and so is network
+	network string // the engine's ID of the one that it joined; empty for none
 	token   string
 	recipe  string // how it was made; empty when an earlier engine value did not note it
 
@@ -82,7 +83,7 @@ func (e *Engine) adopt(id string, c container.InspectResponse) *instance {
 	inst := e.newInstance(id, tokenOf(c), spec, created)
 	inst.ref = c.ID
 	inst.recipe = c.Config.Labels[labelRecipe]
-	inst.host = e.address(id, c)
+	inst.host, inst.network = e.address(id, c)
 	inst.started.Store(true)
 	inst.ready.Store(true)
 	if !alive(c.State.Status) {
@@ -101,14 +102,15 @@ func tokenOf(c container.InspectResponse) string {
 	return ""
 }
 
-// address returns the container's address on the egress network.
-func (e *Engine) address(id string, c container.InspectResponse) string {
+// address returns the container's address on the egress network, and that network's
+// ID. Without one the address is the host name.
+func (e *Engine) address(id string, c container.InspectResponse) (host, network string) {
 	for _, end := range c.NetworkSettings.Networks { // it has joined one at most
 		if end != nil && end.IPAddress != "" {
-			return end.IPAddress
+			return end.IPAddress, end.NetworkID
 		}
 	}
-	return id // the host name
+	return id, ""
 }
 
 // container returns the engine's ID of the container, or "" when that is not known
@@ -206,7 +208,11 @@ func (i *instance) Outdated(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	today, err := i.e.recipe(image, spec)
-	return i.recipe != today, err
+	if err != nil || i.recipe != today || spec.Network == networkNone {
+		return i.recipe != today, err
+	}
+	network, err := i.e.ensureNetwork(ctx)
+	return i.network != network, err
 }
 
 // Pause implements sandbox.Instance.

@@ -168,6 +168,30 @@ func TestDockerNetworkMadeAgain(t *testing.T) {
 	if host, _ := inst.Addr(); host == inst.ID() {
 		t.Error("its address on the network is not known")
 	}
+	if outdated, err := inst.Outdated(t.Context()); err != nil || outdated {
+		t.Errorf("outdated: %v, %v", outdated, err)
+	}
+
+	// One that is found on another network is to be replaced.
+	c := inspect(t, api, inst)
+	if err := api.NetworkDisconnect(t.Context(), id, c.ID, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := api.NetworkConnect(t.Context(), "bridge", c.ID, nil); err != nil {
+		t.Fatal(err)
+	}
+	other, err := docker.New(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { other.Close() })
+	listed, err := other.List(t.Context())
+	if err != nil || len(listed) != 1 {
+		t.Fatalf("List: %v, %v", listed, err)
+	}
+	if outdated, err := listed[0].Outdated(t.Context()); err != nil || !outdated {
+		t.Errorf("on another network it is outdated: %v, %v", outdated, err)
+	}
 }
 
 // The name of a driver image is anybody's to give. Sandboxes are made of what was
