@@ -34,10 +34,11 @@ func images(t *trial) error {
 	// broken sees that a change is refused, that the log says why, and that what
 	// there is serves on; then that all is well again.
 	calls := 0
-	broken := func(what string, word string, mend func() error) error {
+	codes := map[string]string{"python": "def callme(): return 'new'", "node": "function callme() { return 'new' }"}
+	broken := func(what, lang, word string, mend func() error) error {
 		progress("images: %s", what)
 		steady := d.steadily("/api/call/old", 20*time.Millisecond, ok)
-		a, err := d.do("PUT", "/api/functions/old?min_scale=1&concurrency=20", "def callme(): return 'new'")
+		a, err := d.do("PUT", "/api/functions/old?min_scale=1&concurrency=20&lang="+lang, codes[lang])
 		t.history.note("put", "what", what, "status", a.Status, "body", a.Body, "error", err)
 		if !refused(a, err) {
 			t.violate("%s: a new version is answered %d %s, %v", what, a.Status, a.Body, err)
@@ -51,7 +52,7 @@ func images(t *trial) error {
 				return errors.Join(err, fmt.Errorf("%d", steady.stop(what)))
 			}
 			if err := d.await(reconcilePatience, "a function can be registered", func() bool {
-				return ok(d.do("PUT", "/api/functions/again?idle_timeout=100ms", "def callme(): return 1")) || ok(d.do("GET", "/api/call/again", ""))
+				return ok(d.do("PUT", "/api/functions/again?idle_timeout=100ms&lang="+lang, codes[lang])) || ok(d.do("GET", "/api/call/again", ""))
 			}); err != nil {
 				t.violate("%s: %v", what, err)
 			}
@@ -66,13 +67,15 @@ func images(t *trial) error {
 		return nil
 	}
 
-	python := slices.IndexFunc(o.images, func(name string) bool { return strings.HasPrefix(name, "fob-python") })
-	if _, err := o.ask("DELETE", "/images/"+o.images[python]+"?force=1", nil); err != nil {
+	// That of a language which no sandbox has: what is in use loses its name only, and
+	// further sandboxes are made of it.
+	node := slices.IndexFunc(o.images, func(name string) bool { return strings.HasPrefix(name, "fob-node") })
+	if _, err := o.ask("DELETE", "/images/"+o.images[node]+"?force=1", nil); err != nil {
 		return err
 	}
 	// The engine has no base image and no network to fetch it by.
-	if err := broken("the image is deleted", "set FOB_BASE_IMAGE", func() error {
-		return copyImages(t.engine, o.engine, o.images[python])
+	if err := broken("the image is deleted", "node", "set FOB_BASE_IMAGE", func() error {
+		return copyImages(t.engine, o.engine, o.images[node])
 	}); err != nil {
 		return err
 	}
@@ -81,7 +84,7 @@ func images(t *trial) error {
 	if err != nil {
 		return err
 	}
-	if err := broken("the engine has no space", "no space left on device", empty); err != nil {
+	if err := broken("the engine has no space", "python", "no space left on device", empty); err != nil {
 		return err
 	}
 
@@ -110,7 +113,7 @@ func images(t *trial) error {
 	if a, err := d.do("GET", "/readyz", ""); !refused(a, err) || !strings.Contains(a.Body, "driver images could not be prepared") {
 		t.violate("without driver images /readyz answers %d %s, %v", a.Status, a.Body, err)
 	}
-	if err := broken("the image cannot be built", "building the image fob-", nil); err != nil {
+	if err := broken("the image cannot be built", "python", "building the image fob-", nil); err != nil {
 		return err
 	}
 	t.figure("%d calls of the old version meanwhile", calls)

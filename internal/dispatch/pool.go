@@ -156,7 +156,7 @@ func (p *pool) run() {
 			p.d.sleep(poolPause)
 			continue
 		}
-		p.start() // which failed, if it did, as a trial does
+		p.start() // which raises a doubt when it fails, and then tries once more
 	}
 }
 
@@ -171,6 +171,7 @@ func (p *pool) start() error {
 		return err
 	}
 	defer p.d.creating.Release(1)
+	doubt := p.d.outage.doubted(p.spec.Lang)
 	p.mu.Lock()
 	p.coming = true
 	p.mu.Unlock()
@@ -182,7 +183,7 @@ func (p *pool) start() error {
 	p.mu.Unlock()
 	if err == nil {
 		p.d.background(func() { p.watch(inst) })
-	} else {
+	} else if doubt.err != nil { // it was a trial
 		p.d.outage.tried(p.spec.Lang, err, time.Now())
 	}
 	switch {

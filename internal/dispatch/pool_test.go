@@ -100,7 +100,7 @@ func TestPoolBacksOff(t *testing.T) {
 		p := newPool(w.Dispatcher, "python", 1, 0)
 		w.background(p.run)
 		begun := time.Now()
-		for _, c := range []struct{ seconds, attempts int }{{0, 1}, {1, 2}, {3, 3}, {7, 4}, {15, 5}, {25, 6}, {35, 7}} {
+		for _, c := range []struct{ seconds, attempts int }{{0, 2}, {1, 3}, {3, 4}, {7, 5}, {15, 6}, {25, 7}, {35, 8}} {
 			time.Sleep(time.Until(begun.Add(time.Duration(c.seconds)*time.Second + time.Millisecond)))
 			synctest.Wait()
 			var attempts int

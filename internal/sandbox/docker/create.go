@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -58,7 +60,10 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instanc
 		return nil, err
 	}
 	inst, err := e.create(ctx, spec, image)
-	// Both can be taken away by others at any time; each costs one more try.
+	// All three can be taken away by others at any time; each costs one more try.
+	if err != nil && errors.Is(err, sandbox.ErrNoFolder) {
+		inst, err = e.create(ctx, spec, image)
+	}
 	if err != nil && e.imageLost(ctx, spec.Lang, err) {
 		if image, err = e.image(ctx, spec.Lang); err == nil {
 			inst, err = e.create(ctx, spec, image)
@@ -135,6 +140,9 @@ func (i *instance) boot(ctx context.Context, image, network string) error {
 	created, err := e.api.ContainerCreate(whole, config, e.hostConfig(i, network), nil, nil, name)
 	if err != nil {
 		if strings.Contains(err.Error(), "bind source path does not exist") {
+			if _, gone := os.Stat(e.sockets.folder(i.id)); errors.Is(gone, fs.ErrNotExist) {
+				return fmt.Errorf("creating a sandbox: %w: somebody removed its folder: %w", sandbox.ErrNoFolder, err)
+			}
 			return fmt.Errorf("creating a sandbox: %w: %w", errNotShared(e.sockets.path), err)
 		}
 		return fault("creating a sandbox", err)

@@ -90,7 +90,7 @@ func (d *socketDir) engineFolder(id string) string { return filepath.Join(d.sour
 func (d *socketDir) open(id string) error {
 	folder := d.folder(id)
 	if err := os.Mkdir(folder, 0o777); err != nil {
-		return fmt.Errorf("making a folder for a sandbox's socket: %w", err)
+		return fmt.Errorf("%w: making one for a sandbox: %w", sandbox.ErrNoFolder, err)
 	}
 	return os.Chmod(folder, 0o777) // whatever the umask is
 }
