@@ -41,6 +41,7 @@ func attacks() []attack {
 		{"two callers who wait 200 µs", impatient, false},
 		{"a function with a tenth of a processor that streams single bytes", trickle, true},
 		{"a client that sends a stream of single bytes", trickleIn, true},
+		{"arguments of 1,900,000 objects", arguments, false},
 	}
 }
 

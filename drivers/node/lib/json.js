@@ -3,13 +3,35 @@
 
 const { badRequest } = require('./text');
 
-/** Reads text as JSON; what is none is a bad_request. */
+const MOST = 500000; // objects, arrays and members of objects in a document: each takes up to 100 bytes
+
+/** Reads text as JSON; what is none, or would fill a sandbox, is a bad_request. */
 function parseJSON(text, what) {
+  if (text.length > MOST && crowded(text)) throw badRequest(`${what} has more than ${MOST} objects, arrays and members of objects`);
   try {
     return JSON.parse(text);
   } catch (e) {
     throw badRequest(`${what} ${e instanceof RangeError ? 'is nested too deeply' : `is not JSON: ${e.message}`}`);
   }
+}
+
+/** Tells whether JSON has more than so much in it that takes memory beyond its text. What is in a string does not. */
+function crowded(text) {
+  let found = 0;
+  for (let i = 0; i < text.length; i++) {
+    const c = text.charCodeAt(i);
+    if (c === 0x22) {
+      for (i++; i < text.length; i++) {
+        const inside = text.charCodeAt(i);
+        if (inside === 0x22) break;
+        if (inside === 0x5c) i++;
+      }
+    } else if (c === 0x7b || c === 0x5b || c === 0x3a) { // { [ :
+      found++;
+      if (found > MOST) return true;
+    }
+  }
+  return false;
 }
 
 /** Reads text as a JSON object; anything else is a bad_request. */

@@ -1,6 +1,8 @@
 """JSON in, and out as far as values are plain; what is not, fob.convert makes so."""
 
 import json
+import re
+from itertools import islice
 from json.encoder import c_make_encoder, encode_basestring
 
 from fob.errors import BadRequest, Failure
@@ -11,6 +13,8 @@ def _no_constant(name):
 
 
 _decode = json.JSONDecoder(parse_constant=_no_constant).decode
+MOST = 500_000  # objects, arrays and members of objects in a document: each takes up to 240 bytes
+_MARKS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{\[:]', re.DOTALL)
 LEAVES = frozenset((str, int, float, bool, type(None)))
 if c_make_encoder is None:  # a Python without the accelerator
     _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False).encode
@@ -42,13 +46,24 @@ UTF16 = "it is UTF-16, and JSON is sent as UTF-8"
 
 
 def parse_json(text, what):
-    """Reads text as JSON; what is none is a BadRequest."""
+    """Reads text as JSON; what is none, or would fill a sandbox, is a BadRequest."""
+    if len(text) > MOST and crowded(text):
+        raise BadRequest(f"{what} has more than {MOST} objects, arrays and members of objects")
     try:
         return _decode(text)
     except RecursionError:
         raise BadRequest(f"{what} is nested too deeply") from None
     except ValueError as e:
         raise BadRequest(f"{what} is not JSON: {e}") from None
+
+
+def crowded(text):
+    """Reports whether JSON has more than so much in it that takes memory beyond its text."""
+    if text.count("{") + text.count("[") + text.count(":") <= MOST:
+        return False
+    # Code, say, has many of these in a string, where they are nothing.
+    found = (m for m in _MARKS.finditer(text) if text[m.start()] != '"')
+    return next(islice(found, MOST, None), None) is not None
 
 
 def json_type(value):
