@@ -435,7 +435,7 @@ def callme(by, fail=None):
 		"app.test get": `200 null 1 true {"result": ["app.test-get"`, "app.test post": `200 null 1 true {"result": ["app.test-get"`,
 		"app.test raised": "500 function 1 true {", "app.test arguments": "404 function 1 true {", "app.test nothing": "404 platform null true {",
 		"app.test off": "429 function 1 true {", "app.test any": `200 null 1 true {"result": ["app.test-any"`,
-		"app.test none": unreadable, "app.test put": unreadable, "app.test credentials": unreadable, "app.test": "done",
+		"app.test none": unreadable, "app.test put": "405 platform 1 true {", "app.test credentials": unreadable, "app.test": "done",
 	})
 	apps.wants(t, apps.at("evil.test", "/"), map[string]string{
 		"evil.test any": `200 null 1 true {"result": ["app.test-any"`, "evil.test": "done",
