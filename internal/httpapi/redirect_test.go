@@ -147,7 +147,7 @@ func TestRedirectsAsBrowsersReadThem(t *testing.T) {
 		"127.0.0.1", "localhost", "LocalHost", "127.1", "0x7f.1", "2130706433", "[::1]", "[::ffff:7f00:1]", "fob.example.com", "wren.birds.example", "example.org", "a b", " ", "\t", ";", "&", "=", "ä", "。", "ｌ", "\u00ad", "^", "|", "<", "%6c", "x", "1", "0",
 	}
 	random := rand.New(rand.NewPCG(9, 11))
-	locations := make([]string, 30_000)
+	locations := make([]string, 10_000)
 	for i := range locations {
 		for range 1 + random.IntN(7) {
 			locations[i] += pieces[random.IntN(len(pieces))]
@@ -200,7 +200,7 @@ process.stdout.write(JSON.stringify(said));`)
 			t.Errorf("%q passes, and leads to %q", location, url)
 		}
 	}
-	if passed < 1000 || ours < 50 {
+	if passed < 300 || ours < 20 {
 		t.Errorf("only %d passed, %d of them to itself", passed, ours)
 	}
 }
