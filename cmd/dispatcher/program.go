@@ -94,6 +94,7 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 		return nil, errors.Join(err, listener.Close())
 	}
 	p.buffers = buffer.New(held)
+	p.buffers.Tell(limitHeap(held))
 	p.metrics.Holds(p.buffers.Total(), p.buffers.Used)
 	p.api = httpapi.New(httpapi.Config{
 		Log:     log,
@@ -121,10 +122,10 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 		log.Warn().Int("connections", connections).Int("files", files).
 			Msg("there may be fewer connections than FOB_MAX_CONNECTIONS says, half as many as files may be open: raise that limit (ulimit -n)")
 	}
-	if most := int(held / 2 / buffer.Connection); most < connections {
+	if most := int(held / 4 * 3 / buffer.Connection); most < connections {
 		connections = most
 		log.Info().Int("connections", connections).Stringer("buffer", faas.Bytes(held)).
-			Msg("there may be fewer connections than FOB_MAX_CONNECTIONS says, as many as take half of FOB_MAX_BUFFER")
+			Msg("there may be fewer connections than FOB_MAX_CONNECTIONS says, as many as take three quarters of FOB_MAX_BUFFER")
 	}
 	p.server = newServer(p.api, connections)
 	p.server.Buffers = p.buffers
@@ -144,7 +145,7 @@ func newServer(api *httpapi.API, maxConns int) *front.Server {
 		Prefix:   httpapi.CallPrefix,
 		Refuse:   api.Malformed,
 		MaxConns: maxConns,
-		Full:     api.Refusal(faas.Errorf(faas.CodeNoCapacity, "there are %d connections, and FOB_MAX_CONNECTIONS (or FOB_MAX_BUFFER, half of which they may take) allows no more", maxConns).After(time.Second)),
+		Full:     api.Refusal(faas.Errorf(faas.CodeNoCapacity, "there are %d connections, and FOB_MAX_CONNECTIONS (or FOB_MAX_BUFFER, three quarters of which they may take) allows no more", maxConns).After(time.Second)),
 		HTTP: &http.Server{
 			Handler:           api,
 			ReadHeaderTimeout: 10 * time.Second,

@@ -30,6 +30,7 @@ func (b *Body) Bytes() []byte { return b.data }
 func (b *Body) Close() error {
 	if b.mapped != nil {
 		syscall.Munmap(b.mapped) // of what we mapped, so it cannot fail
+		b.budget.remap(-b.taken)
 	}
 	b.budget.Give(b.taken)
 	b.data, b.mapped, b.taken = nil, nil, 0
@@ -100,6 +101,7 @@ func (b *Body) take(r io.Reader, use Use) error {
 					return ErrFull
 				}
 				b.taken += more
+				b.budget.remap(more)
 			}
 		}
 		if err := b.fill(r, until); err != nil {

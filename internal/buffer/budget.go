@@ -17,7 +17,7 @@ const Free = 8 << 10
 
 // Connection is what a client's connection takes for as long as it is open, in
 // bytes: its buffer, its goroutine, and bodies and answers up to Free.
-const Connection = 24 << 10
+const Connection = 20 << 10
 
 // Use is what bytes are for. The uses have shares of one budget, so that none of
 // them keeps out those that come after it.
@@ -39,8 +39,29 @@ const (
 // Budget is how many bytes there may be. A nil *Budget has no bound. It may be
 // used concurrently.
 type Budget struct {
-	total int64
-	used  atomic.Int64
+	total  int64
+	used   atomic.Int64
+	mapped atomic.Int64 // of what is used, not the collector's
+	told   func(mapped int64)
+}
+
+// tellStep is how much mapped memory must come or go for Tell's function to hear
+// of it, in bytes.
+const tellStep = 4 << 20
+
+// Tell has a function called with how many bytes are mapped memory and not the
+// collector's, about every few megabytes that these change by. It must be called
+// before anything is taken.
+func (b *Budget) Tell(told func(mapped int64)) { b.told = told }
+
+// remap counts mapped memory that comes or goes.
+func (b *Budget) remap(n int64) {
+	if b == nil {
+		return
+	}
+	if now := b.mapped.Add(n); b.told != nil && now/tellStep != (now-n)/tellStep {
+		b.told(now)
+	}
 }
 
 // New returns a budget of so many bytes.

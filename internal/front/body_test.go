@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/flockofbirds/fob/internal/buffer"
 )
 
 // TestBodyIsLeftToTheHandler: a handler that refuses a request for what its head
@@ -54,6 +56,46 @@ func TestBodyInPieces(t *testing.T) {
 		}
 		if text, err := io.ReadAll(response.Body); string(text) != "40000 <nil> true" || err != nil {
 			t.Fatalf("the handler saw %s, %v", text, err)
+		}
+	}
+}
+
+// TestHeadsTakeFromTheBudget: the heads that net/http holds, for as long as they
+// come, are taken from the budget; what finds no room ends, and all is given back.
+func TestHeadsTakeFromTheBudget(t *testing.T) {
+	s := server(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
+	s.Buffers = buffer.New(1 << 20)
+	addr := serve(t, s)
+	// One that is a head, and then goes idle, gives back what it took.
+	nc := dial(t, addr)
+	in := bufio.NewReader(nc)
+	for range 3 {
+		fmt.Fprintf(nc, "GET /other HTTP/1.1\r\nHost: h\r\nX-Long: %s\r\n\r\n", strings.Repeat("x", 100_000))
+		response, err := http.ReadResponse(in, nil)
+		if err != nil || response.StatusCode != 200 {
+			t.Fatalf("a long head: %v, %v", response, err)
+		}
+		io.Copy(io.Discard, response.Body)
+		eventually(t, func() bool { return s.Buffers.Used() == buffer.Connection })
+	}
+	const connections = 30
+	for range connections {
+		nc := dial(t, addr)
+		io.WriteString(nc, "GET /other HTTP/1.1\r\nHost: h\r\nX-Long: "+strings.Repeat("x", 100_000)) // some are refused
+	}
+	eventually(t, func() bool { return s.Buffers.Used() > 1<<19 })
+	if used := s.Buffers.Used(); used > 1<<20+connections*buffer.Connection {
+		t.Errorf("%d bytes are taken", used)
+	}
+	s.Close()
+	eventually(t, func() bool { return s.Buffers.Used() == 0 })
+}
+
+func eventually(t *testing.T, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it never came about")
 		}
 	}
 }

@@ -286,38 +286,3 @@ func (c *counted) SetLinger(seconds int) error {
 	}
 	return errors.ErrUnsupported
 }
-
-// replay is a connection of which something has been read already.
-type replay struct {
-	*counted
-	said     spoken
-	read     []byte
-	patience time.Duration // for the client to take what is written
-	timed    bool          // a handler has set a deadline for that
-}
-
-func (r *replay) Read(b []byte) (int, error) {
-	if len(r.read) > 0 {
-		n := copy(b, r.read)
-		r.read = r.read[n:]
-		return n, nil
-	}
-	return r.Conn.Read(b)
-}
-
-// Write implements net.Conn. net/http has a deadline for a whole answer or none,
-// so it is set for each piece here.
-func (r *replay) Write(b []byte) (int, error) {
-	if !r.timed {
-		r.Conn.SetWriteDeadline(time.Now().Add(r.patience))
-	}
-	return r.said.Write(b)
-}
-
-func (r *replay) idle() { r.said.idle() }
-
-// SetWriteDeadline implements net.Conn.
-func (r *replay) SetWriteDeadline(t time.Time) error {
-	r.timed = !t.IsZero()
-	return r.Conn.SetWriteDeadline(t)
-}

@@ -1,0 +1,97 @@
+package front
+
+import (
+	"sync"
+	"time"
+
+	"github.com/flockofbirds/fob/internal/buffer"
+)
+
+// replay is a connection for net/http, of which something has been read already.
+type replay struct {
+	*counted
+	said     spoken
+	read     []byte
+	patience time.Duration // for the client to take what is written
+	timed    bool          // a handler has set a deadline for that
+
+	// What has come since the connection was idle, and what of the budget that
+	// takes: net/http holds a head whole, for as long as it comes.
+	mu     sync.Mutex
+	came   int64
+	taken  int64
+	closed bool
+}
+
+// longestHead is up to where what comes may be a head, in bytes. What is behind
+// it is a body, of which whoever reads it keeps account.
+const longestHead = 136 << 10
+
+// headStep is how much a long head takes of the budget at a time, in bytes.
+const headStep = 32 << 10
+
+// Read implements io.Reader.
+func (r *replay) Read(b []byte) (n int, err error) {
+	if len(r.read) > 0 {
+		n = copy(b, r.read)
+		if r.read = r.read[n:]; len(r.read) == 0 {
+			r.read = nil // and with it what it was read into
+		}
+	} else {
+		n, err = r.Conn.Read(b)
+	}
+	if !r.note(n) {
+		return 0, buffer.ErrFull // which ends the connection
+	}
+	return n, err
+}
+
+// note keeps account of what came, and reports whether there is room for it.
+func (r *replay) note(n int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.came += int64(n); r.closed || r.came > longestHead || r.came <= buffer.Free+r.taken {
+		return true
+	}
+	if !r.server.Buffers.Take(headStep, buffer.Small) {
+		return false
+	}
+	r.taken += headStep
+	return true
+}
+
+// idle is that the last request has been answered.
+func (r *replay) idle() {
+	r.said.idle()
+	r.giveBack(false)
+}
+
+// giveBack gives back what the last request took.
+func (r *replay) giveBack(closed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.server.Buffers.Give(r.taken)
+	r.came, r.taken = 0, 0
+	r.closed = r.closed || closed
+}
+
+// Close implements net.Conn.
+func (r *replay) Close() error {
+	r.giveBack(true)
+	return r.counted.Close()
+}
+
+// Write implements net.Conn. net/http has a deadline for a whole answer or none,
+// so it is set for each piece here.
+func (r *replay) Write(b []byte) (int, error) {
+	if !r.timed {
+		r.Conn.SetWriteDeadline(time.Now().Add(r.patience))
+	}
+	return r.said.Write(b)
+}
+
+// SetWriteDeadline implements net.Conn.
+func (r *replay) SetWriteDeadline(t time.Time) error {
+	r.timed = !t.IsZero()
+	return r.Conn.SetWriteDeadline(t)
+}
