@@ -218,10 +218,9 @@ func (c *Config) caps(machine func() (sandbox.Machine, error)) (sandboxes int, m
 	return sandboxes, memory, nil
 }
 
-// minBuffers is how many bodies the budget holds at least. Large ones get half of
-// it, whatever else is held, for answers get a half at most, and then connections
-// the other.
-const minBuffers = 4
+// minBuffers is how many bodies the budget holds at least: a registration takes
+// that of five, and large bodies get no more than three quarters of it.
+const minBuffers = 8
 
 // bufferShare is how much of the memory that this process may use is for bodies,
 // answers and connections when nothing is said, and leastBuffer is the least.

@@ -39,6 +39,8 @@ func TestValidate(t *testing.T) {
 		{"a pool that shrinks to less than none", func(c *Config) { c.PoolMax = -1 }, []string{"FOB_POOL_MAX=-1"}},
 		{"a pool that does not grow", func(c *Config) { c.PoolMax = 0 }, nil},
 		{"no connections", func(c *Config) { c.MaxConnections = 0 }, []string{"FOB_MAX_CONNECTIONS=0", "at least 1"}},
+		{"no room for eight bodies", func(c *Config) { c.MaxBuffer = 47 << 20 }, []string{"FOB_MAX_BUFFER=47MB", "at least 48MB"}},
+		{"room for eight", func(c *Config) { c.MaxBuffer = 48 << 20 }, nil},
 		{"host names", func(c *Config) { c.Hosts = []string{"fob.example.com", "*.example.com", "dispatcher"} }, nil},
 		{"a host name with a port", func(c *Config) { c.Hosts = []string{"fob.example.com:9999"} }, []string{"FOB_HOSTS", "fob.example.com:9999", "without a port"}},
 		{"every host name", func(c *Config) { c.Hosts = []string{"*"} }, []string{"FOB_HOSTS", "*.example.com"}},
@@ -118,6 +120,28 @@ func TestCaps(t *testing.T) {
 	}
 	nothing := func() (sandbox.Machine, error) { return sandbox.Machine{}, errors.New("no such file") }
 	if _, _, err := (&Config{}).caps(nothing); err == nil || !strings.Contains(err.Error(), "FOB_MAX_MEMORY") {
+		t.Errorf("a machine that says nothing: %v", err)
+	}
+}
+
+func TestBuffers(t *testing.T) {
+	for _, c := range []struct {
+		machine int64
+		cfg     Config
+		want    int64
+	}{
+		{16<<30 + 5, Config{MaxBody: 6 << 20}, 2 << 30},
+		{256 << 20, Config{MaxBody: 6 << 20}, 64 << 20},
+		{256 << 20, Config{MaxBody: 100 << 20}, 800 << 20},
+		{16 << 30, Config{MaxBody: 6 << 20, MaxBuffer: 50 << 20}, 50 << 20},
+	} {
+		machine := func() (sandbox.Machine, error) { return sandbox.Machine{CPUs: 1, Memory: c.machine}, nil }
+		if got, err := c.cfg.buffers(machine); err != nil || got != c.want {
+			t.Errorf("with %d bytes of memory and %+v: %d, %v; want %d", c.machine, c.cfg, got, err, c.want)
+		}
+	}
+	nothing := func() (sandbox.Machine, error) { return sandbox.Machine{}, errors.New("no such file") }
+	if _, err := (&Config{}).buffers(nothing); err == nil || !strings.Contains(err.Error(), "FOB_MAX_BUFFER") {
 		t.Errorf("a machine that says nothing: %v", err)
 	}
 }

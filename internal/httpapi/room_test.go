@@ -1,0 +1,124 @@
+package httpapi
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/flockofbirds/fob/internal/buffer"
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+// roomy is an API with a budget, behind a server.
+func roomy(t *testing.T, budget *buffer.Budget, invoke invoker) string {
+	t.Helper()
+	a := New(Config{Log: zerolog.Nop(), Metrics: http.NotFoundHandler(), MaxBody: testMaxBody, Buffers: budget, Hosts: []string{"x"}})
+	a.Open(Backend{Registry: newFakeRegistry(), Invoker: invoke, Tokens: &fakeTokens{}, Audit: &fakeAudit{}})
+	server := httptest.NewServer(a)
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
+}
+
+// given waits until nothing of a budget is taken but that.
+func given(t *testing.T, budget *buffer.Budget, but int64) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); budget.Used() != but; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d bytes are left taken", budget.Used()-but)
+		}
+	}
+}
+
+// TestNoRoomForABody: a large body is refused with a word about when to come again,
+// which the client sees although it sends everything first; a small one passes.
+func TestNoRoomForABody(t *testing.T) {
+	budget := buffer.New(8 * testMaxBody)
+	addr := roomy(t, budget, func(_ context.Context, call *faas.Call) (*faas.Result, error) {
+		n := len(call.Body)
+		if call.Drop != nil {
+			call.Drop()
+		}
+		return plainResult(strings.Repeat(" ", min(n, 1))), nil
+	})
+	const size = testMaxBody - 10
+	body := strings.Repeat("x", size)
+	head := func(method, path, more string) string {
+		return method + " " + path + " HTTP/1.1\r\nHost: x\r\n" + more + "\r\n"
+	}
+	length := "Content-Length: " + strconv.Itoa(size) + "\r\n"
+	for _, full := range []bool{false, true} {
+		but := int64(0)
+		if full {
+			but = budget.Total()
+			budget.Force(but)
+		}
+		for what, request := range map[string][]string{
+			"a call":           {head("POST", "/api/call/hello", length), body},
+			"a call in chunks": {head("POST", "/api/call/hello", "Transfer-Encoding: chunked\r\n"), strconv.FormatInt(size, 16) + "\r\n" + body + "\r\n0\r\n\r\n"},
+			"a registration":   {head("PUT", "/api/functions/hello", length), body},
+		} {
+			status, header, answer := rawRequest(t, addr, request...)
+			if !full && status/100 != 2 {
+				t.Errorf("%s, with room: %d %s", what, status, answer)
+			}
+			if full {
+				wantProblem(t, status, header, answer, 503, faas.CodeNoCapacity)
+				if header.Get("Retry-After") == "" || !strings.Contains(answer, "FOB_MAX_BUFFER") {
+					t.Errorf("%s: %v %s", what, header, answer)
+				}
+			}
+			given(t, budget, but)
+		}
+		if status, _, answer := rawRequest(t, addr, head("POST", "/api/call/hello", "Content-Length: 5\r\n"), "hello"); status != 200 {
+			t.Errorf("a small call, full %v: %d %s", full, status, answer)
+		}
+	}
+}
+
+// TestRefusedUnread: a call that is refused before its body is read takes nothing,
+// and its client, which sends everything first, sees why.
+func TestRefusedUnread(t *testing.T) {
+	budget := buffer.New(8 * testMaxBody)
+	a := New(Config{Log: zerolog.Nop(), Metrics: http.NotFoundHandler(), MaxBody: testMaxBody, Buffers: budget, Hosts: []string{"x"}})
+	a.Open(Backend{Registry: newFakeRegistry(), Tokens: &fakeTokens{}, Audit: &fakeAudit{}, Invoker: refuser{}})
+	server := httptest.NewServer(a)
+	defer server.Close()
+	budget.Force(budget.Total()) // so that whoever read it would be told of that
+	status, header, answer := rawRequest(t, server.Listener.Addr().String(),
+		"POST /api/call/hello HTTP/1.1\r\nHost: x\r\nContent-Length: "+strconv.Itoa(testMaxBody)+"\r\n\r\n", strings.Repeat("x", testMaxBody))
+	wantProblem(t, status, header, answer, 429, faas.CodeOverLimit)
+	// Who asks first is not made to send.
+	status, header, answer = rawRequest(t, server.Listener.Addr().String(),
+		"POST /api/call/hello HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: "+strconv.Itoa(testMaxBody)+"\r\n\r\n")
+	wantProblem(t, status, header, answer, 429, faas.CodeOverLimit)
+}
+
+// refuser is an invoker that takes no call.
+type refuser struct{}
+
+func (refuser) Invoke(context.Context, *faas.Call) (*faas.Result, error) {
+	return nil, faas.Errorf(faas.CodeOverLimit, "no").After(time.Second)
+}
+
+// TestStreamWithoutRoom: a stream goes on in smaller pieces.
+func TestStreamWithoutRoom(t *testing.T) {
+	budget := buffer.New(8 * testMaxBody)
+	addr := roomy(t, budget, func(context.Context, *faas.Call) (*faas.Result, error) {
+		return &faas.Result{Status: 200, Length: -1, Body: io.NopCloser(strings.NewReader(strings.Repeat("x", 100_000)))}, nil
+	})
+	for _, taken := range []int64{0, budget.Total()} {
+		budget.Force(taken)
+		if status, _, body := rawRequest(t, addr, "GET /api/call/hello HTTP/1.1\r\nHost: x\r\n\r\n"); status != 200 || len(body) != 100_000 {
+			t.Errorf("answered %d with %d bytes", status, len(body))
+		}
+		given(t, budget, taken)
+		budget.Give(taken)
+	}
+}
