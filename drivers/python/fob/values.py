@@ -16,14 +16,20 @@ _decode = json.JSONDecoder(parse_constant=_no_constant).decode
 MOST = 500_000  # objects, arrays and members of objects in a document: each takes up to 240 bytes
 _MARKS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{\[:]', re.DOTALL)
 LEAVES = frozenset((str, int, float, bool, type(None)))
+DIGITS_AS_0 = bytes(b"0"[0] if byte in b"0123456789" else byte for byte in range(256))
+
+
+def _unknown(value):
+    raise TypeError  # and fob.convert knows what to do
+
+
 if c_make_encoder is None:  # a Python without the accelerator
-    _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False).encode
+    _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_unknown).encode
 else:
-    # JSONEncoder.encode would make one for each value. What is plain has no cycle, so none is looked for.
-    _chunks = c_make_encoder(None, None, encode_basestring, None, ": ", ", ", False, False, False)
 
     def _encode(value):
-        return "".join(_chunks(value, 0))
+        # As JSONEncoder.encode does, without what it prepares for slower ways.
+        return "".join(c_make_encoder({}, _unknown, encode_basestring, None, ": ", ", ", False, False, False)(value, 0))
 
 
 def parse_object(data, what):
@@ -84,13 +90,21 @@ def render_result(value):
 def render_value(value):
     """Writes a value of the function's as JSON bytes; a bad_result when JSON cannot hold it."""
     try:
-        if _is_plain(value):
-            return render(value)
-    except (RecursionError, ValueError):
-        pass  # which also finds out why
+        data = render(value)
+        if not _may_collide(data) or _is_plain(value):
+            return data
+    except (TypeError, ValueError, RecursionError):
+        pass  # what follows finds out why
     from fob.convert import render_any
 
     return render_any(value)
+
+
+def _may_collide(data):
+    """Tells whether a key in JSON may have been something else than text. Much faster than to look at all keys."""
+    if b'": ' not in data:
+        return False
+    return b'0": ' in data.translate(DIGITS_AS_0) or b'"true": ' in data or b'"false": ' in data or b'"null": ' in data
 
 
 def _is_plain(value):
