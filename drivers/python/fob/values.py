@@ -16,6 +16,7 @@ _decode = json.JSONDecoder(parse_constant=_no_constant).decode
 MOST = 500_000  # objects, arrays and members of objects in a document: each takes up to 240 bytes
 _MARKS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{\[:]', re.DOTALL)
 LEAVES = frozenset((str, int, float, bool, type(None)))
+SMALL = 1 << 10  # bytes of JSON up to which the keys themselves are quickly looked at
 DIGITS_AS_0 = bytes(b"0"[0] if byte in b"0123456789" else byte for byte in range(256))
 
 
@@ -101,7 +102,9 @@ def render_value(value):
 
 
 def _may_collide(data):
-    """Tells whether a key in JSON may have been something else than text. Much faster than to look at all keys."""
+    """Tells whether a key in JSON may have been something else than text. For large JSON that is faster than to look at all keys."""
+    if len(data) < SMALL:
+        return True
     if b'": ' not in data:
         return False
     return b'0": ' in data.translate(DIGITS_AS_0) or b'"true": ' in data or b'"false": ' in data or b'"null": ' in data
