@@ -3,9 +3,6 @@ package docker
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -275,25 +272,6 @@ func (e *Engine) hostConfig(i *instance, network string) *container.HostConfig {
 			},
 		},
 	}
-}
-
-// recipe is a digest of all that makes a sandbox what it is, but for what each has of
-// its own and what can be changed while it lives: two with the same one differ in
-// nothing that a function, or who confines it, could care about.
-func (e *Engine) recipe(image string, spec sandbox.Spec) (string, error) {
-	spec.Limits = sandbox.Limits{}
-	blank := e.newInstance("", "", spec, time.Time{})
-	config, host := e.containerConfig(blank, image), e.hostConfig(blank, spec.Network)
-	config.Labels = nil
-	for i := range host.Mounts { // which may have moved
-		host.Mounts[i].Source = ""
-	}
-	text, err := json.Marshal([]any{config, host})
-	if err != nil {
-		return "", err
-	}
-	digest := sha256.Sum256(text)
-	return hex.EncodeToString(digest[:8]), nil
 }
 
 // secretOptions are those of the mount for secrets, which is the driver's alone and

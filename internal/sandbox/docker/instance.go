@@ -200,21 +200,6 @@ func (i *instance) Resize(ctx context.Context, limits sandbox.Limits) error {
 	return nil
 }
 
-// Outdated implements sandbox.Instance.
-func (i *instance) Outdated(ctx context.Context) (bool, error) {
-	spec := i.Spec()
-	image, err := i.e.image(ctx, spec.Lang)
-	if err != nil {
-		return false, err
-	}
-	today, err := i.e.recipe(image, spec)
-	if err != nil || i.recipe != today || spec.Network == networkNone {
-		return i.recipe != today, err
-	}
-	network, err := i.e.ensureNetwork(ctx)
-	return i.network != network, err
-}
-
 // Pause implements sandbox.Instance.
 func (i *instance) Pause(ctx context.Context) error {
 	if err := i.setPaused(ctx, true, i.e.api.ContainerPause); err != nil {
