@@ -56,7 +56,7 @@ func (a *API) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 // readAll is readBody with a limit, and the error for what is longer.
 func (a *API) readAll(w http.ResponseWriter, r *http.Request, limit int64, tooLarge error) ([]byte, error) {
 	body, more, err := a.readUpTo(w, r, limit)
-	defer body.Close()
+	defer func() { body.Close() }() // which there is with an error, too
 	if n := int64(copies * len(body.Bytes())); err == nil && !more && n > buffer.Free {
 		if a.cfg.Buffers.Take(n, buffer.Request) {
 			context.AfterFunc(r.Context(), func() { a.cfg.Buffers.Give(n) })
