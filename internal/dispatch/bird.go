@@ -192,6 +192,8 @@ func (d *Dispatcher) load(ctx context.Context, b *bird, v *faas.Version, code st
 		return badCode(v.Lang, code, driverError)
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case errors.Is(err, sandbox.ErrNoRoom):
+		return noRoom("what the driver says about the code")
 	case loadCtx.Err() != nil:
 		return faas.Errorf(faas.CodeTimeout, "the code was still being loaded after %v, and was stopped: what it does at import takes too long", d.cfg.LoadTimeout)
 	}

@@ -161,6 +161,9 @@ func (f *flock) settle(b *bird, err error, run, budget time.Duration) error {
 	case errors.Is(err, sandbox.ErrNotSent) && errors.Is(err, os.ErrDeadlineExceeded):
 		f.release(b)
 		return faas.Errorf(faas.CodeTimeout, "the timeout of %v was over before the call was sent", budget)
+	case errors.Is(err, sandbox.ErrNoRoom):
+		f.release(b)
+		return noRoom("the function's answer, which is lost")
 	case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE):
 		f.release(b)
 		return faas.Errorf(faas.CodeNoCapacity, "the dispatcher has too many files and connections open (its limit of open files)").After(time.Second).Because(err)
@@ -180,6 +183,11 @@ func (f *flock) settle(b *bird, err error, run, budget time.Duration) error {
 	}
 	defer f.release(b) // keeps the sandbox until its end is known
 	return f.d.died(b, "while the function ran", err)
+}
+
+// noRoom is told when what a driver says finds no room in the budget.
+func noRoom(what string) error {
+	return faas.Errorf(faas.CodeNoCapacity, "there is no room for %s: the dispatcher holds as much of requests and answers as it may (its setting FOB_MAX_BUFFER)", what).After(time.Second)
 }
 
 // died says how a sandbox came to its end.

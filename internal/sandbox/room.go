@@ -1,24 +1,28 @@
 package sandbox
 
 import (
-	"fmt"
+	"errors"
 	"io"
 	"sync"
 
 	"github.com/flockofbirds/fob/internal/buffer"
 )
 
+// ErrNoRoom says that the budget has no room for an answer's long head, or for a
+// document of the driver's own. It is not the driver's fault.
+var ErrNoRoom = errors.New("there is no room for the answer")
+
 // room is what an answer has of the budget.
 type room struct {
 	budget *buffer.Budget
-	taken  int64        // for its head, and a document
-	body   *buffer.Body // nil for a small one
+	taken  int64        // for its head
+	body   *buffer.Body // or document; nil for a small one
 }
 
 // take makes room for so many bytes.
 func (r *room) take(n int64) error {
 	if !r.budget.Take(n, buffer.Small) {
-		return fmt.Errorf("%w: there is no room for it (the dispatcher's setting FOB_MAX_BUFFER)", ErrBadAnswer)
+		return ErrNoRoom
 	}
 	r.taken += n
 	return nil

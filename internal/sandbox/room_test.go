@@ -93,6 +93,44 @@ func TestNoRoomForAnAnswer(t *testing.T) {
 	}
 }
 
+// TestNoRoomForAnError: a long head, or a document of the driver's own, that finds
+// no room is not called a bad answer; a document takes what it has and no more.
+func TestNoRoomForAnError(t *testing.T) {
+	const total = 4 << 20
+	document := `{"error":{"code":"raised","message":"` + strings.Repeat("x", 100_000) + `"}}`
+	raised := answer(500, "Fob-Error: raised\r\n", document)
+	inChunks := "HTTP/1.1 500 X\r\nFob-Error: raised\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(document[:50_000]) + chunk(document[50_000:]) + "0\r\n\r\n"
+	for what, c := range map[string]struct {
+		answer string
+		left   int64 // of the budget
+		room   bool
+	}{
+		"a long head":                  {answer(200, "X-A: "+strings.Repeat("x", 40_000)+"\r\n", ""), 0, false},
+		"an error":                     {raised, 0, false},
+		"one in chunks":                {inChunks, 0, false},
+		"an error, and room for it":    {raised, 110_000, true},
+		"one in chunks, with the same": {inChunks, 140_000, true},
+	} {
+		budget := buffer.New(total)
+		conn, _ := limited(t, budget, raw(c.answer))
+		budget.Force(total - c.left)
+		_, err := conn.Call(soon(), &sandbox.Request{})
+		if _, raised := errors.AsType[*sandbox.DriverError](err); c.room != raised || !c.room && (!errors.Is(err, sandbox.ErrNoRoom) || errors.Is(err, sandbox.ErrBadAnswer)) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if strings.Contains(c.answer, "raised") {
+			_, err := conn.Load(t.Context(), sandbox.Load{})
+			if _, raised := errors.AsType[*sandbox.DriverError](err); c.room != raised || !c.room && !errors.Is(err, sandbox.ErrNoRoom) {
+				t.Errorf("%s, at a load: %v", what, err)
+			}
+		}
+		if used := budget.Used(); used != total-c.left {
+			t.Errorf("%s: %d bytes are left taken", what, used-total+c.left)
+		}
+		budget.Give(total - c.left)
+	}
+}
+
 // TestNoRoomAndCutShort: an answer that is sent on, and breaks off, does not look
 // whole; nor does what is closed before its end keep anything.
 func TestNoRoomAndCutShort(t *testing.T) {

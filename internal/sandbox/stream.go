@@ -8,6 +8,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/flockofbirds/fob/internal/buffer"
 )
 
 // Stream is the body of an answer that comes chunk by chunk, as the function
@@ -147,17 +149,17 @@ func (w *wire) whole(r *Response, maxAnswer int64) error {
 	if rest, is := from.chunks.(*rest); is {
 		defer rest.Close()
 	}
-	if err := r.room.take(maxAnswer); err != nil {
-		return err
-	}
-	body, err := io.ReadAll(io.LimitReader(from.chunks, maxAnswer+1))
+	body, err := w.buffers.Read(from.chunks, -1, maxAnswer+1, buffer.Small)
+	r.room.body = body // also when it is not whole
 	switch {
+	case errors.Is(err, buffer.ErrFull):
+		return ErrNoRoom
 	case err != nil:
 		return chunkError(err)
-	case int64(len(body)) > maxAnswer:
+	case int64(len(body.Bytes())) > maxAnswer:
 		return tooLarge(maxAnswer)
 	}
-	r.Body = body
+	r.Body = body.Bytes()
 	if from.plain {
 		return nil
 	}

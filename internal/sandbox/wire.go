@@ -229,7 +229,11 @@ func (w *wire) readBody(h *head, maxAnswer int64) error {
 		}
 		return nil
 	}
-	body, err := w.buffers.Read(w.in, h.length, h.length, buffer.Answer)
+	use := buffer.Answer
+	if h.driverError {
+		use = buffer.Small // for it cannot be sent on as it comes
+	}
+	body, err := w.buffers.Read(w.in, h.length, h.length, use)
 	switch {
 	case errors.Is(err, buffer.ErrFull):
 		// It is sent on as it comes. No call waits for room with something in its
