@@ -91,6 +91,33 @@ func TestHeadsTakeFromTheBudget(t *testing.T) {
 	eventually(t, func() bool { return s.Buffers.Used() == 0 })
 }
 
+// TestNoRoomForAHead: who sends a long head for which there is no room hears that, also
+// when he reads nothing before he has sent it all.
+func TestNoRoomForAHead(t *testing.T) {
+	s := server(func(w http.ResponseWriter, r *http.Request) {})
+	s.Buffers = buffer.New(1 << 20)
+	s.Refuse = func(status int, why string) []byte { return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\n\r\n", status, why) }
+	s.Buffers.Force(1 << 20)
+	addr := serve(t, s)
+	for _, before := range []string{"", "PUT /call/f HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi"} {
+		nc := dial(t, addr)
+		in := bufio.NewReader(nc)
+		if io.WriteString(nc, before); before != "" {
+			if response, err := http.ReadResponse(in, nil); err != nil || response.StatusCode != 200 {
+				t.Fatalf("the request before: %v, %v", response, err)
+			}
+		}
+		if _, err := io.WriteString(nc, "GET /other HTTP/1.1\r\nHost: h\r\nX-Long: "+strings.Repeat("x", 100_000)+"\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if text, err := io.ReadAll(in); string(text) != "HTTP/1.1 503 \r\n\r\n" || err != nil {
+			t.Errorf("answered %q, %v", text, err)
+		}
+	}
+	s.Close()
+	eventually(t, func() bool { return s.Buffers.Used() == 1<<20 })
+}
+
 func eventually(t *testing.T, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !condition(); time.Sleep(time.Millisecond) {

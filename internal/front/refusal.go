@@ -2,11 +2,13 @@ package front
 
 import (
 	"bytes"
+	"io"
 	"net"
 	"net/http"
 	"regexp"
 	"strconv"
 	"sync/atomic"
+	"time"
 )
 
 // Refuse makes the whole answer, head and all, to a request that is refused before
@@ -23,6 +25,7 @@ type spoken struct {
 	net.Conn
 	refuse    Refuse
 	answering atomic.Bool // something has been sent since the last request's end
+	full      atomic.Bool // there was no room for the request's head
 }
 
 // Write implements net.Conn.
@@ -34,10 +37,33 @@ func (s *spoken) Write(b []byte) (int, error) {
 	if !is {
 		return s.Conn.Write(b)
 	}
+	if s.full.Load() {
+		// net/http takes it for a bad request, and closes without reading on.
+		lastWord(s.Conn, s.refuse(http.StatusServiceUnavailable, ""))
+		return len(b), nil
+	}
 	if _, err := s.Conn.Write(s.refuse(status, why)); err != nil {
 		return 0, err
 	}
 	return len(b), nil
+}
+
+// How long a client that is refused may take to read why, and how much of what it
+// sends meanwhile is thrown away, in bytes: as much as a head may have.
+const (
+	refusalPatience = time.Second
+	maxUnread       = 136 << 10
+)
+
+// lastWord sends a whole answer and nothing more. To close the connection with
+// something unread would take the answer back, so what still comes is read.
+func lastWord(nc net.Conn, answer []byte) {
+	nc.SetDeadline(time.Now().Add(refusalPatience))
+	nc.Write(answer)
+	if half, ok := nc.(interface{ CloseWrite() error }); ok {
+		half.CloseWrite()
+		io.CopyN(io.Discard, nc, maxUnread)
+	}
 }
 
 // CloseWrite ends what is sent, as counted's does.

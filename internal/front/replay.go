@@ -41,6 +41,7 @@ func (r *replay) Read(b []byte) (n int, err error) {
 		n, err = r.Conn.Read(b)
 	}
 	if !r.note(n) {
+		r.said.full.Store(true)
 		return 0, buffer.ErrFull // which ends the connection
 	}
 	return n, err

@@ -9,7 +9,6 @@ package front
 import (
 	"context"
 	"errors"
-	"io"
 	"log"
 	"net"
 	"net/http"
@@ -30,7 +29,8 @@ type Server struct {
 	// follows it in those has neither slashes nor percent signs.
 	Prefix string
 
-	// Refuse answers what net/http cannot read, when it is set.
+	// Refuse answers what net/http cannot read, when it is set, and, with status
+	// 503, a head for which Buffers has no room.
 	Refuse Refuse
 
 	// MaxConns is how many connections there may be at a time, both kinds
@@ -101,12 +101,9 @@ func (s *Server) Serve(listener net.Listener) error {
 
 const firstWait = 5 * time.Millisecond
 
-// Of connections above MaxConns, how many may wait at a time until they have
-// taken Full, and how long. The others are closed without a word.
-const (
-	maxRefusing     = 64
-	refusalPatience = time.Second
-)
+// maxRefusing is of how many connections above MaxConns it is awaited at a time that
+// they have taken Full. The others are closed without a word.
+const maxRefusing = 64
 
 // refuse sends Full and closes the connection.
 func (s *Server) refuse(nc net.Conn) {
@@ -118,13 +115,7 @@ func (s *Server) refuse(nc net.Conn) {
 	go func() {
 		defer s.refusing.Add(-1)
 		defer nc.Close()
-		nc.SetDeadline(time.Now().Add(refusalPatience))
-		nc.Write(s.Full)
-		// To close with something unread would take the answer back.
-		if half, ok := nc.(interface{ CloseWrite() error }); ok {
-			half.CloseWrite()
-			io.CopyN(io.Discard, nc, maxHead)
-		}
+		lastWord(nc, s.Full)
 	}()
 }
 

@@ -61,7 +61,7 @@ func (a *API) readAll(w http.ResponseWriter, r *http.Request, limit int64, tooLa
 		if a.cfg.Buffers.Take(n, buffer.Request) {
 			context.AfterFunc(r.Context(), func() { a.cfg.Buffers.Give(n) })
 		} else {
-			err = a.full()
+			err = full()
 		}
 	}
 	switch {
@@ -80,9 +80,8 @@ func (a *API) readAll(w http.ResponseWriter, r *http.Request, limit int64, tooLa
 }
 
 // full is told to who sends what there is no room for.
-func (a *API) full() error {
-	return faas.Errorf(faas.CodeNoCapacity, "the dispatcher holds as much of requests and answers as it may (its setting FOB_MAX_BUFFER, %v)",
-		faas.Bytes(a.cfg.Buffers.Total())).After(time.Second)
+func full() *faas.Error {
+	return faas.Errorf(faas.CodeNoCapacity, "the dispatcher holds as much of requests and answers as it may (its setting FOB_MAX_BUFFER)").After(time.Second)
 }
 
 // readUpTo reads a request's body, and reports whether it is longer than limit:
@@ -102,14 +101,11 @@ func (a *API) readUpTo(w http.ResponseWriter, r *http.Request, limit int64) (bod
 	}
 	if _, is := r.Body.(*decoded); is {
 		if !a.cfg.Buffers.Take(decoderSize, buffer.Small) {
-			return body, false, a.full()
+			return body, false, full()
 		}
 		defer a.cfg.Buffers.Give(decoderSize)
 	}
 	body, err = a.cfg.Buffers.Read(r.Body, r.ContentLength, limit+1, buffer.Request)
-	if errors.Is(err, buffer.ErrFull) {
-		return body, false, a.full()
-	}
 	if err != nil {
 		return body, false, incomplete(err)
 	}
@@ -122,7 +118,11 @@ func (a *API) readUpTo(w http.ResponseWriter, r *http.Request, limit int64) (bod
 // decoderSize is what it takes to decompress a body, in bytes.
 const decoderSize = 64 << 10
 
+// incomplete says why a body did not come whole.
 func incomplete(err error) error {
+	if errors.Is(err, buffer.ErrFull) {
+		return full()
+	}
 	if e, ok := errors.AsType[*faas.Error](err); ok {
 		return e
 	}

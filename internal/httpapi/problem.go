@@ -164,6 +164,8 @@ func (a *API) Malformed(status int, why string) []byte {
 		e = faas.Errorf(codeHeadersTooLarge, "the request's first line and headers are larger than the 128 KB allowed: send arguments in the body of a POST")
 	case http.StatusNotImplemented:
 		e = faas.Errorf(codeUnknownEncoding, "the header Transfer-Encoding may say chunked and nothing else")
+	case http.StatusServiceUnavailable:
+		e = full()
 	case http.StatusHTTPVersionNotSupported:
 		e = faas.Errorf(codeUnsupportedHTTP, "this is HTTP/1.1, and 1.0")
 	}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -79,6 +80,19 @@ func TestNoRoomForABody(t *testing.T) {
 		if status, _, answer := rawRequest(t, addr, head("POST", "/api/call/hello", "Content-Length: 5\r\n"), "hello"); status != 200 {
 			t.Errorf("a small call, full %v: %d %s", full, status, answer)
 		}
+	}
+}
+
+// TestNoRoomOnTheWay: a head, or the rest of a body, that finds no room on its way here
+// is answered as a body is that finds none.
+func TestNoRoomOnTheWay(t *testing.T) {
+	a := New(Config{Log: zerolog.Nop(), Metrics: http.NotFoundHandler()})
+	if text := string(a.Malformed(503, "")); !strings.Contains(text, "503 Service") || !strings.Contains(text, "no_capacity") || !strings.Contains(text, "Retry-After: 1") {
+		t.Errorf("a head is answered %s", text)
+	}
+	r := httptest.NewRequest("POST", "/api/call/hello", io.MultiReader(strings.NewReader("x"), iotest.ErrReader(buffer.ErrFull)))
+	if text, err := io.ReadAll(newUpload(httptest.NewRecorder(), r)); string(text) != "x" || faas.CodeOf(err) != faas.CodeNoCapacity {
+		t.Errorf("the rest of a body ends with %q, %v", text, err)
 	}
 }
 
