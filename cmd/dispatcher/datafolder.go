@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/flockofbirds/fob/internal/audit"
@@ -22,30 +23,49 @@ const (
 // its owner can change it, or what is in it: they could put a control socket of
 // their own there, and be told secrets. One that is not there will be ours.
 func ownData(data string) (string, error) {
-	data, err := filepath.Abs(data)
+	data, _, err := guardData(data)
+	return data, err
+}
+
+// guardData is ownData, and tells whose the folder is, too.
+func guardData(data string) (path string, owner int, err error) {
+	data, err = filepath.Abs(data)
 	if err != nil {
-		return "", fmt.Errorf("FOB_DATA: %w", err)
+		return "", 0, fmt.Errorf("FOB_DATA: %w", err)
 	}
-	owner, err := durable.Guard(data)
+	owner, err = durable.Guard(data)
 	for _, file := range []string{databaseName, audit.Name, secretKeyName, socketsName} {
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
 			_, err = durable.Guard(filepath.Join(data, file), owner)
 		}
 	}
-	return data, guarded("FOB_DATA", err)
+	return data, owner, guarded("FOB_DATA", err)
 }
 
-// ownPlaces is ownData for all places that a dispatcher uses.
+// ownPlaces is ownData for all places that a dispatcher uses. Whoever has the data
+// folder has what is below it, too; what is elsewhere may be another user's.
 func (c *Config) ownPlaces() error {
-	if _, err := ownData(c.Data); err != nil {
+	data, owner, err := guardData(c.Data)
+	if err != nil {
 		return err
 	}
-	_, err := durable.Guard(c.Sockets)
-	if err := guarded("FOB_SOCKETS", err); err != nil {
-		return err
+	for _, place := range []struct{ setting, path, usual string }{
+		{"FOB_SOCKETS", c.Sockets, socketsName},
+		{"FOB_KEY_FILE", c.KeyFile, secretKeyName},
+	} {
+		var err error
+		switch {
+		case place.path == filepath.Join(data, place.usual): // has just been looked at
+		case strings.HasPrefix(place.path, data+"/"):
+			_, err = durable.Guard(place.path, owner)
+		default:
+			_, err = durable.Guard(place.path)
+		}
+		if err := guarded(place.setting, err); err != nil {
+			return err
+		}
 	}
-	_, err = durable.Guard(c.KeyFile)
-	return guarded("FOB_KEY_FILE", err)
+	return nil
 }
 
 // guarded names the setting in an error of durable.Guard's, but for that there is

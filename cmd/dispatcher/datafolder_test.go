@@ -102,6 +102,55 @@ func TestOpenFoldersElsewhere(t *testing.T) {
 	}
 }
 
+// Root starts on the folder of another user, whether it has been used or not, and
+// with sockets and a key that are elsewhere in it, but for a third one's.
+func TestAnothersDataFolder(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("it takes root to use the folder of somebody else")
+	}
+	for name, c := range map[string]struct {
+		made    []string // folders, by root
+		set     func(c *Config)
+		refused string
+	}{
+		"new":                  {},
+		"used":                 {made: []string{socketsName}},
+		"with its own sockets": {set: func(c *Config) { c.Sockets = filepath.Join(c.Data, "s") }},
+		"and they are there":   {made: []string{"s"}, set: func(c *Config) { c.Sockets = filepath.Join(c.Data, "s") }},
+		"with its own key":     {made: []string{"keys"}, set: func(c *Config) { c.KeyFile = filepath.Join(c.Data, "keys", "key") }},
+		"a third one's":        {made: []string{"third"}, set: func(c *Config) { c.Sockets = filepath.Join(c.Data, "third") }, refused: "FOB_SOCKETS: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := testConfig(t)
+			for _, folder := range append([]string{"."}, c.made...) {
+				path, uid := filepath.Join(cfg.Data, folder), 0
+				if err := os.MkdirAll(path, 0o755); err != nil {
+					t.Fatal(err)
+				}
+				switch folder {
+				case ".":
+					uid = 1000
+				case "third":
+					uid = 1001
+				}
+				if err := os.Chown(path, uid, uid); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if c.set != nil {
+				c.set(&cfg)
+			}
+			program, err := New(cfg, zerolog.Nop())
+			if err == nil {
+				program.listener.Close()
+			}
+			if c.refused == "" && err != nil || c.refused != "" && (err == nil || !strings.Contains(err.Error(), c.refused)) {
+				t.Errorf("want %q, got %v", c.refused, err)
+			}
+		})
+	}
+}
+
 // Somebody who could once put a socket into the folder is told nothing later
 // either.
 func TestStrangerOnControlSocket(t *testing.T) {
