@@ -59,7 +59,7 @@ func spawnProcess(t *testing.T, settings ...string) *dispatcherProcess {
 }
 
 // Every signal that ends the dispatcher lets the calls in flight finish, also when
-// it is the terminal's end, which comes twice.
+// it is the terminal's end, which comes twice and brings others.
 func TestEverySignalDrains(t *testing.T) {
 	for name, signals := range map[string][]syscall.Signal{
 		"SIGTERM":        {syscall.SIGTERM},
@@ -67,6 +67,7 @@ func TestEverySignalDrains(t *testing.T) {
 		"SIGQUIT":        {syscall.SIGQUIT},
 		"SIGHUP":         {syscall.SIGHUP, syscall.SIGHUP},
 		"systemd's pair": {syscall.SIGTERM, syscall.SIGHUP},
+		"logind's pair":  {syscall.SIGHUP, syscall.SIGTERM},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := spawnProcess(t)
@@ -88,7 +89,7 @@ func TestSecondSignal(t *testing.T) {
 	data := shortDir(t)
 	p := spawnProcess(t, "FOB_DATA", data)
 	p.inFlight()
-	p.cmd.Process.Signal(syscall.SIGHUP)
+	p.cmd.Process.Signal(syscall.SIGTERM)
 	p.draining()
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	select {

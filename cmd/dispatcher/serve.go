@@ -26,8 +26,8 @@ type serve struct {
 func (*serve) Help() string {
 	return `Every setting can be given as a flag or in the environment; a flag wins.
 Logs go to standard error; when nobody reads them there, lines are dropped, and nothing else happens. SIGTERM, Ctrl-C, SIGQUIT or the end
-of the terminal (SIGHUP) stops accepting, finishes the calls in flight and leaves the sandboxes for the next start; a second one, but for
-SIGHUP, stops at once.
+of the terminal (SIGHUP) stops accepting, finishes the calls in flight and leaves the sandboxes for the next start; a second one stops at once,
+and SIGHUP does not count.
 
 A function's own settings (timeout, memory, concurrency, max_scale …) are given when it is registered: see GET /api/openapi.yaml.`
 }
@@ -65,8 +65,9 @@ func (s *serve) Run(k *kong.Context) error {
 // untilSignal returns a context that ends with the first signal that is to end the
 // process. A second one ends it at once.
 //
-// SIGHUP is no second one: at the end of a terminal it comes twice, from the shell
-// and from the kernel, and systemd may send it after SIGTERM. One that was ignored at
+// SIGHUP counts neither as the first nor as the second: at the end of a terminal it
+// comes twice, from the shell and from the kernel, and SIGTERM comes with it, before
+// or after, at the end of a login. One that was ignored at
 // our start, as nohup has it, stays so, and so does SIGQUIT. SIGPIPE, for a reader of
 // our output that has gone, is no reason to end.
 func untilSignal() (ctx context.Context, stop context.CancelFunc) {
@@ -82,14 +83,17 @@ func untilSignal() (ctx context.Context, stop context.CancelFunc) {
 		}
 	}
 	go func() {
+		asked := false // by a signal that counts
 		for s := range signals {
-			switch {
-			case ctx.Err() == nil:
-				stop()
-			case s != syscall.SIGHUP:
+			stop()
+			if s == syscall.SIGHUP {
+				continue
+			}
+			if asked {
 				signal.Reset(s)
 				syscall.Kill(os.Getpid(), s.(syscall.Signal))
 			}
+			asked = true
 		}
 	}()
 	return ctx, stop
