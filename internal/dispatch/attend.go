@@ -34,27 +34,28 @@ func (f *flock) attend(ctx context.Context, b *bird, request *sandbox.Request, w
 	}
 	answered := make(chan answer, 1)
 	var claimed atomic.Bool // by whoever is first: the answer, or the end of the wait
+	pending.SetDeadline(sent.Add(budget))
 	answering := func() {
 		stop := context.AfterFunc(f.d.ctx, pending.Break)
-		response, err := pending.Answer(sent.Add(budget))
+		response, err := pending.Answer()
 		a := answer{run: time.Since(sent)}
 		switch {
 		case !stop(): // the next dispatcher adopts the sandbox
-			if err == nil && response.Stream != nil {
-				response.Stream.Close()
-			} else if err == nil {
+			if err == nil {
 				response.Close()
 			}
 			f.release(b)
-			a.err = errClosing
+			a.err = faas.Errorf(faas.CodeInternal, "the dispatcher shut down while the function ran, which may have run on")
 		case err == nil && response.Stream != nil:
-			a.result = f.stream(ctx, b, response, sent, budget)
-			if stream := a.result.Body.(*stream); claimed.CompareAndSwap(false, true) {
-				a.result.Body = stream.until(late, timeIsUp(wait, budget))
-				answered <- a
-			} else {
-				stream.leave()
+			// A context is its request's, and ends with it: of a caller that has been
+			// told nobody may ask for it any more.
+			if !claimed.CompareAndSwap(false, true) {
+				f.stream(context.Background(), b, response, sent, budget).Body.(*stream).leave()
+				return
 			}
+			a.result = f.stream(ctx, b, response, sent, budget)
+			a.result.Body = a.result.Body.(*stream).until(late, timeIsUp(wait, budget))
+			answered <- a
 			return
 		default:
 			a.result, a.err = f.outcome(b, response, err, a.run, budget)
@@ -67,7 +68,7 @@ func (f *flock) attend(ctx context.Context, b *bird, request *sandbox.Request, w
 	}
 	if !f.d.background(answering) {
 		pending.Break()
-		if response, err := pending.Answer(late); err == nil && response.Stream == nil {
+		if response, err := pending.Answer(); err == nil {
 			response.Close()
 		}
 		f.release(b)
@@ -106,7 +107,9 @@ func (s *stream) until(end time.Time, err error) io.ReadCloser {
 	}
 	timer := time.AfterFunc(time.Until(end), func() { give(err) })
 	pump := func() {
+		stop := context.AfterFunc(s.f.d.ctx, func() { s.from.Close() })
 		_, err := io.Copy(w, s)
+		stop()
 		timer.Stop()
 		if err == io.ErrClosedPipe { // nobody reads on
 			s.leave()

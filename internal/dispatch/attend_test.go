@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -216,4 +218,74 @@ func TestManyImpatientCallers(t *testing.T) {
 			t.Error("the sandbox was replaced")
 		}
 	})
+}
+
+// TestClosingWhileNobodyReads: the same for a stream whose reader's time is over.
+func TestClosingWhileNobodyReads(t *testing.T) {
+	simulated(t, nil, func(t *testing.T, w *world) {
+		items := make(chan string)
+		w.engine.streams = map[string]func(*fakeSandbox, net.Conn, *http.Request) bool{"stream": generator(items)}
+		fn := w.create("stream", "timeout=1h")
+		go func() { items <- chunk("a") }()
+		o, _ := w.invoke(fn, time.Second)
+		o.fails(t, faas.CodeTimeout, "Fob-Timeout")
+		begun := time.Now()
+		w.Close()
+		if took := time.Since(begun); took > time.Second {
+			t.Errorf("closing took %v", took)
+		}
+		if n := len(w.engine.running("stream")); n != 1 {
+			t.Errorf("%d sandboxes, want one to adopt", n)
+		}
+		close(w.engine.gate)
+		w.boot()
+	})
+}
+
+// TestNothingReadsAfterClose: whoever closes a stream may do with the call's body
+// what it likes.
+func TestNothingReadsAfterClose(t *testing.T) {
+	simulated(t, nil, func(t *testing.T, w *world) {
+		w.engine.takesRequest("echo")
+		w.engine.streams = map[string]func(*fakeSandbox, net.Conn, *http.Request) bool{"echo": echo}
+		fn := w.create("echo", "timeout=10s")
+		for range 20 { // without it this is a matter of luck
+			body := &slowBody{closed: make(chan struct{})}
+			result, err := w.Invoke(t.Context(), &faas.Call{Ref: faas.Ref{ID: fn.ID}, Method: "POST", Target: "/", Body: []byte("begin"), Stream: body})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(result.Body, make([]byte, len("begin"))); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if body.reads.Load() == 0 {
+				t.Fatal("the body is not being read")
+			}
+			result.Body.Close()
+			if body.reads.Load() != 0 {
+				t.Error("the body is still being read")
+			}
+			w.wantsRest(1)
+		}
+	})
+}
+
+// slowBody is a body of which nothing comes.
+type slowBody struct {
+	reads  atomic.Int32 // that wait
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (b *slowBody) Read([]byte) (int, error) {
+	b.reads.Add(1)
+	defer b.reads.Add(-1)
+	<-b.closed
+	return 0, io.ErrClosedPipe
+}
+
+func (b *slowBody) Close() error {
+	b.once.Do(func() { close(b.closed) })
+	return nil
 }

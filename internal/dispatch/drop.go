@@ -23,32 +23,33 @@ func (d *Dispatcher) drop(fn *faas.Function, surplus []int) drop {
 	if len(surplus) == 0 {
 		return drop{}
 	}
-	var idle drop
-	flocks := make(map[int]*flock)
-	d.mu.Lock()
-	d.functions.put(fn.Without(surplus)) // from here on no flock of theirs is made
+	flockOf := func(number int) *flock { return d.flocks[faas.VersionKey{FunctionID: fn.ID, Number: number}] }
+	idle := make(map[*flock]bool)
+	d.mu.RLock()
 	for _, number := range surplus {
-		if f := d.flocks[faas.VersionKey{FunctionID: fn.ID, Number: number}]; f != nil {
-			flocks[number] = f
+		if f := flockOf(number); f != nil {
+			idle[f] = true
 		}
 	}
-	d.mu.Unlock()
+	d.mu.RUnlock()
+	for f := range idle {
+		idle[f] = f.end(faas.UnknownVersion(fn.Without(surplus), f.version.Number))
+	}
+	var dropped drop
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for _, number := range surplus {
-		f := flocks[number]
-		if f != nil && !f.end(faas.UnknownVersion(fn.Without(surplus), number)) {
+		f := flockOf(number)
+		if f != nil && !idle[f] { // something uses it, perhaps since a moment ago
 			continue
 		}
-		idle.versions = append(idle.versions, number)
+		dropped.versions = append(dropped.versions, number)
 		if f != nil {
-			idle.flocks = append(idle.flocks, f)
+			dropped.flocks = append(dropped.flocks, f)
 		}
 	}
-	if len(idle.versions) < len(surplus) {
-		d.mu.Lock()
-		d.functions.put(fn.Without(idle.versions))
-		d.mu.Unlock()
-	}
-	return idle
+	d.functions.put(fn.Without(dropped.versions)) // from here on no flock of theirs is made
+	return dropped
 }
 
 // undrop takes a drop back, because the change could not be stored.

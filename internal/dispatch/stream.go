@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"sync"
 	"time"
@@ -50,6 +51,9 @@ func (f *flock) stream(ctx context.Context, b *bird, r *sandbox.Response, sent t
 // Read implements io.Reader.
 func (s *stream) Read(p []byte) (int, error) {
 	n, err := s.from.Read(p)
+	if errors.Is(err, net.ErrClosed) && s.f.d.ctx.Err() != nil {
+		err = errClosing
+	}
 	if err != nil {
 		err = s.end(err)
 	}
@@ -82,7 +86,8 @@ func (s *stream) end(err error) error {
 }
 
 // Close implements io.Closer. Before the end of the stream it tells the function
-// that nobody reads on, and returns before the function has ended.
+// that nobody reads on, and returns before the function has ended, but not before
+// nothing is read of the call's body any more.
 func (s *stream) Close() error {
 	s.mu.Lock()
 	ended, left := s.err != nil, s.left
@@ -93,7 +98,9 @@ func (s *stream) Close() error {
 		return s.from.Close() // the end may have been the timer's
 	case left:
 		return nil
-	case !s.f.d.background(s.leave):
+	}
+	s.from.Cancel()
+	if !s.f.d.background(s.leave) {
 		s.from.Close()
 		s.end(errClosing)
 	}

@@ -41,7 +41,10 @@ func (w *watch) Done() <-chan struct{} {
 	defer w.mu.Unlock()
 	if w.done == nil {
 		w.done = make(chan struct{})
-		if w.err != nil || !w.c.busy.Load() {
+		if w.err == nil && !w.c.busy.Load() {
+			w.err = context.Canceled // against the rule, but a done context without an error ends the program
+		}
+		if w.err != nil {
 			close(w.done)
 		} else if c := w.c; c.end < len(c.buf) && c.body.left == 0 {
 			w.reading = make(chan struct{})

@@ -119,6 +119,7 @@ func (a *API) call(w http.ResponseWriter, r *http.Request, who faas.Caller) erro
 		abort(w, r)
 	}
 	if rest, ok := call.Stream.(*upload); ok {
+		result.Body.Close() // after which nobody else reads the request's body
 		http.NewResponseController(w).Flush()
 		rest.discard()
 	}

@@ -118,7 +118,7 @@ type Request struct {
 
 // Response is a driver's answer. Header has no hop-by-hop fields, and is nil
 // when there is nothing but ContentType. The body is whole in Body, until Close,
-// or still to come from Stream, which is to be closed instead.
+// or still to come from Stream, which may be closed instead.
 type Response struct {
 	Status      int
 	ContentType string
@@ -129,8 +129,11 @@ type Response struct {
 	room room
 }
 
-// Close gives back the memory of an answer that does not stream.
+// Close gives back the memory of an answer, and ends one that streams.
 func (r *Response) Close() {
+	if r.Stream != nil {
+		r.Stream.Close()
+	}
 	r.Body = nil
 	r.room.close()
 }
@@ -177,7 +180,9 @@ func (c *Conn) control(ctx context.Context, line, fields string, body []byte, in
 	err = w.send(message, nil)
 	clear(message)
 	if err == nil {
-		response, err = w.receive(maxDocument)
+		if response, err = w.receive(maxDocument); response != nil {
+			defer response.Close()
+		}
 	}
 	if err == nil {
 		err = w.whole(response, maxDocument)
@@ -193,7 +198,6 @@ func (c *Conn) control(ctx context.Context, line, fields string, body []byte, in
 	if err != nil {
 		return err
 	}
-	defer response.Close()
 	if err := json.Unmarshal(response.Body, into); err != nil {
 		return fmt.Errorf("%w: %v", ErrBadAnswer, err)
 	}
@@ -230,11 +234,12 @@ type Pending struct {
 	up *upload
 }
 
+// SetDeadline says until when the answer is waited for, and the rest of the body
+// is sent. It must not come after EndBody.
+func (p *Pending) SetDeadline(t time.Time) { p.w.nc.SetDeadline(t) }
+
 // Answer returns the answer, as Call does, or gives up past the deadline.
-func (p *Pending) Answer(deadline time.Time) (*Response, error) {
-	p.w.nc.SetDeadline(deadline)
-	return p.c.answer(p.w, p.up)
-}
+func (p *Pending) Answer() (*Response, error) { return p.c.answer(p.w, p.up) }
 
 // EndBody stops the sending of a body that streams, and returns when nothing is
 // read of it any more. To the driver it breaks off.

@@ -220,3 +220,17 @@ func TestBodyIsDropped(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestBrokenDocumentsTakeNothing: a health answer that breaks off in the middle
+// gives back what was taken for it.
+func TestBrokenDocumentsTakeNothing(t *testing.T) {
+	for what, rest := range map[string]string{
+		"a broken chunk": "zz\r\n",
+		"too much":       fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", 200_000, strings.Repeat("x", 200_000)),
+	} {
+		conn, _ := limited(t, buffer.New(4<<20), raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"+rest))
+		if _, err := conn.Health(t.Context()); !errors.Is(err, sandbox.ErrBadAnswer) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}

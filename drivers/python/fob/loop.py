@@ -152,6 +152,12 @@ class Items:
         self._asked = asyncio.Queue()  # True for an item, False for the end
         self._given = queue.SimpleQueue()
         self._task = loop.start(self._run(), context)
+        self._task.add_done_callback(self._over)
+
+    def _over(self, task):
+        # One that was cancelled before its first step has given nothing, and somebody may wait for it.
+        if task.exception() is not None:
+            self._given.put((None, task.exception()))
 
     def __next__(self):
         self._loop.soon(self._asked.put_nowait, True)
