@@ -42,7 +42,16 @@ func openedFolder(t *testing.T, path string, mode os.FileMode) (root, data strin
 	if err := os.Mkdir(filepath.Join(data, socketsName), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(filepath.Join(data, path), mode); err != nil {
+	path = filepath.Join(data, path)
+	if mode&0o002 == 0 { // for a group, which is to be another one than its owner's own
+		if os.Geteuid() != 0 {
+			t.Skip("it takes root to give something to a group that is not one's own")
+		}
+		if err := os.Chown(path, -1, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(path, mode); err != nil {
 		t.Fatal(err)
 	}
 	return root, data

@@ -41,8 +41,7 @@ func Guard(path string, owners ...int) (owner int, err error) {
 		}
 		owner = ownerOf(info)
 		if !slices.Contains(trusted, owner) && !unmapped(owner) {
-			return 0, fmt.Errorf("%s belongs to the user with the ID %d, who could put something else there: chown %d %s, or %s",
-				at, owner, trusted[len(trusted)-1], at, elsewhere)
+			return 0, fmt.Errorf("%s belongs to the user with the ID %d, who could put something else there: %s", at, owner, ownAdvice(path, at, len(rest) > 0 || info.Mode()&fs.ModeSymlink != 0, trusted))
 		}
 		switch {
 		case info.Mode()&fs.ModeSymlink != 0:
@@ -58,11 +57,11 @@ func Guard(path string, owners ...int) (owner int, err error) {
 				at = "/"
 			}
 			rest = append(split(target), rest...)
-		case len(rest) == 0 && info.Mode().Perm()&0o022 != 0:
+		case len(rest) == 0 && writable(info):
 			return 0, fmt.Errorf("others may write to %s, its mode is %#o: chmod go-w %s, or %s", at, info.Mode().Perm(), at, elsewhere)
 		case len(rest) == 0:
 			return owner, nil
-		case openToOthers(info):
+		case writable(info) && info.Mode()&fs.ModeSticky == 0: // in one like /tmp others may only add
 			return 0, fmt.Errorf("others may write to %s, its mode is %#o, and so could take away what is in it: chmod go-w %s, or %s",
 				at, info.Mode().Perm(), at, elsewhere)
 		}
@@ -76,15 +75,33 @@ func Guard(path string, owners ...int) (owner int, err error) {
 // no effect.
 const elsewhere = "use another folder; where that changes nothing, as in one shared from Windows or a Mac, a volume"
 
-// openToOthers reports whether others than its owner may take away what is in a
-// folder. In one like /tmp they may only add to it. A group that only its owner is
-// in, as many systems give to each user, has the user's number.
-func openToOthers(folder fs.FileInfo) bool {
+// ownAdvice says what to do about at, which belongs to another user than those that
+// are trusted. It is path, or a folder on the way there, which is that user's home
+// perhaps: nobody is told to take that away.
+func ownAdvice(path, at string, onWay bool, trusted []int) string {
+	owner := trusted[len(trusted)-1]
+	if !onWay {
+		return fmt.Sprintf("chown %d %s, or %s", owner, at, elsewhere)
+	}
+	advice := "use a folder in one of root's"
+	if owner != 0 {
+		return fmt.Sprintf("%s, or in one of the user with the ID %d", advice, owner)
+	}
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Sprintf("%s, or make %s first, as the user whose it is to be", advice, path)
+	}
+	return advice
+}
+
+// writable reports whether others than its owner may write to a file or folder. A
+// group that only its owner is in, as many systems give to each user, has the user's
+// number.
+func writable(info fs.FileInfo) bool {
 	others := fs.FileMode(0o022)
-	if stat := folder.Sys().(*syscall.Stat_t); stat.Gid == stat.Uid {
+	if stat := info.Sys().(*syscall.Stat_t); stat.Gid == stat.Uid {
 		others = 0o002
 	}
-	return folder.Mode()&fs.ModeSticky == 0 && folder.Mode().Perm()&others != 0
+	return info.Mode().Perm()&others != 0
 }
 
 // unmapped reports whether a file's owner is nobody in our user namespace. What

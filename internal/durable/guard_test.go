@@ -10,10 +10,10 @@ import (
 	"testing"
 )
 
-// own makes folders, and a file at the end, of "NAME MODE[ OWNER]" lines.
+// own makes folders, and a file at the end, of "NAME MODE[ OWNER][ GROUP]" lines.
 func own(t *testing.T, root string, steps ...string) {
 	t.Helper()
-	modes := map[string]os.FileMode{"700": 0o700, "755": 0o755, "775": 0o775, "777": 0o777, "1777": 0o777 | os.ModeSticky, "600": 0o600, "666": 0o666}
+	modes := map[string]os.FileMode{"700": 0o700, "755": 0o755, "775": 0o775, "777": 0o777, "1777": 0o777 | os.ModeSticky, "600": 0o600, "664": 0o664, "666": 0o666}
 	for _, step := range steps {
 		f := strings.Fields(step)
 		path := filepath.Join(root, f[0])
@@ -24,7 +24,7 @@ func own(t *testing.T, root string, steps ...string) {
 			err = os.Mkdir(path, 0o700)
 		}
 		if err == nil && len(f) > 2 {
-			err = os.Chown(path, len(f[2]), len(f[2])) // "x" is 1, "xx" 2
+			err = os.Chown(path, len(f[2]), len(f[len(f)-1])) // "x" is 1, "xx" 2
 		}
 		if err := errors.Join(err, os.Chmod(path, modes[f[1]])); err != nil {
 			t.Fatal(err)
@@ -45,7 +45,7 @@ func TestGuard(t *testing.T) {
 		"in a folder like /tmp":           {steps: []string{"a 1777", "a/b 700"}, path: "a/b"},
 		"our group's way":                 {steps: []string{"a 775", "a/b 700"}, path: "a/b"},
 		"anybody's":                       {steps: []string{"a 777"}, path: "a", refused: "chmod go-w ROOT/a,"},
-		"a group's":                       {steps: []string{"a 775"}, path: "a", refused: "chmod go-w ROOT/a,"},
+		"our group's":                     {steps: []string{"a 775"}, path: "a"},
 		"like /tmp itself":                {steps: []string{"a 1777"}, path: "a", refused: "chmod go-w ROOT/a,"},
 		"anybody's file":                  {steps: []string{"a.file 666"}, path: "a.file", refused: "chmod go-w ROOT/a.file,"},
 		"on anybody's way":                {steps: []string{"a 777", "a/b 700"}, path: "a/b", refused: "chmod go-w ROOT/a,"},
@@ -57,7 +57,6 @@ func TestGuard(t *testing.T) {
 		"behind a link that goes round":   {link: "link", path: "link/b", refused: syscall.ELOOP.Error()},
 	}
 	if os.Geteuid() == 0 {
-		root := "chown 0 ROOT/a,"
 		for name, c := range map[string]struct {
 			steps   []string
 			link    string
@@ -71,8 +70,12 @@ func TestGuard(t *testing.T) {
 			"the owner's file":                   {steps: []string{"a 755 x", "a/b.file 600 x"}, path: "a/b.file", owners: []int{1}},
 			"root's file in another's":           {steps: []string{"a 755 x", "a/b.file 600"}, path: "a/b.file", owners: []int{1}},
 			"a third one's file":                 {steps: []string{"a 755 x", "a/b.file 600 xx"}, path: "a/b.file", owners: []int{1}, refused: "chown 1 ROOT/a/b.file,"},
-			"on a third one's way":               {steps: []string{"a 755 xx", "a/b 755 x"}, path: "a/b", refused: "chown 1 ROOT/a,"},
-			"root's on another's way":            {steps: []string{"a 755 x", "a/b 755"}, path: "a/b", refused: root},
+			"on a third one's way":               {steps: []string{"a 755 xx", "a/b 755 x"}, path: "a/b", refused: "use a folder in one of root's, or in one of the user with the ID 1"},
+			"root's on another's way":            {steps: []string{"a 755 x", "a/b 755"}, path: "a/b", refused: "use a folder in one of root's"},
+			"nothing on another's way":           {steps: []string{"a 755 x"}, path: "a/b", refused: "make ROOT/a/b first, as the user whose it is to be"},
+			"a group's":                          {steps: []string{"a 775 x xx"}, path: "a", refused: "chmod go-w ROOT/a,"},
+			"a group's file":                     {steps: []string{"a 755", "a/b.file 664 x xx"}, path: "a/b.file", refused: "chmod go-w ROOT/a/b.file,"},
+			"of a group of its owner":            {steps: []string{"a 775 x"}, path: "a"},
 			"on the way of a group of its owner": {steps: []string{"a 775 x", "a/b 755 x"}, path: "a/b"},
 		} {
 			cases[name] = c
@@ -97,7 +100,7 @@ func TestGuard(t *testing.T) {
 			switch want := strings.ReplaceAll(c.refused, "ROOT", root); {
 			case want == "" && err != nil:
 				t.Error(err)
-			case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+			case want != "" && (err == nil || !strings.Contains(err.Error(), want)) || err != nil && strings.Contains(want, "use") && strings.Contains(err.Error(), "chown"):
 				t.Errorf("want %q, got %v", want, err)
 			}
 		})
