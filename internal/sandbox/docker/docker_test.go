@@ -157,6 +157,7 @@ func TestDockerConformance(t *testing.T) {
 	dir := shortDir(t)
 	sandboxtest.Run(t, sandboxtest.Harness{
 		Open: func(t *testing.T, aviary string) sandbox.Engine {
+			t.Cleanup(func() { api.Close() }) // of idle connections, which would look like leaks
 			e, err := docker.New(t.Context(), config(aviary, dir))
 			if err != nil {
 				t.Fatal(err)

@@ -25,6 +25,10 @@ func TestDockerInspectShowsEverySetting(t *testing.T) {
 	c := inspect(t, api, inst)
 	host := c.HostConfig
 	name := cfg.Aviary + "-" + inst.ID()
+	network, err := api.NetworkInspect(t.Context(), "fob-"+cfg.Aviary+"-egress", dockernet.InspectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	want := map[string][2]any{
 		"user":            {c.Config.User, "65532:65532"},
 		"host name":       {c.Config.Hostname, inst.ID()},
@@ -47,7 +51,7 @@ func TestDockerInspectShowsEverySetting(t *testing.T) {
 		"init":            {host.Init != nil && *host.Init, true},
 		"IPC":             {host.IpcMode, container.IPCModePrivate},
 		"PID namespace":   {host.PidMode, container.PidMode("")},
-		"network":         {host.NetworkMode, container.NetworkMode("fob-" + cfg.Aviary + "-egress")},
+		"network":         {host.NetworkMode, container.NetworkMode(network.ID)},
 		"published ports": {len(host.PortBindings) > 0 || host.PublishAllPorts, false},
 		"restart":         {host.RestartPolicy.Name, container.RestartPolicyDisabled},
 		"auto-remove":     {host.AutoRemove, false},
