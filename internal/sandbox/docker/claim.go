@@ -2,9 +2,10 @@ package docker
 
 import (
 	"context"
-	"crypto/rand"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -16,17 +17,18 @@ import (
 )
 
 const (
-	// renewal is how often a claim is renewed, and claimTime how long it is one
-	// without. All is measured by the engine's clock.
-	renewal   = 5 * time.Second
-	claimTime = 20 * time.Second
+	// renewal is how often a claim is renewed, which everybody sees who follows the
+	// engine's events, and claimTime how long it is one without: so long waits who
+	// finds one that a crash has left.
+	renewal   = 20 * time.Second
+	claimTime = time.Minute
 
 	labelOwner = "fob.owner"
 	labelPlace = "fob.place"
 )
 
 // claim is an aviary's owner's mark at the engine: a volume, empty, whose labels name
-// the data folder, and which is made anew every few seconds. A data folder that was
+// the data folder, and which is made anew again and again. A data folder that was
 // copied has the aviary's name too, and both dispatchers would take the other's
 // sandboxes for strays; so one that finds a mark of another folder's waits, and ends
 // if the mark is renewed. Whoever has the same folder, as a standby or after a crash,
@@ -40,50 +42,71 @@ type claim struct {
 
 	renewal, time time.Duration
 
-	name string // of the volume that we made last
-	lost bool   // somebody else has a mark, and the log has said so
+	seen map[string]time.Time // when others' marks were first seen, by our own clock
+	lost bool                 // somebody else has a mark, and the log has said so
 }
 
 // take makes the aviary ours. It fails when another data folder's dispatcher runs
 // with it.
 func (c *claim) take(ctx context.Context) error {
-	seen, err := c.others(ctx)
-	for begin := time.Now(); err == nil && len(seen) > 0; {
-		if time.Since(begin) < c.renewal/2 {
-			c.log.Info().Str("aviary", c.aviary).Msg("the aviary is marked as another data folder's: waiting whether that is in use")
+	for {
+		if err := c.await(ctx); err != nil {
+			return err
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(c.renewal / 2):
+		if alone, err := c.settle(ctx); alone || err != nil {
+			return err
 		}
-		var now []*volume.Volume
-		if now, err = c.others(ctx); err != nil {
-			break
+		if err := sleep(ctx, rand.N(c.renewal/4)); err != nil {
+			return err
 		}
+	}
+}
+
+// await returns once no valid mark of another data folder's is there, and fails when
+// one is renewed.
+func (c *claim) await(ctx context.Context) error {
+	first, err := c.others(ctx)
+	said := time.Time{}
+	for now := first; err == nil && len(now) > 0; now, err = c.others(ctx) {
 		for _, v := range now {
-			if !slices.ContainsFunc(seen, func(old *volume.Volume) bool { return old.Name == v.Name }) {
+			if !slices.ContainsFunc(first, func(old *volume.Volume) bool { return old.Name == v.Name }) {
 				return c.inUse(v)
 			}
 		}
-		seen = now
-	}
-	if err != nil {
-		return err
-	}
-	rivals, err := c.renew(ctx)
-	if err != nil || !rivals {
-		return err
-	}
-	// Of two that start at once one goes on.
-	now, err := c.others(ctx)
-	for _, v := range now {
-		if v.Name < c.name {
-			_, dropErr := c.drop(ctx, "")
-			return errors.Join(c.inUse(v), dropErr)
+		if time.Since(said) > c.renewal {
+			said = time.Now()
+			c.log.Info().Str("aviary", c.aviary).Str("folder", now[0].Labels[labelPlace]).Dur("longest_ms", c.time).
+				Msg("the aviary is marked as another data folder's: waiting whether that is in use")
+		}
+		if err := sleep(ctx, c.renewal/10); err != nil {
+			return err
 		}
 	}
 	return err
+}
+
+// settle makes our mark, and takes it back when somebody else has made one too, which
+// it reports. Of two that do so at once each may see the other, but never neither.
+func (c *claim) settle(ctx context.Context) (alone bool, err error) {
+	rivals, err := c.renew(ctx)
+	if err != nil || !rivals {
+		return err == nil, err
+	}
+	others, err := c.others(ctx)
+	if err == nil && len(others) == 0 {
+		return true, nil
+	}
+	_, dropErr := c.drop(ctx, "")
+	return false, errors.Join(err, dropErr)
+}
+
+func sleep(ctx context.Context, long time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(long):
+		return nil
+	}
 }
 
 // inUse says that another dispatcher has the aviary.
@@ -107,18 +130,31 @@ func (c *claim) others(ctx context.Context) (valid []*volume.Volume, err error) 
 	if err != nil {
 		return nil, err
 	}
+	before := c.seen
+	c.seen = map[string]time.Time{}
 	for _, v := range all {
 		if v.Labels[labelOwner] == c.owner {
 			continue
 		}
-		made, err := time.Parse(time.RFC3339, v.CreatedAt)
-		if err == nil && now.Sub(made) < c.time {
+		first, known := before[v.Name]
+		if !known {
+			first = time.Now()
+		}
+		c.seen[v.Name] = first
+		if c.isValid(v.CreatedAt, now, time.Since(first)) {
 			valid = append(valid, v)
 		} else if err := c.api.VolumeRemove(ctx, v.Name, true); err != nil {
 			return nil, err
 		}
 	}
 	return valid, nil
+}
+
+// isValid reports whether a mark counts: by the engine's clock, and also where that
+// went back since, or says nothing, no longer than it has been there before our eyes.
+func (c *claim) isValid(created string, now time.Time, seen time.Duration) bool {
+	made, err := time.Parse(time.RFC3339, created)
+	return (err != nil || now.Sub(made) < c.time) && seen < c.time
 }
 
 // marks returns all marks of the aviary.
@@ -130,11 +166,10 @@ func (c *claim) marks(ctx context.Context) (marks []*volume.Volume, err error) {
 // renew makes a new mark, and removes our older ones after that. It reports whether
 // others have marks, valid or not.
 func (c *claim) renew(ctx context.Context) (rivals bool, err error) {
-	name := "fob-" + c.aviary + "-owner-" + strings.ToLower(rand.Text()[:8])
+	name := "fob-" + c.aviary + "-owner-" + strings.ToLower(crand.Text()[:8])
 	if _, err := c.api.VolumeCreate(ctx, volume.CreateOptions{Name: name, Labels: map[string]string{labelAviary: c.aviary, labelOwner: c.owner, labelPlace: c.place}}); err != nil {
 		return false, err
 	}
-	c.name = name
 	return c.drop(ctx, name)
 }
 

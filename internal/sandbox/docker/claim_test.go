@@ -63,8 +63,45 @@ func TestDockerClaim(t *testing.T) {
 	if err := of("b").leave(); err != nil || marks() != 0 {
 		t.Errorf("at the end there are %d marks: %v", marks(), err)
 	}
+
+	// Two that start at once, of which both have seen no mark: the second takes its
+	// own back, whatever the marks are called, and leaves the first one's.
+	for range 8 {
+		if alone, err := of("a").settle(t.Context()); !alone || err != nil {
+			t.Errorf("the first goes on: %v, %v", alone, err)
+		}
+		if alone, err := of("b").settle(t.Context()); alone || err != nil || marks() != 1 {
+			t.Errorf("the second goes on: %v, %v, and there are %d marks", alone, err, marks())
+		}
+		if err := of("a").leave(); err != nil {
+			t.Error(err)
+		}
+	}
 	begin = time.Now()
 	if err := of("a").take(t.Context()); err != nil || time.Since(begin) > time.Second {
 		t.Errorf("after its end, and after %v: %v", time.Since(begin), err)
+	}
+}
+
+// A mark ends by the engine's clock, and when that went back, or says nothing, by ours.
+func TestClaimEnds(t *testing.T) {
+	c := &claim{time: time.Minute}
+	now := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
+	for name, test := range map[string]struct {
+		created string
+		seen    time.Duration
+		valid   bool
+	}{
+		"new":                       {"2026-11-27T11:59:30Z", 0, true},
+		"old":                       {"2026-11-27T11:58:30Z", 0, false},
+		"from the future":           {"2026-11-27T13:00:00Z", 59 * time.Second, true},
+		"for a minute":              {"2026-11-27T13:00:00Z", time.Minute, false},
+		"of no time":                {"", 0, true},
+		"of no time for a minute":   {"", time.Minute, false},
+		"new, and there for longer": {"2026-11-27T11:59:30Z", time.Minute, false},
+	} {
+		if got := c.isValid(test.created, now, test.seen); got != test.valid {
+			t.Errorf("%s: it is valid: %v", name, got)
+		}
 	}
 }
