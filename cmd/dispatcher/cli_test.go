@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -54,9 +55,9 @@ func TestCommandLine(t *testing.T) {
 
 // TestHealth: it asks the dispatcher that is meant, and no other.
 func TestHealth(t *testing.T) {
-	asked := 0
+	var asked atomic.Int32
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked++
+		asked.Add(1)
 		if r.URL.Path != "/readyz" {
 			w.WriteHeader(http.StatusNotFound)
 		}
@@ -79,7 +80,7 @@ func TestHealth(t *testing.T) {
 	}
 	data := "FOB_DATA=" + r.cfg.Data
 	says(`{"status": "ready"}`, data, "FOB_ADDR="+addr)
-	if asked > 0 {
+	if asked.Load() > 0 {
 		t.Error("it asked another dispatcher")
 	}
 	for _, url := range []string{other.URL, addr, other.URL + "/", "localhost:" + addr[strings.LastIndex(addr, ":")+1:], addr[strings.LastIndex(addr, ":"):]} {

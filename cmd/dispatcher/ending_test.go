@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -53,6 +54,11 @@ func spawnProcess(t *testing.T, settings ...string) *dispatcherProcess {
 	for n := 0; n < len(settings); n += 2 {
 		all[settings[n]] = settings[n+1]
 	}
+	// What this process ignores, as under nohup, the one that it starts would too;
+	// what it catches, that one does not.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	defer signal.Stop(caught)
 	p := spawn(t, all)
 	p.awaitReady(time.Minute)
 	return p

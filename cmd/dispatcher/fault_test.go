@@ -12,7 +12,7 @@ import (
 // What a sandbox may do, on purpose or not, in each language. Nothing is cleared
 // up: what comes after has to live with it.
 const (
-	pythonFaults = `import os, signal, socket, stat, subprocess, sys, threading
+	pythonFaults = `import gc, os, signal, socket, stat, subprocess, sys, threading, time
 from fob import Response
 kept = []
 
@@ -31,10 +31,16 @@ def exit_in_answer():
     yield "a piece"
     os._exit(7)
 def half_answer():
-    for fd in sockets(): 
-        try: os.write(fd, b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
-        except OSError: pass
+    # With the token of its call, which is the driver's to bring back.
+    for value in gc.get_objects():
+        if type(value).__name__ == "Connection" and value.mark:
+            value.sock.sendall(b"HTTP/1.1 200 OK\r\n" + value.mark + b"Content-Length: 100\r\n\r\nhalf")
     os._exit(7)
+def stray_answer():
+    for fd in sockets():
+        try: os.write(fd, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhalf")
+        except OSError: pass
+    time.sleep(60)
 def stop():
     os.kill(os.getpid(), signal.SIGSTOP)
     signal.pause() # the thread that stops the process may run on for a while
@@ -125,9 +131,9 @@ const ways = {
         await new Promise(resolve => setTimeout(resolve, 100))
         process.reallyExit(7)
     },
-    half_answer() {
-        for (const fd of sockets()) { try { fs.writeSync(fd, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf") } catch {} }
-        process.reallyExit(7)
+    stray_answer() {
+        for (const fd of sockets()) { try { fs.writeSync(fd, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhalf") } catch {} }
+        return new Promise(() => {})
     },
     stop() { process.kill(process.pid, "SIGSTOP"); spin() },
     loop: spin,
@@ -192,6 +198,7 @@ var faultRows = map[string][]fault{
 		{how: "exit", want: wants(502, "sandbox_died", "exited with code 7")},
 		{how: "exit_in_answer", beside: true, broken: true},
 		{how: "half_answer", want: wants(502, "sandbox_died", "exited with code 7")},
+		{how: "stray_answer", want: wants(502, "bad_answer", "not the answer to this call")},
 		{how: "stop", beside: true, want: wants(504, "timeout")},
 		{how: "loop", beside: true, want: wants(504, "timeout")},
 		{how: "forks", beside: true, want: wants(504, "timeout")},
@@ -203,7 +210,7 @@ var faultRows = map[string][]fault{
 		{how: "stdout_raw", answer: fine},
 		{how: "huge", want: wants(502, "bad_answer", "larger than 6291456 bytes")},
 		{how: "vast", want: wants(502, "sandbox_died", "ran out of memory")},
-		{how: "huge_header", want: wants(502, "bad_answer")},
+		{how: "huge_header", want: wants(500, "bad_result", "headers")},
 		{how: "close_sockets", want: wants(502, "sandbox_died")},
 		{how: "shut_sockets", want: wants(502, "sandbox_died")},
 		{how: "kill_parent", answer: fine}, // the kernel protects a container's first process
@@ -216,7 +223,7 @@ var faultRows = map[string][]fault{
 		{how: "child_memory", answer: fine},
 		{how: "exit", want: wants(502, "sandbox_died", "exited with code 7")},
 		{how: "exit_in_answer", beside: true, broken: true},
-		{how: "half_answer", want: wants(502, "sandbox_died", "exited with code 7")},
+		{how: "stray_answer", want: wants(502, "bad_answer", "not the answer to this call")},
 		{how: "stop", beside: true, want: wants(504, "timeout")},
 		{how: "loop", beside: true, want: wants(504, "timeout")},
 		{how: "forks", beside: true, want: wants(504, "timeout")},
@@ -227,7 +234,7 @@ var faultRows = map[string][]fault{
 		{how: "stdout_raw", answer: fine},
 		{how: "huge", want: wants(502, "bad_answer", "larger than 6291456 bytes")},
 		{how: "vast", want: wants(502, "sandbox_died", "ran out of memory")},
-		{how: "huge_header", want: wants(502, "bad_answer")},
+		{how: "huge_header", want: wants(500, "bad_result", "headers")},
 		{how: "close_sockets", want: wants(502, "sandbox_died")},
 		{how: "kill_parent", answer: fine},
 		{how: "end_parent", want: wants(502, "sandbox_died")},
