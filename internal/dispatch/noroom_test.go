@@ -1,10 +1,12 @@
 package dispatch
 
 import (
+	"io"
 	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/flockofbirds/fob/internal/buffer"
 	"github.com/flockofbirds/fob/internal/faas"
@@ -46,6 +48,40 @@ func TestFullBudgetIsNobodysFault(t *testing.T) {
 		w.wantsRest(2)
 		if born := len(w.engine.born); born != 3 {
 			t.Errorf("%d sandboxes were started, want 3", born)
+		}
+	})
+}
+
+// TestSlowReaderOfAMadeAnswer: of an answer that was made in time, and found no room,
+// who reads it slowly has as long as if it were held. The sandbox goes on.
+func TestSlowReaderOfAMadeAnswer(t *testing.T) {
+	body := strings.Repeat("x", 300_000)
+	crowded(t, func(t *testing.T, w *world, budget *buffer.Budget) {
+		w.engine.calls["large"] = func(*fakeSandbox, *http.Request) string { return answerJSON(200, body) }
+		fn := w.create("large", "timeout=1s max_scale=1 concurrency=1 queue_timeout=5m")
+		budget.Force(budget.Total())
+		defer budget.Give(budget.Total())
+		result := w.open(fn)
+		time.Sleep(10 * time.Second)
+		ends(t, result.Body, `"`+body+`"`).wants(t, "")
+		result.Body.Close()
+		result = w.open(fn)
+		next := w.begin(t.Context(), fn)
+		time.Sleep(answerPatience - time.Millisecond)
+		synctest.Wait()
+		if served := w.engine.served(); served != 2 {
+			t.Errorf("%d calls were begun before the reader's time was over, want 2", served)
+		}
+		if o := <-next; o.err != nil || len(o.body) != len(body)+2 {
+			t.Errorf("the call behind it: %d bytes, %v", len(o.body), o.err)
+		}
+		if _, err := io.ReadAll(result.Body); faas.CodeOf(err) != faas.CodeTimeout {
+			t.Errorf("who reads after that gets %v", err)
+		}
+		result.Body.Close()
+		w.wantsRest(1)
+		if born := len(w.engine.born); born != 1 {
+			t.Errorf("%d sandboxes were started, want 1", born)
 		}
 	})
 }

@@ -18,6 +18,10 @@ import (
 // start to adopt.
 var errClosing = errors.New("the dispatcher closes")
 
+// answerPatience is how long a client may take to read an answer that the function
+// has made, but for which there was no room; as for one that is held.
+const answerPatience = time.Minute
+
 // stream is the body of an answer that comes as the function makes it. The call
 // is in flight, and has its slot, until the driver has ended the answer: also
 // when its caller has gone away meanwhile.
@@ -28,6 +32,7 @@ type stream struct {
 	from   *sandbox.Stream
 	sent   time.Time
 	budget time.Duration
+	made   bool        // the function has ended, and what is late is its reader
 	timer  *time.Timer // ends it in time, should nobody be reading then
 	stop   func() bool // no longer minds the end of ctx
 
@@ -39,8 +44,13 @@ type stream struct {
 // stream is what a caller gets of a response that streams.
 func (f *flock) stream(ctx context.Context, b *bird, r *sandbox.Response, sent time.Time, budget time.Duration) *faas.Result {
 	s := &stream{ctx: ctx, f: f, b: b, from: r.Stream, sent: sent, budget: budget}
+	deadline := sent.Add(budget)
+	if s.made = s.from.Made(); s.made {
+		deadline = time.Now().Add(answerPatience)
+		s.from.SetDeadline(deadline)
+	}
 	s.mu.Lock()
-	s.timer = time.AfterFunc(time.Until(sent.Add(budget)), func() { s.end(os.ErrDeadlineExceeded) })
+	s.timer = time.AfterFunc(time.Until(deadline), func() { s.end(os.ErrDeadlineExceeded) })
 	s.stop = context.AfterFunc(ctx, s.from.Cancel)
 	s.mu.Unlock()
 	result := result(r)
@@ -69,11 +79,15 @@ func (s *stream) end(err error) error {
 	}
 	s.timer.Stop()
 	s.stop()
-	switch run := time.Since(s.sent); err {
-	case io.EOF:
+	switch run := time.Since(s.sent); {
+	case err == io.EOF:
 		s.f.settle(s.b, nil, run, s.budget)
 		s.err = io.EOF
-	case errClosing:
+	case s.made && errors.Is(err, os.ErrDeadlineExceeded):
+		s.from.Close()
+		s.f.release(s.b)
+		s.err = faas.Errorf(faas.CodeTimeout, "the answer was not read within %v", answerPatience)
+	case err == errClosing:
 		s.f.release(s.b)
 		s.err = errClosing
 	default:

@@ -73,6 +73,19 @@ func (s *Stream) settle(err error) {
 	}
 }
 
+// Made reports whether the function has made the whole answer, for which there was no
+// room only.
+func (s *Stream) Made() bool { return s.plain }
+
+// SetDeadline sets another deadline for what is read than the call's.
+func (s *Stream) SetDeadline(t time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil { // else the connection is another call's
+		s.w.nc.SetReadDeadline(t)
+	}
+}
+
 // Cancel tells the driver that no more is wanted. What it still sends is to be
 // read; its end is the end of the call.
 func (s *Stream) Cancel() {
