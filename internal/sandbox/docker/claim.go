@@ -143,8 +143,8 @@ func (c *claim) others(ctx context.Context) (valid []*volume.Volume, err error) 
 		c.seen[v.Name] = first
 		if c.isValid(v.CreatedAt, now, time.Since(first)) {
 			valid = append(valid, v)
-		} else if err := c.api.VolumeRemove(ctx, v.Name, true); err != nil {
-			return nil, err
+		} else if err := c.api.VolumeRemove(ctx, v.Name, true); err != nil { // in use, perhaps; it does not count
+			c.log.Debug().Err(err).Msg("another folder's old mark cannot be removed")
 		}
 	}
 	return valid, nil

@@ -78,6 +78,7 @@ type Engine struct {
 
 	mu    sync.Mutex
 	known map[string]*instance // by sandbox ID, those being created included
+	stuck map[string]bool      // containers and folders that could not be removed
 }
 
 // New connects to the Docker engine that the environment names (DOCKER_HOST
@@ -103,6 +104,7 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 		user:    driverUser(os.Geteuid()),
 		network: network{name: "fob-" + config.Aviary + "-egress", turn: semaphore.NewWeighted(1)},
 		known:   map[string]*instance{},
+		stuck:   map[string]bool{},
 	}
 	err = e.greet(ctx)
 	if err == nil && config.Owner != "" {
@@ -267,8 +269,7 @@ func (e *Engine) List(ctx context.Context) ([]sandbox.Instance, error) {
 	for n, c := range running {
 		id := c.Labels[labelSandbox]
 		if !sandbox.IsID(id) || e.isCopy(c, running) { // in our aviary, but no sandbox of ours
-			e.log.Warn().Str("container", c.ID).Strs("names", c.Names).Msg("removing a container that has our aviary's label and is none of its sandboxes")
-			looking.Go(func() error { return e.removeContainer(ctx, c.ID) })
+			looking.Go(func() error { e.evict(ctx, c); return nil })
 			continue
 		}
 		listed[id] = true
@@ -293,9 +294,7 @@ func (e *Engine) List(ctx context.Context) ([]sandbox.Instance, error) {
 		if inUse || listed[id] {
 			continue
 		}
-		if err := e.sockets.clear(id); err != nil {
-			return nil, err
-		}
+		e.told(id, e.sockets.clear(id)).Str("sandbox", id).Msg("the socket folder of a sandbox that is no more cannot be cleared: it is tried again and again")
 	}
 	return found, nil
 }

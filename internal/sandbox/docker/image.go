@@ -99,8 +99,11 @@ func (e *Engine) image(ctx context.Context, lang string) (string, error) {
 			err = fmt.Errorf("the image %s was built, and somebody removed it at once", b.image)
 		}
 	}
+	if err != nil {
+		return "", err
+	}
 	b.id = id
-	return id, err
+	return id, nil
 }
 
 // findImage returns the ID of a driver image, or "" when there is none that we built.

@@ -2,8 +2,14 @@ package docker
 
 import (
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/docker/docker/client"
+	"github.com/rs/zerolog"
 )
 
 func TestBuildArgs(t *testing.T) {
@@ -17,5 +23,40 @@ func TestBuildArgs(t *testing.T) {
 		if got[name] == nil || *got[name] != value {
 			t.Errorf("%s is %v, want %s", name, got[name], value)
 		}
+	}
+}
+
+// An image of which it is not known whether its base is still the same is not taken
+// the next time either.
+func TestImageOfUnknownBase(t *testing.T) {
+	const base = "debian:base"
+	broken := true
+	engine := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		name := strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/v1.41/images/"), "/json")
+		if name == base && broken {
+			http.Error(w, `{"message": "the disk does not answer"}`, http.StatusInternalServerError)
+			return
+		}
+		w.Write([]byte(`{"Id": "sha256:1", "RootFS": {"Layers": ["a"]}, "Config": {"Labels": {"` + labelImage + `": "` + name + `"}}}`))
+	}))
+	defer engine.Close()
+	api, err := client.NewClientWithOpts(client.WithHost("tcp://"+engine.Listener.Addr().String()), client.WithVersion("1.41"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer api.Close()
+	e := &Engine{api: api, log: zerolog.Nop(), config: Config{BaseImage: base}}
+	if e.building, err = e.images(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if id, err := e.image(t.Context(), "python"); id != "" || err == nil {
+			t.Errorf("it has the ID %q, and the error is %v", id, err)
+		}
+	}
+	broken = false
+	if id, err := e.image(t.Context(), "python"); id != "sha256:1" || err != nil {
+		t.Errorf("it has the ID %q, and the error is %v", id, err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -46,6 +47,37 @@ func (e *Engine) purgeFolders() error {
 		all = append(all, e.sockets.clear(id))
 	}
 	return errors.Join(all...)
+}
+
+// evictTime is how long List waits for the removal of what is no sandbox.
+const evictTime = 5 * time.Second
+
+// evict removes a container that has our aviary's label and is none of its sandboxes.
+// One that cannot be removed, or not soon, keeps nobody from its sandboxes.
+func (e *Engine) evict(ctx context.Context, c container.Summary) {
+	ctx, cancel := context.WithTimeout(ctx, evictTime)
+	defer cancel()
+	err := e.removeContainer(ctx, c.ID)
+	if err == nil {
+		e.log.Warn().Str("container", c.ID).Strs("names", c.Names).Msg("removed a container that had our aviary's label and was none of its sandboxes")
+	}
+	e.told(c.ID, err).Str("container", c.ID).Strs("names", c.Names).Msg("a container that has our aviary's label, and is none of its sandboxes, cannot be removed: it is tried again and again")
+}
+
+// told begins a line of the log about what cannot be removed: a warning the first
+// time, and none without an error.
+func (e *Engine) told(id string, err error) *zerolog.Event {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err == nil {
+		delete(e.stuck, id)
+		return nil
+	}
+	if e.stuck[id] {
+		return e.log.Debug().Err(err)
+	}
+	e.stuck[id] = true
+	return e.log.Warn().Err(err)
 }
 
 // removeContainer kills and removes a container with its volumes, and waits

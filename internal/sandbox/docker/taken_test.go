@@ -1,13 +1,16 @@
 package docker_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -403,5 +406,48 @@ func TestDockerMountedSocketsRemoved(t *testing.T) {
 	}
 	if err := e.Check(t.Context()); !errors.Is(err, sandbox.ErrNoFolder) || !strings.Contains(err.Error(), "start that container again") {
 		t.Errorf("Check: %v", err)
+	}
+}
+
+// What cannot be removed, a container or a folder that is no sandbox's any more, keeps
+// nobody from its sandboxes, and is tried again.
+func TestDockerStuckStranger(t *testing.T) {
+	api := dockerClient(t)
+	t.Setenv("DOCKER_HOST", "unix://"+startSocketProxy(t, slices.DeleteFunc(documentedEndpoints(t), func(endpoint string) bool {
+		return endpoint == "DELETE /containers/{id}"
+	})).socket)
+	var log bytes.Buffer
+	e, cfg := open(t, func(c *docker.Config) { c.Log = zerolog.New(&log).Level(zerolog.WarnLevel) })
+	stranger := idle(t, api, map[string]string{"fob.aviary": cfg.Aviary})
+	folder := filepath.Join(cfg.SocketDir, cfg.Aviary+"-0123456789abcdef")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	unmount, stuck := func() {}, 0
+	if os.Geteuid() == 0 { // who can put something there that is not cleared away
+		if err := syscall.Mount("tmpfs", folder, "tmpfs", 0, ""); err != nil {
+			t.Fatal(err)
+		}
+		stuck, unmount = 1, sync.OnceFunc(func() {
+			if err := syscall.Unmount(folder, 0); err != nil {
+				t.Error(err)
+			}
+		})
+		t.Cleanup(unmount)
+	}
+	for range 2 {
+		if listed, err := e.List(t.Context()); err != nil || len(listed) != 0 {
+			t.Errorf("List: %v, %v", listed, err)
+		}
+	}
+	if said := log.String(); strings.Count(said, "cannot be removed") != 1 || strings.Count(said, "cannot be cleared") != stuck || !strings.Contains(said, stranger) {
+		t.Errorf("the log says %s", said)
+	}
+	unmount()
+	if _, err := e.List(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(folder); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the folder is there (%v)", err)
 	}
 }
