@@ -1,10 +1,6 @@
 package dispatch
 
-import (
-	"slices"
-
-	"github.com/flockofbirds/fob/internal/faas"
-)
+import "github.com/flockofbirds/fob/internal/faas"
 
 // maxDrop is how many versions a change drops at most: they go in the transaction
 // that stores the change, each with its code, and etcd allows 128 operations in one.
@@ -17,30 +13,38 @@ type drop struct {
 }
 
 // drop hides versions of a function, so that nobody comes to use one while it is
-// deleted. Those that something uses stay. The caller holds the function's lock.
+// deleted. Those that something uses stay, and so does the live one, which calls go to
+// until the change is stored. The caller holds the function's lock.
 func (d *Dispatcher) drop(fn *faas.Function, surplus []int) drop {
-	surplus = surplus[:min(len(surplus), maxDrop)]
-	if len(surplus) == 0 {
-		return drop{}
-	}
+	after := fn.Without(surplus)
 	flockOf := func(number int) *flock { return d.flocks[faas.VersionKey{FunctionID: fn.ID, Number: number}] }
-	idle := make(map[*flock]bool)
-	d.mu.RLock()
+	var unused []int
+	ended := make(map[*flock]bool)
 	for _, number := range surplus {
-		if f := flockOf(number); f != nil {
-			idle[f] = true
+		if number == fn.Live().Number {
+			continue
 		}
+		if len(unused) == maxDrop {
+			break
+		}
+		d.mu.RLock()
+		f := flockOf(number)
+		d.mu.RUnlock()
+		if f != nil && !f.end(faas.UnknownVersion(after, number)) {
+			continue
+		}
+		ended[f] = true
+		unused = append(unused, number)
 	}
-	d.mu.RUnlock()
-	for f := range idle {
-		idle[f] = f.end(faas.UnknownVersion(fn.Without(surplus), f.version.Number))
+	if len(unused) == 0 {
+		return drop{}
 	}
 	var dropped drop
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, number := range surplus {
+	for _, number := range unused {
 		f := flockOf(number)
-		if f != nil && !idle[f] { // something uses it, perhaps since a moment ago
+		if f != nil && !ended[f] { // somebody has come to use it
 			continue
 		}
 		dropped.versions = append(dropped.versions, number)
@@ -85,7 +89,7 @@ func (d *Dispatcher) unflock(dropped drop) {
 func (f *flock) end(why error) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.starting > 0 || f.line.len() > 0 || slices.Concat(f.birds, f.paused, f.leaving) != nil {
+	if f.starting > 0 || f.line.len() > 0 || len(f.birds)+len(f.paused)+len(f.leaving) > 0 {
 		return false
 	}
 	if f.shutErr == nil {

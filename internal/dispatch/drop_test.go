@@ -78,7 +78,7 @@ func TestUnchanged(t *testing.T) {
 		for what, change := range map[string]func() (*faas.Function, faas.Change, error){
 			"other code": func() (*faas.Function, faas.Change, error) { return w.Put(ctx, ref, faas.Draft{Code: "gated"}) },
 			"other language": func() (*faas.Function, faas.Change, error) {
-				return w.Put(ctx, ref, faas.Draft{Code: "gated", Lang: "node"})
+				return w.Put(ctx, ref, faas.Draft{Code: "version", Lang: "node"})
 			},
 			"a variable": func() (*faas.Function, faas.Change, error) { return w.Patch(ctx, ref, settings("env=A=1")) },
 		} {
@@ -195,6 +195,113 @@ func TestManyVersionsAreDropped(t *testing.T) {
 		}
 		wantKept(t, w, fn, 7, 99, 100, 101, 102, 103)
 		w.call(t.Context(), faas.Ref{ID: fn.ID, Alias: "gold"}).wants(t, `{"result":7}`)
+	})
+}
+
+// TestUsedVersionsAreInNobodysWay: a change drops as many as it may of those that
+// nothing uses, however many others are older.
+func TestUsedVersionsAreInNobodysWay(t *testing.T) {
+	simulated(t, nil, func(t *testing.T, w *world) {
+		const used = maxDrop + 2
+		fn := w.create("version", "keep_versions=1000")
+		for range 2*used - 1 {
+			w.put(fn, "version", "")
+		}
+		idle()
+		now := w.lookup(faas.Ref{ID: fn.ID})
+		inUse := func(more int) {
+			for number := 1; number <= used; number++ {
+				v, err := w.versionOf(t.Context(), now, number)
+				if err != nil {
+					t.Fatal(err)
+				}
+				f, err := w.flock(v)
+				if err != nil {
+					t.Fatal(err)
+				}
+				f.mu.Lock()
+				f.starting += more
+				f.mu.Unlock()
+			}
+		}
+		inUse(1)
+		w.put(fn, "version", "keep_versions=5")
+		// Of 85 versions the newest 5 are kept, and the first 42.
+		if got := w.kept(fn); len(got) != used+5 || !slices.Contains(got, used) || slices.Contains(got, used+1) {
+			t.Errorf("the versions are %v", got)
+		}
+		inUse(-1)
+	})
+}
+
+// slowStore adds versions no sooner than it may.
+type slowStore struct {
+	faas.Store
+	may *atomic.Pointer[chan struct{}]
+}
+
+func (s slowStore) AddVersion(ctx context.Context, fn *faas.Function, code, sandboxID string) error {
+	if may := s.may.Load(); may != nil {
+		<-*may
+	}
+	return s.Store.AddVersion(ctx, fn, code, sandboxID)
+}
+
+// TestCallsDuringAChange: a call of a function that is scaled to zero is answered while
+// a change is being stored that leaves no place for the version of then.
+func TestCallsDuringAChange(t *testing.T) {
+	var may atomic.Pointer[chan struct{}]
+	simulated(t, func(cfg *Config) { cfg.Store = slowStore{cfg.Store, &may} }, func(t *testing.T, w *world) {
+		fn := w.create("version", "keep_versions=1 idle_timeout=1s")
+		time.Sleep(5 * time.Second)
+		now := make(chan struct{})
+		may.Store(&now)
+		stored := make(chan struct{})
+		go func() { w.put(fn, "version", ""); close(stored) }()
+		synctest.Wait()
+		during := w.call(t.Context(), faas.Ref{ID: fn.ID})
+		close(now)
+		<-stored
+		during.wants(t, `{"result":1}`)
+		w.call(t.Context(), faas.Ref{ID: fn.ID}).wants(t, `{"result":2}`)
+	})
+}
+
+// TestDroppedWhileItsBodyComes: a call that names no version goes to the one that is
+// live by the time when its own is gone, unless it might not have called that.
+func TestDroppedWhileItsBodyComes(t *testing.T) {
+	simulated(t, nil, func(t *testing.T, w *world) {
+		fn := w.create("version", "keep_versions=1 idle_timeout=1s public=true")
+		slow := func(ref faas.Ref, change func()) (*faas.Call, error) {
+			time.Sleep(5 * time.Second)
+			call := &faas.Call{Ref: ref}
+			call.Receive = func() error {
+				change()
+				return nil
+			}
+			result, err := w.Invoke(t.Context(), call)
+			if err == nil {
+				result.Body.Close()
+			}
+			return call, err
+		}
+		twice := func(set string) func() {
+			return func() {
+				for range 2 {
+					w.put(fn, "version", set)
+					time.Sleep(5 * time.Second)
+				}
+			}
+		}
+		if call, err := slow(faas.Ref{ID: fn.ID}, twice("")); err != nil || call.Trace.Version.Number != 3 {
+			t.Errorf("%v, at version %d", err, call.Trace.Version.Number)
+		}
+		if call, err := slow(at(fn, 3), twice("")); faas.CodeOf(err) != faas.CodeUnknownFunction {
+			t.Errorf("version 3 is gone: %v, at version %d", err, call.Trace.Version.Number)
+		}
+		if call, err := slow(faas.Ref{ID: fn.ID}, twice("public=false")); faas.CodeOf(err) != faas.CodeUnknownFunction {
+			t.Errorf("who called a public function got at version %d, which is none: %v", call.Trace.Version.Number, err)
+		}
 	})
 }
 

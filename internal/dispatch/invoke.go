@@ -35,7 +35,33 @@ func (d *Dispatcher) Invoke(ctx context.Context, call *faas.Call) (*faas.Result,
 	if err != nil {
 		return nil, err
 	}
-	call.Trace.Version = v
+	for {
+		call.Trace.Version = v
+		result, err := d.invoke(ctx, call, v)
+		next := d.successor(ctx, call.Ref, v, err)
+		if next == nil {
+			return result, err
+		}
+		v = next
+	}
+}
+
+// successor returns what a ref means now, if it means another version of the function
+// since v was dropped, for which a call failed. It returns nil where whoever might call
+// v may not call that.
+func (d *Dispatcher) successor(ctx context.Context, ref faas.Ref, v *faas.Version, err error) *faas.Version {
+	if err == nil || ref.Version > 0 || faas.CodeOf(err) != faas.CodeUnknownFunction {
+		return nil
+	}
+	_, next, err := d.Resolve(ctx, faas.Ref{ID: v.FunctionID, Alias: ref.Alias})
+	if err != nil || next.Number == v.Number || v.Settings.Public && !next.Settings.Public {
+		return nil
+	}
+	return next
+}
+
+// invoke makes a call to a version.
+func (d *Dispatcher) invoke(ctx context.Context, call *faas.Call, v *faas.Version) (*faas.Result, error) {
 	for attempt := 1; ; attempt++ {
 		f, err := d.flock(v)
 		if err != nil {
