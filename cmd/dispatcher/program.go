@@ -394,7 +394,7 @@ func (p *Program) newEngine(ctx context.Context, aviary string) (sandbox.Engine,
 func (p *Program) prepare(ctx context.Context, ready func()) {
 	for told := false; ; told = true {
 		p.api.Unready(faas.Errorf(faas.CodeStarting, "driver images are being prepared").After(time.Second))
-		err := p.engine.Prepare(ctx, drivers.Langs()...)
+		err := p.dispatcher.Prepare(ctx)
 		if ctx.Err() != nil {
 			return
 		}

@@ -319,12 +319,29 @@ const maxCreating = 4
 // startSandbox has the engine make a sandbox in its turn, in room that was
 // reserved.
 func (d *Dispatcher) startSandbox(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
-	if err := d.creating.Acquire(ctx, 1); err != nil {
-		d.capacity.give(room{1, spec.Limits.Memory})
+	if err := d.mayCreate(ctx, spec); err != nil {
 		return nil, err
 	}
 	defer d.creating.Release(1)
 	return d.createSandbox(ctx, spec)
+}
+
+// mayCreate waits until the engine is prepared for sandboxes of a language and it is
+// one's turn to have one made, in room that was reserved. When that fails the room is
+// given back. Nothing but ctx bounds it: a driver image may be missing, and to build it
+// takes minutes where the network is slow.
+func (d *Dispatcher) mayCreate(ctx context.Context, spec sandbox.Spec) error {
+	err := d.cfg.Engine.Prepare(ctx, spec.Lang)
+	if err != nil && ctx.Err() == nil {
+		d.outage.started(spec.Lang, err)
+	}
+	if err == nil {
+		err = d.creating.Acquire(ctx, 1)
+	}
+	if err != nil {
+		d.capacity.give(room{1, spec.Limits.Memory})
+	}
+	return err
 }
 
 // createSandbox has the engine make a sandbox now. When that fails the room is given

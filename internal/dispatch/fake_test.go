@@ -33,6 +33,8 @@ type fakeEngine struct {
 	mu       sync.Mutex
 	away     error         // what Check fails with
 	checking chan struct{} // what Check waits for the closing of
+	image    chan struct{} // what Prepare and Create wait for the closing of
+	unbuilt  error         // what they fail with after that
 	picky    string        // the runtime that Create fails for
 	refusal  error         // what Create fails with
 	creating chan struct{} // what Create waits for the closing of
@@ -71,10 +73,24 @@ func (e *fakeEngine) set(change func()) {
 	change()
 }
 
-func (e *fakeEngine) Name() string                             { return "fake" }
-func (e *fakeEngine) Machine() (sandbox.Machine, error)        { return sandbox.Machine{}, nil }
-func (e *fakeEngine) Prepare(context.Context, ...string) error { return nil }
-func (e *fakeEngine) Close() error                             { return nil }
+func (e *fakeEngine) Name() string                      { return "fake" }
+func (e *fakeEngine) Machine() (sandbox.Machine, error) { return sandbox.Machine{}, nil }
+func (e *fakeEngine) Close() error                      { return nil }
+
+// Prepare builds the image, so to speak.
+func (e *fakeEngine) Prepare(ctx context.Context, _ ...string) error {
+	e.mu.Lock()
+	image, unbuilt := e.image, e.unbuilt
+	e.mu.Unlock()
+	if image != nil {
+		select {
+		case <-image:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return unbuilt
+}
 
 func (e *fakeEngine) Check(ctx context.Context) error {
 	e.mu.Lock()
@@ -91,6 +107,9 @@ func (e *fakeEngine) Check(ctx context.Context) error {
 }
 
 func (e *fakeEngine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
+	if err := e.Prepare(ctx); err != nil {
+		return nil, err
+	}
 	e.mu.Lock()
 	e.attempts++
 	wait, refusal, failing, delay, picky := e.creating, e.refusal, e.failing, e.delay, e.picky

@@ -31,6 +31,7 @@ type outage struct {
 // of a blank sandbox with the default settings.
 type doubt struct {
 	err    error         // of the start
+	trying bool          // a trial goes on
 	failed error         // of the last trial, if it failed
 	again  time.Time     // when the next one is worth it
 	pause  time.Duration // between the two
@@ -86,6 +87,15 @@ func (o *outage) doubted(lang string) doubt {
 		return *d
 	}
 	return doubt{}
+}
+
+// try notes that a trial begins, or has ended.
+func (o *outage) try(lang string, begins bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if d := o.doubts[lang]; d != nil {
+		d.trying = begins
+	}
 }
 
 // tried notes that a trial failed: the next one waits longer.
@@ -182,26 +192,49 @@ func (d *Dispatcher) checkEngine() error {
 	return err
 }
 
+// Prepare makes sure that sandboxes of all languages can be started, as
+// sandbox.Engine says. That takes as long as it takes to build what is missing.
+func (d *Dispatcher) Prepare(ctx context.Context) error {
+	if err := d.cfg.Engine.Prepare(ctx, d.cfg.Langs...); err != nil {
+		return err
+	}
+	for _, lang := range d.cfg.Langs {
+		d.outage.started(lang, nil) // what failed before that says nothing any more
+	}
+	d.lookAtEngine(time.Now())
+	return nil
+}
+
 // tryLang returns why sandboxes of a language cannot be started, or nil. Where there
-// is a doubt it makes one, when the time has come, which the pool then has.
+// is a doubt it has one made, when the time has come, which the pool then has. It does
+// not wait for that.
 func (d *Dispatcher) tryLang(lang string, now time.Time) error {
 	doubt := d.outage.doubted(lang)
 	switch p := d.pools[lang]; {
 	case doubt.err == nil:
 		return nil
-	case now.Before(doubt.again):
+	case doubt.trying || now.Before(doubt.again):
 		return doubt.failed
 	case d.capacity.try(p.room()):
-		err := p.start()
-		if err == nil && doubt.failed == nil {
-			d.log.Warn().Err(doubt.err).Str("lang", lang).Msg("a sandbox could not be started, but another one could")
+		d.outage.try(lang, true)
+		if !d.background(func() { d.trial(p, doubt) }) {
+			d.capacity.give(p.room())
 		}
-		return err
 	case errors.Is(doubt.err, sandbox.ErrNoEngine): // it answers again, and there is no room for a trial
 		d.outage.started(lang, nil)
 		return nil
 	}
 	return doubt.failed
+}
+
+// trial starts a blank sandbox, in room that was reserved, to settle a doubt.
+func (d *Dispatcher) trial(p *pool, doubt doubt) {
+	err := p.start()
+	if err == nil && doubt.failed == nil {
+		d.log.Warn().Err(doubt.err).Str("lang", p.spec.Lang).Msg("a sandbox could not be started, but another one could")
+	}
+	d.outage.try(p.spec.Lang, false)
+	d.outage.hurry()
 }
 
 // forgive has flocks whose starts failed for the engine's sake try again at once.

@@ -170,3 +170,75 @@ func TestOutageOfASilentEngine(t *testing.T) {
 		w.ready(true)
 	})
 }
+
+// TestNoOutageWhileImagesAreBuilt: to build an image may take any time, which is
+// neither an outage nor cut short.
+func TestNoOutageWhileImagesAreBuilt(t *testing.T) {
+	var log *lines
+	var built chan struct{}
+	simulated(t, func(c *Config) {
+		log = warnings(c)
+		c.Pool = map[string]int{"python": 1, "node": 1}
+		built = make(chan struct{})
+		c.Engine.(*fakeEngine).image = built
+	}, func(t *testing.T, w *world) {
+		prepared := make(chan error, 1)
+		go func() { prepared <- w.Prepare(t.Context()) }()
+		for range 600 {
+			time.Sleep(time.Second)
+			w.ready(true)
+		}
+		if text := log.String(); text != "" {
+			t.Errorf("the log says %s", text)
+		}
+		close(built)
+		if err := <-prepared; err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if size, _ := w.pools["python"].count(); size != 1 {
+			t.Errorf("the pool has %d", size)
+		}
+	})
+}
+
+// TestPreparedIsReady: what failed before all was prepared is no outage after it.
+func TestPreparedIsReady(t *testing.T) {
+	simulated(t, func(c *Config) {
+		c.Pool = map[string]int{"python": 1, "node": 1}
+		c.Engine.(*fakeEngine).unbuilt = errors.New("no network")
+	}, func(t *testing.T, w *world) {
+		time.Sleep(time.Minute)
+		w.ready(false, "every start fails")
+		if err := w.Prepare(t.Context()); err == nil {
+			t.Error("it is prepared")
+		}
+		w.engine.set(func() { w.engine.unbuilt = nil })
+		if err := w.Prepare(t.Context()); err != nil {
+			t.Error(err)
+		}
+		w.ready(true)
+		time.Sleep(time.Second)
+		w.ready(true)
+		if size, _ := w.pools["python"].count(); size != 1 {
+			t.Errorf("the pool has %d", size)
+		}
+	})
+}
+
+// TestOutageDuringATrial: that an engine is away is known while a trial hangs.
+func TestOutageDuringATrial(t *testing.T) {
+	simulated(t, nil, func(t *testing.T, w *world) {
+		w.engine.set(func() { w.engine.refusal = errors.New("no such runtime") })
+		if _, err := w.Create(t.Context(), "", faas.Draft{Code: "version"}); err == nil {
+			t.Fatal("it is registered")
+		}
+		hangs := make(chan struct{})
+		defer close(hangs)
+		w.engine.set(func() { w.engine.refusal, w.engine.creating = nil, hangs })
+		time.Sleep(30 * time.Second)
+		w.engine.set(func() { w.engine.away = sandbox.ErrNoEngine })
+		time.Sleep(2 * time.Second)
+		w.ready(false, "cannot be reached")
+	})
+}

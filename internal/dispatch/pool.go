@@ -164,14 +164,22 @@ func (p *pool) run() {
 func (p *pool) room() room { return room{1, p.spec.Limits.Memory} }
 
 // start has the engine make a sandbox, in the room that was reserved. It goes to
-// who waits for it, or else into the pool.
+// who waits for it, or else into the pool. While there is a doubt it is a trial.
 func (p *pool) start() error {
-	if err := p.d.creating.Acquire(p.d.ctx, 1); err != nil {
-		p.d.capacity.give(p.room())
-		return err
-	}
-	defer p.d.creating.Release(1)
 	doubt := p.d.outage.doubted(p.spec.Lang)
+	err := p.d.mayCreate(p.d.ctx, p.spec)
+	if err == nil {
+		err = p.create()
+		p.d.creating.Release(1)
+	}
+	if err != nil && doubt.err != nil {
+		p.d.outage.tried(p.spec.Lang, err, time.Now())
+	}
+	return err
+}
+
+// create does what start says, now.
+func (p *pool) create() error {
 	p.mu.Lock()
 	p.coming = true
 	p.mu.Unlock()
@@ -183,8 +191,6 @@ func (p *pool) start() error {
 	p.mu.Unlock()
 	if err == nil {
 		p.d.background(func() { p.watch(inst) })
-	} else if doubt.err != nil { // it was a trial
-		p.d.outage.tried(p.spec.Lang, err, time.Now())
 	}
 	switch {
 	case taker != nil:
