@@ -73,10 +73,13 @@ func (o *outage) started(lang string, err error) {
 }
 
 // on reports whether there is an outage.
-func (o *outage) on() bool {
+func (o *outage) on() bool { return o.current() != nil }
+
+// current returns the cause of the outage that there is, or nil.
+func (o *outage) current() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.cause != nil
+	return o.cause
 }
 
 // doubted returns the doubt about a language, zero when there is none.
@@ -213,7 +216,8 @@ func (d *Dispatcher) tryLang(lang string, now time.Time) error {
 	switch p := d.pools[lang]; {
 	case doubt.err == nil:
 		return nil
-	case doubt.trying || now.Before(doubt.again):
+	case doubt.trying:
+	case now.Before(doubt.again):
 		return doubt.failed
 	case d.capacity.try(p.room()):
 		d.outage.try(lang, true)
@@ -223,6 +227,11 @@ func (d *Dispatcher) tryLang(lang string, now time.Time) error {
 	case errors.Is(doubt.err, sandbox.ErrNoEngine): // it answers again, and there is no room for a trial
 		d.outage.started(lang, nil)
 		return nil
+	default:
+		return doubt.failed
+	}
+	if doubt.failed == nil { // an outage ends no sooner than the trial
+		return d.outage.current()
 	}
 	return doubt.failed
 }

@@ -234,11 +234,16 @@ func TestOutageDuringATrial(t *testing.T) {
 			t.Fatal("it is registered")
 		}
 		hangs := make(chan struct{})
-		defer close(hangs)
 		w.engine.set(func() { w.engine.refusal, w.engine.creating = nil, hangs })
-		time.Sleep(30 * time.Second)
+		time.Sleep(10 * time.Second)
 		w.engine.set(func() { w.engine.away = sandbox.ErrNoEngine })
 		time.Sleep(2 * time.Second)
 		w.ready(false, "cannot be reached")
+		w.engine.set(func() { w.engine.away = nil })
+		time.Sleep(2 * time.Second)
+		w.ready(false) // until the trial tells
+		close(hangs)
+		time.Sleep(time.Second)
+		w.ready(true)
 	})
 }
