@@ -91,6 +91,37 @@ func TestHeadsTakeFromTheBudget(t *testing.T) {
 	eventually(t, func() bool { return s.Buffers.Used() == 0 })
 }
 
+// TestABodyIsNoHead: what comes of a body when a handler has the request is not taken
+// for more of its head.
+func TestABodyIsNoHead(t *testing.T) {
+	arrived, read := make(chan int), make(chan bool)
+	s := server(func(w http.ResponseWriter, r *http.Request) {
+		for piece := range 2 {
+			n, err := io.CopyN(io.Discard, r.Body, 60_000)
+			if err != nil {
+				t.Errorf("piece %d: %d bytes, %v", piece, n, err)
+			}
+			arrived <- piece
+			<-read
+		}
+	})
+	s.Buffers = buffer.New(1 << 20)
+	nc := dial(t, serve(t, s))
+	fmt.Fprintf(nc, "PUT /other HTTP/1.1\r\nHost: h\r\nX-Long: %s\r\nContent-Length: 120000\r\n\r\n", strings.Repeat("x", 20_000))
+	for range 2 {
+		io.WriteString(nc, strings.Repeat("y", 60_000))
+		<-arrived
+		if used := s.Buffers.Used(); used != buffer.Connection+headStep {
+			t.Errorf("a connection and a head of 20 KB take %d bytes", used)
+		}
+		read <- true
+	}
+	if response, err := http.ReadResponse(bufio.NewReader(nc), nil); err != nil || response.StatusCode != 200 {
+		t.Fatalf("answered %v, %v", response, err)
+	}
+	eventually(t, func() bool { return s.Buffers.Used() == buffer.Connection })
+}
+
 // TestNoRoomForAHead: who sends a long head for which there is no room hears that, also
 // when he reads nothing before he has sent it all.
 func TestNoRoomForAHead(t *testing.T) {

@@ -281,6 +281,6 @@ func (c *conn) handle() (ended bool) {
 			c.server.logf("front: panic serving %s: %v\n%s", c.addr, p, debug.Stack())
 		}
 	}()
-	c.server.HTTP.Handler.ServeHTTP(&c.response, c.request)
+	c.server.handler.ServeHTTP(&c.response, c.request)
 	return true
 }

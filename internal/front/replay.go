@@ -1,6 +1,9 @@
 package front
 
 import (
+	"context"
+	"net"
+	"net/http"
 	"sync"
 	"time"
 
@@ -15,17 +18,14 @@ type replay struct {
 	patience time.Duration // for the client to take what is written
 	timed    bool          // a handler has set a deadline for that
 
-	// What has come since the connection was idle, and what of the budget that
-	// takes: net/http holds a head whole, for as long as it comes.
+	// What has come of a head, and what of the budget that takes, until the request
+	// is answered. Of a body whoever reads it keeps account.
 	mu     sync.Mutex
 	came   int64
 	taken  int64
+	whole  bool // the head
 	closed bool
 }
-
-// longestHead is up to where what comes may be a head, in bytes. What is behind
-// it is a body, of which whoever reads it keeps account.
-const longestHead = 136 << 10
 
 // headStep is how much a long head takes of the budget at a time, in bytes.
 const headStep = 32 << 10
@@ -51,7 +51,10 @@ func (r *replay) Read(b []byte) (n int, err error) {
 func (r *replay) note(n int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.came += int64(n); r.closed || r.came > longestHead || r.came <= buffer.Free+r.taken {
+	if r.closed || r.whole {
+		return true
+	}
+	if r.came += int64(n); r.came <= buffer.Free+r.taken {
 		return true
 	}
 	if !r.server.Buffers.Take(headStep, buffer.Small) {
@@ -61,18 +64,43 @@ func (r *replay) note(n int) bool {
 	return true
 }
 
+// begun is that a handler has the request. It has the head until it returns; what
+// comes from now on is no part of that.
+func (r *replay) begun() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.whole = true
+}
+
+// replayKey is where a request's context has its connection.
+type replayKey struct{}
+
+// watchHeads has the connections of a server told when a handler has a request.
+func watchHeads(server *http.Server) {
+	server.ConnContext = func(ctx context.Context, nc net.Conn) context.Context {
+		return context.WithValue(ctx, replayKey{}, nc)
+	}
+	handler := server.Handler
+	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if nc, is := r.Context().Value(replayKey{}).(*replay); is {
+			nc.begun()
+		}
+		handler.ServeHTTP(w, r)
+	})
+}
+
 // idle is that the last request has been answered.
 func (r *replay) idle() {
 	r.said.idle()
 	r.giveBack(false)
 }
 
-// giveBack gives back what the last request took.
+// giveBack gives back what the head took.
 func (r *replay) giveBack(closed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.server.Buffers.Give(r.taken)
-	r.came, r.taken = 0, 0
+	r.came, r.taken, r.whole = 0, 0, false
 	r.closed = r.closed || closed
 }
 

@@ -43,6 +43,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	listener net.Listener
+	handler  http.Handler // of plain requests
 	conns    map[*conn]struct{}
 	rest     *handover // to HTTP
 
@@ -60,11 +61,12 @@ func (s *Server) Serve(listener net.Listener) error {
 		s.mu.Unlock()
 		return http.ErrServerClosed
 	}
-	s.listener = listener
+	s.listener, s.handler = listener, s.HTTP.Handler
 	s.conns = make(map[*conn]struct{})
 	s.rest = &handover{addr: listener.Addr(), conns: make(chan net.Conn), closed: make(chan struct{})}
 	s.mu.Unlock()
 	watchSpoken(s.HTTP)
+	watchHeads(s.HTTP)
 	served := make(chan error, 1)
 	go func() { served <- s.HTTP.Serve(s.rest) }()
 	wait := firstWait

@@ -129,7 +129,7 @@ func (a *API) call(w http.ResponseWriter, r *http.Request, who faas.Caller) erro
 // stream sends what comes as it comes.
 func (a *API) stream(w http.ResponseWriter, body io.Reader) error {
 	size := smallPiece
-	if a.cfg.Buffers.Take(answerPiece, buffer.Small) {
+	if a.cfg.Buffers.Take(answerPiece, buffer.Answer) {
 		size = answerPiece
 		defer a.cfg.Buffers.Give(answerPiece)
 	}

@@ -136,3 +136,22 @@ func TestStreamWithoutRoom(t *testing.T) {
 		budget.Give(taken)
 	}
 }
+
+// TestStreamsLeaveRoom: streams take no more than large answers may, so that those
+// that say nothing for hours keep out nothing but their like.
+func TestStreamsLeaveRoom(t *testing.T) {
+	budget := buffer.New(8 * testMaxBody)
+	budget.Force(budget.Total() / 2)
+	defer budget.Give(budget.Total() / 2)
+	addr := roomy(t, budget, func(context.Context, *faas.Call) (*faas.Result, error) {
+		return &faas.Result{Status: 200, Length: -1, Body: io.NopCloser(looks(func() int64 { return budget.Used() - budget.Total()/2 }))}, nil
+	})
+	if status, _, body := rawRequest(t, addr, "GET /api/call/hello HTTP/1.1\r\nHost: x\r\n\r\n"); status != 200 || body != "0" {
+		t.Errorf("answered %d; a stream takes %s bytes", status, body)
+	}
+}
+
+// looks is a body that is what it sees when it is read.
+type looks func() int64
+
+func (l looks) Read(p []byte) (int, error) { return copy(p, strconv.FormatInt(l(), 10)), io.EOF }

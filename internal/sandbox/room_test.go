@@ -234,3 +234,25 @@ func TestBrokenDocumentsTakeNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestUploadsLeaveRoom: bodies that stream take no more than large bodies may.
+func TestUploadsLeaveRoom(t *testing.T) {
+	budget := buffer.New(4 << 20)
+	conn, _ := limited(t, budget, func(nc net.Conn, r *http.Request, _ []byte) bool {
+		text, _ := io.ReadAll(r.Body)
+		_, err := io.WriteString(nc, answer(200, "", string(text)))
+		return err == nil
+	})
+	const taken = 3 << 20
+	budget.Force(taken)
+	defer budget.Give(taken)
+	looks := func(p []byte) (int, error) { return copy(p, fmt.Sprint(budget.Used()-taken)), io.EOF }
+	r, err := conn.Call(soon(), &sandbox.Request{Stream: io.NopCloser(reader(looks))})
+	if err != nil || string(r.Body) != "0" {
+		t.Errorf("a body that streams takes %+v bytes, %v", r, err)
+	}
+}
+
+type reader func(p []byte) (int, error)
+
+func (r reader) Read(p []byte) (int, error) { return r(p) }

@@ -49,7 +49,7 @@ func (u *upload) run(begin []byte) {
 	// A chunk goes out in one piece: its size is put in front of what was read.
 	const front = 10
 	most := smallUpload
-	if u.buffers.Take(uploadBuffer, buffer.Small) {
+	if u.buffers.Take(uploadBuffer, buffer.Request) {
 		most = uploadBuffer
 		defer u.buffers.Give(uploadBuffer)
 	}
