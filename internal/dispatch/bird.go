@@ -99,7 +99,7 @@ func (d *Dispatcher) hatch(ctx context.Context, v *faas.Version, code string, pa
 		b, pooled, err := d.tryHatch(ctx, v, code, patience)
 		// A blank sandbox may have died without anybody having noticed.
 		if err == nil || !pooled || !errors.Is(err, sandbox.ErrNotSent) || attempt == maxAttempts {
-			return b, d.told(err)
+			return b, d.hush(err)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -161,7 +162,7 @@ func (o outcome) wants(t testing.TB, body string) {
 
 func (o outcome) fails(t testing.TB, code faas.Code, words ...string) *faas.Error {
 	t.Helper()
-	e, ok := o.err.(*faas.Error)
+	e, ok := errors.AsType[*faas.Error](o.err)
 	if !ok || e.Code != code {
 		t.Fatalf("answered %q, %v; want an error %s", o.body, o.err, code)
 	}

@@ -264,9 +264,7 @@ func (d *Dispatcher) forgive() {
 // complain begins the log line of something that the engine failed at. While the
 // log tells of an outage already, or is about to, nobody need read it.
 func (d *Dispatcher) complain(err error) *zerolog.Event {
-	e, ours := errors.AsType[*faas.Error](err)
-	told := ours && e.Code == faas.CodeNoCapacity && e.Cause == nil // see told
-	if told || d.outage.on() || errors.Is(err, sandbox.ErrNoEngine) {
+	if _, told := errors.AsType[told](err); told || d.outage.on() || errors.Is(err, sandbox.ErrNoEngine) {
 		return d.log.Debug().Err(err)
 	}
 	return d.log.Warn().Err(err)
@@ -281,9 +279,15 @@ func engineError(err error) error {
 	return faas.Errorf(faas.CodeNoCapacity, "%s", message).After(time.Second).Because(err)
 }
 
-// told takes the cause from an error of engineError's when the log tells of it as
-// an outage, or is about to: it need not do so once more for each call.
-func (d *Dispatcher) told(err error) error {
+// told is an error of engineError's, without its cause, of which the log tells as an
+// outage, or is about to: it need not do so once more for each call.
+type told struct{ error *faas.Error }
+
+func (t told) Error() string { return t.error.Error() }
+func (t told) Unwrap() error { return t.error }
+
+// hush makes an error told if that is what it is.
+func (d *Dispatcher) hush(err error) error {
 	e, ours := errors.AsType[*faas.Error](err)
 	if !ours || e.Code != faas.CodeNoCapacity || e.Cause == nil {
 		return err
@@ -295,5 +299,5 @@ func (d *Dispatcher) told(err error) error {
 	}
 	quiet := *e
 	quiet.Cause = nil
-	return &quiet
+	return told{&quiet}
 }

@@ -247,3 +247,21 @@ func TestOutageDuringATrial(t *testing.T) {
 		w.ready(true)
 	})
 }
+
+// TestLoggedWhenTooLarge: a function that min_scale keeps, and that may not start any
+// more, is in the log.
+func TestLoggedWhenTooLarge(t *testing.T) {
+	var log *lines
+	simulated(t, func(c *Config) { log = warnings(c); c.MaxMemory = 1 << 30 }, func(t *testing.T, w *world) {
+		w.create("version", "min_scale=1 memory=512MB")
+		w.Close()
+		w.engine.running("version")[0].die(sandbox.Exit{Code: 1})
+		w.cfg.MaxMemory = 256 << 20
+		w.boot()
+		time.Sleep(time.Minute)
+		if text := log.String(); !strings.Contains(text, "could not start a sandbox") || !strings.Contains(text, "FOB_MAX_MEMORY") {
+			t.Errorf("the log says %s", text)
+		}
+		w.ready(true)
+	})
+}
