@@ -8,21 +8,50 @@ import (
 )
 
 // besides is how much memory the collector may have besides what the budget for
-// requests and answers says, in bytes, and what there is at first and a quarter more.
+// requests and answers says, in bytes, and what there is without any and a quarter more.
 const besides = 10 << 20
 
-// limitHeap returns what limits the collector's heap to the part of the budget
-// that mapped memory does not have, and besides: else it would keep as much
-// garbage as there is of everything else, and what a crowd of connections had for
-// a while when they are gone. Who sets GOMEMLIMIT knows better.
-func limitHeap(budget int64) func(mapped int64) {
-	if os.Getenv("GOMEMLIMIT") != "" {
-		return nil
+// heapLimit limits the collector's heap to the part of the budget that mapped
+// memory does not have, and besides: else it would keep as much garbage as there
+// is of everything else, and what a crowd of connections had for a while when they
+// are gone. Who sets GOMEMLIMIT knows better.
+type heapLimit struct {
+	budget int64
+	off    bool
+
+	mu     sync.Mutex
+	mapped int64
+	base   int64
+}
+
+// newHeapLimit returns a limit that holds at once.
+func newHeapLimit(budget int64) *heapLimit {
+	h := &heapLimit{budget: budget, off: os.Getenv("GOMEMLIMIT") != ""}
+	h.measure()
+	return h
+}
+
+// measure takes what the heap has now for what it has without requests.
+func (h *heapLimit) measure() {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.base = besides + int64(m.HeapAlloc)/4*5
+	h.set()
+}
+
+// leave sets how many bytes of the budget are mapped memory.
+func (h *heapLimit) leave(mapped int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mapped = mapped
+	h.set()
+}
+
+// set sets the limit. The caller holds mu.
+func (h *heapLimit) set() {
+	if !h.off {
+		debug.SetMemoryLimit(max(0, h.budget-h.mapped) + h.base)
 	}
-	base := sync.OnceValue(func() int64 {
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return besides + int64(m.HeapAlloc)/4*5
-	})
-	return func(mapped int64) { debug.SetMemoryLimit(max(0, budget-mapped) + base()) }
 }

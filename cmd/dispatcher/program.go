@@ -58,6 +58,7 @@ type Program struct {
 	api      *httpapi.API
 	server   *front.Server
 	buffers  *buffer.Budget
+	heap     *heapLimit
 
 	control *http.Server // of the control socket
 
@@ -94,7 +95,8 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 		return nil, errors.Join(err, listener.Close())
 	}
 	p.buffers = buffer.New(held)
-	p.buffers.Tell(limitHeap(held))
+	p.heap = newHeapLimit(held)
+	p.buffers.Tell(p.heap.leave)
 	p.metrics.Holds(p.buffers.Total(), p.buffers.Used)
 	p.api = httpapi.New(httpapi.Config{
 		Log:     log,
@@ -302,6 +304,7 @@ func (p *Program) open(ctx context.Context) error {
 		return err
 	}
 	p.metrics.Watch(maxSandboxes, maxMemory, p.dispatcher.Snapshot)
+	p.heap.measure() // all functions are read
 	p.api.Open(httpapi.Backend{
 		Registry: p.dispatcher,
 		Invoker:  dispatch.Observe(p.dispatcher, p.metrics, p.log),

@@ -5,6 +5,7 @@ package buffer
 
 import (
 	"errors"
+	"sync"
 	"sync/atomic"
 )
 
@@ -42,7 +43,9 @@ type Budget struct {
 	total  int64
 	used   atomic.Int64
 	mapped atomic.Int64 // of what is used, not the collector's
-	told   func(mapped int64)
+
+	telling sync.Mutex // while told is called
+	told    func(mapped int64)
 }
 
 // tellStep is how much mapped memory must come or go for Tell's function to hear
@@ -60,7 +63,9 @@ func (b *Budget) remap(n int64) {
 		return
 	}
 	if now := b.mapped.Add(n); b.told != nil && now/tellStep != (now-n)/tellStep {
-		b.told(now)
+		b.telling.Lock()
+		defer b.telling.Unlock()
+		b.told(b.mapped.Load()) // what is told last is what there is
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -200,5 +201,36 @@ func TestReadersBeside(t *testing.T) {
 	all.Wait()
 	if whole == 0 || b.Used() != 0 {
 		t.Errorf("%d were read whole, %d refused, and %d bytes are left taken", whole, full, b.Used())
+	}
+}
+
+// TestTell: what is told last is what there is, also when a call takes its time.
+func TestTell(t *testing.T) {
+	b := New(64 << 20)
+	began, goOn, last := make(chan bool), make(chan bool), int64(0)
+	first := true
+	b.Tell(func(mapped int64) {
+		if first {
+			first = false
+			began <- true
+			<-goOn
+		}
+		last = mapped
+	})
+	var both sync.WaitGroup
+	both.Go(func() { b.remap(tellStep) })
+	<-began
+	both.Go(func() { b.remap(2 * tellStep) })
+	for b.mapped.Load() != 3*tellStep {
+		runtime.Gosched()
+	}
+	goOn <- true
+	both.Wait()
+	if last != 3*tellStep {
+		t.Errorf("%d bytes were told last, and there are %d", last, b.mapped.Load())
+	}
+	b.remap(-3 * tellStep)
+	if last != 0 {
+		t.Errorf("%d bytes were told last, and there are none", last)
 	}
 }
