@@ -72,8 +72,13 @@ func (b *Budget) remap(n int64) {
 // New returns a budget of so many bytes.
 func New(total int64) *Budget { return &Budget{total: total} }
 
-// Total is how many bytes there may be.
-func (b *Budget) Total() int64 { return b.total }
+// Total is how many bytes there may be, or 0 for no bound.
+func (b *Budget) Total() int64 {
+	if b == nil {
+		return 0
+	}
+	return b.total
+}
 
 // Used is how many bytes there are.
 func (b *Budget) Used() int64 {
@@ -100,11 +105,15 @@ func (b *Budget) Take(n int64, use Use) bool {
 	if b == nil {
 		return true
 	}
-	if b.used.Add(n) > b.share(use) {
-		b.used.Add(-n)
-		return false
+	for most := b.share(use); ; {
+		used := b.used.Load()
+		if used+n > most {
+			return false
+		}
+		if b.used.CompareAndSwap(used, used+n) { // so that what fails is in nobody's way meanwhile
+			return true
+		}
 	}
-	return true
 }
 
 // Force takes bytes of which there is no question, and may leave the budget more

@@ -234,3 +234,35 @@ func TestTell(t *testing.T) {
 		t.Errorf("%d bytes were told last, and there are none", last)
 	}
 }
+
+// TestFailingBesideSmall: who is refused much is in nobody's way who takes a little.
+func TestFailingBesideSmall(t *testing.T) {
+	b := New(1 << 20)
+	var all sync.WaitGroup
+	stop := make(chan struct{})
+	for range 4 {
+		all.Go(func() {
+			for !b.Take(1<<20, Request) {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+			t.Error("more was taken than there is")
+		})
+	}
+	for n := range 20_000 {
+		if !b.Take(1<<10, Small) {
+			t.Errorf("attempt %d: there is room, and it was refused", n)
+			break
+		}
+		b.Give(1 << 10)
+	}
+	close(stop)
+	all.Wait()
+	var none *Budget
+	if none.Total() != 0 || none.Used() != 0 || !none.Take(1<<40, Answer) {
+		t.Error("no budget has a bound")
+	}
+}
