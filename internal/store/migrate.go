@@ -6,11 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	"go.etcd.io/bbolt"
 
+	"github.com/flockofbirds/fob/internal/durable"
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
@@ -28,20 +32,15 @@ func (b *Bolt) Migrated() Migration { return b.migrated }
 // transaction, after a backup. A crash at any moment leaves one or the other, and
 // the next start does it over.
 func (b *Bolt) migrate(path string, from int) error {
-	backup := fmt.Sprintf("%s.schema-%d", path, from)
+	var backup string
 	err := b.explain(guard(func() error {
 		if from == 1 {
 			if err := b.db.View(func(tx *bbolt.Tx) error { return checkFirst(tx.Bucket(bucket)) }); err != nil {
 				return err
 			}
 		}
-		err := writeFile(backup, func(file *os.File) error {
-			return b.db.View(func(tx *bbolt.Tx) error {
-				_, err := tx.WriteTo(file)
-				return err
-			})
-		})
-		if err != nil {
+		var err error
+		if backup, err = b.keepOld(fmt.Sprintf("%s.schema-%d", path, from)); err != nil {
 			return fmt.Errorf("a backup before the migration: %w", err)
 		}
 		err = b.db.Update(func(tx *bbolt.Tx) error {
@@ -62,6 +61,65 @@ func (b *Bolt) migrate(path string, from int) error {
 	}
 	b.migrated = Migration{From: from, To: schema, Backup: backup}
 	return nil
+}
+
+// keepOld puts a copy of the database at path, or, where other content is kept there,
+// at path with the time now, and returns where it is. One that an earlier attempt made
+// will do. It fails when the disk has no room for the copy and the migration.
+func (b *Bolt) keepOld(path string) (string, error) {
+	const doing = "migrate the database"
+	kept, err := filepath.Glob(globEscape(path) + "*")
+	if err != nil {
+		return "", err
+	}
+	content, err := contentOf(b.file)
+	if err != nil {
+		return "", err
+	}
+	for _, name := range kept {
+		if strings.HasSuffix(name, partial) { // cut off: whoever has the database writes it, and that is us
+			if err := os.Remove(name); err != nil {
+				return "", err
+			}
+		} else if holds(name, content) {
+			return name, errors.Join(b.room(doing, 1), durable.SyncFolder(b.folder))
+		}
+	}
+	if err := b.room(doing, 2); err != nil {
+		return "", err
+	}
+	if slices.Contains(kept, path) {
+		path += "-" + time.Now().UTC().Format("20060102T150405.000Z")
+	}
+	return path, writeFile(path, func(file *os.File) error {
+		if err := durable.SameOwner(file, b.folder); err != nil {
+			return err
+		}
+		return b.db.View(func(tx *bbolt.Tx) error {
+			_, err := tx.WriteTo(file)
+			return err
+		})
+	})
+}
+
+// contentOf sums up the records of a database of any schema.
+func contentOf(file *os.File) (d digest, err error) {
+	err = surveyFile(file, func(e Entry) {
+		_, s := encodeEntry([]byte(e.Key), uint64(e.Created), uint64(e.Revision), e.Value)
+		d.add(s)
+	}).err()
+	return d, err
+}
+
+// holds reports whether the file called name is a database with that content.
+func holds(name string, content digest) bool {
+	file, err := os.Open(name)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	found, err := contentOf(file)
+	return err == nil && found == content
 }
 
 // checkFirst makes sure that it is schema 1: without its digest a database of

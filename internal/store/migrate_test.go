@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	unix "syscall"
 	"testing"
 
 	"github.com/flockofbirds/fob/internal/faas"
@@ -172,6 +173,88 @@ func migration(t *testing.T, from int) {
 	if check(t, err); len(names) != 2 {
 		t.Errorf("in the folder: %v", names)
 	}
+}
+
+// What an earlier migration kept is not replaced by that of another database, nor
+// made twice of the same.
+func TestMigrationKeeps(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fob.db")
+	kept := path + ".schema-2"
+	old := unpacked(t, "schema-2.db")
+	other := filepath.Join(t.TempDir(), "fob.db")
+	fill(t, other)
+	otherData, err := os.ReadFile(other)
+	check(t, err)
+	migrate := func() string {
+		t.Helper()
+		check(t, os.WriteFile(path, old, 0o600))
+		kv := openBolt(t, path)
+		defer kv.Close()
+		return kv.Migrated().Backup
+	}
+	if got := migrate(); got != kept {
+		t.Errorf("it is kept at %s", got)
+	}
+	if got := migrate(); got != kept {
+		t.Errorf("the same is kept at %s", got)
+	}
+	check(t, os.WriteFile(kept, otherData, 0o600))
+	// Of one that was killed, perhaps as another user.
+	check(t, os.WriteFile(kept+".partial", []byte("cut off"), 0o400))
+	second := migrate()
+	if now, err := os.ReadFile(kept); err != nil || !bytes.Equal(now, otherData) {
+		t.Errorf("what was kept before is another (%v)", err)
+	}
+	if !strings.HasPrefix(second, kept+"-2") {
+		t.Errorf("the second one is kept at %s", second)
+	}
+	report, err := store.Check(second)
+	check(t, errors.Join(err, report.Err()))
+	if got := migrate(); got != second {
+		t.Errorf("the same as the second one is kept at %s", got)
+	}
+	if names, err := filepath.Glob(path + "*"); err != nil || len(names) != 3 {
+		t.Errorf("there are %v (%v)", names, err)
+	}
+}
+
+// What root keeps is the folder's owner's.
+func TestMigrationByRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("it takes root")
+	}
+	path := filepath.Join(t.TempDir(), "fob.db")
+	check(t, os.WriteFile(path, unpacked(t, "schema-2.db"), 0o600))
+	check(t, errors.Join(os.Chown(path, 1, 1), os.Chown(filepath.Dir(path), 1, 1)))
+	kv := openBolt(t, path)
+	check(t, kv.Close())
+	info, err := os.Stat(kv.Migrated().Backup)
+	if check(t, err); info.Sys().(*unix.Stat_t).Uid != 1 {
+		t.Errorf("it belongs to the user %d", info.Sys().(*unix.Stat_t).Uid)
+	}
+}
+
+// Without room for the copy and the migration nothing is begun, and it says how much
+// there has to be.
+func TestMigrationNeedsRoom(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("it takes root to make a small disk")
+	}
+	old := unpacked(t, "schema-2.db")
+	folder := t.TempDir()
+	size := func(copies float64) string { return fmt.Sprintf("size=%d", int(copies*float64(len(old)))) }
+	check(t, unix.Mount("tmpfs", folder, "tmpfs", 0, size(2.5)))
+	t.Cleanup(func() { check(t, unix.Unmount(folder, unix.MNT_DETACH)) })
+	path := filepath.Join(folder, "fob.db")
+	check(t, os.WriteFile(path, old, 0o600))
+	_, err := store.OpenBolt(t.Context(), path, false)
+	wantMessage(t, err, "migrate", fmt.Sprintf("needs %d", 2*len(old)+len(old)/10))
+	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, old) {
+		t.Errorf("the file was changed (%v)", err)
+	}
+	wantAlone(t, path)
+	check(t, unix.Mount("tmpfs", folder, "tmpfs", unix.MS_REMOUNT, size(4)))
+	check(t, openBolt(t, path).Close())
 }
 
 // TestMigrationRefuses what is damaged, and changes nothing then.

@@ -24,7 +24,7 @@ func (b *Bolt) Snapshot(ctx context.Context) (*os.File, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := b.roomForCopy(); err != nil {
+	if err := b.room("back up the database", 1); err != nil {
 		return nil, err
 	}
 	file, err := os.CreateTemp(b.folder, filepath.Base(b.file.Name())+temporary+"*")
@@ -57,8 +57,9 @@ func (b *Bolt) Snapshot(ctx context.Context) (*os.File, error) {
 	return file, nil
 }
 
-// roomForCopy fails with faas.CodeNoSpace when the disk has no room for a copy.
-func (b *Bolt) roomForCopy() error {
+// room fails with faas.CodeNoSpace when the disk has no room for copies of the
+// database, and a tenth of its size besides.
+func (b *Bolt) room(doing string, copies int64) error {
 	var disk syscall.Statfs_t
 	if err := syscall.Statfs(b.folder, &disk); err != nil {
 		return fmt.Errorf("the free space in %s: %w", b.folder, err)
@@ -67,8 +68,8 @@ func (b *Bolt) roomForCopy() error {
 	if err != nil {
 		return fmt.Errorf("the database in %s: %w", b.folder, err)
 	}
-	if free, need := int64(disk.Bavail)*int64(disk.Bsize), info.Size()+info.Size()/10; free < need {
-		return faas.NoSpace("back up the database", "FOB_DATA", fmt.Errorf("%s has %d bytes free, and a copy needs %d: %w", b.folder, free, need, syscall.ENOSPC))
+	if free, need := int64(disk.Bavail)*int64(disk.Bsize), copies*info.Size()+info.Size()/10; free < need {
+		return faas.NoSpace(doing, "FOB_DATA", fmt.Errorf("%s has %d bytes free, and that needs %d: %w", b.folder, free, need, syscall.ENOSPC))
 	}
 	return nil
 }
@@ -131,10 +132,13 @@ func SaveBackup(path string, backup io.Reader) (*Report, error) {
 	return report, nil
 }
 
+// partial is the end of the name of a file that writeFile has not put in its place yet.
+const partial = ".partial"
+
 // writeFile puts a file at path, complete and synced, in place of any that is
 // there. Until then it is called path.partial, and locked.
 func writeFile(path string, write func(*os.File) error) error {
-	file, err := os.OpenFile(path+".partial", os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	file, err := os.OpenFile(path+partial, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
 	}
