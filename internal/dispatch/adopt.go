@@ -173,7 +173,7 @@ func (d *Dispatcher) take(b *bird, v *faas.Version, health sandbox.Health) {
 		return
 	}
 	f.add(b)
-	d.background(func() { d.renew(b) })
+	f.mayRenew(b)
 }
 
 // discard removes a sandbox that is not adopted, and its record.

@@ -31,7 +31,7 @@ const (
 // evicting idle sandboxes of others if it must. patience is how long it waits
 // when none is idle. The room is to be held by a sandbox or given back.
 func (d *Dispatcher) reserve(ctx context.Context, r room, v *faas.Version, patience time.Duration) error {
-	if int64(v.Settings.Memory) > d.capacity.max.memory {
+	if !d.fits(v) {
 		return d.tooLarge(faas.CodeNoCapacity, v.Settings.Memory)
 	}
 	w := &claim{room: r, by: v.Key(), since: time.Now(), patience: patience, given: make(chan error, 1)}
@@ -53,6 +53,21 @@ func (d *Dispatcher) reserve(ctx context.Context, r room, v *faas.Version, patie
 		d.capacity.give(r)
 	}
 	return err
+}
+
+// fits reports whether there can be a sandbox of a version at all.
+func (d *Dispatcher) fits(v *faas.Version) bool {
+	return int64(v.Settings.Memory) <= d.capacity.max.memory
+}
+
+// crowded reports whether there is room for one more of a version only if it is taken
+// from other functions' sandboxes.
+func (d *Dispatcher) crowded(v *faas.Version) bool {
+	free, line := d.capacity.look()
+	for _, c := range d.blanks() {
+		free = free.plus(c.room)
+	}
+	return len(line) > 0 || !(room{1, int64(v.Settings.Memory)}).within(free)
 }
 
 // tooLarge says that a version's memory alone is above the cap.

@@ -25,6 +25,7 @@ type flock struct {
 	birds       []*bird // that take calls
 	paused      []*bird // that would first have to be resumed
 	leaving     []*bird // that only finish theirs
+	adopted     []*bird // that may have to be renewed, wherever they are
 	starting    int     // or being resumed
 	demand      demand
 	peak        peak      // of the sandboxes that demand wanted

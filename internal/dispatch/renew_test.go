@@ -1,6 +1,8 @@
 package dispatch
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -109,11 +111,61 @@ func TestUpgradeWaitsForASuccessor(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		w.engine.set(func() { delete(w.engine.loads, "version") })
-		time.Sleep(longestPause + time.Second)
+		time.Sleep(5 * time.Minute) // each pause is twice as long
 		synctest.Wait()
 		w.call(t.Context(), faas.Ref{ID: fn.ID}).wants(t, `{"result":1}`)
 		if old, all := w.old("version"); old != 0 || all != 1 {
 			t.Errorf("%d of %d sandboxes are old", old, all)
+		}
+	})
+}
+
+// TestUpgradeInVain: code that does not load any more costs few containers, however many
+// sandboxes there are that run it.
+func TestUpgradeInVain(t *testing.T) {
+	var log *lines
+	simulated(t, func(c *Config) { log = warnings(c) }, func(t *testing.T, w *world) {
+		fn := w.create("version", "min_scale=10 max_scale=10")
+		time.Sleep(5 * time.Second)
+		w.engine.set(func() {
+			w.engine.loads["version"] = func(*fakeSandbox) string { return driverError(422, "load_failed", "OSError", "no service") }
+		})
+		w.upgrade()
+		var before, after int
+		w.engine.set(func() { before = len(w.engine.born) })
+		time.Sleep(2 * time.Hour)
+		w.engine.set(func() { after = len(w.engine.born) })
+		if n := after - before; n > 15 {
+			t.Errorf("%d sandboxes were started in two hours", n)
+		}
+		if n := strings.Count(log.String(), "cannot be replaced yet"); n != 1 {
+			t.Errorf("the log says so %d times", n)
+		}
+		if old, all := w.old("version"); old != 10 || all != 10 {
+			t.Errorf("%d of %d sandboxes are old", old, all)
+		}
+		w.call(t.Context(), faas.Ref{ID: fn.ID}).wants(t, `{"result":1}`)
+	})
+}
+
+// TestUpgradeEvictsNobody: where there is no room an idle sandbox makes way for its
+// successor, not another function's.
+func TestUpgradeEvictsNobody(t *testing.T) {
+	simulated(t, func(c *Config) { c.MaxSandboxes = 2 }, func(t *testing.T, w *world) {
+		fn := w.create("gated", "timeout=10s min_scale=1 max_scale=1")
+		old := w.begin(t.Context(), fn)
+		synctest.Wait()
+		w.upgrade() // its sandbox is adopted once that call is over
+		w.create("version", "idle_timeout=1h")
+		there := w.engine.running("version")
+		w.engine.gate <- struct{}{}
+		<-old
+		time.Sleep(time.Minute)
+		if old, all := w.old("gated"); old != 0 || all != 1 {
+			t.Errorf("%d of %d sandboxes are old", old, all)
+		}
+		if now := w.engine.running("version"); !slices.Equal(now, there) {
+			t.Errorf("the other function has %v, and had %v", now, there)
 		}
 	})
 }
