@@ -115,12 +115,21 @@ func (f *flock) call(ctx context.Context, b *bird, call *faas.Call) (*faas.Resul
 	} else {
 		request.Form = form(call)
 	}
+	// Until this returns the body is in the sender's hands, and nobody else drops it.
+	call.Drop = nil
+	result, err := f.send(ctx, b, call, &request)
+	call.Drop = request.Drop
+	return result, err
+}
+
+// send is call once it is known what is sent.
+func (f *flock) send(ctx context.Context, b *bird, call *faas.Call, request *sandbox.Request) (*faas.Result, error) {
 	budget := time.Duration(f.version.Settings.Timeout)
 	if call.Timeout > 0 && call.Timeout < budget {
-		return f.attend(ctx, b, &request, call.Timeout, &call.Trace.Timing.Run)
+		return f.attend(ctx, b, request, call.Timeout, &call.Trace.Timing.Run)
 	}
 	sent := time.Now()
-	response, err := b.conn.Call(sent.Add(budget), &request)
+	response, err := b.conn.Call(sent.Add(budget), request)
 	call.Trace.Timing.Run = time.Since(sent)
 	if err == nil && response.Stream != nil {
 		return f.stream(ctx, b, response, sent, budget), nil

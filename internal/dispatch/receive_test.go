@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"fmt"
+	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -83,6 +84,32 @@ func TestSlowBodiesHoldNothing(t *testing.T) {
 		for range cap(slow) {
 			if err := <-slow; faas.CodeOf(err) != faas.CodeUnknownFunction {
 				t.Errorf("a call whose function went while its body came: %v", err)
+			}
+		}
+	})
+}
+
+// TestBodyIsTheSenders: while a call is sent and runs, nobody else may drop its body;
+// one that was not sent is dropped by whoever made the call.
+func TestBodyIsTheSenders(t *testing.T) {
+	simulated(t, nil, func(t *testing.T, w *world) {
+		for _, wait := range []time.Duration{0, 10 * time.Second} {
+			dropped := 0
+			call := &faas.Call{Timeout: wait, Body: []byte("{}"), Drop: func() { dropped++ }}
+			w.engine.calls["looks"] = func(s *fakeSandbox, _ *http.Request) string {
+				if call.Drop != nil {
+					t.Error("while it runs others may drop the body")
+				}
+				return s.version()
+			}
+			call.Ref = faas.Ref{ID: w.create("looks", "max_scale=1").ID}
+			result, err := w.Invoke(t.Context(), call)
+			if err != nil {
+				t.Fatal(err)
+			}
+			result.Body.Close()
+			if call.Drop == nil || dropped != 1 {
+				t.Errorf("then the body was dropped %d times, and may be again: %v", dropped, call.Drop != nil)
 			}
 		}
 	})

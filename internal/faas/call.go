@@ -21,7 +21,8 @@ type Call struct {
 
 	// Drop, when it is set, gives back the memory that Body has. Invoke calls it
 	// when Body has been sent, which may be long before the answer; when Invoke
-	// fails, its caller does. Calling it twice is no error.
+	// fails or panics, its caller does, unless it is nil: that it is while Body may
+	// be being sent. Calling it twice is no error.
 	Drop func()
 
 	// Receive, when it is set, reads Body, and sets Stream if that is needed.

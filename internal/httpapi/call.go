@@ -200,7 +200,15 @@ func (a *API) invoke(w http.ResponseWriter, r *http.Request, call *faas.Call) (*
 	default:
 		call.Receive = func() error { return a.receive(w, r, call) }
 	}
-	return backend.Invoker.Invoke(r.Context(), call)
+	returned := false
+	defer func() {
+		if !returned && call.Drop != nil { // it panicked
+			call.Drop()
+		}
+	}()
+	result, err := backend.Invoker.Invoke(r.Context(), call)
+	returned = true
+	return result, err
 }
 
 // receive reads a call's body, as much of it as is held.

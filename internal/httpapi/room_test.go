@@ -155,3 +155,18 @@ func TestStreamsLeaveRoom(t *testing.T) {
 type looks func() int64
 
 func (l looks) Read(p []byte) (int, error) { return copy(p, strconv.FormatInt(l(), 10)), io.EOF }
+
+// TestPanicDropsTheBody: a call that panics once its body is read, and before it is
+// sent, gives the body back.
+func TestPanicDropsTheBody(t *testing.T) {
+	budget := buffer.New(8 * testMaxBody)
+	addr := roomy(t, budget, func(_ context.Context, call *faas.Call) (*faas.Result, error) {
+		if call.Drop == nil || budget.Used() < testMaxBody {
+			t.Errorf("the body takes %d bytes", budget.Used())
+		}
+		panic("on purpose")
+	})
+	status, header, answer := rawRequest(t, addr, "POST /api/call/hello HTTP/1.1\r\nHost: x\r\nContent-Length: "+strconv.Itoa(testMaxBody)+"\r\n\r\n", strings.Repeat("x", testMaxBody))
+	wantProblem(t, status, header, answer, 500, faas.CodeInternal)
+	given(t, budget, 0)
+}
