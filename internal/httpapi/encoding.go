@@ -50,10 +50,18 @@ type decoded struct {
 	from   io.Reader
 	coding string
 	broken error // of raw
+	ended  error // what Read ended with
 }
 
-// Read implements io.Reader.
+// Read implements io.Reader. What it has failed with it fails with again.
 func (d *decoded) Read(p []byte) (n int, err error) {
+	if d.ended == nil {
+		n, d.ended = d.read(p)
+	}
+	return n, d.ended
+}
+
+func (d *decoded) read(p []byte) (n int, err error) {
 	if d.in == nil {
 		d.in = bufio.NewReader(source{d})
 		d.from, err = d.open(d.in)

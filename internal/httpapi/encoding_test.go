@@ -139,3 +139,25 @@ func TestStreamedEncoding(t *testing.T) {
 		t.Errorf("answered %d %s", w.Code, w.Body)
 	}
 }
+
+// TestReadAgain: a compressed body that failed, or ended, does so again.
+func TestReadAgain(t *testing.T) {
+	for coding, whole := range map[string]string{"gzip": gzipped("hello"), "deflate": deflated("hello")} {
+		for what, body := range map[string]string{"whole": whole, "cut short": whole[:len(whole)-2], "none": "hello", "more": whole + "x"} {
+			r := httptest.NewRequest("POST", "/", strings.NewReader(body))
+			r.Header.Set("Content-Encoding", coding)
+			if err := decode(r); err != nil {
+				t.Fatal(err)
+			}
+			_, first := io.ReadAll(r.Body)
+			if (first == nil) != (what == "whole") {
+				t.Errorf("%s, %s: %v", coding, what, first)
+			}
+			for range 2 {
+				if n, err := r.Body.Read(make([]byte, 10)); n > 0 || err == nil || first != nil && err != first {
+					t.Errorf("%s, %s: after %v it is %d, %v", coding, what, first, n, err)
+				}
+			}
+		}
+	}
+}
