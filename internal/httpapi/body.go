@@ -103,7 +103,14 @@ func (a *API) readUpTo(w http.ResponseWriter, r *http.Request, limit int64) (bod
 		if !a.cfg.Buffers.Take(decoderSize, buffer.Small) {
 			return body, false, full()
 		}
-		defer a.cfg.Buffers.Give(decoderSize)
+		defer func() {
+			give := func() { a.cfg.Buffers.Give(decoderSize) }
+			if more { // the body may go on as a stream
+				context.AfterFunc(r.Context(), give)
+			} else {
+				give()
+			}
+		}()
 	}
 	body, err = a.cfg.Buffers.Read(r.Body, r.ContentLength, limit+1, buffer.Request)
 	if err != nil {

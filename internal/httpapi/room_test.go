@@ -1,7 +1,10 @@
 package httpapi
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -168,5 +171,28 @@ func TestPanicDropsTheBody(t *testing.T) {
 	})
 	status, header, answer := rawRequest(t, addr, "POST /api/call/hello HTTP/1.1\r\nHost: x\r\nContent-Length: "+strconv.Itoa(testMaxBody)+"\r\n\r\n", strings.Repeat("x", testMaxBody))
 	wantProblem(t, status, header, answer, 500, faas.CodeInternal)
+	given(t, budget, 0)
+}
+
+// TestDecoderOfAStream: what decompresses a body counts for as long as that goes on
+// as a stream.
+func TestDecoderOfAStream(t *testing.T) {
+	budget := buffer.New(8 * testMaxBody)
+	addr := roomy(t, budget, func(_ context.Context, call *faas.Call) (*faas.Result, error) {
+		call.Drop()
+		if used := budget.Used(); call.Stream == nil || used != decoderSize {
+			t.Errorf("a body that streams takes %d bytes while it is decompressed, want %d", used, decoderSize)
+		}
+		n, err := io.Copy(io.Discard, call.Stream)
+		return plainResult(fmt.Sprint(n, err)), nil
+	})
+	var body bytes.Buffer
+	w := gzip.NewWriter(&body)
+	w.Write(make([]byte, 2*testMaxBody))
+	w.Close()
+	status, _, answer := rawRequest(t, addr, "POST /api/call/hello HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: "+strconv.Itoa(body.Len())+"\r\n\r\n", body.String())
+	if status != 200 || !strings.Contains(answer, "<nil>") {
+		t.Errorf("answered %d %s", status, answer)
+	}
 	given(t, budget, 0)
 }
