@@ -9,14 +9,23 @@ import (
 
 // discreet returns what a caller of a public function hears of an error in it. Who
 // may not read the function learns nothing of its code, which messages and
-// tracebacks show: those go to the log.
+// tracebacks show: those go to the log. Its versions and settings, and the dispatcher's
+// limits, stay hidden as well.
 func (a *API) discreet(r *http.Request, who faas.Caller, call *faas.Call, err error) error {
 	e, ok := errors.AsType[*faas.Error](err)
 	if !ok || who.May(faas.ScopeRead, nil) {
 		return err
 	}
-	message := ""
+	message, logged := "", true
 	switch e.Code {
+	case faas.CodeUnknownFunction:
+		message, logged = "the function has no such version or alias", false
+	case faas.CodeOverLimit:
+		message, logged = "the function takes no more calls at the moment", false
+	case faas.CodeNoCapacity:
+		message, logged = "there is no room for the call at the moment", false
+	case faas.CodeNotPermitted:
+		message = "the function may not run here"
 	case faas.CodeRaised, faas.CodeBadCode:
 		message = "the function raised an error"
 	case faas.CodeBadResult:
@@ -34,18 +43,29 @@ func (a *API) discreet(r *http.Request, who faas.Caller, call *faas.Call, err er
 		}
 		message = "the function does not take this"
 	}
-	backend, version := a.backend.Load(), call.Trace.Version
-	if backend == nil || version == nil {
+	backend, ref := a.backend.Load(), faas.Ref{ID: call.Ref.ID, Name: call.Ref.Name}
+	if version := call.Trace.Version; version != nil {
+		ref = faas.Ref{ID: version.FunctionID}
+	}
+	if backend == nil || ref == (faas.Ref{}) {
 		return err
 	}
-	fn, _, missing := backend.Registry.Resolve(r.Context(), faas.Ref{ID: version.FunctionID})
-	if missing == nil && (!isPublic(fn) || who.May(faas.ScopeRead, fn)) {
+	fn, _, missing := backend.Registry.Resolve(r.Context(), ref)
+	switch {
+	case missing == nil && (!isPublic(fn) || who.May(faas.ScopeRead, fn)):
 		return err
+	case missing != nil && e.Code == faas.CodeUnknownFunction:
+		return faas.UnknownFunction(call.Ref)
+	case logged && call.Trace.Version != nil:
+		a.keepError(call, e)
+		return &faas.Error{
+			Code: e.Code, RetryAfter: e.RetryAfter,
+			Message: message + "; the dispatcher's log says more under this call_id, and so does the answer to a call with a token that may read the function",
+		}
 	}
-	a.keepError(call, e)
 	return &faas.Error{
-		Code: e.Code, RetryAfter: e.RetryAfter,
-		Message: message + "; the dispatcher's log says more under this call_id, and so does the answer to a call with a token that may read the function",
+		Code: e.Code, RetryAfter: e.RetryAfter, Cause: e.Cause, // which goes to the log
+		Message: message + "; the answer to a call with a token that may read the function says more",
 	}
 }
 

@@ -34,6 +34,7 @@ func TestStrangersSeeNoCode(t *testing.T) {
 		err    *faas.Error
 		status int
 		open   bool // also for strangers
+		quiet  bool // not in the log
 	}{
 		{err: &faas.Error{Code: faas.CodeRaised, Message: "the function raised " + said, Raised: raised}, status: 500},
 		{err: &faas.Error{Code: faas.CodeRaised, Message: "the code cannot be loaded: " + said, Raised: raised}, status: 500},
@@ -44,11 +45,14 @@ func TestStrangersSeeNoCode(t *testing.T) {
 		{err: &faas.Error{Code: faas.CodeBadRequest, Message: said, Raised: &faas.Raised{Message: said, Line: 1}}, status: 400},
 		{err: faas.Errorf(faas.CodeSandboxDied, said).Because(http.ErrBodyNotAllowed), status: 502},
 		{err: faas.Errorf(faas.CodeMissingSecret, said), status: 500},
+		{err: faas.Errorf(faas.CodeNotPermitted, said), status: 403},
+		{err: faas.Errorf(faas.CodeUnknownFunction, said), status: 404, quiet: true},
+		{err: faas.Errorf(faas.CodeOverLimit, said), status: 429, quiet: true},
+		{err: faas.Errorf(faas.CodeNoCapacity, said), status: 503, quiet: true},
 
 		{err: &faas.Error{Code: faas.CodeBadArguments, Message: said, Raised: own}, status: 404, open: true},
 		{err: faas.Errorf(faas.CodeTimeout, said), status: 504, open: true},
-		{err: faas.Errorf(faas.CodeOverLimit, said), status: 429, open: true},
-		{err: faas.Errorf(faas.CodeNoCapacity, said), status: 503, open: true},
+		{err: faas.Errorf(faas.CodeTooLarge, said), status: 413, open: true},
 	} {
 		err = c.err
 		for _, public := range []bool{true, false} {
@@ -65,10 +69,10 @@ func TestStrangersSeeNoCode(t *testing.T) {
 				if got := strings.Contains(w.Body.String(), said); got != sees {
 					t.Errorf("%s, public %v: %q sees %s", c.err.Code, public, who, w.Body)
 				}
-				if !sees && (p.Error != nil || !strings.Contains(p.Detail, "log") || p.CallID != "call-17") {
+				if !sees && (p.Error != nil || strings.Contains(p.Detail, "log") == c.quiet || !strings.Contains(p.Detail, "may read") || p.CallID != "call-17") {
 					t.Errorf("%s: %q is not told where to look: %s", c.err.Code, who, w.Body)
 				}
-				if logged := log.String(); !sees && (!strings.Contains(logged, said) || !strings.Contains(logged, "call-17") || !strings.Contains(logged, testID)) {
+				if logged := log.String(); !sees && !c.quiet && (!strings.Contains(logged, said) || !strings.Contains(logged, "call-17") || !strings.Contains(logged, testID)) {
 					t.Errorf("%s: what %q was not shown is logged as %s", c.err.Code, who, logged)
 				}
 			}
@@ -89,5 +93,26 @@ func TestStrangersSeeNoCode(t *testing.T) {
 	}
 	if log.Len() > 1<<20 {
 		t.Errorf("1000 calls had %d bytes logged", log.Len())
+	}
+}
+
+// TestStrangersSeeNoVersions: of a version that is not there a stranger hears no more
+// than that.
+func TestStrangersSeeNoVersions(t *testing.T) {
+	registry := newFakeRegistry()
+	registry.fn.Live().Settings.Public = true
+	var err error
+	a := New(Config{Log: zerolog.Nop(), Metrics: http.NotFoundHandler(), MaxBody: testMaxBody, Hosts: []string{"example.com"}})
+	a.Open(Backend{
+		Registry: registry, Audit: &fakeAudit{}, Tokens: newTokens(t, map[string]string{"all": "read invoke"}),
+		Invoker: invoker(func(context.Context, *faas.Call) (*faas.Result, error) { return nil, err }),
+	})
+	err = faas.UnknownVersion(registry.fn, 2)
+	for who, sees := range map[string]bool{"": false, "all": true} {
+		w := serve(a, "GET", "/api/call/hello@2", "", "Authorization", "Bearer "+secretOf(who))
+		p := wantProblem(t, w.Code, w.Header(), w.Body.String(), 404, faas.CodeUnknownFunction)
+		if strings.Contains(p.Detail, "keep_versions") != sees || strings.Contains(p.Detail, "there are") != sees {
+			t.Errorf("%q sees %s", who, p.Detail)
+		}
 	}
 }
