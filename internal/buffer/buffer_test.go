@@ -238,10 +238,12 @@ func TestTell(t *testing.T) {
 // TestFailingBesideSmall: who is refused much is in nobody's way who takes a little.
 func TestFailingBesideSmall(t *testing.T) {
 	b := New(1 << 20)
-	var all sync.WaitGroup
+	var all, begun sync.WaitGroup
 	stop := make(chan struct{})
 	for range 4 {
+		begun.Add(1)
 		all.Go(func() {
+			begun.Done()
 			for !b.Take(1<<20, Request) {
 				select {
 				case <-stop:
@@ -252,7 +254,8 @@ func TestFailingBesideSmall(t *testing.T) {
 			t.Error("more was taken than there is")
 		})
 	}
-	for n := range 20_000 {
+	begun.Wait()
+	for n := range 100_000 {
 		if !b.Take(1<<10, Small) {
 			t.Errorf("attempt %d: there is room, and it was refused", n)
 			break
