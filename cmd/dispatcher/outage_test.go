@@ -105,7 +105,7 @@ func TestDockerAwaitsEngine(t *testing.T) {
 }
 
 // troubles returns the lines of the log since then that are warnings or errors, or tell
-// of an outage's end. That what the engine was making when it went came up later is none.
+// of an outage's end. A sandbox that the engine was making when it went away, and that comes up later, is no trouble.
 func troubles(p *dispatcherProcess, since string) (all []string) {
 	for line := range strings.Lines(strings.TrimPrefix(p.output.String(), since)) {
 		if strings.Contains(line, "came up for an earlier start") {
