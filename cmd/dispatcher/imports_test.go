@@ -38,6 +38,7 @@ var mayImport = map[string][]string{
 	"drivers/contract":             {},
 	"internal/sandbox/sandboxtest": {"internal/sandbox", "drivers/contract"},
 	"internal/store/storetest":     {"internal/faas", "internal/store"},
+	"internal/durable/powercut":    {},
 }
 
 // mayImportAll are the programs; nobody imports them.

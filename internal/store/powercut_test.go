@@ -5,12 +5,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/flockofbirds/fob/internal/durable/powercut"
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/store"
 )
@@ -25,9 +23,6 @@ import (
 // writerEnv makes the test binary the process that is traced: it names the
 // database that this works on.
 const writerEnv = "FOBTEST_STORE_WRITER"
-
-// quickExit has a process with the race detector not wait a second at its end.
-const quickExit = "GORACE=atexit_sleep_ms=0"
 
 const (
 	writers      = 4
@@ -114,7 +109,6 @@ type acknowledged struct {
 	versions map[string]int    // by function
 	names    map[string]string // of these functions
 	deleted  map[string]bool   // false: began, and may have happened
-	done     bool
 }
 
 func (a *acknowledged) hear(line string) {
@@ -128,8 +122,6 @@ func (a *acknowledged) hear(line string) {
 		a.deleted[id] = false
 	case scan(line, "deleted %s", &id):
 		a.deleted[id] = true
-	case line == "done":
-		a.done = true
 	default:
 		panic("the writer says " + line)
 	}
@@ -232,115 +224,13 @@ func (a *acknowledged) compareNames(ctx context.Context, s *store.Store) error {
 	return nil
 }
 
-// trace runs a writer on root/data/fob.db and returns what it did.
-func trace(t *testing.T, root, file string) []moment {
-	t.Helper()
-	return traceProcess(t, file, writerEnv+"="+filepath.Join(root, "data", "fob.db"))
-}
-
-// traceProcess runs this program with a variable that tells what to do, and
-// returns what it did.
-func traceProcess(t *testing.T, file, env string) []moment {
-	t.Helper()
-	if _, err := exec.LookPath("strace"); err != nil {
-		t.Fatal("this test needs strace: scripts/setup test installs it; ", err)
-	}
-	self, err := os.Executable()
-	check(t, err)
-	cmd := exec.Command("strace", append(straceFlags(file), self)...)
-	cmd.Env = append(os.Environ(), env, quickExit)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("the writer, which needs to be allowed ptrace(2): %v\n%.2000s", err, out)
-	}
-	moments, err := readTrace(file)
-	check(t, err)
-	return moments
-}
-
-// powerCuts replays traces, one after the other, as of processes that each went
-// on where the last one ended.
-type powerCuts struct {
-	root   string // of the traced processes
-	traces [][]moment
-	forget func(trace int, n *node) bool // the syncs that are left out
-	begin  func() *disk                  // nil is an empty one
-}
-
-// run replays the traces and has at look at every moment. It ends with the first
-// error.
-func (p *powerCuts) run(at func(trace, moment int, d *disk, a *acknowledged) error) error {
-	d := newDisk()
-	if p.begin != nil {
-		d = p.begin()
-	}
+// cuts makes power cuts below a folder, and holds what each leaves against what
+// the writers said until then.
+func cuts(c *powercut.Cuts, folder string, seed uint64, more, from int) (int, error) {
 	a := &acknowledged{versions: map[string]int{}, names: map[string]string{}, deleted: map[string]bool{}}
-	for number, moments := range p.traces {
-		r := &replay{disk: d, root: p.root, files: map[string]*node{}, offset: map[string]int64{}, said: a.hear}
-		r.forget = func(n *node) bool { return p.forget != nil && p.forget(number, n) }
-		for i, m := range moments {
-			if err := r.do(m); err != nil {
-				return fmt.Errorf("replaying: %w", err)
-			}
-			if err := at(number, i, d, a); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// telling reports whether a power cut at that moment says most: a sync has just
-// ended, or something is being said.
-func (m moment) telling() bool {
-	return m.ended && strings.HasSuffix(m.call.name, "sync") || !m.ended && m.call.name == "write" && m.call.args[0] == "1"
-}
-
-// cuts makes a power cut at every telling moment, at every one of the first
-// initialisation, and more at random, and checks what each leaves. It begins in a
-// trace, once the process has said something, or from the start of all. It returns
-// how many it made.
-func (p *powerCuts) cuts(folder string, seed uint64, more, from int) (done int, err error) {
-	random := rand.New(rand.NewPCG(seed, 0))
-	losses := []loss{losesAll, losesSome, losesTail, losesNone}
-	planned := map[[2]int][]loss{}
-	for number, moments := range p.traces[from:] {
-		begun, said := from > 0, false
-		for i, m := range moments {
-			begun = begun || m.call.name == "mkdirat"
-			said = said || m.telling() && m.call.name == "write"
-			if said && m.telling() || from+number == 0 && begun && !said {
-				at := [2]int{from + number, i}
-				planned[at] = append(planned[at], losses[len(planned)%len(losses)])
-			}
-		}
-	}
-	some := slices.Collect(maps.Keys(planned))
-	slices.SortFunc(some, func(a, b [2]int) int { return slices.Compare(a[:], b[:]) })
-	for range more { // between two telling moments, or at one
-		after := random.IntN(len(some) - 1)
-		at := [2]int{some[after][0], some[after][1]}
-		if some[after+1][0] == at[0] {
-			at[1] += random.IntN(some[after+1][1] - at[1])
-		}
-		planned[at] = append(planned[at], losses[random.IntN(len(losses))])
-	}
-	err = p.run(func(trace, moment int, d *disk, a *acknowledged) error {
-		for _, l := range planned[[2]int{trace, moment}] {
-			path := filepath.Join(folder, strconv.Itoa(done))
-			if err := d.cut(l, random, path); err != nil {
-				return err
-			}
-			if err := a.check(context.Background(), filepath.Join(path, "data", "fob.db")); err != nil {
-				return fmt.Errorf("a power cut that loses %s, at moment %d of trace %d: %w", l, moment, trace, err)
-			}
-			if err := os.RemoveAll(path); err != nil {
-				return err
-			}
-			done++
-		}
-		return nil
+	return c.Telling(folder, seed, more, from, a.hear, func(root string) error {
+		return a.check(context.Background(), filepath.Join(root, "data", "fob.db"))
 	})
-	return done, err
 }
 
 // TestPowerCut traces processes that initialise a data folder and write to it,
@@ -350,29 +240,29 @@ func TestPowerCut(t *testing.T) {
 	t.Logf("FOBTEST_SEED=%d FOBTEST_POWERCUT_ROUNDS=%d", seed, more)
 	root := filepath.Join(t.TempDir(), "root")
 	check(t, os.Mkdir(root, 0o700))
-	p := powerCuts{root: root}
-	for n := range 2 {
-		p.traces = append(p.traces, trace(t, root, filepath.Join(t.TempDir(), fmt.Sprint(n))))
+	p := &powercut.Cuts{Root: root}
+	for range 2 {
+		p.Traces = append(p.Traces, powercut.Trace(t, writerEnv+"="+filepath.Join(root, "data", "fob.db")))
 	}
-	done, err := p.cuts(memory(t), seed, int(more), 0)
+	done, err := cuts(p, memory(t), seed, int(more), 0)
 	if err != nil {
 		t.Error(err)
 	}
-	t.Logf("%d power cuts in %d and %d moments", done, len(p.traces[0]), len(p.traces[1]))
+	t.Logf("%d power cuts in %d and %d moments", done, len(p.Traces[0]), len(p.Traces[1]))
 
 	// Who is killed before the folder is synced leaves that to the next one.
-	p.forget = func(trace int, n *node) bool { return trace == 0 && n.folder && n.get("fob.db") != nil }
-	if _, err := p.cuts(memory(t), seed, 0, 1); err != nil {
+	p.Forget = func(trace int, n *powercut.Node) bool { return trace == 0 && n.IsFolder() && n.Has("fob.db") }
+	if _, err := cuts(p, memory(t), seed, 0, 1); err != nil {
 		t.Error("the first process did not sync its folder:", err)
 	}
 	// The model is worth something: it finds what is lost without syncs.
-	for name, forget := range map[string]func(trace int, n *node) bool{
-		"without any sync":         func(int, *node) bool { return true },
-		"without syncs of files":   func(_ int, n *node) bool { return !n.folder },
-		"without syncs of folders": func(_ int, n *node) bool { return n.folder },
+	for name, forget := range map[string]func(trace int, n *powercut.Node) bool{
+		"without any sync":         func(int, *powercut.Node) bool { return true },
+		"without syncs of files":   func(_ int, n *powercut.Node) bool { return !n.IsFolder() },
+		"without syncs of folders": func(_ int, n *powercut.Node) bool { return n.IsFolder() },
 	} {
-		p.forget = forget
-		switch _, err := p.cuts(memory(t), seed, 0, 0); {
+		p.Forget = forget
+		switch _, err := cuts(p, memory(t), seed, 0, 0); {
 		case err == nil || strings.Contains(err.Error(), "replaying"):
 			t.Errorf("%s nothing was lost (%v)", name, err)
 		default:
@@ -381,17 +271,10 @@ func TestPowerCut(t *testing.T) {
 	}
 }
 
-// memory is a folder that is quick to write to, because what it has is lost with
-// the power anyway: on a disk the syncs would take most of the test's time.
+// memory is a folder that is quick to write to.
 func memory(t *testing.T) string {
 	t.Helper()
-	folder, err := os.MkdirTemp("/dev/shm", "fob")
-	if errors.Is(err, os.ErrNotExist) {
-		return t.TempDir()
-	}
-	check(t, err)
-	t.Cleanup(func() { os.RemoveAll(folder) })
-	return folder
+	return powercut.Memory(t)
 }
 
 // setting is a number from the environment.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/flockofbirds/fob/internal/durable/powercut"
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/store"
 	"github.com/flockofbirds/fob/internal/store/storetest"
@@ -70,7 +71,7 @@ func refusedBySystem(t *testing.T, reason string, code faas.Code) {
 			path := filepath.Join(t.TempDir(), "fob.db")
 			check(t, newStore(t, openBolt(t, path)).Close())
 			cmd := exec.Command("strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-P", path, "-e", "trace="+call, "-e", fmt.Sprintf("inject=%s:error=%s:when=%d", call, reason, n), self)
-			cmd.Env = append(os.Environ(), refusedEnv+"="+path, quickExit)
+			cmd.Env = append(os.Environ(), refusedEnv+"="+path, powercut.QuickExit)
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v: %v (scripts/setup test installs strace, which needs to be allowed ptrace(2))\n%s", cmd, err, out)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/flockofbirds/fob/internal/durable/powercut"
 	"github.com/flockofbirds/fob/internal/store"
 	"github.com/flockofbirds/fob/internal/store/storetest"
 )
@@ -92,27 +93,27 @@ func TestPowerCutReplacing(t *testing.T) {
 			if test.before != nil {
 				check(t, os.WriteFile(path, test.before, 0o600))
 			}
-			p := powerCuts{root: root}
-			p.begin = func() *disk {
-				d, data := newDisk(), newFolder()
-				d.root.names["data"] = data
+			p := powercut.Cuts{Root: root}
+			p.Begin = func() *powercut.Disk {
+				files := map[string][]byte{"data/": nil}
 				if test.before != nil {
-					data.names["fob.db"] = &node{content: test.before}
+					files["data/fob.db"] = test.before
 				}
-				return d
+				return powercut.NewDisk(files)
 			}
-			p.traces = [][]moment{traceProcess(t, filepath.Join(t.TempDir(), "trace"), replaceEnv+"="+strings.Join([]string{test.doing, path, test.backup}, "|"))}
+			p.Traces = [][]powercut.Moment{powercut.Trace(t, replaceEnv+"="+strings.Join([]string{test.doing, path, test.backup}, "|"))}
 			folder := memory(t)
-			cuts, old := 0, 0
-			check(t, p.run(func(_, moment int, d *disk, a *acknowledged) error {
-				for _, l := range []loss{losesAll, losesSome, losesTail, losesNone} {
+			cuts, old, done := 0, 0, false
+			said := func(line string) { done = done || line == "done" }
+			check(t, p.Run(said, func(_, moment int, d *powercut.Disk) error {
+				for _, l := range powercut.Losses() {
 					left := filepath.Join(folder, strconv.Itoa(cuts))
-					if err := d.cut(l, random, left); err != nil {
+					if err := d.Cut(l, random, left); err != nil {
 						return err
 					}
 					data := filepath.Join(left, "data")
 					isOld, err := examine(t, filepath.Join(data, "fob.db"), test.isBefore, test.isAfter, test.before)
-					if err == nil && isOld && a.done {
+					if err == nil && isOld && done {
 						err = errors.New("it was said to be done, and the old one is there")
 					}
 					if kept, _ := filepath.Glob(filepath.Join(data, test.kept)); err == nil && !isOld && test.kept != "" {

@@ -1,4 +1,4 @@
-package store_test
+package powercut
 
 import (
 	"errors"
@@ -8,25 +8,26 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // sector is what a disk writes whole, in bytes.
 const sector = 512
 
-// disk is a model of a file system for power cuts: it knows what is synced, and
+// Disk is a model of a file system for power cuts: it knows what is synced, and
 // what was done since, any part of which may be lost. It promises no more than
 // POSIX does: syncing a file says nothing of its name, and nothing of what is
 // not synced is in any order.
-type disk struct {
-	root *node // a folder that is there, synced, from the start
+type Disk struct {
+	root *Node // a folder that is there, synced, from the start
 	next int   // the number of the next change
 }
 
-// node is a file or a folder.
-type node struct {
+// Node is a file or a folder.
+type Node struct {
 	folder  bool
 	content []byte           // synced, of a file
-	names   map[string]*node // synced, of a folder
+	names   map[string]*Node // synced, of a folder
 	changes []change         // since
 }
 
@@ -41,15 +42,35 @@ type change struct {
 	// Of a folder: in one step, a name goes, and one is for this node from now on.
 	remove string
 	add    string
-	node   *node
+	node   *Node
 }
 
-func newDisk() *disk { return &disk{root: newFolder()} }
+// NewDisk returns a disk that has files, all of it synced. A name that ends with
+// a slash is a folder's.
+func NewDisk(files map[string][]byte) *Disk {
+	d := &Disk{root: newFolder()}
+	for path, content := range files {
+		parent, name := d.root, ""
+		for step := range strings.SplitSeq(path, "/") {
+			if name != "" {
+				if parent.names[name] == nil {
+					parent.names[name] = newFolder()
+				}
+				parent = parent.names[name]
+			}
+			name = step
+		}
+		if name != "" {
+			parent.names[name] = &Node{content: content}
+		}
+	}
+	return d
+}
 
-func newFolder() *node { return &node{folder: true, names: map[string]*node{}} }
+func newFolder() *Node { return &Node{folder: true, names: map[string]*Node{}} }
 
 // change notes a change, which nothing has synced so far.
-func (d *disk) change(n *node, c change) {
+func (d *Disk) change(n *Node, c change) {
 	c.number = d.next
 	d.next++
 	n.changes = append(n.changes, c)
@@ -57,7 +78,7 @@ func (d *disk) change(n *node, c change) {
 
 // sync makes durable what was changed in n before the change with that number,
 // the next one when the sync began.
-func (d *disk) sync(n *node, before int) {
+func (d *Disk) sync(n *Node, before int) {
 	for len(n.changes) > 0 && n.changes[0].number < before {
 		c := n.changes[0]
 		if n.folder {
@@ -69,8 +90,14 @@ func (d *disk) sync(n *node, before int) {
 	}
 }
 
+// IsFolder reports whether it is a folder.
+func (n *Node) IsFolder() bool { return n.folder }
+
+// Has reports whether a folder has something of that name now.
+func (n *Node) Has(name string) bool { return n.get(name) != nil }
+
 // get returns what a folder has under a name now, or nil.
-func (n *node) get(name string) *node {
+func (n *Node) get(name string) *Node {
 	names := maps.Clone(n.names)
 	for _, c := range n.changes {
 		c.rename(names)
@@ -79,7 +106,7 @@ func (n *node) get(name string) *node {
 }
 
 // rename does a change of a folder to its names.
-func (c *change) rename(names map[string]*node) {
+func (c *change) rename(names map[string]*Node) {
 	if c.remove != "" {
 		delete(names, c.remove)
 	}
@@ -109,29 +136,32 @@ func (c *change) write(content []byte, keep func(sector int) bool) []byte {
 	return content
 }
 
-// A loss is how a power cut deals with what is not synced.
-type loss string
+// A Loss is how a power cut deals with what is not synced.
+type Loss string
 
 const (
-	losesAll  loss = "all"
-	losesNone loss = "none"
-	losesTail loss = "the tail" // of each file and folder, from some sector on
-	losesSome loss = "some"     // whole changes, and sectors
+	losesAll  Loss = "all"
+	losesNone Loss = "none"
+	losesTail Loss = "the tail" // of each file and folder, from some sector on
+	losesSome Loss = "some"     // whole changes, and sectors
 )
 
-// cut makes a folder as a power cut now might leave the root.
-func (d *disk) cut(l loss, random *rand.Rand, folder string) error {
-	return (&remains{l, random, map[*node]string{}}).make(d.root, folder)
+// Losses returns each kind there is.
+func Losses() []Loss { return []Loss{losesAll, losesSome, losesTail, losesNone} }
+
+// Cut makes a folder as a power cut now might leave the root.
+func (d *Disk) Cut(l Loss, random *rand.Rand, folder string) error {
+	return (&remains{l, random, map[*Node]string{}}).make(d.root, folder)
 }
 
 // remains is what a power cut leaves.
 type remains struct {
-	loss   loss
+	loss   Loss
 	random *rand.Rand
-	made   map[*node]string // where the files are that have been made
+	made   map[*Node]string // where the files are that have been made
 }
 
-func (r *remains) make(n *node, path string) error {
+func (r *remains) make(n *Node, path string) error {
 	if n.folder {
 		names := maps.Clone(n.names)
 		kept := r.kept(len(n.changes))
@@ -154,7 +184,7 @@ func (r *remains) make(n *node, path string) error {
 }
 
 // content is what is left of a file.
-func (r *remains) content(n *node) []byte {
+func (r *remains) content(n *Node) []byte {
 	content := n.content
 	kept := r.kept(len(n.changes))
 	whole := true // so far

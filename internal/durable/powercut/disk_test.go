@@ -1,4 +1,4 @@
-package store_test
+package powercut
 
 import (
 	"bytes"
@@ -9,11 +9,18 @@ import (
 	"testing"
 )
 
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // after makes the folder that a cut leaves, and returns it.
-func after(t *testing.T, d *disk, l loss, seed uint64) string {
+func after(t *testing.T, d *Disk, l Loss, seed uint64) string {
 	t.Helper()
 	folder := filepath.Join(t.TempDir(), "cut")
-	check(t, d.cut(l, rand.New(rand.NewPCG(seed, 0)), folder))
+	check(t, d.Cut(l, rand.New(rand.NewPCG(seed, 0)), folder))
 	return folder
 }
 
@@ -29,8 +36,8 @@ func left(t *testing.T, folder, name string) string {
 
 // TestDisk is about the model itself: what is synced stays, what is not may go.
 func TestDisk(t *testing.T) {
-	d := newDisk()
-	file := &node{}
+	d := NewDisk(nil)
+	file := &Node{}
 	d.change(d.root, change{add: "a", node: file})
 	d.change(file, change{data: []byte("one")})
 	d.sync(file, d.next)
@@ -69,11 +76,11 @@ func TestDisk(t *testing.T) {
 
 // TestDiskTears has a write broken off between sectors, and only there.
 func TestDiskTears(t *testing.T) {
-	d := newDisk()
-	file := &node{content: bytes.Repeat([]byte("o"), 4*sector)}
+	d := NewDisk(nil)
+	file := &Node{content: bytes.Repeat([]byte("o"), 4*sector)}
 	d.root.names["a"] = file
 	d.change(file, change{data: bytes.Repeat([]byte("n"), 4*sector-200), at: 100})
-	for _, l := range []loss{losesTail, losesSome} {
+	for _, l := range []Loss{losesTail, losesSome} {
 		shapes := map[string]bool{}
 		for seed := range uint64(500) {
 			text := left(t, after(t, d, l, seed), "a")
@@ -87,7 +94,7 @@ func TestDiskTears(t *testing.T) {
 			}
 			shapes[shape] = true
 		}
-		if want := map[loss]int{losesTail: 5, losesSome: 16}[l]; len(shapes) != want {
+		if want := map[Loss]int{losesTail: 5, losesSome: 16}[l]; len(shapes) != want {
 			t.Errorf("a cut that loses %s leaves %v, want %d different ones", l, shapes, want)
 		}
 		if l == losesTail && (shapes["ooon"] || !shapes["nooo"]) {
@@ -116,8 +123,8 @@ func TestTrace(t *testing.T) {
 	check(t, os.WriteFile(path, []byte(text), 0o600))
 	moments, err := readTrace(path)
 	check(t, err)
-	d, said := newDisk(), ""
-	r := &replay{disk: d, root: "/t", files: map[string]*node{}, forget: func(*node) bool { return false }, said: func(line string) { said += line }}
+	d, said := NewDisk(nil), ""
+	r := &replay{disk: d, root: "/t", files: map[string]*Node{}, forget: func(*Node) bool { return false }, said: func(line string) { said += line }}
 	for _, m := range moments {
 		check(t, r.do(m))
 	}

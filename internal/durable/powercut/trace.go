@@ -1,4 +1,4 @@
-package store_test
+package powercut
 
 import (
 	"encoding/hex"
@@ -32,20 +32,20 @@ type syscall struct {
 	begun  int    // the number of the sync's first change that it need not wait for
 }
 
-// moment is the beginning or the end of a system call.
-type moment struct {
+// Moment is the beginning or the end of a system call.
+type Moment struct {
 	call  *syscall
 	ended bool
 }
 
 // readTrace reads what strace has written. A call that another thread interrupts
 // is on two lines.
-func readTrace(file string) ([]moment, error) {
+func readTrace(file string) ([]Moment, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
-	var moments []moment
+	var moments []Moment
 	under := map[string]*syscall{} // by thread, the call under way
 	for line := range strings.Lines(string(text)) {
 		thread, line, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
@@ -65,7 +65,7 @@ func readTrace(file string) ([]moment, error) {
 			}
 			delete(under, thread)
 			call.result = result
-			moments = append(moments, moment{call, true})
+			moments = append(moments, Moment{call, true})
 			continue
 		}
 		unfinished := false
@@ -77,13 +77,13 @@ func readTrace(file string) ([]moment, error) {
 			return nil, fmt.Errorf("a strange line in the trace: %.200s", line)
 		}
 		call := &syscall{name: name, args: strings.Split(args, ", "), result: "?"} // -xx leaves no comma in texts
-		moments = append(moments, moment{call, false})
+		moments = append(moments, Moment{call, false})
 		if unfinished {
 			under[thread] = call
 			continue
 		}
 		call.result = result
-		moments = append(moments, moment{call, true})
+		moments = append(moments, Moment{call, true})
 	}
 	return moments, nil
 }
@@ -98,18 +98,18 @@ func cutLast(s, separator string) (before, after string, found bool) {
 
 // replay does what a traced process did, on the model of a disk.
 type replay struct {
-	disk   *disk
+	disk   *Disk
 	root   string            // the path of the disk's root
-	files  map[string]*node  // by file descriptor
+	files  map[string]*Node  // by file descriptor
 	offset map[string]int64  // by file descriptor, of the next write without one
-	forget func(*node) bool  // syncs of these are left out
+	forget func(*Node) bool  // syncs of these are left out
 	said   func(line string) // what it said on standard output
 }
 
 // do does what is done at a moment. What is written counts from the beginning
 // of the call on, and as synced at the end of the sync, if it had been written
 // before the sync began. What was said counts from the beginning on.
-func (r *replay) do(m moment) error {
+func (r *replay) do(m Moment) error {
 	c := m.call
 	if strings.HasPrefix(c.result, "-") {
 		return nil // it failed
@@ -188,7 +188,7 @@ func (r *replay) do(m moment) error {
 }
 
 // write does a write to a file.
-func (r *replay) write(c *syscall, file *node) error {
+func (r *replay) write(c *syscall, file *Node) error {
 	data, err := c.text(1)
 	if err != nil {
 		return err
@@ -214,7 +214,7 @@ func (r *replay) open(c *syscall) error {
 	}
 	n := r.at(c, 1)
 	if n == nil && strings.Contains(c.args[2], "O_CREAT") {
-		n = &node{}
+		n = &Node{}
 		err = r.rename(c, -1, 1, n)
 	}
 	if n == nil {
@@ -227,9 +227,9 @@ func (r *replay) open(c *syscall) error {
 
 // rename changes a folder: the name at one argument goes, and that at another is
 // for n; -1 is none.
-func (r *replay) rename(c *syscall, remove, add int, n *node) error {
+func (r *replay) rename(c *syscall, remove, add int, n *Node) error {
 	var change change
-	var parent *node
+	var parent *Node
 	for i, name := range map[int]*string{remove: &change.remove, add: &change.add} {
 		if i < 0 {
 			continue
@@ -254,7 +254,7 @@ func (r *replay) rename(c *syscall, remove, add int, n *node) error {
 }
 
 // at is what there is at the path in an argument, or nil.
-func (r *replay) at(c *syscall, i int) *node {
+func (r *replay) at(c *syscall, i int) *Node {
 	path, inside, err := r.path(c, i)
 	if err != nil || !inside {
 		return nil
@@ -262,7 +262,7 @@ func (r *replay) at(c *syscall, i int) *node {
 	return r.lookup(path)
 }
 
-func (r *replay) lookup(path string) *node {
+func (r *replay) lookup(path string) *Node {
 	n := r.disk.root
 	if path == r.root {
 		return n
