@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"internal/store":           {"internal/durable", "internal/faas"},
 	"internal/audit":           {"internal/durable", "internal/faas"},
 	"internal/egress":          {"internal/faas"},
+	"internal/catalogue":       {"internal/faas"},
 	"internal/dispatch":        {"internal/faas", "internal/buffer", "internal/egress", "internal/sandbox", "internal/telemetry"},
 	"internal/httpapi":         {"internal/faas", "internal/buffer", "api", "internal/telemetry"},
 

@@ -20,6 +20,7 @@ import (
 	"github.com/flockofbirds/fob/internal/audit"
 	"github.com/flockofbirds/fob/internal/auth"
 	"github.com/flockofbirds/fob/internal/buffer"
+	"github.com/flockofbirds/fob/internal/catalogue"
 	"github.com/flockofbirds/fob/internal/dispatch"
 	"github.com/flockofbirds/fob/internal/egress"
 	"github.com/flockofbirds/fob/internal/faas"
@@ -66,6 +67,7 @@ type Program struct {
 	store      faas.Store
 	audit      *audit.Log
 	engine     sandbox.Engine
+	catalogue  *catalogue.Catalogue
 	dispatcher *dispatch.Dispatcher
 }
 
@@ -278,10 +280,20 @@ func (p *Program) open(ctx context.Context) error {
 		p.log.Error().Strs("secrets", unreadable).Str("key_file", p.cfg.KeyFile).
 			Msg("there are secrets that cannot be opened: put the key file back from a backup, or delete the secrets and set them again")
 	}
+	p.catalogue, err = catalogue.Open(ctx, catalogue.Config{
+		Store: db, Secrets: keeper, Log: p.log,
+		Policy: catalogue.Policy{
+			Langs: drivers.Langs(), Network: network, MaxNetwork: maxNetwork,
+			Runtime: p.cfg.Runtime, Runtimes: p.cfg.Runtimes, MaxMemory: faas.Bytes(maxMemory),
+		},
+	})
+	if err != nil {
+		return err
+	}
 	p.dispatcher, err = dispatch.New(ctx, dispatch.Config{
 		Engine:      p.engine,
+		Catalogue:   p.catalogue,
 		Store:       db,
-		Secrets:     keeper,
 		Log:         p.log,
 		Metrics:     p.metrics,
 		Langs:       drivers.Langs(),
@@ -290,10 +302,8 @@ func (p *Program) open(ctx context.Context) error {
 		Buffers:     p.buffers,
 		MaxBody:     int64(p.cfg.MaxBody),
 		Network:     network,
-		MaxNetwork:  maxNetwork,
 		Egress:      egress.New(egress.Config{Private: private, MaxConnections: int64(files) / 4}), // each needs two
 		Runtime:     p.cfg.Runtime,
-		Runtimes:    p.cfg.Runtimes,
 		LoadTimeout: p.cfg.LoadTimeout,
 		Tick:        time.Second,
 
@@ -306,11 +316,12 @@ func (p *Program) open(ctx context.Context) error {
 	p.metrics.Watch(maxSandboxes, maxMemory, p.dispatcher.Snapshot)
 	p.heap.measure() // all functions are read
 	p.api.Open(httpapi.Backend{
-		Registry: p.dispatcher,
+		Registry: catalogue.NewRegistrar(p.catalogue, p.dispatcher),
+		Locator:  p.dispatcher,
 		Invoker:  dispatch.Observe(p.dispatcher, p.metrics, p.log),
 		Tokens:   tokens,
 		Audit:    p.audit,
-		Secrets:  p.dispatcher,
+		Secrets:  p.catalogue,
 		Storage:  db,
 		Engine:   p.dispatcher,
 	})

@@ -262,7 +262,7 @@ func TestDriverFetchesItsCode(t *testing.T) {
 // sandboxOf returns the sandbox of a function.
 func (r *running) sandboxOf(t *testing.T, name string) sandbox.Instance {
 	t.Helper()
-	_, v, err := r.dispatcher.Resolve(t.Context(), faas.Ref{Name: name})
+	_, v, err := r.catalogue.Resolve(t.Context(), faas.Ref{Name: name})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,8 +38,9 @@ func (d *Dispatcher) adopt(ctx context.Context) error {
 		key, recorded := records[inst.ID()]
 		delete(records, inst.ID())
 		var v *faas.Version
-		if fn := d.functions.byID[key.FunctionID]; recorded && fn != nil {
-			if v, err = d.versionOf(ctx, fn, key.Number); err != nil && faas.CodeOf(err) != faas.CodeUnknownFunction {
+		if recorded {
+			_, v, err = d.cfg.Catalogue.Resolve(ctx, faas.Ref{ID: key.FunctionID, Version: key.Number})
+			if err != nil && faas.CodeOf(err) != faas.CodeUnknownFunction {
 				return err
 			}
 		}
@@ -66,7 +68,11 @@ func (d *Dispatcher) adopt(ctx context.Context) error {
 		return err
 	}
 	// gofail: var adoptDone struct{}
-	for _, fn := range d.functions.byID {
+	functions, err := d.cfg.Catalogue.List(ctx, "", math.MaxInt)
+	if err != nil {
+		return err
+	}
+	for _, fn := range functions {
 		if live := fn.Live(); live.Settings.MinScale > 0 {
 			f, err := d.flock(live)
 			if faas.CodeOf(err) == faas.CodeNotPermitted {
@@ -86,7 +92,7 @@ func (d *Dispatcher) adopt(ctx context.Context) error {
 func (d *Dispatcher) suits(spec sandbox.Spec, v *faas.Version) bool {
 	want := d.specOf(v)
 	return spec.Lang == want.Lang && spec.Network == want.Network && spec.Runtime == want.Runtime &&
-		d.permit(v.Settings, faas.CodeNotPermitted) == nil
+		d.cfg.Catalogue.Permitted(v) == nil
 }
 
 // probe adopts a sandbox if it is healthy. One that still runs a call of the

@@ -44,7 +44,7 @@ func BenchmarkCall(b *testing.B) {
 func scriptedCalls(t testing.TB) func() {
 	engine := &scriptedEngine{fakeEngine: newFakeEngine(), path: filepath.Join(t.TempDir(), "s")}
 	engine.listen(t)
-	w := newWorld(t, func(c *Config) { c.Engine = engine })
+	w := newWorld(t, func(c *config) { c.Engine = engine })
 	t.Cleanup(w.Close)
 	fn := w.create("scripted", "")
 	invoker := Observe(w.Dispatcher, w.cfg.Metrics, zerolog.Nop())

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,7 +62,7 @@ func (b *bird) close() {
 
 // hatch makes a bird for a stored version.
 func (f *flock) hatch() (*bird, error) {
-	code, err := f.d.cfg.Store.Code(f.d.ctx, f.version.FunctionID, f.version.Number)
+	code, err := f.d.cfg.Catalogue.Code(f.d.ctx, f.version)
 	if err != nil {
 		return nil, err
 	}
@@ -87,10 +88,10 @@ func (f *flock) hatch() (*bird, error) {
 // is how long it waits while there is no room and nothing to evict.
 func (d *Dispatcher) hatch(ctx context.Context, v *faas.Version, code string, patience time.Duration) (*bird, error) {
 	// The store may be that of a dispatcher with more drivers.
-	if err := d.knownLang(v.Lang); err != nil {
+	if err := faas.CheckLang(v.Lang, d.cfg.Langs); err != nil {
 		return nil, err
 	}
-	if err := d.haveSecrets(ctx, v); err != nil {
+	if err := d.cfg.Catalogue.HaveSecrets(ctx, v); err != nil {
 		return nil, err
 	}
 	d.rush.begin()
@@ -164,10 +165,11 @@ func (d *Dispatcher) load(ctx context.Context, b *bird, v *faas.Version, code st
 		}
 		d.capacity.shrink(b.inst.ID(), limits.Memory)
 	}
-	values, err := d.openSecrets(ctx, v)
+	opened, err := d.cfg.Catalogue.OpenSecrets(ctx, v)
 	if err != nil {
 		return err
 	}
+	values := sandbox.Values(opened)
 	loadCtx, cancel := context.WithTimeout(ctx, d.cfg.LoadTimeout)
 	defer cancel()
 	load := sandbox.Load{
@@ -227,7 +229,7 @@ func (d *Dispatcher) specOf(v *faas.Version) sandbox.Spec {
 	spec := sandbox.Spec{
 		Lang:    v.Lang,
 		Network: networkOf(v).Bridged(),
-		Runtime: d.runtimeOf(v.Settings),
+		Runtime: cmp.Or(v.Settings.Runtime, d.cfg.Runtime),
 		Limits:  sandbox.Limits{Memory: int64(v.Settings.Memory), CPUs: v.Settings.CPUs},
 	}
 	// A driver may need a thread for each call at a time; what is left for the

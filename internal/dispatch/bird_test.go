@@ -257,7 +257,7 @@ func TestUnknownLanguages(t *testing.T) {
 
 // A function is registered when it is on disk, and not before.
 func TestAStoreThatFailsLeavesNothing(t *testing.T) {
-	simulated(t, func(c *Config) { c.Store = brokenStore{c.Store} }, func(t *testing.T, w *world) {
+	simulated(t, func(c *config) { c.Store = brokenStore{c.Store} }, func(t *testing.T, w *world) {
 		if _, err := w.Create(t.Context(), "", faas.Draft{Code: "version"}); !errors.Is(err, store.ErrClosed) {
 			t.Errorf("Create ended with %v", err)
 		}

@@ -17,16 +17,16 @@ import (
 
 // TestChurn has 16 goroutines call, change, delete and kill at random, and
 // holds what must be true meanwhile and afterwards.
-func TestChurn(t *testing.T) { churn(t, func(*Config) {}) }
+func TestChurn(t *testing.T) { churn(t, func(*config) {}) }
 
 // TestChurnAtTheCap has room for fewer sandboxes than the calls want.
 func TestChurnAtTheCap(t *testing.T) {
-	churn(t, func(c *Config) { c.MaxSandboxes, c.PoolMax = 8, 8 })
+	churn(t, func(c *config) { c.MaxSandboxes, c.PoolMax = 8, 8 })
 }
 
-func churn(t *testing.T, change func(*Config)) {
+func churn(t *testing.T, change func(*config)) {
 	leakless(t)
-	w := newWorld(t, func(c *Config) {
+	w := newWorld(t, func(c *config) {
 		c.Pool = map[string]int{"python": 2}
 		c.Tick = time.Millisecond
 		change(c)
@@ -91,7 +91,7 @@ func churn(t *testing.T, change func(*Config)) {
 // next one must be able to make sense of what it left.
 func TestCloseDuringChurn(t *testing.T) {
 	leakless(t)
-	w := newWorld(t, func(c *Config) {
+	w := newWorld(t, func(c *config) {
 		c.Pool = map[string]int{"python": 2}
 		c.Tick = time.Millisecond
 	})

@@ -1,13 +1,12 @@
-// Package dispatch goes from a ref to a result: it resolves, waits for a slot
-// in one of the version's sandboxes, and sends the call. One noun a file:
-// the registry of functions, the flock that is a version's sandboxes, the
-// birds in it, the line of waiting calls, the quota that a function's flocks
-// share, the pool of blank sandboxes, the scaler.
+// Package dispatch goes from a version to a result: a call waits for a slot in one
+// of the version's sandboxes, and is sent. One noun a file: the flock that is a
+// version's sandboxes, the birds in it, the line of waiting calls, the quota that a
+// function's flocks share, the pool of blank sandboxes, the scaler. What is
+// registered is the catalogue's, which has new versions proven here.
 package dispatch
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,25 +21,23 @@ import (
 	"github.com/flockofbirds/fob/internal/telemetry"
 )
 
-// Config is what a Dispatcher needs. All but Pool, PoolMax and the
-// runtimes must be set.
+// Config is what a Dispatcher needs. All but Pool, PoolMax, Buffers and Runtime must
+// be set.
 type Config struct {
-	Engine  sandbox.Engine
-	Store   faas.Store
-	Secrets faas.SecretKeeper
-	Log     zerolog.Logger
-	Metrics *telemetry.Metrics
+	Engine    sandbox.Engine
+	Catalogue Catalogue
+	Store     faas.SandboxStore
+	Log       zerolog.Logger
+	Metrics   *telemetry.Metrics
 
 	Langs       []string       // languages that there are drivers for
 	Pool        map[string]int // blank sandboxes kept at least, by language
 	PoolMax     int            // blank sandboxes of a language at most, unless Pool has more
 	Buffers     *buffer.Budget // for what is held of answers; nil for no bound
 	MaxBody     int64          // bytes of a request's or answer's body that is not streamed
-	Network     faas.Network   // of functions that say nothing, and of the pool's sandboxes
-	MaxNetwork  faas.Network   // the most that a function may have
+	Network     faas.Network   // of the pool's sandboxes
 	Egress      *egress.Proxy  // for functions whose network is a list of hosts
 	Runtime     string         // OCI runtime of functions that say nothing, and of the pool's sandboxes; empty is the engine's own
-	Runtimes    []string       // others that functions may have
 	LoadTimeout time.Duration  // for loading code into a sandbox, imports included
 	Tick        time.Duration  // between two looks at idle sandboxes
 
@@ -48,12 +45,11 @@ type Config struct {
 	MaxMemory    int64 // bytes that they may use together
 }
 
-// Dispatcher implements faas.Invoker, faas.Registry and faas.SecretRegistry over
-// an engine and a store.
+// Dispatcher implements faas.Invoker and faas.Locator over an engine, and proves new
+// versions for the catalogue.
 type Dispatcher struct {
-	cfg   Config
-	log   zerolog.Logger
-	names keyLock // serialises changes to one function
+	cfg Config
+	log zerolog.Logger
 
 	pools     map[string]*pool
 	allotting sync.Mutex // their shares
@@ -63,14 +59,13 @@ type Dispatcher struct {
 	renewing *semaphore.Weighted // of the adopted ones that are being replaced
 	rush     rush
 	fixed    atomic.Bool // the engine cannot resize blank sandboxes
-	secrets  secrets
 	outage   outage
 
-	mu        sync.RWMutex
-	functions *index
-	flocks    map[faas.VersionKey]*flock
-	quotas    map[string]*quota // by function ID, of those that have a flock
-	closed    bool
+	mu     sync.RWMutex
+	flocks map[faas.VersionKey]*flock
+	quotas map[string]*quota         // by function ID, of those that have a flock
+	going  map[faas.VersionKey]error // why versions that are being dropped get no flock
+	closed bool
 
 	awake awake // flocks
 
@@ -80,27 +75,21 @@ type Dispatcher struct {
 	work   sync.WaitGroup // everything that runs in the background
 }
 
-// New reads the store, adopts the sandboxes of its functions that live on,
-// removes the rest of the aviary in the background, and starts to fill the
-// pools.
+// New adopts the sandboxes of the catalogue's functions that live on, removes the
+// rest of the aviary in the background, and starts to fill the pools.
 func New(ctx context.Context, cfg Config) (*Dispatcher, error) {
-	functions, err := cfg.Store.Functions(ctx)
-	if err != nil {
-		return nil, err
-	}
 	d := &Dispatcher{
-		cfg:       cfg,
-		log:       cfg.Log,
-		pools:     make(map[string]*pool),
-		functions: newIndex(functions),
-		flocks:    make(map[faas.VersionKey]*flock),
-		quotas:    make(map[string]*quota),
-		awake:     awake{flocks: make(map[*flock]struct{})},
-		secrets:   secrets{named: make(map[string]int)},
-		creating:  semaphore.NewWeighted(maxCreating),
-		renewing:  semaphore.NewWeighted(1),
-		capacity:  newCapacity(cfg.MaxSandboxes, cfg.MaxMemory),
-		outage:    outage{look: make(chan struct{}, 1), doubts: make(map[string]*doubt)},
+		cfg:      cfg,
+		log:      cfg.Log,
+		pools:    make(map[string]*pool),
+		flocks:   make(map[faas.VersionKey]*flock),
+		quotas:   make(map[string]*quota),
+		going:    make(map[faas.VersionKey]error),
+		awake:    awake{flocks: make(map[*flock]struct{})},
+		creating: semaphore.NewWeighted(maxCreating),
+		renewing: semaphore.NewWeighted(1),
+		capacity: newCapacity(cfg.MaxSandboxes, cfg.MaxMemory),
+		outage:   outage{look: make(chan struct{}, 1), doubts: make(map[string]*doubt)},
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	for _, lang := range cfg.Langs {
@@ -178,14 +167,18 @@ func (d *Dispatcher) flock(v *faas.Version) (*flock, error) {
 	if d.closed {
 		return nil, draining()
 	}
-	fn := d.functions.get(faas.Ref{ID: v.FunctionID})
-	if fn == nil {
-		return nil, faas.UnknownFunction(faas.Ref{ID: v.FunctionID})
+	if why := d.going[key]; why != nil {
+		return nil, why
+	}
+	// While mu is held: who changes what is registered tells us next, and has to wait.
+	fn, _, err := d.cfg.Catalogue.Resolve(d.ctx, faas.Ref{ID: v.FunctionID})
+	if err != nil {
+		return nil, err
 	}
 	if !fn.Has(v.Number) {
 		return nil, faas.UnknownVersion(fn, v.Number)
 	}
-	if err := d.permit(v.Settings, faas.CodeNotPermitted); err != nil {
+	if err := d.cfg.Catalogue.Permitted(v); err != nil {
 		return nil, err
 	}
 	f = newFlock(d, v, d.quota(fn))
@@ -230,7 +223,7 @@ func (d *Dispatcher) Scale(now time.Time) {
 	}
 }
 
-// Sandboxes implements faas.Registry.
+// Sandboxes implements faas.Locator.
 func (d *Dispatcher) Sandboxes(_ context.Context, v *faas.Version) ([]faas.SandboxInfo, error) {
 	d.mu.RLock()
 	f := d.flocks[v.Key()]
@@ -392,15 +385,4 @@ func (d *Dispatcher) remove(inst sandbox.Instance) bool {
 // draining is what is told to those who come too late.
 func draining() error {
 	return faas.Errorf(faas.CodeDraining, "the dispatcher is shutting down").After(time.Second)
-}
-
-// knownLang fails for a language that there is no driver for.
-func (d *Dispatcher) knownLang(lang string) error {
-	if slices.Contains(d.cfg.Langs, lang) {
-		return nil
-	}
-	if lang == "ts" || lang == "tsx" || lang == "typescript" {
-		return faas.Errorf(faas.CodeUnknownLanguage, "this is TypeScript, %s", noTypes)
-	}
-	return faas.Errorf(faas.CodeUnknownLanguage, "there is no driver for the language %.40q; there are %v", lang, d.cfg.Langs)
 }

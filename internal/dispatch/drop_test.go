@@ -172,19 +172,25 @@ func TestUsedVersionsStay(t *testing.T) {
 	})
 }
 
+// maxDrop is the catalogue's.
+const maxDrop = 40
+
 // What aliases name stays, and no more go at once than fit in a transaction.
 func TestManyVersionsAreDropped(t *testing.T) {
 	simulated(t, nil, func(t *testing.T, w *world) {
 		fn := w.create("version", "keep_versions=1000")
-		for range 99 {
+		for range 98 {
 			fn = w.put(fn, "version", "")
 		}
 		idle()
-		named := *fn
-		named.Aliases = map[string]int{faas.Live: 100, "gold": 7}
-		w.mu.Lock()
-		w.functions.put(&named)
-		w.mu.Unlock()
+		last := *fn.Live()
+		last.Number++
+		named := *fn.With(&last)
+		named.Aliases["gold"] = 7
+		if err := w.store.AddVersion(t.Context(), &named, "version", ""); err != nil {
+			t.Fatal(err)
+		}
+		w.restart()
 		w.put(fn, "version", "keep_versions=5")
 		if got := w.kept(fn); len(got) != 101-maxDrop || got[0] != 7 || got[1] != maxDrop+2 {
 			t.Errorf("the versions are %v", got)
@@ -208,10 +214,9 @@ func TestUsedVersionsAreInNobodysWay(t *testing.T) {
 			w.put(fn, "version", "")
 		}
 		idle()
-		now := w.lookup(faas.Ref{ID: fn.ID})
 		inUse := func(more int) {
 			for number := 1; number <= used; number++ {
-				v, err := w.versionOf(t.Context(), now, number)
+				_, v, err := w.Resolve(t.Context(), faas.Ref{ID: fn.ID, Version: number})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -251,7 +256,7 @@ func (s slowStore) AddVersion(ctx context.Context, fn *faas.Function, code, sand
 // a change is being stored that leaves no place for the version of then.
 func TestCallsDuringAChange(t *testing.T) {
 	var may atomic.Pointer[chan struct{}]
-	simulated(t, func(cfg *Config) { cfg.Store = slowStore{cfg.Store, &may} }, func(t *testing.T, w *world) {
+	simulated(t, func(cfg *config) { cfg.Store = slowStore{cfg.Store, &may} }, func(t *testing.T, w *world) {
 		fn := w.create("version", "keep_versions=1 idle_timeout=1s")
 		time.Sleep(5 * time.Second)
 		now := make(chan struct{})
@@ -321,7 +326,7 @@ func (s failingStore) AddVersion(ctx context.Context, fn *faas.Function, code, s
 // When a change cannot be stored, nothing was dropped.
 func TestDropThatFails(t *testing.T) {
 	var fails atomic.Bool
-	simulated(t, func(cfg *Config) { cfg.Store = failingStore{cfg.Store, &fails} }, func(t *testing.T, w *world) {
+	simulated(t, func(cfg *config) { cfg.Store = failingStore{cfg.Store, &fails} }, func(t *testing.T, w *world) {
 		fn := w.create("version", "keep_versions=2")
 		w.put(fn, "version", "")
 		w.call(t.Context(), at(fn, 1)).wants(t, `{"result":1}`) // it has a flock
@@ -375,11 +380,15 @@ func TestDropsAndCalls(t *testing.T) {
 		return len(w.put(fn, "version", "").Versions) <= 4 // some may still be leaving
 	})
 	eventually(t, "everything is at rest", func() bool { return w.atRest() == "" })
+	now := w.lookup(faas.Ref{ID: fn.ID})
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	for key := range w.flocks {
-		if !w.functions.byID[fn.ID].Has(key.Number) {
+		if !now.Has(key.Number) {
 			t.Errorf("there is a flock of version %d, which was dropped", key.Number)
 		}
+	}
+	if len(w.going) > 0 {
+		t.Errorf("%v are still going", w.going)
 	}
 }

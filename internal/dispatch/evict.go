@@ -32,7 +32,7 @@ const (
 // when none is idle. The room is to be held by a sandbox or given back.
 func (d *Dispatcher) reserve(ctx context.Context, r room, v *faas.Version, patience time.Duration) error {
 	if !d.fits(v) {
-		return d.tooLarge(faas.CodeNoCapacity, v.Settings.Memory)
+		return faas.TooMuchMemory(faas.CodeNoCapacity, v.Settings.Memory, faas.Bytes(d.capacity.max.memory))
 	}
 	w := &claim{room: r, by: v.Key(), since: time.Now(), patience: patience, given: make(chan error, 1)}
 	if d.capacity.join(w) && !d.background(d.makeRoom) {
@@ -68,12 +68,6 @@ func (d *Dispatcher) crowded(v *faas.Version) bool {
 		free = free.plus(c.room)
 	}
 	return len(line) > 0 || !(room{1, int64(v.Settings.Memory)}).within(free)
-}
-
-// tooLarge says that a version's memory alone is above the cap.
-func (d *Dispatcher) tooLarge(code faas.Code, memory faas.Bytes) error {
-	return faas.Errorf(code, "memory=%v is more than all sandboxes together may have, %v: give it less, or raise FOB_MAX_MEMORY",
-		memory, faas.Bytes(d.capacity.max.memory))
 }
 
 // makeRoom sees to those in line for room, until there is nobody.

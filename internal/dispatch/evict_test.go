@@ -14,8 +14,8 @@ import (
 )
 
 // roomFor leaves room for so many sandboxes of the default memory.
-func roomFor(n int) func(*Config) {
-	return func(c *Config) {
+func roomFor(n int) func(*config) {
+	return func(c *config) {
 		c.MaxSandboxes, c.MaxMemory = n, int64(n)*int64(faas.DefaultSettings().Memory)
 	}
 }
@@ -329,7 +329,7 @@ func TestMinScaleBeyondTheCap(t *testing.T) {
 // 200 functions called at random with room for 20 sandboxes.
 func TestManyFunctionsAndLittleRoom(t *testing.T) {
 	for _, pool := range []map[string]int{nil, {"python": 2, "node": 1}} {
-		simulated(t, func(c *Config) {
+		simulated(t, func(c *config) {
 			roomFor(20)(c)
 			c.Pool, c.PoolMax = pool, 8
 		}, func(t *testing.T, w *world) {
@@ -363,7 +363,7 @@ func TestManyFunctionsAndLittleRoom(t *testing.T) {
 }
 
 func TestSnapshot(t *testing.T) {
-	simulated(t, func(c *Config) {
+	simulated(t, func(c *config) {
 		roomFor(20)(c)
 		c.Pool = map[string]int{"python": 2}
 	}, func(t *testing.T, w *world) {
@@ -417,7 +417,7 @@ func TestWhatIsBeingResumedMakesNoRoom(t *testing.T) {
 // A start that finds too little room gives its blank sandbox back again and
 // again, which leaves nothing behind.
 func TestGivingBackABlankSandbox(t *testing.T) {
-	simulated(t, func(c *Config) {
+	simulated(t, func(c *config) {
 		roomFor(8)(c)
 		c.Pool = map[string]int{"python": 2}
 	}, func(t *testing.T, w *world) {

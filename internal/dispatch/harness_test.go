@@ -17,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
+	"github.com/flockofbirds/fob/internal/catalogue"
 	"github.com/flockofbirds/fob/internal/egress"
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/secret"
@@ -24,19 +25,30 @@ import (
 	"github.com/flockofbirds/fob/internal/telemetry"
 )
 
-// world is a dispatcher over a fake engine and the in-memory store.
+// world is a dispatcher over a fake engine and the in-memory store, with what is
+// registered.
 type world struct {
 	*Dispatcher
+	*catalogue.Registrar
 	t      testing.TB
 	engine *fakeEngine
 	store  faas.Store
-	cfg    Config
+	cfg    config
 	puts   atomic.Int64
+}
+
+// config is what a world is made with. Its store is the catalogue's too.
+type config struct {
+	Config
+	Store      faas.Store
+	Secrets    faas.SecretKeeper
+	MaxNetwork faas.Network
+	Runtimes   []string
 }
 
 // newWorld makes a dispatcher without a pool, unless change says otherwise.
 // Whoever calls it closes it.
-func newWorld(t testing.TB, change func(*Config)) *world {
+func newWorld(t testing.TB, change func(*config)) *world {
 	t.Helper()
 	engine := newFakeEngine()
 	s, err := store.New(t.Context(), store.NewMemory())
@@ -47,23 +59,20 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, engine: engine, store: s, cfg: Config{
+	w := &world{t: t, engine: engine, store: s, cfg: config{Store: s, Secrets: keeper, MaxNetwork: network("egress"), Config: Config{
 		Engine:      engine,
-		Store:       s,
-		Secrets:     keeper,
 		Log:         zerolog.Nop(),
 		Metrics:     telemetry.NewMetrics(),
 		Langs:       []string{"python", "node"},
 		MaxBody:     1 << 20,
 		Network:     network("egress"),
-		MaxNetwork:  network("egress"),
 		Egress:      egress.New(egress.Config{MaxConnections: 1000}),
 		LoadTimeout: 10 * time.Second,
 		Tick:        time.Second,
 
 		MaxSandboxes: 10000,
 		MaxMemory:    1 << 50,
-	}}
+	}}}
 	if change != nil {
 		change(&w.cfg)
 	}
@@ -82,16 +91,36 @@ func network(text string) faas.Network {
 // boot starts a dispatcher over the world as it is.
 func (w *world) boot() {
 	w.t.Helper()
-	d, err := New(w.t.Context(), w.cfg)
+	cfg := w.cfg.Config
+	c, err := catalogue.Open(w.t.Context(), catalogue.Config{
+		Store: w.cfg.Store, Secrets: w.cfg.Secrets, Log: cfg.Log,
+		Policy: catalogue.Policy{
+			Langs: cfg.Langs, Network: cfg.Network, MaxNetwork: w.cfg.MaxNetwork,
+			Runtime: cfg.Runtime, Runtimes: w.cfg.Runtimes, MaxMemory: faas.Bytes(cfg.MaxMemory),
+		},
+	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.Dispatcher = d
+	cfg.Catalogue, cfg.Store = c, w.cfg.Store
+	if w.Dispatcher, err = New(w.t.Context(), cfg); err != nil {
+		w.t.Fatal(err)
+	}
+	w.Registrar = catalogue.NewRegistrar(c, w.Dispatcher)
+}
+
+// lookup returns the function that a ref names, or nil.
+func (w *world) lookup(ref faas.Ref) *faas.Function {
+	fn, _, err := w.Resolve(context.Background(), ref)
+	if err != nil {
+		return nil
+	}
+	return fn
 }
 
 // simulated runs a test in a world where time passes only when everybody
 // waits for it, and in which no goroutine may be left at the end.
-func simulated(t *testing.T, change func(*Config), test func(t *testing.T, w *world)) {
+func simulated(t *testing.T, change func(*config), test func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, change)

@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/flockofbirds/fob/internal/faas"
 )
 
 // What code looks like goes by its text alone, and is only asked of code that
@@ -39,8 +41,6 @@ var (
 	lostBreaks = regexp.MustCompile(`\S[ \t]{2,}\S|\S\t\S`)
 )
 
-const noTypes = "which there is no driver for: make JavaScript of it, as with npx esbuild hello.ts > hello.js, and add lang=node"
-
 // hint says what to do about code that could not be loaded, as far as its text
 // tells, or nothing. line is the line at fault, 1-based, or 0.
 func hint(lang, code string, line int) string {
@@ -56,14 +56,14 @@ func hint(lang, code string, line int) string {
 	python, script := pythonMark.MatchString(code), scriptMark.MatchString(code)
 	switch {
 	case lang == "python" && script && !python && typesMark.MatchString(code):
-		hints = append(hints, "this looks like TypeScript, "+noTypes)
+		hints = append(hints, "this looks like TypeScript, "+faas.NoTypes)
 	case lang == "python" && script && !python:
 		hints = append(hints, "this looks like JavaScript: add lang=node")
 	case lang == "node" && python && !script:
 		hints = append(hints, "this looks like Python: add lang=python")
 	// An object may have a member called type; the line at fault does not have it by chance.
 	case lang == "node" && !python && typesMark.MatchString(atFault):
-		hints = append(hints, "this looks like TypeScript, "+noTypes)
+		hints = append(hints, "this looks like TypeScript, "+faas.NoTypes)
 	}
 	if !strings.ContainsAny(code, "\r\n") && lostBreaks.MatchString(code) {
 		hints = append(hints, "there is no line break in it: if it comes from a file, curl's -d has removed them, so use --data-binary")

@@ -8,7 +8,7 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// Holder implements faas.Registry. It asks every bird instead of keeping an index,
+// Holder implements faas.Locator. It asks every bird instead of keeping an index,
 // so that there is nothing that could outlive a sandbox.
 func (d *Dispatcher) Holder(_ context.Context, token string) (sandboxID string, holds faas.VersionKey, ok bool) {
 	if token == "" { // what an instance has that its engine knows none of

@@ -11,7 +11,7 @@ import (
 
 // A sandbox's token opens what it was loaded with, from then on until its end.
 func TestHolder(t *testing.T) {
-	simulated(t, func(c *Config) { c.Pool = map[string]int{"node": 1} }, func(t *testing.T, w *world) {
+	simulated(t, func(c *config) { c.Pool = map[string]int{"node": 1} }, func(t *testing.T, w *world) {
 		holds := func(s *fakeSandbox, want faas.VersionKey) {
 			t.Helper()
 			id, got, ok := w.Holder(t.Context(), s.Token())

@@ -31,7 +31,7 @@ const stopPatience = time.Minute
 // streams: then the function is told that nobody reads on. A call is never
 // sent twice: what may have reached a driver is not tried again.
 func (d *Dispatcher) Invoke(ctx context.Context, call *faas.Call) (*faas.Result, error) {
-	_, v, err := d.Resolve(ctx, call.Ref)
+	_, v, err := d.cfg.Catalogue.Resolve(ctx, call.Ref)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func (d *Dispatcher) successor(ctx context.Context, ref faas.Ref, v *faas.Versio
 	if err == nil || ref.Version > 0 || faas.CodeOf(err) != faas.CodeUnknownFunction {
 		return nil
 	}
-	_, next, err := d.Resolve(ctx, faas.Ref{ID: v.FunctionID, Alias: ref.Alias})
+	_, next, err := d.cfg.Catalogue.Resolve(ctx, faas.Ref{ID: v.FunctionID, Alias: ref.Alias})
 	if err != nil || next.Number == v.Number || v.Settings.Public && !next.Settings.Public {
 		return nil
 	}

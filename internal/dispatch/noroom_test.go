@@ -15,7 +15,7 @@ import (
 // crowded runs a test in a world whose budget the test may fill.
 func crowded(t *testing.T, test func(t *testing.T, w *world, budget *buffer.Budget)) {
 	t.Helper()
-	simulated(t, func(c *Config) { c.Buffers = buffer.New(8 << 20) }, func(t *testing.T, w *world) {
+	simulated(t, func(c *config) { c.Buffers = buffer.New(8 << 20) }, func(t *testing.T, w *world) {
 		test(t, w, w.cfg.Buffers)
 		synctest.Wait()
 		if used := w.cfg.Buffers.Used(); used != 0 {

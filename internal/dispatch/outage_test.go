@@ -16,7 +16,7 @@ import (
 )
 
 // warnings keeps the log's lines from warnings on.
-func warnings(c *Config) *lines {
+func warnings(c *config) *lines {
 	text := &lines{}
 	c.Log = zerolog.New(text).Level(zerolog.WarnLevel)
 	return text
@@ -58,7 +58,7 @@ func (w *world) ready(want bool, words ...string) {
 // is tried meanwhile, and whoever asks whether the dispatcher is ready hears of it.
 func TestOutageOfTheEngine(t *testing.T) {
 	var log *lines
-	simulated(t, func(c *Config) {
+	simulated(t, func(c *config) {
 		log = warnings(c)
 		c.Log = c.Log.Level(zerolog.InfoLevel)
 		c.Pool = map[string]int{"python": 2, "node": 2}
@@ -110,7 +110,7 @@ func TestOutageOfTheEngine(t *testing.T) {
 func TestOutageOfStarts(t *testing.T) {
 	for _, pool := range []map[string]int{nil, {"python": 1, "node": 1}} {
 		var log *lines
-		simulated(t, func(c *Config) { log = warnings(c); c.Pool = pool }, func(t *testing.T, w *world) {
+		simulated(t, func(c *config) { log = warnings(c); c.Pool = pool }, func(t *testing.T, w *world) {
 			fn := w.create("version", "idle_timeout=1s")
 			time.Sleep(5 * time.Second) // it is scaled to zero
 			w.engine.set(func() { w.engine.refusal = errors.New("no such runtime") })
@@ -140,7 +140,7 @@ func TestOutageOfStarts(t *testing.T) {
 // What one function asks for in vain is no outage.
 func TestNoOutageOfOneFunction(t *testing.T) {
 	var log *lines
-	simulated(t, func(c *Config) { log = warnings(c); c.Runtimes = []string{"broken"} }, func(t *testing.T, w *world) {
+	simulated(t, func(c *config) { log = warnings(c); c.Runtimes = []string{"broken"} }, func(t *testing.T, w *world) {
 		w.engine.set(func() { w.engine.picky = "broken" })
 		for range 30 {
 			_, err := w.Create(t.Context(), "", faas.Draft{Code: "version", Settings: settings("runtime=broken")})
@@ -176,7 +176,7 @@ func TestOutageOfASilentEngine(t *testing.T) {
 func TestNoOutageWhileImagesAreBuilt(t *testing.T) {
 	var log *lines
 	var built chan struct{}
-	simulated(t, func(c *Config) {
+	simulated(t, func(c *config) {
 		log = warnings(c)
 		c.Pool = map[string]int{"python": 1, "node": 1}
 		built = make(chan struct{})
@@ -204,7 +204,7 @@ func TestNoOutageWhileImagesAreBuilt(t *testing.T) {
 
 // TestPreparedIsReady: what failed before all was prepared is no outage after it.
 func TestPreparedIsReady(t *testing.T) {
-	simulated(t, func(c *Config) {
+	simulated(t, func(c *config) {
 		c.Pool = map[string]int{"python": 1, "node": 1}
 		c.Engine.(*fakeEngine).unbuilt = errors.New("no network")
 	}, func(t *testing.T, w *world) {
@@ -252,7 +252,7 @@ func TestOutageDuringATrial(t *testing.T) {
 // more, is in the log.
 func TestLoggedWhenTooLarge(t *testing.T) {
 	var log *lines
-	simulated(t, func(c *Config) { log = warnings(c); c.MaxMemory = 1 << 30 }, func(t *testing.T, w *world) {
+	simulated(t, func(c *config) { log = warnings(c); c.MaxMemory = 1 << 30 }, func(t *testing.T, w *world) {
 		w.create("version", "min_scale=1 memory=512MB")
 		w.Close()
 		w.engine.running("version")[0].die(sandbox.Exit{Code: 1})

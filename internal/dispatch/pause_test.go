@@ -219,7 +219,7 @@ func TestAdoptionOfPausedSandboxes(t *testing.T) {
 // Calls, ticks and deaths meet pausing and resuming at every moment.
 func TestPauseChurn(t *testing.T) {
 	leakless(t)
-	w := newWorld(t, func(c *Config) { c.Tick = 100 * time.Microsecond })
+	w := newWorld(t, func(c *config) { c.Tick = 100 * time.Microsecond })
 	fn := w.create("version", "pause_after=1ms max_scale=3 idle_timeout=20ms min_scale=1")
 	together(8, func(i int) {
 		for range 100 {

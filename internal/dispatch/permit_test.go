@@ -11,7 +11,7 @@ import (
 )
 
 func TestNetworkIsPermitted(t *testing.T) {
-	most := func(c *Config) { c.Network, c.MaxNetwork = network("none"), network("allow=*.example.com,b:5432") }
+	most := func(c *config) { c.Network, c.MaxNetwork = network("none"), network("allow=*.example.com,b:5432") }
 	simulated(t, most, func(t *testing.T, w *world) {
 		fn := w.create("version", "")
 		if got := fn.Live().Settings.Network; got != "none" {
@@ -55,7 +55,7 @@ func TestNetworkIsPermittedNoMore(t *testing.T) {
 }
 
 func TestRuntimes(t *testing.T) {
-	offered := func(c *Config) {
+	offered := func(c *config) {
 		c.Pool, c.PoolMax, c.Runtime, c.Runtimes = map[string]int{"python": 2}, 2, "runsc", []string{"kata"}
 	}
 	simulated(t, offered, func(t *testing.T, w *world) {
@@ -139,7 +139,7 @@ func TestGate(t *testing.T) {
 }
 
 func TestGateCannotBeOpened(t *testing.T) {
-	simulated(t, func(c *Config) { c.Pool, c.PoolMax, c.Network = map[string]int{"python": 1}, 1, network("none") }, func(t *testing.T, w *world) {
+	simulated(t, func(c *config) { c.Pool, c.PoolMax, c.Network = map[string]int{"python": 1}, 1, network("none") }, func(t *testing.T, w *world) {
 		synctest.Wait()
 		fn := w.create("version", "network=allow=a")
 		w.engine.there()[0].locked = true
@@ -171,7 +171,7 @@ func TestGateOfBadCode(t *testing.T) {
 
 // Under a runtime that cannot resize, what needs other limits is created.
 func TestFixedLimits(t *testing.T) {
-	simulated(t, func(c *Config) { c.Pool, c.PoolMax, c.Runtime = map[string]int{"python": 1}, 1, "rigid" }, func(t *testing.T, w *world) {
+	simulated(t, func(c *config) { c.Pool, c.PoolMax, c.Runtime = map[string]int{"python": 1}, 1, "rigid" }, func(t *testing.T, w *world) {
 		synctest.Wait()
 		for range 2 {
 			fn := w.create("version", "memory=256MB")

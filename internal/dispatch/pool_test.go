@@ -12,8 +12,8 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-func poolOf(n int) func(*Config) {
-	return func(c *Config) { c.Pool = map[string]int{"python": n} }
+func poolOf(n int) func(*config) {
+	return func(c *config) { c.Pool = map[string]int{"python": n} }
 }
 
 func TestPoolIsFilledAndRefilled(t *testing.T) {
@@ -316,7 +316,7 @@ func TestThePoolKeepsBack(t *testing.T) {
 }
 
 func TestThePoolGrowsAndShrinks(t *testing.T) {
-	simulated(t, func(c *Config) { poolOf(1)(c); c.PoolMax = 3 }, func(t *testing.T, w *world) {
+	simulated(t, func(c *config) { poolOf(1)(c); c.PoolMax = 3 }, func(t *testing.T, w *world) {
 		sizes := func(size, target int) {
 			t.Helper()
 			synctest.Wait()
@@ -354,7 +354,7 @@ func TestThePoolGrowsAndShrinks(t *testing.T) {
 
 func TestPoolsHaveAQuarterOfTheRoom(t *testing.T) {
 	for n, want := range map[int]string{3: "0 0", 4: "0 1", 5: "1 1", 8: "1 1", 9: "2 1", 100: "2 1"} {
-		simulated(t, func(c *Config) {
+		simulated(t, func(c *config) {
 			roomFor(n)(c)
 			c.Pool, c.PoolMax = map[string]int{"python": 2, "node": 1}, 8
 		}, func(t *testing.T, w *world) {
@@ -370,7 +370,7 @@ func TestPoolsHaveAQuarterOfTheRoom(t *testing.T) {
 
 // A blank sandbox goes before one that has a function.
 func TestABlankOneMakesRoomFirst(t *testing.T) {
-	simulated(t, func(c *Config) {
+	simulated(t, func(c *config) {
 		roomFor(4)(c)
 		c.Pool = map[string]int{"node": 1}
 	}, func(t *testing.T, w *world) {
@@ -397,7 +397,7 @@ func TestABlankOneMakesRoomFirst(t *testing.T) {
 }
 
 func TestAPooledSandboxNeedsMoreRoom(t *testing.T) {
-	simulated(t, func(c *Config) {
+	simulated(t, func(c *config) {
 		roomFor(4)(c)
 		c.Pool = map[string]int{"python": 1}
 	}, func(t *testing.T, w *world) {

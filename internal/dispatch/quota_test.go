@@ -238,7 +238,7 @@ func TestSwitchingOffWhileASandboxStarts(t *testing.T) {
 // were ever allowed at once.
 func TestMaxConcurrencyUnderChurn(t *testing.T) {
 	leakless(t)
-	w := newWorld(t, func(c *Config) { c.Tick = time.Millisecond })
+	w := newWorld(t, func(c *config) { c.Tick = time.Millisecond })
 	defer w.engine.Purge(context.Background())
 	defer w.Close()
 	fn := w.create("version", "max_concurrency=3 concurrency=2 max_scale=4 queue=100000")

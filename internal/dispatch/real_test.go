@@ -30,7 +30,7 @@ func TestRealChurn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer engine.Close()
-	w := newWorld(t, func(c *Config) {
+	w := newWorld(t, func(c *config) {
 		c.Engine = engine
 		c.Pool = map[string]int{"python": 2}
 		c.Tick = time.Millisecond

@@ -30,7 +30,7 @@ func (w *world) old(code string) (old, all int) {
 // After an upgrade the sandboxes that were adopted serve, and are replaced one by one:
 // no call fails or waits, and min_scale is kept.
 func TestUpgradeReachesWhatRuns(t *testing.T) {
-	simulated(t, func(c *Config) { c.Pool = map[string]int{"python": 1} }, func(t *testing.T, w *world) {
+	simulated(t, func(c *config) { c.Pool = map[string]int{"python": 1} }, func(t *testing.T, w *world) {
 		fn := w.create("version", "min_scale=3 max_scale=3")
 		time.Sleep(5 * time.Second)
 		w.engine.set(func() { w.engine.delay = 100 * time.Millisecond })
@@ -124,7 +124,7 @@ func TestUpgradeWaitsForASuccessor(t *testing.T) {
 // sandboxes there are that run it.
 func TestUpgradeInVain(t *testing.T) {
 	var log *lines
-	simulated(t, func(c *Config) { log = warnings(c) }, func(t *testing.T, w *world) {
+	simulated(t, func(c *config) { log = warnings(c) }, func(t *testing.T, w *world) {
 		fn := w.create("version", "min_scale=10 max_scale=10")
 		time.Sleep(5 * time.Second)
 		w.engine.set(func() {
@@ -151,7 +151,7 @@ func TestUpgradeInVain(t *testing.T) {
 // TestUpgradeEvictsNobody: where there is no room an idle sandbox makes way for its
 // successor, not another function's.
 func TestUpgradeEvictsNobody(t *testing.T) {
-	simulated(t, func(c *Config) { c.MaxSandboxes = 2 }, func(t *testing.T, w *world) {
+	simulated(t, func(c *config) { c.MaxSandboxes = 2 }, func(t *testing.T, w *world) {
 		fn := w.create("gated", "timeout=10s min_scale=1 max_scale=1")
 		old := w.begin(t.Context(), fn)
 		synctest.Wait()
@@ -172,7 +172,7 @@ func TestUpgradeEvictsNobody(t *testing.T) {
 
 // Where there is no room for both, an idle one makes way, and no call fails.
 func TestUpgradeWithoutRoom(t *testing.T) {
-	simulated(t, func(c *Config) { c.MaxSandboxes = 1 }, func(t *testing.T, w *world) {
+	simulated(t, func(c *config) { c.MaxSandboxes = 1 }, func(t *testing.T, w *world) {
 		fn := w.create("version", "min_scale=1")
 		w.engine.set(func() { w.engine.delay = 500 * time.Millisecond })
 		w.upgrade()

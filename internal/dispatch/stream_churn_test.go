@@ -23,7 +23,7 @@ import (
 // go, and each slot is given back once.
 func TestStreamChurn(t *testing.T) {
 	leakless(t)
-	w := newWorld(t, func(c *Config) { c.Tick = time.Millisecond })
+	w := newWorld(t, func(c *config) { c.Tick = time.Millisecond })
 	w.engine.calls["stream"] = w.engine.calls["version"]
 	w.engine.streams = map[string]func(*fakeSandbox, net.Conn, *http.Request) bool{"stream": dribble}
 	invoker := Observe(w.Dispatcher, w.cfg.Metrics, zerolog.Nop())

@@ -52,7 +52,24 @@ type Registry interface {
 
 	// Code returns a version's code as it was registered.
 	Code(ctx context.Context, version *Version) (string, error)
+}
 
+// Proof is a version that is loaded in a sandbox, and which nobody can call yet. One
+// of Publish and Discard must be called, once.
+type Proof interface {
+	// SandboxID names the sandbox.
+	SandboxID() string
+
+	// Publish gives the sandbox to fn's calls. fn, whose live version it holds, is
+	// stored by then, and about to be seen.
+	Publish(fn *Function)
+
+	// Discard removes the sandbox.
+	Discard()
+}
+
+// Locator tells where functions run.
+type Locator interface {
 	// Sandboxes tells where a version runs at this moment.
 	Sandboxes(ctx context.Context, version *Version) ([]SandboxInfo, error)
 
@@ -71,10 +88,23 @@ const (
 	Created                 // there is a new function
 )
 
-// Store keeps functions through crash and failover. Every method that changes
+// Store keeps everything through crash and failover. Every method that changes
 // something returns once the change is synced to disk, and changes all or
 // nothing. Errors are (or wrap) *Error.
 type Store interface {
+	FunctionStore
+	SandboxStore
+	TokenStore
+
+	// Aviary returns the store's own name for its sandboxes, minted when
+	// the store was first initialised: 8 hexadecimal digits.
+	Aviary(ctx context.Context) (string, error)
+
+	Close() error
+}
+
+// FunctionStore is the part of a Store that keeps functions.
+type FunctionStore interface {
 	// Functions returns all functions with their live versions, in order of
 	// creation.
 	Functions(ctx context.Context) ([]*Function, error)
@@ -99,7 +129,10 @@ type Store interface {
 
 	// DeleteFunction removes a function with all that belongs to it.
 	DeleteFunction(ctx context.Context, id string) error
+}
 
+// SandboxStore is the part of a Store that keeps which sandbox holds what.
+type SandboxStore interface {
 	// Sandboxes returns the record of which sandbox holds which version.
 	Sandboxes(ctx context.Context) (map[string]VersionKey, error)
 
@@ -110,12 +143,4 @@ type Store interface {
 
 	// ForgetSandboxes drops the records of sandboxes that are gone.
 	ForgetSandboxes(ctx context.Context, sandboxIDs ...string) error
-
-	TokenStore
-
-	// Aviary returns the store's own name for its sandboxes, minted when
-	// the store was first initialised: 8 hexadecimal digits.
-	Aviary(ctx context.Context) (string, error)
-
-	Close() error
 }

@@ -161,6 +161,27 @@ func Lang(name string) string {
 	}
 }
 
+// NoTypes says what to do with TypeScript, behind a sentence that calls it so.
+const NoTypes = "which there is no driver for: make JavaScript of it, as with npx esbuild hello.ts > hello.js, and add lang=node"
+
+// CheckLang fails with CodeUnknownLanguage for a language that is not among those
+// that there are drivers for.
+func CheckLang(lang string, drivers []string) error {
+	if slices.Contains(drivers, lang) {
+		return nil
+	}
+	if lang == "ts" || lang == "tsx" || lang == "typescript" {
+		return Errorf(CodeUnknownLanguage, "this is TypeScript, %s", NoTypes)
+	}
+	return Errorf(CodeUnknownLanguage, "there is no driver for the language %.40q; there are %v", lang, drivers)
+}
+
+// TooMuchMemory is told, with that code, to who wants a sandbox of more memory than
+// all may have together.
+func TooMuchMemory(code Code, memory, all Bytes) error {
+	return Errorf(code, "memory=%v is more than all sandboxes together may have, %v: give it less, or raise FOB_MAX_MEMORY", memory, all)
+}
+
 // CheckCode says what is wrong with code before any language looks at it.
 func CheckCode(code string) error {
 	switch {

@@ -122,7 +122,7 @@ func (a *API) admitStranger(r *http.Request, backend *Backend, need access, secr
 		}
 	}
 	if need.sandboxes && secret != "" && !strings.HasPrefix(secret, faas.TokenPrefix) {
-		if id, holds, ok := backend.Registry.Holder(r.Context(), secret); ok {
+		if id, holds, ok := backend.Locator.Holder(r.Context(), secret); ok {
 			return faas.Caller{Kind: faas.CallerSandbox, Sandbox: id, Holds: holds}, nil
 		}
 	}

@@ -42,7 +42,7 @@ func guarded(t *testing.T, public bool, grants map[string]string) (*API, *fakeRe
 		return plainResult(strings.Join(call.Header["Authorization"], "|")), nil
 	}
 	a := newAPI(t, registry, invoke)
-	a.Open(Backend{Registry: registry, Invoker: invoker(invoke), Tokens: newTokens(t, grants), Audit: &fakeAudit{}})
+	a.Open(Backend{Registry: registry, Locator: registry, Invoker: invoker(invoke), Tokens: newTokens(t, grants), Audit: &fakeAudit{}})
 	return a, registry
 }
 
@@ -172,7 +172,7 @@ func TestSandboxesToken(t *testing.T) {
 	next.Number++
 	held := registry.fn.Live()
 	registry.fn = registry.fn.With(&next)
-	a.Open(Backend{Registry: &holding{registry, held.Key()}, Tokens: newTokens(t, map[string]string{"ann": "admin"}), Audit: &fakeAudit{}})
+	a.Open(Backend{Registry: registry, Locator: &holding{registry, held.Key()}, Tokens: newTokens(t, map[string]string{"ann": "admin"}), Audit: &fakeAudit{}})
 	if got := ask("/api/cs/hello", sandboxToken); got != 401 {
 		t.Errorf("the code of the next version: %d", got)
 	}

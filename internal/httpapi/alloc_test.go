@@ -58,7 +58,7 @@ func servedCalls(t testing.TB, grants string) func() {
 	}
 	shown := []string{"Bearer " + secretOf("ann")}
 	a := New(Config{Log: zerolog.Nop(), Metrics: http.NotFoundHandler(), MaxBody: testMaxBody, Hosts: []string{"example.com"}})
-	a.Open(Backend{Registry: newFakeRegistry(), Tokens: tokens, Audit: &fakeAudit{}, Invoker: invoker(func(_ context.Context, call *faas.Call) (*faas.Result, error) {
+	a.Open(Backend{Registry: newFakeRegistry(), Locator: newFakeRegistry(), Tokens: tokens, Audit: &fakeAudit{}, Invoker: invoker(func(_ context.Context, call *faas.Call) (*faas.Result, error) {
 		call.Trace.Version = version
 		body.Reset([]byte(answer))
 		return result, nil

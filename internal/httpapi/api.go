@@ -59,6 +59,7 @@ type Build struct {
 // registry nor invoker.
 type Backend struct {
 	Registry faas.Registry
+	Locator  faas.Locator
 	Invoker  faas.Invoker
 	Tokens   faas.Tokens
 	Audit    faas.AuditLog

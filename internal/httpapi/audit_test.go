@@ -43,10 +43,10 @@ func (f *fakeAudit) Read(query faas.AuditQuery, emit func([]byte) error) error {
 }
 
 // audited returns an API and its audit log.
-func audited(t *testing.T, registry faas.Registry) (*API, *fakeAudit) {
+func audited(t *testing.T, registry registered) (*API, *fakeAudit) {
 	log := &fakeAudit{}
 	a := newAPI(t, registry, nil)
-	a.Open(Backend{Registry: registry, Audit: log, Tokens: &fakeTokens{}})
+	a.Open(Backend{Registry: registry, Locator: registry, Audit: log, Tokens: &fakeTokens{}})
 	return a, log
 }
 
@@ -106,7 +106,7 @@ func TestQuestionsAreNotRecorded(t *testing.T) {
 	}
 	serve(a, "DELETE", "/api/stats", "")
 	b := a.backend.Load()
-	a.Open(Backend{Registry: registry, Audit: log, Tokens: &fakeTokens{}, Invoker: invoker(func(context.Context, *faas.Call) (*faas.Result, error) {
+	a.Open(Backend{Registry: registry, Locator: registry, Audit: log, Tokens: &fakeTokens{}, Invoker: invoker(func(context.Context, *faas.Call) (*faas.Result, error) {
 		return nil, faas.Errorf(faas.CodeRaised, "no")
 	})})
 	serve(a, "GET", "/api/call/hello", "")
@@ -130,7 +130,7 @@ func TestRefusalsAreRecordedOnce(t *testing.T) {
 }
 
 // panicky is a registry that does what no code should.
-type panicky struct{ faas.Registry }
+type panicky struct{ registered }
 
 func (panicky) Create(context.Context, string, faas.Draft) (*faas.Function, error) { panic("oh") }
 

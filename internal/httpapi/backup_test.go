@@ -27,7 +27,7 @@ func TestOneBackupAtATime(t *testing.T) {
 	storage := &slowStorage{filepath.Join(t.TempDir(), "copy"), make(chan struct{}), make(chan struct{})}
 	registry := newFakeRegistry()
 	a := newAPI(t, registry, nil)
-	a.Open(Backend{Registry: registry, Storage: storage, Tokens: &fakeTokens{}, Audit: &fakeAudit{}})
+	a.Open(Backend{Registry: registry, Locator: registry, Storage: storage, Tokens: &fakeTokens{}, Audit: &fakeAudit{}})
 	ask := func() *httptest.ResponseRecorder { return serve(a, "GET", "/api/backup", "") }
 	for range 3 { // each leaves room for the next
 		first := make(chan *httptest.ResponseRecorder, 1)

@@ -28,7 +28,7 @@ func TestStrangersSeeNoCode(t *testing.T) {
 	registry := newFakeRegistry()
 	tokens := newTokens(t, map[string]string{"all": "read invoke", "one": "read:hello", "caller": "invoke", "other": "invoke read:else", "admin": "admin"})
 	open := func(t *fakeTokens) {
-		a.Open(Backend{Registry: registry, Invoker: invoke, Tokens: t, Audit: &fakeAudit{}})
+		a.Open(Backend{Registry: registry, Locator: registry, Invoker: invoke, Tokens: t, Audit: &fakeAudit{}})
 	}
 	for _, c := range []struct {
 		err    *faas.Error
@@ -104,7 +104,7 @@ func TestStrangersSeeNoVersions(t *testing.T) {
 	var err error
 	a := New(Config{Log: zerolog.Nop(), Metrics: http.NotFoundHandler(), MaxBody: testMaxBody, Hosts: []string{"example.com"}})
 	a.Open(Backend{
-		Registry: registry, Audit: &fakeAudit{}, Tokens: newTokens(t, map[string]string{"all": "read invoke"}),
+		Registry: registry, Locator: registry, Audit: &fakeAudit{}, Tokens: newTokens(t, map[string]string{"all": "read invoke"}),
 		Invoker: invoker(func(context.Context, *faas.Call) (*faas.Result, error) { return nil, err }),
 	})
 	err = faas.UnknownVersion(registry.fn, 2)

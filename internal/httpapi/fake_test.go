@@ -147,9 +147,15 @@ func plainResult(body string) *faas.Result {
 
 const testMaxBody = 6 << 20
 
+// registered is what is registered, and where it runs.
+type registered interface {
+	faas.Registry
+	faas.Locator
+}
+
 // newAPI returns an API over a registry and an invoker, which may be nil when
 // the test does not get that far.
-func newAPI(t *testing.T, registry faas.Registry, invoke invoker) *API {
+func newAPI(t *testing.T, registry registered, invoke invoker) *API {
 	a := New(Config{
 		Log:     zerolog.New(zerolog.NewTestWriter(t)),
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "metrics") }),
@@ -157,7 +163,7 @@ func newAPI(t *testing.T, registry faas.Registry, invoke invoker) *API {
 		MaxBody: testMaxBody,
 		Hosts:   []string{"example.com", "h", "x"}, // as tests have it
 	})
-	a.Open(Backend{Registry: registry, Invoker: invoke, Tokens: &fakeTokens{}, Audit: &fakeAudit{}})
+	a.Open(Backend{Registry: registry, Locator: registry, Invoker: invoke, Tokens: &fakeTokens{}, Audit: &fakeAudit{}})
 	a.Unready(nil)
 	return a
 }

@@ -147,7 +147,7 @@ func FuzzDraft(f *testing.F) {
 	registry := newFakeRegistry()
 	a := New(Config{Log: zerolog.Nop(), Metrics: http.NotFoundHandler(), MaxBody: testMaxBody, Hosts: []string{"example.com"}})
 	audit := &fakeAudit{}
-	a.Open(Backend{Registry: registry, Tokens: &fakeTokens{}, Audit: audit})
+	a.Open(Backend{Registry: registry, Locator: registry, Tokens: &fakeTokens{}, Audit: audit})
 	f.Fuzz(func(t *testing.T, query string, body []byte) {
 		r := httptest.NewRequest("POST", "/api/gen", bytes.NewReader(body))
 		r.URL.RawQuery = query

@@ -12,7 +12,7 @@ func (a *API) meta(w http.ResponseWriter, r *http.Request, _ faas.Caller) error 
 	if err != nil {
 		return err
 	}
-	sandboxes, err := backend.Registry.Sandboxes(r.Context(), version)
+	sandboxes, err := backend.Locator.Sandboxes(r.Context(), version)
 	if err != nil {
 		return err
 	}

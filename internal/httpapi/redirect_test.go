@@ -41,7 +41,7 @@ func TestRedirects(t *testing.T) {
 	var status int
 	var locations []string
 	a := New(Config{Metrics: http.NotFoundHandler(), MaxBody: testMaxBody, Port: 9999, Hosts: []string{"fob.example.com", "*.birds.example"}})
-	a.Open(Backend{Registry: registry, Tokens: &fakeTokens{}, Audit: &fakeAudit{}, Invoker: invoker(func(_ context.Context, call *faas.Call) (*faas.Result, error) {
+	a.Open(Backend{Registry: registry, Locator: registry, Tokens: &fakeTokens{}, Audit: &fakeAudit{}, Invoker: invoker(func(_ context.Context, call *faas.Call) (*faas.Result, error) {
 		call.Trace.Version = registry.byName["me"].Live()
 		result := plainResult("")
 		result.Status, result.Header = status, http.Header{"Location": locations}
@@ -175,7 +175,7 @@ process.stdout.write(JSON.stringify(said));`)
 	registry := functions{newFakeRegistry(), map[string]*faas.Function{}}
 	me := (&faas.Function{ID: testID, Name: "me"}).With(&faas.Version{FunctionID: testID, Number: 1})
 	registry.byName["me"] = me
-	a.Open(Backend{Registry: registry, Tokens: &fakeTokens{}, Audit: &fakeAudit{}})
+	a.Open(Backend{Registry: registry, Locator: registry, Tokens: &fakeTokens{}, Audit: &fakeAudit{}})
 	r := httptest.NewRequest("GET", base, nil)
 	passed, ours := 0, 0
 	for i, location := range locations {

@@ -24,7 +24,7 @@ import (
 func roomy(t *testing.T, budget *buffer.Budget, invoke invoker) string {
 	t.Helper()
 	a := New(Config{Log: zerolog.Nop(), Metrics: http.NotFoundHandler(), MaxBody: testMaxBody, Buffers: budget, Hosts: []string{"x"}})
-	a.Open(Backend{Registry: newFakeRegistry(), Invoker: invoke, Tokens: &fakeTokens{}, Audit: &fakeAudit{}})
+	a.Open(Backend{Registry: newFakeRegistry(), Locator: newFakeRegistry(), Invoker: invoke, Tokens: &fakeTokens{}, Audit: &fakeAudit{}})
 	server := httptest.NewServer(a)
 	t.Cleanup(server.Close)
 	return server.Listener.Addr().String()
@@ -104,7 +104,7 @@ func TestNoRoomOnTheWay(t *testing.T) {
 func TestRefusedUnread(t *testing.T) {
 	budget := buffer.New(8 * testMaxBody)
 	a := New(Config{Log: zerolog.Nop(), Metrics: http.NotFoundHandler(), MaxBody: testMaxBody, Buffers: budget, Hosts: []string{"x"}})
-	a.Open(Backend{Registry: newFakeRegistry(), Tokens: &fakeTokens{}, Audit: &fakeAudit{}, Invoker: refuser{}})
+	a.Open(Backend{Registry: newFakeRegistry(), Locator: newFakeRegistry(), Tokens: &fakeTokens{}, Audit: &fakeAudit{}, Invoker: refuser{}})
 	server := httptest.NewServer(a)
 	defer server.Close()
 	budget.Force(budget.Total()) // so that whoever read it would be told of that

@@ -1,4 +1,4 @@
-package dispatch
+package catalogue
 
 import (
 	"context"
@@ -6,33 +6,33 @@ import (
 	"sync"
 
 	"github.com/flockofbirds/fob/internal/faas"
-	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-// secrets is who needs which secret, as far as the index does not tell it.
-type secrets struct {
+// named tells which secrets are named by registrations that are under way, which
+// the index does not know yet.
+type named struct {
 	// mu makes one step of looking for a secret and noting that it is needed, and
 	// of looking who needs it and deleting it.
 	mu    sync.Mutex
-	named map[string]int // by name: registrations under way that name it
+	times map[string]int // by name of the secret
 }
 
 // PutSecret implements faas.SecretRegistry.
-func (d *Dispatcher) PutSecret(ctx context.Context, name string, value []byte, functions []string) (*faas.Secret, bool, error) {
-	s, created, err := d.cfg.Secrets.Put(ctx, name, value, functions)
+func (c *Catalogue) PutSecret(ctx context.Context, name string, value []byte, functions []string) (*faas.Secret, bool, error) {
+	s, created, err := c.keeper.Put(ctx, name, value, functions)
 	if err == nil {
-		d.log.Info().Str("secret", name).Int("version", s.Version).Msg("secret set")
+		c.log.Info().Str("secret", name).Int("version", s.Version).Msg("secret set")
 	}
 	return s, created, err
 }
 
 // ListSecrets implements faas.SecretRegistry.
-func (d *Dispatcher) ListSecrets(ctx context.Context) ([]faas.UsedSecret, error) {
-	all, err := d.cfg.Secrets.List(ctx)
+func (c *Catalogue) ListSecrets(ctx context.Context) ([]faas.UsedSecret, error) {
+	all, err := c.keeper.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	users := d.secretUsers()
+	users := c.secretUsers()
 	used := make([]faas.UsedSecret, len(all))
 	for i, s := range all {
 		used[i] = faas.UsedSecret{Secret: s, UsedBy: append([]string{}, users[s.Name]...)}
@@ -41,37 +41,37 @@ func (d *Dispatcher) ListSecrets(ctx context.Context) ([]faas.UsedSecret, error)
 }
 
 // DeleteSecret implements faas.SecretRegistry.
-func (d *Dispatcher) DeleteSecret(ctx context.Context, name string) error {
-	d.secrets.mu.Lock()
-	defer d.secrets.mu.Unlock()
-	if users := d.secretUsers()[name]; len(users) > 0 {
+func (c *Catalogue) DeleteSecret(ctx context.Context, name string) error {
+	c.named.mu.Lock()
+	defer c.named.mu.Unlock()
+	if users := c.secretUsers()[name]; len(users) > 0 {
 		return faas.Errorf(faas.CodeInUse, "%d functions name the secret %s, %s among them: PATCH their secrets first", len(users), name, users[0])
 	}
-	if d.secrets.named[name] > 0 {
+	if c.named.times[name] > 0 {
 		return faas.Errorf(faas.CodeInUse, "a function that names the secret %s is just being registered", name)
 	}
-	if err := d.cfg.Secrets.Delete(ctx, name); err != nil {
+	if err := c.keeper.Delete(ctx, name); err != nil {
 		return err
 	}
-	d.log.Info().Str("secret", name).Msg("secret deleted")
+	c.log.Info().Str("secret", name).Msg("secret deleted")
 	return nil
 }
 
 // RotateKey implements faas.SecretRegistry.
-func (d *Dispatcher) RotateKey(ctx context.Context) (faas.KeyRotation, error) {
-	made, err := d.cfg.Secrets.RotateKey(ctx)
+func (c *Catalogue) RotateKey(ctx context.Context) (faas.KeyRotation, error) {
+	made, err := c.keeper.RotateKey(ctx)
 	if err == nil {
-		d.log.Info().Str("key", made.Key).Int("secrets", made.Resealed).Msg("the key of the secrets was rotated")
+		c.log.Info().Str("key", made.Key).Int("secrets", made.Resealed).Msg("the key of the secrets was rotated")
 	}
 	return made, err
 }
 
 // secretUsers returns, by secret, the functions whose live version names it, in
 // order.
-func (d *Dispatcher) secretUsers() map[string][]string {
+func (c *Catalogue) secretUsers() map[string][]string {
 	users := make(map[string][]string)
-	d.mu.RLock()
-	for _, fn := range d.functions.byID {
+	c.mu.RLock()
+	for _, fn := range c.functions.byID {
 		who := fn.Name
 		if who == "" {
 			who = fn.ID
@@ -80,7 +80,7 @@ func (d *Dispatcher) secretUsers() map[string][]string {
 			users[name] = append(users[name], who)
 		}
 	}
-	d.mu.RUnlock()
+	c.mu.RUnlock()
 	for _, all := range users {
 		slices.Sort(all)
 	}
@@ -89,16 +89,16 @@ func (d *Dispatcher) secretUsers() map[string][]string {
 
 // nameSecrets checks that a function may have the secrets that its new version
 // names, and keeps them from being deleted until done is called.
-func (d *Dispatcher) nameSecrets(ctx context.Context, fn *faas.Function, settings faas.Settings) (done func(), err error) {
+func (c *Catalogue) nameSecrets(ctx context.Context, fn *faas.Function, settings faas.Settings) (done func(), err error) {
 	names := settings.Secrets.List()
 	if len(names) == 0 {
 		return func() {}, nil
 	}
 	who := faas.CallerOf(ctx)
-	d.secrets.mu.Lock()
-	defer d.secrets.mu.Unlock()
+	c.named.mu.Lock()
+	defer c.named.mu.Unlock()
 	for _, name := range names {
-		s, err := d.cfg.Secrets.Get(ctx, name)
+		s, err := c.keeper.Get(ctx, name)
 		if err == nil {
 			err = mayName(s, name, fn, who)
 		}
@@ -107,14 +107,14 @@ func (d *Dispatcher) nameSecrets(ctx context.Context, fn *faas.Function, setting
 		}
 	}
 	for _, name := range names {
-		d.secrets.named[name]++
+		c.named.times[name]++
 	}
 	return func() {
-		d.secrets.mu.Lock()
-		defer d.secrets.mu.Unlock()
+		c.named.mu.Lock()
+		defer c.named.mu.Unlock()
 		for _, name := range names {
-			if d.secrets.named[name]--; d.secrets.named[name] == 0 {
-				delete(d.secrets.named, name)
+			if c.named.times[name]--; c.named.times[name] == 0 {
+				delete(c.named.times, name)
 			}
 		}
 	}, nil
@@ -141,13 +141,13 @@ func mayName(s *faas.Secret, name string, fn *faas.Function, who faas.Caller) er
 	return nil
 }
 
-// haveSecrets makes sure that there is what a version names, before a sandbox is
+// HaveSecrets makes sure that there is what a version names, before a sandbox is
 // spent on it.
-func (d *Dispatcher) haveSecrets(ctx context.Context, v *faas.Version) error {
+func (c *Catalogue) HaveSecrets(ctx context.Context, v *faas.Version) error {
 	for _, name := range v.Settings.Secrets.List() {
-		s, err := d.cfg.Secrets.Get(ctx, name)
+		s, err := c.keeper.Get(ctx, name)
 		if err == nil {
-			err = d.available(s, name, v)
+			err = c.available(s, name, v)
 		}
 		if err != nil {
 			return err
@@ -156,22 +156,24 @@ func (d *Dispatcher) haveSecrets(ctx context.Context, v *faas.Version) error {
 	return nil
 }
 
-// openSecrets returns the values that a version names. They are the caller's to
-// wipe.
-func (d *Dispatcher) openSecrets(ctx context.Context, v *faas.Version) (sandbox.Values, error) {
+// OpenSecrets returns the values that a version names, by name. They are the
+// caller's to overwrite.
+func (c *Catalogue) OpenSecrets(ctx context.Context, v *faas.Version) (map[string][]byte, error) {
 	names := v.Settings.Secrets.List()
 	if len(names) == 0 {
 		return nil, nil
 	}
-	values := make(sandbox.Values, len(names))
+	values := make(map[string][]byte, len(names))
 	for _, name := range names {
-		s, value, err := d.cfg.Secrets.Open(ctx, name)
+		s, value, err := c.keeper.Open(ctx, name)
 		values[name] = value
 		if err == nil {
-			err = d.available(s, name, v)
+			err = c.available(s, name, v)
 		}
 		if err != nil {
-			values.Wipe()
+			for _, value := range values {
+				clear(value)
+			}
 			return nil, err
 		}
 	}
@@ -180,11 +182,11 @@ func (d *Dispatcher) openSecrets(ctx context.Context, v *faas.Version) (sandbox.
 
 // available fails with CodeMissingSecret when a secret is gone, or for other
 // functions now. A function that is just being registered was checked before.
-func (d *Dispatcher) available(s *faas.Secret, name string, v *faas.Version) error {
+func (c *Catalogue) available(s *faas.Secret, name string, v *faas.Version) error {
 	if s == nil {
 		return faas.Errorf(faas.CodeMissingSecret, "the secret %s is gone: set it again, or PATCH the function's secrets", name)
 	}
-	if fn := d.lookup(faas.Ref{ID: v.FunctionID}); fn != nil && !s.For(fn) {
+	if fn := c.lookup(faas.Ref{ID: v.FunctionID}); fn != nil && !s.For(fn) {
 		return faas.Errorf(faas.CodeMissingSecret, "the secret %s is for other functions now: PATCH the function's secrets, or say with PUT /api/secrets/%s?functions=… for which it is", name, name)
 	}
 	return nil

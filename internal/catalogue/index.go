@@ -1,0 +1,108 @@
+package catalogue
+
+import (
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+// index finds functions by ID and by name, and lists them in order of
+// creation. The catalogue's mu guards it.
+type index struct {
+	byID   map[string]*faas.Function
+	byName map[string]*faas.Function
+	order  []faas.Place // of creation
+	last   time.Time    // when a function was created last, also one that is gone
+}
+
+func newIndex(functions []*faas.Function) *index {
+	x := &index{
+		byID:   make(map[string]*faas.Function, len(functions)),
+		byName: make(map[string]*faas.Function),
+	}
+	for _, fn := range functions {
+		x.put(fn)
+	}
+	return x
+}
+
+// stamp returns when a function is created that is about to be: after all that were,
+// whatever the clock says, so that its place is behind theirs.
+func (x *index) stamp() time.Time {
+	t := now()
+	if !t.After(x.last) {
+		t = x.last.Add(time.Millisecond)
+	}
+	x.last = t
+	return t
+}
+
+// put adds a function or replaces the one with its ID.
+func (x *index) put(fn *faas.Function) {
+	if _, known := x.byID[fn.ID]; !known {
+		place := fn.Place()
+		x.order = slices.Insert(x.order, x.behind(place), place) // at the end, in most cases
+		if fn.Created.After(x.last) {
+			x.last = fn.Created
+		}
+	}
+	x.byID[fn.ID] = fn
+	if fn.Name != "" {
+		x.byName[fn.Name] = fn
+	}
+}
+
+func (x *index) delete(fn *faas.Function) {
+	place := fn.Place()
+	if i := x.behind(place); i > 0 && x.order[i-1].Compare(place) == 0 {
+		x.order = slices.Delete(x.order, i-1, i)
+	}
+	delete(x.byID, fn.ID)
+	if fn.Name != "" {
+		delete(x.byName, fn.Name)
+	}
+}
+
+// behind returns where in the order the first function is that comes after a place,
+// whether there still is one at that place or not.
+func (x *index) behind(place faas.Place) int {
+	return sort.Search(len(x.order), func(i int) bool { return x.order[i].Compare(place) > 0 })
+}
+
+// get returns the function that a ref names, or nil.
+func (x *index) get(ref faas.Ref) *faas.Function {
+	if ref.ID != "" {
+		return x.byID[ref.ID]
+	}
+	return x.byName[ref.Name]
+}
+
+// list returns up to limit functions in order of creation, beginning after a
+// place, or after the function with that ID; "" is the beginning.
+func (x *index) list(after string, limit int) ([]*faas.Function, error) {
+	begin := 0
+	if after != "" {
+		place, err := faas.ParsePlace(after, func(id string) *faas.Function { return x.byID[id] })
+		if err != nil {
+			return nil, err
+		}
+		begin = x.behind(place)
+	}
+	end := begin + min(limit, len(x.order)-begin)
+	page := make([]*faas.Function, 0, end-begin)
+	for _, place := range x.order[begin:end] {
+		page = append(page, x.byID[place.ID])
+	}
+	return page, nil
+}
+
+// ids returns the IDs of all functions in order of creation.
+func (x *index) ids() []string {
+	ids := make([]string, len(x.order))
+	for i, place := range x.order {
+		ids[i] = place.ID
+	}
+	return ids
+}

@@ -1,0 +1,259 @@
+package catalogue
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+// DefaultLang is the language of code that does not say its own.
+const DefaultLang = "python"
+
+// Runner is where functions run, as far as it takes one to change what is
+// registered. It hears of changes to one function one after the other.
+type Runner interface {
+	// Prove loads a version, which no store and no call knows yet, into a sandbox.
+	// When it fails nothing is left of it.
+	Prove(ctx context.Context, v *faas.Version, code string) (faas.Proof, error)
+
+	// Drop has calls refused of those of a function's versions that nothing uses,
+	// most of them at the most, and returns their numbers. The next is Changed or
+	// Undrop.
+	Drop(fn *faas.Function, versions []int, most int) (unused []int)
+
+	// Undrop takes Drop back.
+	Undrop(fn *faas.Function, unused []int)
+
+	// Changed hears that calls see after and no longer before, which had the
+	// versions that were dropped.
+	Changed(before, after *faas.Function, dropped []int)
+
+	// Deleted hears that a function is no more. Calls of it that run go on.
+	Deleted(fn *faas.Function)
+}
+
+// Registrar changes what a catalogue has. With it, it is a faas.Registry.
+type Registrar struct {
+	*Catalogue
+	runner Runner
+	locks  keyLock // serialises changes to one function
+}
+
+// NewRegistrar returns the registrar of a catalogue, which has no other one.
+func NewRegistrar(c *Catalogue, runner Runner) *Registrar {
+	return &Registrar{Catalogue: c, runner: runner}
+}
+
+// Create implements faas.Registry.
+func (r *Registrar) Create(ctx context.Context, name string, draft faas.Draft) (*faas.Function, error) {
+	if name == "" {
+		return r.create(ctx, name, draft)
+	}
+	if err := faas.CheckName(name); err != nil {
+		return nil, err
+	}
+	unlock, err := r.locks.lock(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if r.lookup(faas.Ref{Name: name}) != nil {
+		return nil, nameTaken(name)
+	}
+	return r.create(ctx, name, draft)
+}
+
+// mayChange fails when the caller's token is not for fn. It was for what was
+// there when the request came; since then, for a body may take its time, the
+// function may have been deleted and its name be another's. The caller has locked
+// fn.
+func mayChange(ctx context.Context, fn *faas.Function) error {
+	who := faas.CallerOf(ctx)
+	if who.ForSomeOnly(faas.ScopeDeploy) && !who.May(faas.ScopeDeploy, fn) {
+		return faas.UnknownFunction(faas.Ref{Name: fn.Name})
+	}
+	return nil
+}
+
+// create makes a new function. The caller holds the lock of its name.
+func (r *Registrar) create(ctx context.Context, name string, draft faas.Draft) (*faas.Function, error) {
+	fn := &faas.Function{ID: uuid.NewString(), Name: name}
+	if err := mayChange(ctx, fn); err != nil {
+		return nil, err
+	}
+	lang := faas.Lang(draft.Lang)
+	if lang == "" {
+		lang = DefaultLang
+	}
+	v, err := r.draft(fn, lang, draft.Code, draft.Settings, r.policy.defaults())
+	if err != nil {
+		return nil, err
+	}
+	done, err := r.nameSecrets(ctx, fn, v.Settings)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return r.publish(ctx, nil, fn.With(v), draft.Code)
+}
+
+// Put implements faas.Registry.
+func (r *Registrar) Put(ctx context.Context, ref faas.Ref, draft faas.Draft) (*faas.Function, faas.Change, error) {
+	if err := bare(ref, "PUT"); err != nil {
+		return nil, faas.Unchanged, err
+	}
+	if ref.ID == "" {
+		if err := faas.CheckName(ref.Name); err != nil {
+			return nil, faas.Unchanged, err
+		}
+		unlock, err := r.locks.lock(ctx, ref.Name)
+		if err != nil {
+			return nil, faas.Unchanged, err
+		}
+		defer unlock()
+		if r.lookup(ref) == nil {
+			fn, err := r.create(ctx, ref.Name, draft)
+			return fn, faas.Created, err
+		}
+	}
+	fn, change, err := r.revise(ctx, ref, func(fn *faas.Function) (*faas.Version, error) {
+		live := fn.Live()
+		lang := faas.Lang(draft.Lang)
+		if lang == "" {
+			lang = live.Lang
+		}
+		return r.draft(fn, lang, draft.Code, draft.Settings, live.Settings)
+	}, draft.Code)
+	if ref.ID == "" && faas.CodeOf(err) == faas.CodeUnknownFunction { // deleted meanwhile, so the name is free
+		fn, err := r.create(ctx, ref.Name, draft)
+		return fn, faas.Created, err
+	}
+	return fn, change, err
+}
+
+// Patch implements faas.Registry.
+func (r *Registrar) Patch(ctx context.Context, ref faas.Ref, settings faas.SettingsPatch) (*faas.Function, faas.Change, error) {
+	if err := bare(ref, "PATCH"); err != nil {
+		return nil, faas.Unchanged, err
+	}
+	if len(settings) == 0 {
+		return nil, faas.Unchanged, faas.Errorf(faas.CodeBadRequest, "there is no setting to change; give one or more of %v", faas.SettingNames())
+	}
+	return r.revise(ctx, ref, func(fn *faas.Function) (*faas.Version, error) {
+		v := *fn.Live()
+		v.Number, v.Created = fn.Latest()+1, now()
+		var err error
+		v.Settings, err = r.policy.settings(v.Lang, settings, v.Settings)
+		return &v, err
+	}, "")
+}
+
+// revise adds the version that next makes to a function, and moves live to it,
+// unless it is what the live one is. Changes to one function follow one another, each
+// on top of the last. code may be empty for that of the live version.
+func (r *Registrar) revise(ctx context.Context, ref faas.Ref, next func(*faas.Function) (*faas.Version, error), code string) (*faas.Function, faas.Change, error) {
+	fn := r.lookup(ref)
+	if fn == nil {
+		return nil, faas.Unchanged, faas.UnknownFunction(ref)
+	}
+	unlock, err := r.locks.lock(ctx, fn.ID)
+	if err != nil {
+		return nil, faas.Unchanged, err
+	}
+	defer unlock()
+	if fn = r.lookup(faas.Ref{ID: fn.ID}); fn == nil {
+		return nil, faas.Unchanged, faas.UnknownFunction(ref)
+	}
+	if err := mayChange(ctx, fn); err != nil {
+		return nil, faas.Unchanged, err
+	}
+	v, err := next(fn)
+	if err != nil {
+		return nil, faas.Unchanged, err
+	}
+	done, err := r.nameSecrets(ctx, fn, v.Settings)
+	if err != nil {
+		return nil, faas.Unchanged, err
+	}
+	defer done()
+	if live := fn.Live(); sameCode(v, live) && v.Settings == live.Settings {
+		return fn, faas.Unchanged, nil
+	}
+	fn, err = r.publish(ctx, fn, fn.With(v), code)
+	return fn, faas.Changed, err
+}
+
+// draft makes the next version of a function, and checks what can be
+// checked without running it.
+func (r *Registrar) draft(fn *faas.Function, lang, code string, patch faas.SettingsPatch, base faas.Settings) (*faas.Version, error) {
+	if err := faas.CheckLang(lang, r.policy.Langs); err != nil {
+		return nil, err
+	}
+	if err := faas.CheckCode(code); err != nil {
+		return nil, err
+	}
+	settings, err := r.policy.settings(lang, patch, base)
+	if err != nil {
+		return nil, err
+	}
+	return &faas.Version{
+		FunctionID: fn.ID,
+		Number:     fn.Latest() + 1,
+		Lang:       lang,
+		Settings:   settings,
+		Created:    now(),
+		Size:       len(code),
+		Digest:     faas.Digest(code),
+	}, nil
+}
+
+// Delete implements faas.Registry.
+func (r *Registrar) Delete(ctx context.Context, ref faas.Ref) error {
+	if err := bare(ref, "DELETE"); err != nil {
+		return err
+	}
+	fn := r.lookup(ref)
+	if fn == nil {
+		return faas.UnknownFunction(ref)
+	}
+	unlock, err := r.locks.lock(ctx, fn.ID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if fn = r.lookup(faas.Ref{ID: fn.ID}); fn == nil {
+		return faas.UnknownFunction(ref)
+	}
+	if err := mayChange(ctx, fn); err != nil {
+		return err
+	}
+	if err := r.store.DeleteFunction(ctx, fn.ID); err != nil {
+		return err
+	}
+	r.hide(fn)
+	r.runner.Deleted(fn)
+	r.log.Info().Str("function", fn.ID).Str("name", fn.Name).Msg("deleted")
+	return nil
+}
+
+// bare fails for a ref that names a version or an alias where only a whole
+// function makes sense.
+func bare(ref faas.Ref, method string) error {
+	if ref.Bare() {
+		return nil
+	}
+	return faas.Errorf(faas.CodeBadRequest, "%s takes a whole function, not one version of it: use %s", method, ref.ID+ref.Name)
+}
+
+// sameCode reports whether two versions differ in nothing but settings.
+func sameCode(a, b *faas.Version) bool { return a.Digest == b.Digest && a.Lang == b.Lang }
+
+func nameTaken(name string) error {
+	return faas.Errorf(faas.CodeNameTaken, "a function called %s exists; PUT /api/functions/%s adds a version to it", name, name)
+}
+
+// now is the time as it is stored: UTC, to the millisecond.
+func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }

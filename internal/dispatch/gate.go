@@ -1,0 +1,35 @@
+package dispatch
+
+import (
+	"github.com/flockofbirds/fob/internal/egress"
+	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/sandbox"
+)
+
+// openGate opens a bird's way out, if its version has a list of hosts. It is
+// there before the code is, and until the sandbox goes.
+func (b *bird) openGate(d *Dispatcher, v *faas.Version) error {
+	network := networkOf(v)
+	if !network.Listed() {
+		return nil
+	}
+	listener, err := b.inst.Listen(sandbox.ProxyName)
+	if err != nil {
+		return engineError(err)
+	}
+	count := func(outcome egress.Outcome) {
+		d.cfg.Metrics.Version(v.FunctionID, v.Number).Egress(string(outcome))
+	}
+	log := d.log.With().Str("sandbox", b.inst.ID()).Str("function", v.FunctionID).Int("version", v.Number).Logger()
+	b.gate = d.cfg.Egress.Open(listener, network, count, log)
+	return nil
+}
+
+// networkOf is the network of a version, which the catalogue permits.
+func networkOf(v *faas.Version) faas.Network {
+	network, err := faas.ParseNetwork(v.Settings.Network)
+	if err != nil {
+		return faas.Network{} // none
+	}
+	return network
+}

@@ -1,0 +1,161 @@
+package dispatch
+
+import (
+	"context"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+// Catalogue tells what is registered, as far as a dispatcher has to know. Every
+// error is (or wraps) a *faas.Error.
+type Catalogue interface {
+	// Resolve, List and Code are as faas.Registry's.
+	Resolve(ctx context.Context, ref faas.Ref) (*faas.Function, *faas.Version, error)
+	List(ctx context.Context, after string, limit int) ([]*faas.Function, error)
+	Code(ctx context.Context, v *faas.Version) (string, error)
+
+	// Permitted fails with CodeNotPermitted for a version whose settings ask for
+	// more than the operator allows by now.
+	Permitted(v *faas.Version) error
+
+	// HaveSecrets fails with CodeMissingSecret unless OpenSecrets would succeed, as
+	// far as can be told without opening them. OpenSecrets returns the values that a
+	// version names, by name. They are the caller's to overwrite.
+	HaveSecrets(ctx context.Context, v *faas.Version) error
+	OpenSecrets(ctx context.Context, v *faas.Version) (map[string][]byte, error)
+}
+
+// proof is a bird of a version that is just being registered.
+type proof struct {
+	d *Dispatcher
+	v *faas.Version
+	b *bird
+}
+
+// Prove loads a version into a sandbox that takes no calls yet.
+func (d *Dispatcher) Prove(ctx context.Context, v *faas.Version, code string) (faas.Proof, error) {
+	if d.ctx.Err() != nil {
+		return nil, draining()
+	}
+	b, err := d.hatch(ctx, v, code, roomPatience)
+	if err != nil {
+		return nil, err
+	}
+	return &proof{d, v, b}, nil
+}
+
+// SandboxID implements faas.Proof.
+func (p *proof) SandboxID() string { return p.b.inst.ID() }
+
+// Publish implements faas.Proof.
+func (p *proof) Publish(fn *faas.Function) {
+	p.d.mu.Lock()
+	q := p.d.quota(fn)
+	p.d.mu.Unlock()
+	f := newFlock(p.d, p.v, q)
+	p.b.recorded = true
+	f.add(p.b)
+	p.d.mu.Lock()
+	p.d.flocks[p.v.Key()] = f
+	closed := p.d.closed
+	p.d.mu.Unlock()
+	if closed { // Close did not see it
+		f.shut()
+	}
+}
+
+// Discard implements faas.Proof.
+func (p *proof) Discard() {
+	p.b.close()
+	p.d.dispose(p.b.inst)
+}
+
+// Drop has calls refused of those of a function's versions that nothing uses, most of
+// them at the most, and returns their numbers. What was called keeps its flock, which
+// has ended, and no flock is made for the others.
+func (d *Dispatcher) Drop(fn *faas.Function, versions []int, most int) (unused []int) {
+	after := fn.Without(versions)
+	for _, number := range versions {
+		if len(unused) == most {
+			break
+		}
+		key, why := faas.VersionKey{FunctionID: fn.ID, Number: number}, faas.UnknownVersion(after, number)
+		d.mu.Lock()
+		f := d.flocks[key]
+		if f == nil {
+			d.going[key] = why
+		}
+		d.mu.Unlock()
+		if f == nil || f.end(why) {
+			unused = append(unused, number)
+		}
+	}
+	return unused
+}
+
+// Undrop takes Drop back.
+func (d *Dispatcher) Undrop(fn *faas.Function, unused []int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.forget(fn, unused)
+}
+
+// forget forgets versions' flocks, which have ended, and that they were to go. The
+// caller holds mu.
+func (d *Dispatcher) forget(fn *faas.Function, versions []int) {
+	for _, number := range versions {
+		key := faas.VersionKey{FunctionID: fn.ID, Number: number}
+		delete(d.flocks, key)
+		delete(d.going, key)
+	}
+}
+
+// Changed hears that calls see after and no longer before, which had the versions
+// that were dropped: the quota is after's, and the flock that was live is retired.
+func (d *Dispatcher) Changed(before, after *faas.Function, dropped []int) {
+	d.mu.Lock()
+	q := d.quota(after)
+	old := d.flocks[before.Live().Key()]
+	d.forget(after, dropped)
+	d.mu.Unlock()
+	q.set(after.Live().Settings.MaxConcurrency)
+	if old != nil {
+		old.retire(true)
+	}
+	for _, number := range dropped {
+		d.cfg.Metrics.ForgetVersion(after.ID, number)
+	}
+}
+
+// Deleted hears that a function is no more. Calls of it that run go on.
+func (d *Dispatcher) Deleted(fn *faas.Function) {
+	var flocks []*flock
+	d.mu.Lock()
+	delete(d.quotas, fn.ID)
+	for _, number := range fn.Versions {
+		key := faas.VersionKey{FunctionID: fn.ID, Number: number}
+		if f := d.flocks[key]; f != nil {
+			flocks = append(flocks, f)
+			delete(d.flocks, key)
+		}
+	}
+	d.mu.Unlock()
+	for _, f := range flocks {
+		f.disband()
+	}
+	d.cfg.Metrics.Forget(fn.ID)
+}
+
+// end has a flock take no more calls, unless it has sandboxes, starts one, or calls
+// wait: then it changes nothing and reports false.
+func (f *flock) end(why error) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.starting > 0 || f.line.len() > 0 || len(f.birds)+len(f.paused)+len(f.leaving) > 0 {
+		return false
+	}
+	if f.shutErr == nil {
+		f.shutErr = why
+	}
+	return true
+}
