@@ -33,7 +33,7 @@ bench: ## measure calls, cold starts and scale on a real engine: tables, and bui
 bench-quick: ## bench in less than two minutes
 	@exec scripts/bench -quick $(ARGS)
 
-faults: ## break dispatchers on a real engine in every way of docs/RELIABILITY.md: half an hour (ARGS='-seed 7 -only kill')
+faults: ## break dispatchers on a real engine in every way of docs/inside/reliability.md: half an hour (ARGS='-seed 7 -only kill')
 	@exec scripts/faults $(ARGS)
 
 build: ## build/dispatcher, one static binary

@@ -1,5 +1,5 @@
 // Bench measures a dispatcher on a real Docker engine, in sections that can be
-// run alone; docs/BENCHMARKS.md says what each row means. Machines differ and
+// run alone; docs/inside/benchmarks.md says what each row means. Machines differ and
 // are noisy, so the baselines run beside it, in turns, and the ratios inside
 // one run are what counts. The load generator is fortio's.
 package main

@@ -1,5 +1,5 @@
 // Faults breaks dispatchers on a real Docker engine, a row of
-// docs/RELIABILITY.md at a time, and checks what they promise. Everything
+// docs/inside/reliability.md at a time, and checks what they promise. Everything
 // random follows from one seed. It exits with 1 when a promise was broken.
 package main
 

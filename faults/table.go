@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// markers enclose the table in docs/RELIABILITY.md.
+// markers enclose the table in docs/inside/reliability.md.
 const markerBegin, markerEnd = "<!-- make faults: begin -->", "<!-- make faults: end -->"
 
 // print writes the table as Markdown, to be pasted between the markers.

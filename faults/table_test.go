@@ -6,10 +6,10 @@ import (
 	"testing"
 )
 
-// The table of docs/RELIABILITY.md has the rows of this program, and the place
+// The table of docs/inside/reliability.md has the rows of this program, and the place
 // for what print writes.
 func TestDocument(t *testing.T) {
-	text, err := os.ReadFile("../docs/RELIABILITY.md")
+	text, err := os.ReadFile("../docs/inside/reliability.md")
 	if err != nil {
 		t.Fatal(err)
 	}

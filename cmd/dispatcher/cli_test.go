@@ -145,8 +145,8 @@ func TestRestoreFromStandardInput(t *testing.T) {
 // dispatcher is published elsewhere, for there.
 func TestGreeting(t *testing.T) {
 	var first string
-	for _, b := range readmeBlocks(t) {
-		if b.kind == "sh" && b.note == "" {
+	for _, b := range blocksOf(t, "README.md") {
+		if b.runs() {
 			first = b.text
 			break
 		}

@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"maps"
 	"net/http"
 	"os"
@@ -69,8 +70,8 @@ func code(cell string) string {
 	return inner
 }
 
-func TestReadmeFunctionSettings(t *testing.T) {
-	rows := table(t, "README.md", "setting", "default", "range", "what it does")
+func TestDocsFunctionSettings(t *testing.T) {
+	rows := table(t, "docs/reference/settings.md", "setting", "default", "range", "what it does")
 	if len(rows) != len(faas.SettingTable) {
 		t.Fatalf("the table has %d rows, and there are %d settings", len(rows), len(faas.SettingTable))
 	}
@@ -128,8 +129,8 @@ func serveFlags(t *testing.T) []*kong.Flag {
 	return nil
 }
 
-func TestReadmeDispatcherSettings(t *testing.T) {
-	rows := table(t, "README.md", "flag", "environment", "default", "what it does")
+func TestDocsDispatcherSettings(t *testing.T) {
+	rows := table(t, "docs/reference/settings.md", "flag", "environment", "default", "what it does")
 	flags := serveFlags(t)
 	if len(rows) != len(flags) {
 		t.Fatalf("the table has %d rows, and there are %d flags", len(rows), len(flags))
@@ -149,9 +150,9 @@ func TestReadmeDispatcherSettings(t *testing.T) {
 	}
 }
 
-func TestReadmeRoutes(t *testing.T) {
+func TestDocsRoutes(t *testing.T) {
 	var listed, there []string
-	for _, row := range table(t, "README.md", "method", "path", "what it does") {
+	for _, row := range table(t, "docs/reference/http.md", "method", "path", "what it does") {
 		listed = append(listed, row[0]+" "+code(row[1]))
 	}
 	routes := httpapi.New(httpapi.Config{Metrics: http.NotFoundHandler()}).Routes()
@@ -173,10 +174,10 @@ func TestReadmeRoutes(t *testing.T) {
 	}
 }
 
-func TestReadmeAnswers(t *testing.T) {
+func TestDocsErrors(t *testing.T) {
 	left := statusTable(t)
 	before := 0
-	for _, row := range table(t, "README.md", "status", "code", "fault", "retryable", "when", "what to do") {
+	for _, row := range table(t, "docs/reference/errors.md", "status", "code", "fault", "retryable", "when", "what to do") {
 		name := faas.Code(code(row[1]))
 		status, known := left[name]
 		delete(left, name)
@@ -253,43 +254,187 @@ func newParser(t *testing.T) *kong.Kong {
 	return k
 }
 
-// documents are those that users read.
-var documents = []string{"README.md", "docs/ARCHITECTURE.md", "docs/BENCHMARKS.md", "docs/NETWORKS.md", "docs/GVISOR.md", "docs/PROXIES.md", "CHANGELOG.md", "SECURITY.md"}
+// markdown returns the Markdown files of the repository.
+func markdown(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	for _, path := range sources(t) {
+		if strings.HasSuffix(path, ".md") {
+			all = append(all, path)
+		}
+	}
+	return all
+}
 
-// TestDocsLinks follows the relative links, to files and to headings.
+// sources returns the files of the repository, below root.
+func sources(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && path != root && (strings.HasPrefix(entry.Name(), ".") || slices.Contains([]string{"build", "testdata", "__pycache__"}, entry.Name())) {
+			return filepath.SkipDir
+		}
+		if entry.Type().IsRegular() {
+			name, err := filepath.Rel(root, path)
+			if err != nil {
+				return err
+			}
+			all = append(all, name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// documents returns those that users read: the ones at the top, and docs/.
+func documents(t *testing.T) []string {
+	t.Helper()
+	return slices.DeleteFunc(markdown(t), func(path string) bool {
+		return strings.Contains(path, "/") && !strings.HasPrefix(path, "docs/")
+	})
+}
+
+// TestDocsSize: who looks for something does not want to read 400 lines.
+func TestDocsSize(t *testing.T) {
+	for _, document := range documents(t) {
+		most := 400
+		switch document {
+		case "README.md":
+			most = 150
+		case "CHANGELOG.md":
+			continue
+		}
+		if n := strings.Count(readFile(t, document), "\n"); n > most {
+			t.Errorf("%s has %d lines, and may have %d", document, n, most)
+		}
+	}
+}
+
+var (
+	anyFence = regexp.MustCompile("(?ms)^```.*?^```$")
+	codeSpan = regexp.MustCompile("`[^`\n]*`")
+	link     = regexp.MustCompile(`\[([^\]\n]*)\]\(([^)\s]+)\)`)
+)
+
+// links returns where the links of a Markdown text lead.
+func links(markdown string) []string {
+	var all []string
+	for _, m := range link.FindAllStringSubmatch(codeSpan.ReplaceAllString(anyFence.ReplaceAllString(markdown, ""), "`"), -1) {
+		all = append(all, m[2])
+	}
+	return all
+}
+
+// TestDocsLinks follows the relative links of every Markdown file, to files
+// and to headings.
 func TestDocsLinks(t *testing.T) {
-	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
-	for _, document := range documents {
-		found := link.FindAllStringSubmatch(readFile(t, document), -1)
-		for _, m := range found {
-			target, anchor, _ := strings.Cut(m[1], "#")
+	followed := 0
+	for _, document := range markdown(t) {
+		for _, to := range links(readFile(t, document)) {
+			target, anchor, _ := strings.Cut(to, "#")
 			if strings.HasPrefix(target, "https://") {
 				continue
 			}
+			followed++
 			path := document
 			if target != "" {
 				path = filepath.Join(filepath.Dir(document), target)
 			}
 			if _, err := os.Stat(filepath.Join(root, path)); err != nil {
-				t.Errorf("%s links to %s: %v", document, m[1], err)
+				t.Errorf("%s links to %s: %v", document, to, err)
 			} else if anchor != "" && !slices.Contains(anchors(readFile(t, path)), anchor) {
-				t.Errorf("%s links to %s, and %s has the headings %v", document, m[1], path, anchors(readFile(t, path)))
+				t.Errorf("%s links to %s, and %s has the headings %v", document, to, path, anchors(readFile(t, path)))
 			}
 		}
-		if document == "README.md" && len(found) < 10 {
-			t.Errorf("README.md has only %d links", len(found))
-		}
+	}
+	if followed < 150 {
+		t.Errorf("only %d links were found", followed)
 	}
 }
 
 // anchors makes of headings what GitHub makes of them.
 func anchors(markdown string) []string {
 	var all []string
-	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(markdown, -1) {
-		plain := regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
-		all = append(all, strings.ReplaceAll(plain, " ", "-"))
+	seen := map[string]int{}
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(anyFence.ReplaceAllString(markdown, ""), -1) {
+		plain := strings.ToLower(link.ReplaceAllString(m[1], "$1"))
+		anchor := strings.ReplaceAll(regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(plain, ""), " ", "-")
+		n := seen[anchor]
+		if seen[anchor]++; n > 0 {
+			anchor += "-" + strconv.Itoa(n)
+		}
+		all = append(all, anchor)
 	}
 	return all
+}
+
+// TestDocsIndex: docs/README.md lists every page.
+func TestDocsIndex(t *testing.T) {
+	var listed []string
+	for _, to := range links(readFile(t, "docs/README.md")) {
+		listed = append(listed, filepath.Join("docs", to))
+	}
+	for _, document := range documents(t) {
+		if document != "docs/README.md" && strings.HasPrefix(document, "docs/") && !slices.Contains(listed, document) {
+			t.Errorf("docs/README.md does not list %s", document)
+		}
+	}
+}
+
+// TestDocsNamed: the documents that code, scripts and messages name are there,
+// and so are the files that documents name.
+func TestDocsNamed(t *testing.T) {
+	check := func(by, path string) {
+		if _, err := os.Stat(filepath.Join(root, path)); err != nil {
+			t.Errorf("%s names %s: %v", by, path, err)
+		}
+	}
+	document := regexp.MustCompile(`\bdocs/[\w/-]+\.md\b`)
+	for _, path := range sources(t) {
+		for _, name := range document.FindAllString(readFile(t, path), -1) {
+			check(path, name)
+		}
+	}
+	file := regexp.MustCompile("`((?:api|bench|cmd|drivers|examples|faults|internal|scripts)/[a-z][\\w./-]*)`")
+	for _, path := range documents(t) {
+		for _, m := range file.FindAllStringSubmatch(readFile(t, path), -1) {
+			check(path, m[1])
+		}
+	}
+}
+
+// TestDocsCommands holds the table of commands against the program.
+func TestDocsCommands(t *testing.T) {
+	asks := []string{"url", "token", "data", "help"} // which dispatcher; the page says it once
+	there := map[string]string{}
+	for _, command := range newParser(t).Model.Leaves(true) {
+		name := strings.Join(strings.Fields(command.Path()), " ")
+		for _, argument := range command.Positional {
+			name += " " + strings.NewReplacer("<", "", ">", "").Replace(strings.ToUpper(argument.Summary()))
+		}
+		flags := ""
+		for _, flag := range command.Flags {
+			if !slices.Contains(asks, flag.Name) {
+				flags += " `--" + flag.Name + "`"
+			}
+		}
+		if there[name] = strings.TrimSpace(flags); name == "serve" {
+			there[name] = "[its settings](settings.md#dispatcher-settings)"
+		}
+	}
+	listed := map[string]string{}
+	for _, row := range table(t, "docs/reference/cli.md", "command", "flags", "does") {
+		listed[code(row[0])] = row[1]
+	}
+	if !maps.Equal(listed, there) {
+		t.Errorf("the table lists\n%v\nand there are\n%v", listed, there)
+	}
 }
 
 // TestDocsNames checks that whatever setting and make target is named exists.
@@ -307,7 +452,7 @@ func TestDocsNames(t *testing.T) {
 		}
 	}
 	makefile := readFile(t, "Makefile")
-	for _, document := range documents {
+	for _, document := range documents(t) {
 		text := readFile(t, document)
 		for _, name := range regexp.MustCompile(`\bFOB_[A-Z_]+\b`).FindAllString(text, -1) {
 			if !slices.Contains(names, name) {
@@ -326,7 +471,7 @@ func TestDocsNames(t *testing.T) {
 // TestImportRule holds against the code.
 func TestDocsImportTable(t *testing.T) {
 	documented := map[string][]string{}
-	for _, row := range table(t, "docs/ARCHITECTURE.md", "package", "what it is", "may import") {
+	for _, row := range table(t, "docs/inside/architecture.md", "package", "what it is", "may import") {
 		imports := []string{}
 		for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[2], -1) {
 			imports = append(imports, m[1])

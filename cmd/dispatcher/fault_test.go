@@ -175,7 +175,7 @@ function callme(how) { return ways[how]() }
 )
 
 // fault is a way in which a sandbox misbehaves, and what its caller must hear:
-// an answer of README.md's table of errors, a result, or an answer that breaks
+// an answer of the table of errors, a result, or an answer that breaks
 // off.
 type fault struct {
 	how    string

@@ -10,7 +10,7 @@ import (
 // besides is how much memory the collector may have besides what the budget for
 // requests and answers says, in bytes, and what there is without any and a quarter
 // more. With the program's own pages, some 15 MB, that stays below the 30 MB over
-// the budget that docs/RELIABILITY.md allows.
+// the budget that docs/inside/reliability.md allows.
 const besides = 4 << 20
 
 // heapLimit limits the collector's heap to the part of the budget that mapped

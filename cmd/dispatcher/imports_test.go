@@ -11,7 +11,7 @@ import (
 
 const module = "github.com/flockofbirds/fob/"
 
-// mayImport is the import rule of docs/ARCHITECTURE.md: which of our packages
+// mayImport is the import rule of docs/inside/architecture.md: which of our packages
 // each of our packages may import. Tests may import more.
 var mayImport = map[string][]string{
 	"internal/faas":      {},
@@ -66,7 +66,7 @@ func TestImportRule(t *testing.T) {
 		allowed, listed := mayImport[name]
 		isProgram := slices.Contains(mayImportAll, name)
 		if !listed && !isProgram {
-			t.Errorf("%s is not in the import table: add it there and to docs/ARCHITECTURE.md", name)
+			t.Errorf("%s is not in the import table: add it there and to docs/inside/architecture.md", name)
 		}
 		for _, imported := range pkg.Imports {
 			short, ours := strings.CutPrefix(imported, module)

@@ -11,9 +11,9 @@ import (
 	"github.com/flockofbirds/fob/internal/telemetry"
 )
 
-// TestReadmeMetrics holds the README's table of metrics, and what it says of
-// them elsewhere, against the registry.
-func TestReadmeMetrics(t *testing.T) {
+// TestDocsMetrics holds the table of metrics, and what the documents say of them
+// elsewhere, against the registry.
+func TestDocsMetrics(t *testing.T) {
 	metrics := telemetry.NewMetrics()
 	metrics.Watch(1, 1, func() telemetry.Snapshot { return telemetry.Snapshot{} })
 	metrics.WatchLog(&telemetry.Output{})
@@ -38,18 +38,20 @@ func TestReadmeMetrics(t *testing.T) {
 		}
 	}
 	listed := map[string]string{}
-	for _, row := range table(t, "README.md", "metric", "labels", "what it is") {
+	for _, row := range table(t, "docs/reference/metrics.md", "metric", "labels", "what it is") {
 		listed[code(row[0])] = row[1]
 		if row[2] == "" {
-			t.Errorf("the README does not say what %s is", row[0])
+			t.Errorf("the table does not say what %s is", row[0])
 		}
 	}
 	if !maps.Equal(listed, there) {
 		t.Errorf("the table lists\n%v\nand there are\n%v", listed, there)
 	}
-	for _, metric := range regexp.MustCompile(`\bfob_[a-z_]+`).FindAllString(readFile(t, "README.md"), -1) {
-		if _, known := there[metric]; !known {
-			t.Errorf("README.md names the metric %s, and there is none", metric)
+	for _, document := range documents(t) {
+		for _, metric := range regexp.MustCompile(`\bfob_[a-z_]+`).FindAllString(readFile(t, document), -1) {
+			if _, known := there[metric]; !known {
+				t.Errorf("%s names the metric %s, and there is none", document, metric)
+			}
 		}
 	}
 }

@@ -214,7 +214,7 @@ func ownAddresses(t *testing.T, gateway string) (other string, linkLocal []strin
 }
 
 // TestDockerNetworkProbes looks from inside of sandboxes at what each network
-// reaches, and holds it against the table of docs/NETWORKS.md.
+// reaches, and holds it against the table of docs/operate/networks.md.
 func TestDockerNetworkProbes(t *testing.T) {
 	const listed, other, private, metadata = "203.0.113.253", "203.0.113.254", "10.255.253.254", "169.254.169.254"
 	outside(t, listed, other, private, metadata)
@@ -280,7 +280,7 @@ func TestDockerNetworkProbes(t *testing.T) {
 	all := fmt.Sprintf("allow=*,*:8443,*:2375,*:8080,*:%d,*:%d,*:%d", open, api, exposed)
 	columns := []string{"none", "allow=HOST:80", "allow=*", "egress", "egress, closed"}
 	networks := []string{"none", "allow=" + listed + ":80", all, "egress", "egress"}
-	rows := table(t, "docs/NETWORKS.md", append([]string{"from a sandbox to"}, columns...)...)
+	rows := table(t, "docs/operate/networks.md", append([]string{"from a sandbox to"}, columns...)...)
 	for i, column := range columns {
 		t.Run(column, func(t *testing.T) {
 			if column == "egress, closed" {
@@ -345,14 +345,14 @@ func TestDockerNetworkProbes(t *testing.T) {
 	}
 }
 
-// closeEgress applies the rules of docs/NETWORKS.md to one bridge, and takes
+// closeEgress applies the rules of docs/operate/networks.md to one bridge, and takes
 // them back at the end of the test.
 func closeEgress(t *testing.T, bridge string) {
 	t.Helper()
-	_, text, found := strings.Cut(readFile(t, "docs/NETWORKS.md"), "\n## Closing egress\n")
-	rules := regexp.MustCompile("(?s)```sh\nBRIDGE=fob-\\+\n(.*?)```").FindStringSubmatch(text)
+	_, text, found := strings.Cut(readFile(t, "docs/operate/networks.md"), "\n## Closing egress\n")
+	rules := regexp.MustCompile("(?s)```sh by-hand\nBRIDGE=fob-\\+\n(.*?)```").FindStringSubmatch(text)
 	if !found || rules == nil {
-		t.Fatal("docs/NETWORKS.md has no rules")
+		t.Fatal("docs/operate/networks.md has no rules")
 	}
 	t.Cleanup(func() { run(t, "sh", "-ec", "BRIDGE="+bridge+"\n"+strings.ReplaceAll(rules[1], " -I ", " -D ")) })
 	run(t, "sh", "-ec", "BRIDGE="+bridge+"\n"+rules[1])

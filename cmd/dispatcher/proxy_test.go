@@ -25,13 +25,13 @@ import (
 	"time"
 )
 
-// recipe returns the example in docs/PROXIES.md that is in that language.
+// recipe returns the example in docs/operate/proxy.md that is in that language.
 func recipe(t *testing.T, lang string) string {
 	t.Helper()
-	_, rest, _ := strings.Cut(readFile(t, "docs/PROXIES.md"), "\n```"+lang+"\n")
+	_, rest, _ := strings.Cut(readFile(t, "docs/operate/proxy.md"), "\n```"+lang+"\n")
 	text, _, found := strings.Cut(rest, "\n```\n")
 	if !found {
-		t.Fatalf("docs/PROXIES.md has no %s", lang)
+		t.Fatalf("docs/operate/proxy.md has no %s", lang)
 	}
 	return text
 }
@@ -48,7 +48,7 @@ func change(t *testing.T, text string, pairs ...string) string {
 	return text
 }
 
-// TestProxies: the recipes of docs/PROXIES.md do what they are for.
+// TestProxies: the recipes of docs/operate/proxy.md do what they are for.
 func TestProxies(t *testing.T) {
 	dir := shortDir(t)
 	pool := certify(t, dir)

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,96 +16,142 @@ import (
 	"time"
 )
 
-// block is a fenced block. Its kind and note are the words behind the fence,
-// of which a reader sees the effect of the first alone:
+// block is a fenced block. Its kind and note are the words behind the fence.
+// Readers see only the effect of the first:
 //
 //	sh               is run; a json, text or http block that follows is its output, where … stands for anything
-//	sh soon          the same, until the output is that
-//	sh by-hand       is not run here: see byHand
+//	sh soon          is run until the output is that
+//	sh by-hand       is not run: see byHand
 //	python, js FILE  is the file that commands after it read
-//	ini              is a unit file, whose FOB_ settings are checked like all others
-//	text drawing     is a drawing
+//	json file        is a file of JSON
+//	text drawing     is a drawing, or what something looks like
+//	ini              is a unit file
+//	nginx, caddy, yaml  are for proxies: TestProxies runs the first two
 type block struct {
-	line             int // of README.md
+	at               string // page and line
 	kind, note, text string
 }
 
 var fence = regexp.MustCompile("(?ms)^```(\\w+)(?: ([^\\s`]+))?\n(.*?)^```\n")
 
-func readmeBlocks(t *testing.T) []block {
+func blocksOf(t *testing.T, page string) []block {
 	t.Helper()
-	text := readFile(t, "README.md")
+	text := readFile(t, page)
 	var blocks []block
 	for _, m := range fence.FindAllStringSubmatchIndex(text, -1) {
-		b := block{line: 1 + strings.Count(text[:m[0]], "\n"), kind: text[m[2]:m[3]], text: text[m[6]:m[7]]}
+		line := 1 + strings.Count(text[:m[0]], "\n")
+		b := block{at: fmt.Sprintf("%s, line %d", page, line), kind: text[m[2]:m[3]], text: text[m[6]:m[7]]}
 		if m[4] >= 0 {
 			b.note = text[m[4]:m[5]]
 		}
 		blocks = append(blocks, b)
 	}
 	if fences := strings.Count(text, "```"); fences != 2*len(blocks) {
-		t.Fatalf("README.md has %d fences, and %d blocks were read: each needs a kind", fences, len(blocks))
+		t.Fatalf("%s has %d fences, and %d blocks were read: each needs a kind", page, fences, len(blocks))
 	}
-	if indented := regexp.MustCompile(`\n\n {4}.*`).FindString(text); indented != "" {
-		t.Errorf("README.md has a block without a fence: %q", indented)
+	if indented := regexp.MustCompile(`\n\n {4}.*`).FindString(anyFence.ReplaceAllString(text, "")); indented != "" {
+		t.Errorf("%s has a block without a fence: %q", page, indented)
 	}
 	return blocks
 }
 
-// TestDockerReadme does what README.md tells its reader to do, in one shell
-// from top to bottom, with the real clients on a real engine.
-func TestDockerReadme(t *testing.T) {
-	aviary := testAviary(t)
-	r := boot(t, func(c *Config) { c.Engine, c.Aviary = "docker", aviary })
-	local := strings.NewReplacer("http://127.0.0.1:9999", r.URL)
-	sh := newShell(t)
-	blocks := readmeBlocks(t)
-	ran := 0
-	for i, b := range blocks {
-		name := fmt.Sprintf("README.md, line %d", b.line)
-		switch {
-		case b.kind == "sh" && b.note == "by-hand":
-			byHand(t, name, b.text)
-		case b.kind == "sh" && (b.note == "" || b.note == "soon"):
-			ran++
-			want := ""
-			if i+1 < len(blocks) && isOutput(blocks[i+1]) {
-				want = local.Replace(blocks[i+1].text)
-			}
-			for patience := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
-				got, status := sh.run(local.Replace(b.text))
-				if status == 0 && like(want, got) {
-					break
-				}
-				if b.note != "soon" || time.Now().After(patience) {
-					t.Fatalf("%s\n%s\nended with %d and printed\n%s\nnot\n%s\non standard error: %s", name, b.text, status, got, want, sh.complaints())
-				}
-			}
-		case (b.kind == "python" || b.kind == "js") && b.note != "":
-			if err := os.WriteFile(filepath.Join(sh.dir, b.note), []byte(b.text), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			if !slices.ContainsFunc(blocks[i:], func(b block) bool { return b.kind == "sh" && strings.Contains(b.text, blocks[i].note) }) {
-				t.Errorf("%s: no command uses %s", name, b.note)
-			}
-		case isOutput(b) && i > 0 && blocks[i-1].kind == "sh" && blocks[i-1].note != "by-hand":
-		case b.kind == "ini" || b.kind == "text" && b.note == "drawing":
-		default:
-			t.Errorf("%s: nothing is known to be done with a block %s %s here", name, b.kind, b.note)
-		}
-	}
-	if ran < 10 {
-		t.Errorf("only %d blocks of commands were run", ran)
-	}
+// runs reports whether the block is commands that are run.
+func (b block) runs() bool {
+	return b.kind == "sh" && (b.note == "" || b.note == "soon")
 }
 
-func isOutput(b block) bool {
+// isFile reports whether the block is a file that commands read.
+func (b block) isFile() bool {
+	return (b.kind == "python" || b.kind == "js") && b.note != ""
+}
+
+// isOutput reports whether the block is what a command prints.
+func (b block) isOutput() bool {
 	return b.note == "" && (b.kind == "json" || b.kind == "text" || b.kind == "http")
 }
 
-// like compares what a command printed with what it should, where … stands for
-// anything. A command of which no output is shown may print what it likes,
-// but no error.
+// TestDocsBlocks looks at every block of every page: something is done with it.
+func TestDocsBlocks(t *testing.T) {
+	run := 0
+	for _, page := range documents(t) {
+		blocks := blocksOf(t, page)
+		for i, b := range blocks {
+			switch {
+			case b.runs():
+				run++
+			case b.kind == "sh" && b.note == "by-hand":
+				byHand(t, b.at, b.text)
+			case b.isFile():
+				if !slices.ContainsFunc(blocks[i:], func(after block) bool { return after.runs() && strings.Contains(after.text, b.note) }) {
+					t.Errorf("%s: no command uses %s", b.at, b.note)
+				}
+			case b.isOutput() && i > 0 && blocks[i-1].runs():
+			case b.kind == "json" && b.note == "file":
+				if !json.Valid([]byte(b.text)) {
+					t.Errorf("%s: this is not JSON", b.at)
+				}
+			case b.kind == "text" && b.note == "drawing":
+			case b.note == "" && slices.Contains([]string{"ini", "nginx", "caddy", "yaml"}, b.kind):
+			default:
+				t.Errorf("%s: nothing is done with a block %s %s here", b.at, b.kind, b.note)
+			}
+		}
+	}
+	if run < 30 {
+		t.Errorf("only %d blocks of commands are run", run)
+	}
+}
+
+// TestDockerPages does what each page tells its reader to do, from top to
+// bottom in a shell of its own, with the real clients and a dispatcher of its
+// own on a real engine.
+func TestDockerPages(t *testing.T) {
+	for _, page := range documents(t) {
+		blocks := blocksOf(t, page)
+		if !slices.ContainsFunc(blocks, block.runs) {
+			continue
+		}
+		t.Run(page, func(t *testing.T) {
+			t.Parallel()
+			aviary := testAviary(t)
+			r := boot(t, func(c *Config) { c.Engine, c.Aviary = "docker", aviary })
+			follow(t, r.URL, blocks)
+		})
+	}
+}
+
+// follow runs the blocks of a page against the dispatcher at url.
+func follow(t *testing.T, url string, blocks []block) {
+	local := strings.NewReplacer("http://127.0.0.1:9999", url)
+	sh := newShell(t)
+	for i, b := range blocks {
+		if b.isFile() {
+			if err := os.WriteFile(filepath.Join(sh.dir, b.note), []byte(b.text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !b.runs() {
+			continue
+		}
+		want := ""
+		if i+1 < len(blocks) && blocks[i+1].isOutput() {
+			want = local.Replace(blocks[i+1].text)
+		}
+		for patience := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+			got, status := sh.run(local.Replace(b.text))
+			if status == 0 && like(want, got) {
+				break
+			}
+			if b.note != "soon" || time.Now().After(patience) {
+				t.Fatalf("%s\n%s\nended with %d and printed\n%s\nnot\n%s\non standard error: %s", b.at, b.text, status, got, want, sh.complaints())
+			}
+		}
+	}
+}
+
+// like compares what a command printed with what it should print, where …
+// stands for anything. A command whose output is not shown may print what it
+// likes, but no error.
 func like(want, got string) bool {
 	if want == "" {
 		return !strings.Contains(got, `"retryable"`)
@@ -200,8 +247,8 @@ func (s *shell) complaints() string {
 }
 
 // byHand checks commands that cannot be run here, because they serve until they
-// are stopped or test the tests: CI's own scripts run the like.
-func byHand(t *testing.T, name, commands string) {
+// are stopped, change the machine, or test the tests. CI's own scripts run most.
+func byHand(t *testing.T, at, commands string) {
 	t.Helper()
 	for line := range strings.Lines(commands) {
 		line, _, _ := strings.Cut(strings.TrimSpace(line), "  #")
@@ -210,17 +257,25 @@ func byHand(t *testing.T, name, commands string) {
 		var err error
 		switch {
 		case strings.HasPrefix(command, "make ") && len(words) > 1: // TestDocsNames knows the targets
+		case strings.HasPrefix(command, "go test "):
+			if path := words[len(words)-1]; strings.HasPrefix(path, "./") && path != "./..." {
+				_, err = os.Stat(filepath.Join(root, path))
+			}
 		case command == "docker compose up" || strings.HasPrefix(command, "docker ps --filter "):
+		case command == "apt-get install runsc": // scripts/gvisor-check needs it
+		case command == "BRIDGE=fob-+" || strings.HasPrefix(command, "iptables -I "): // closeEgress runs them
+		case slices.Contains(words, "/dispatcher"): // in a container
+			_, err = newParser(t).Parse(words[slices.Index(words, "/dispatcher")+1:])
 		case strings.HasPrefix(command, "build/dispatcher "):
 			if words[len(words)-1] == "--help" {
 				words = words[:len(words)-1]
 			}
 			_, err = newParser(t).Parse(words[1:])
 		default:
-			err = fmt.Errorf("it is none of the commands that may be left to the reader")
+			err = fmt.Errorf("it is not among the commands that may be left to the reader")
 		}
 		if err != nil {
-			t.Errorf("%s: %s: %v", name, line, err)
+			t.Errorf("%s: %s: %v", at, line, err)
 		}
 	}
 }

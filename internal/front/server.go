@@ -2,7 +2,7 @@
 // net/http's own cost is more than that of dispatching them, so plain requests
 // are read and answered here: one goroutine a connection, one read and one
 // write a request. Whatever is not plain (see plain.go), and with it all that is
-// hard about HTTP, goes to net/http, connection and all. docs/BENCHMARKS.md has
+// hard about HTTP, goes to net/http, connection and all. docs/inside/benchmarks.md has
 // what that bought.
 package front
 
