@@ -24,7 +24,7 @@ import (
 //	sh by-hand       is not run: see byHand
 //	python, js FILE  is the file that commands after it read
 //	json file        is a file of JSON
-//	text drawing     is a drawing, or what something looks like
+//	text             elsewhere is a drawing, or what something looks like
 //	ini              is a unit file
 //	nginx, caddy, yaml  are for proxies: TestProxies runs the first two
 type block struct {
@@ -90,8 +90,7 @@ func TestDocsBlocks(t *testing.T) {
 				if !json.Valid([]byte(b.text)) {
 					t.Errorf("%s: this is not JSON", b.at)
 				}
-			case b.kind == "text" && b.note == "drawing":
-			case b.note == "" && slices.Contains([]string{"ini", "nginx", "caddy", "yaml"}, b.kind):
+			case b.note == "" && slices.Contains([]string{"text", "ini", "nginx", "caddy", "yaml"}, b.kind):
 			default:
 				t.Errorf("%s: nothing is done with a block %s %s here", b.at, b.kind, b.note)
 			}
