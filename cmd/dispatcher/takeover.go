@@ -211,9 +211,6 @@ func askControl(data string) (ask func(context.Context) error, done func()) {
 // watchActive has a frozen active dispatcher ended while this one is on
 // standby. The caller calls stop once the lock is had, or not waited for.
 func (p *Program) watchActive(ctx context.Context) (stop func()) {
-	if p.cfg.TakeoverAfter == 0 {
-		return func() {}
-	}
 	ask, done := askControl(p.cfg.Data)
 	t := &takeover{
 		patience: p.cfg.TakeoverAfter,

@@ -1,0 +1,283 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/flockofbirds/fob/drivers"
+	"github.com/flockofbirds/fob/internal/audit"
+	"github.com/flockofbirds/fob/internal/auth"
+	"github.com/flockofbirds/fob/internal/catalogue"
+	"github.com/flockofbirds/fob/internal/dispatch"
+	"github.com/flockofbirds/fob/internal/egress"
+	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/front"
+	"github.com/flockofbirds/fob/internal/httpapi"
+	"github.com/flockofbirds/fob/internal/secret"
+	"github.com/flockofbirds/fob/internal/store"
+)
+
+// controlTimeout is how long what the control socket is asked may take to finish,
+// once the engine is closed.
+const controlTimeout = time.Second
+
+// removeTimeout is how long the engine may take to remove all sandboxes at the end.
+const removeTimeout = time.Minute
+
+// parts lists the program's services. The HTTP server is not among them: it answers
+// before the first is opened, and has answered all calls before the last is closed.
+func (p *Program) parts() services {
+	// Its turn is after all that a command over it needs, so that one that runs when
+	// the program ends can finish. It listens before that, from the lock on.
+	control := &service{name: "control socket", runs: onActive, open: p.openControl}
+	return services{
+		{name: "takeover", runs: onStandby, open: p.openTakeover},
+		{name: "store", runs: onAny, open: func(ctx context.Context) (func(), error) { // where a standby waits
+			return p.openStore(ctx, func() { control.start(ctx) }) // if that fails, it fails again in its turn
+		}},
+		{name: "tokens", runs: onActive, open: p.openTokens},
+		{name: "audit log", runs: onActive, open: p.openAudit},
+		control,
+		{name: "engine", runs: onActive, open: p.openEngine},
+		{name: "secrets", runs: onActive, open: p.openSecrets},
+		{name: "catalogue", runs: onActive, open: p.openCatalogue},
+		{name: "egress", runs: onActive, open: p.openEgress},
+		{name: "dispatch", runs: onActive, open: p.openDispatch},
+		{name: "API", runs: onActive, open: p.openAPI},
+	}
+}
+
+// openTakeover has a frozen active dispatcher ended while this one is on standby.
+func (p *Program) openTakeover(ctx context.Context) (func(), error) {
+	if !p.cfg.Standby {
+		return nil, nil
+	}
+	p.log.Info().Str("data", p.cfg.Data).Msg("waiting for the data folder's lock, or for the dispatcher that has it to end")
+	if p.cfg.TakeoverAfter == 0 {
+		return nil, nil
+	}
+	return p.watchActive(ctx), nil
+}
+
+// openStore opens the database, and calls locked once it has the lock. A standby
+// waits for that.
+func (p *Program) openStore(ctx context.Context, locked func()) (func(), error) {
+	db, err := store.Open(ctx, filepath.Join(p.cfg.Data, databaseName), p.cfg.Standby, locked)
+	if err != nil {
+		return nil, err
+	}
+	p.store = db
+	if m := db.Migrated(); m.From != 0 {
+		p.log.Warn().Int("from", m.From).Int("to", m.To).Str("backup", m.Backup).
+			Msg("the database was migrated to a newer schema, which older dispatchers do not read; what it was is in the backup")
+	}
+	return func() {
+		if err := db.Close(); err != nil {
+			p.log.Error().Err(err).Msg("closing the store")
+		}
+	}, nil
+}
+
+// openTokens reads the tokens. It fails when anybody could run code here.
+func (p *Program) openTokens(ctx context.Context) (func(), error) {
+	tokens, err := auth.Open(ctx, p.store, p.exposed())
+	if err != nil {
+		return nil, err
+	}
+	if p.exposed() && !tokens.Required() {
+		return nil, fmt.Errorf("FOB_ADDR=%s can be reached by others, and they could run code here, for there is no token yet: make one with\n\n"+
+			"  dispatcher token create admin --grant admin --data %q\n\n"+
+			"or, if the network itself keeps others out, set FOB_ANONYMOUS=true", p.cfg.Addr, p.cfg.Data)
+	}
+	p.tokens = tokens
+	return nil, nil
+}
+
+// openAudit opens the audit log.
+func (p *Program) openAudit(context.Context) (func(), error) {
+	log, err := audit.Open(p.cfg.Data, audit.MaxSize, p.auditFailed)
+	if err != nil {
+		return nil, p.advise(err)
+	}
+	p.audit = log
+	return func() {
+		if err := log.Close(); err != nil {
+			p.log.Error().Err(err).Msg("closing the audit log")
+		}
+	}, nil
+}
+
+// openControl listens on the control socket. To a standby it is the sign that this
+// dispatcher lives: it is open from when the lock is had, for to read a large
+// database takes a while, and closed late.
+func (p *Program) openControl(context.Context) (func(), error) {
+	p.api.Unready(faas.Errorf(faas.CodeStarting, "the dispatcher is starting").After(time.Second)) // and no longer on standby
+	listener, err := listenControl(p.cfg.Data)
+	if err != nil {
+		return nil, p.advise(err)
+	}
+	go p.control.Serve(front.Listen(listener, p.control, p.api.Malformed))
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), controlTimeout)
+		defer cancel()
+		if err := p.control.Shutdown(ctx); err != nil {
+			p.control.Close()
+		}
+	}, nil
+}
+
+// openEngine waits for the engine that makes sandboxes, and works out how many there
+// may be.
+func (p *Program) openEngine(ctx context.Context) (func(), error) {
+	aviary := p.cfg.Aviary
+	if aviary == "" {
+		var err error
+		if aviary, err = p.store.Aviary(ctx); err != nil {
+			return nil, err
+		}
+	}
+	p.log.Info().Str("data", p.cfg.Data).Str("aviary", aviary).Str("engine", p.cfg.Engine).Msg("starting")
+	engine, err := p.newEngine(ctx, aviary)
+	if err != nil {
+		return nil, err
+	}
+	if p.maxSandboxes, p.maxMemory, err = p.cfg.caps(engine.Machine); err != nil {
+		engine.Close()
+		return nil, err
+	}
+	p.log.Info().Int("sandboxes", p.maxSandboxes).Stringer("memory", faas.Bytes(p.maxMemory)).Msg("there may be at most")
+	p.engine = dispatch.Meter(engine, p.metrics)
+	return func() {
+		if p.cfg.RemoveSandboxes {
+			ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
+			defer cancel()
+			if err := p.engine.Purge(ctx); err != nil {
+				p.log.Error().Err(err).Msg("could not remove all sandboxes")
+			}
+		}
+		p.engine.Close()
+	}, nil
+}
+
+// openSecrets finds the key of the secrets, and says which secrets it does not open.
+func (p *Program) openSecrets(ctx context.Context) (func(), error) {
+	keeper, unreadable, err := secret.New(ctx, p.store, p.cfg.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	if len(unreadable) > 0 {
+		p.log.Error().Strs("secrets", unreadable).Str("key_file", p.cfg.KeyFile).
+			Msg("there are secrets that cannot be opened: put the key file back from a backup, or delete the secrets and set them again")
+	}
+	p.secrets = keeper
+	return nil, nil
+}
+
+// openEgress makes the way out of sandboxes that have no network. Each sandbox has
+// a gate in it, which dispatch closes.
+func (p *Program) openEgress(context.Context) (func(), error) {
+	_, _, private, err := p.cfg.networks()
+	if err != nil {
+		return nil, err
+	}
+	files, err := maxFiles()
+	if err != nil {
+		return nil, err
+	}
+	p.egress = egress.New(egress.Config{Private: private, MaxConnections: int64(files) / 4}) // each needs two
+	return nil, nil
+}
+
+// openCatalogue reads the functions.
+func (p *Program) openCatalogue(ctx context.Context) (func(), error) {
+	network, maxNetwork, _, err := p.cfg.networks()
+	if err != nil {
+		return nil, err
+	}
+	p.catalogue, err = catalogue.Open(ctx, catalogue.Config{
+		Store: p.store, Secrets: p.secrets, Log: p.log,
+		Policy: catalogue.Policy{
+			Langs: drivers.Langs(), Network: network, MaxNetwork: maxNetwork,
+			Runtime: p.cfg.Runtime, Runtimes: p.cfg.Runtimes, MaxMemory: faas.Bytes(p.maxMemory),
+		},
+	})
+	return nil, err
+}
+
+// openDispatch takes up the sandboxes that are there, and begins the pool, the tick, the sweep and the watch of the engine, which end with it.
+func (p *Program) openDispatch(ctx context.Context) (func(), error) {
+	network, _, _, err := p.cfg.networks()
+	if err != nil {
+		return nil, err
+	}
+	p.dispatcher, err = dispatch.New(ctx, dispatch.Config{
+		Engine:      p.engine,
+		Catalogue:   p.catalogue,
+		Store:       p.store,
+		Log:         p.log,
+		Metrics:     p.metrics,
+		Langs:       drivers.Langs(),
+		Pool:        p.cfg.Pool,
+		PoolMax:     p.cfg.PoolMax,
+		Buffers:     p.buffers,
+		MaxBody:     int64(p.cfg.MaxBody),
+		Network:     network,
+		Egress:      p.egress,
+		Runtime:     p.cfg.Runtime,
+		LoadTimeout: p.cfg.LoadTimeout,
+		Tick:        time.Second,
+
+		MaxSandboxes: p.maxSandboxes,
+		MaxMemory:    p.maxMemory,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.metrics.Watch(p.maxSandboxes, p.maxMemory, p.dispatcher.Snapshot)
+	return p.dispatcher.Close, nil
+}
+
+// openAPI lets requests in. Which are let in no more at the end, the HTTP server
+// and the control socket say.
+func (p *Program) openAPI(context.Context) (func(), error) {
+	p.heap.measure() // all functions are read
+	p.api.Open(httpapi.Backend{
+		Registry: catalogue.NewRegistrar(p.catalogue, p.dispatcher),
+		Locator:  p.dispatcher,
+		Invoker:  dispatch.Observe(p.dispatcher, p.metrics, p.log),
+		Tokens:   p.tokens,
+		Audit:    p.audit,
+		Secrets:  p.catalogue,
+		Storage:  p.store,
+		Engine:   p.dispatcher,
+	})
+	return nil, nil
+}
+
+// auditFailed is told of what the audit log lacks. What was to be recorded is
+// done already, so there is nobody to refuse it to.
+func (p *Program) auditFailed(err error) {
+	p.metrics.AuditFailures.Inc()
+	p.log.Error().Err(err).Msg("the audit log is not complete")
+}
+
+// advise adds what to do about a failure in the data folder, if it is known.
+func (p *Program) advise(err error) error {
+	if faas.DiskFull(err) {
+		return fmt.Errorf("%w; free space in %s", err, p.cfg.Data)
+	}
+	return err
+}
+
+// maxFiles is how many files the program may have open. Clients' connections get
+// half of them and functions' half of that, so that sandboxes and files find some left.
+func maxFiles() (int, error) {
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return 0, fmt.Errorf("finding out how many files may be open: %w", err)
+	}
+	return int(min(files.Cur, 1<<20)), nil
+}
