@@ -16,14 +16,16 @@ import (
 
 // Report is what Check has found in a database.
 type Report struct {
-	Schema    int
-	Records   int
-	Functions int
-	Versions  int
-	Tokens    int
-	Secrets   int
-	Sandboxes int
-	Problems  []string // in no order that matters; cut off at some length
+	Schema   int
+	Records  int
+	Counts   []Count  // of the kinds that somebody wants to know of
+	Problems []string // in no order that matters; cut off at some length
+}
+
+// Count is how many records there are of a kind.
+type Count struct {
+	Kind string // in the plural
+	N    int
 }
 
 // Err returns the problems as one error, or nil when there are none.
@@ -36,8 +38,11 @@ func (r *Report) Err() error {
 
 // String says what is in the database.
 func (r *Report) String() string {
-	return fmt.Sprintf("%d functions with %d versions, %d tokens, %d secrets, %d sandboxes; %d records, schema %d",
-		r.Functions, r.Versions, r.Tokens, r.Secrets, r.Sandboxes, r.Records, r.Schema)
+	counts := make([]string, len(r.Counts))
+	for i, c := range r.Counts {
+		counts[i] = fmt.Sprintf("%d %s", c.N, c.Kind)
+	}
+	return fmt.Sprintf("%s; %d records, schema %d", strings.Join(counts, ", "), r.Records, r.Schema)
 }
 
 // Check reads all of the database at path and reports what is in it and what is
@@ -83,7 +88,7 @@ func checkOpen(file *os.File) (*Report, error) {
 		names:     map[string]string{},
 		versions:  map[string]checkedCode{},
 		code:      map[string]checkedCode{},
-		metas:     map[string]bool{},
+		counts:    map[*description]int{},
 	}
 	found := surveyFile(file, c.record)
 	c.report.Schema = found.schema
@@ -94,6 +99,11 @@ func checkOpen(file *os.File) (*Report, error) {
 		c.bbolt(file)
 	}
 	c.references()
+	for _, k := range kinds {
+		if k := k.describe(); k.plural != "" {
+			c.report.Counts = append(c.report.Counts, Count{k.plural, c.counts[k]})
+		}
+	}
 	return &c.report, nil
 }
 
@@ -104,7 +114,7 @@ type checking struct {
 	names     map[string]string      // → ID
 	versions  map[string]checkedCode // by key: what code it says that it has
 	code      map[string]checkedCode // by key
-	metas     map[string]bool
+	counts    map[*description]int
 }
 
 type checkedFunction struct {
@@ -127,68 +137,39 @@ func (c *checking) problem(format string, args ...any) {
 // record takes note of one record.
 func (c *checking) record(e Entry) {
 	c.report.Records++
-	kind, rest, _ := strings.Cut(e.Key, "/")
-	kind += "/"
-	if strings.HasPrefix(e.Key, prefixCode) || strings.HasPrefix(e.Key, secondPrefixCode) {
-		kind = prefixCode
+	k := kindOf(e.Key)
+	if k == nil {
+		c.problem("the record %.80q is none that this dispatcher knows", e.Key)
+		return
 	}
-	var err error
-	switch kind {
-	case prefixFunction:
-		c.report.Functions++
-		var fn *faas.Function
-		var kept []keptVersion
-		if fn, kept, err = decodeFunction(e); err != nil {
-			break
-		}
-		c.report.Versions += len(kept)
-		checked := &checkedFunction{name: fn.Name, kept: kept}
-		c.functions[fn.ID] = checked
-		if isSecond(e) {
-			checked.old, err = decodeSecond(e)
-		}
-	case prefixVersion:
-		var v *faas.Version
-		if v, err = decodeVersion(e); err == nil {
-			c.versions[e.Key] = checkedCode{v.Size, v.Digest}
-		}
-	case prefixName:
-		c.names[rest] = string(e.Value)
-	case prefixCode:
-		c.code[e.Key] = checkedCode{len(e.Value), faas.Digest(string(e.Value))}
-	case prefixSandbox:
-		c.report.Sandboxes++
-		// That its function is there is not asked: one that was deleted while a
-		// sandbox started has its record until that has gone.
-		_, err = decodeSandbox(e)
-	case prefixToken:
-		c.report.Tokens++
-		_, err = decodeToken(e)
-	case prefixSecret:
-		c.report.Secrets++
-		_, err = decodeSecret(e)
-	default:
-		c.metas[e.Key] = true
-		switch e.Key {
-		case keySchema:
-			err = checkSchemaRecord(e)
-		case keyAviary:
-			err = checkAviary(e)
-		default:
-			err = fmt.Errorf("the record %.80q is none that this dispatcher knows", e.Key)
-		}
-	}
-	if err != nil {
+	c.counts[k.describe()]++
+	if err := k.examine(c, e); err != nil {
 		c.problem("%v", err)
 	}
+}
+
+func noteFunction(c *checking, e Entry, r *functionRecord) {
+	checked := &checkedFunction{name: r.Name, kept: r.Versions}
+	c.functions[r.ID] = checked
+	if r.Schema < 3 {
+		var err error
+		if checked.old, err = readSecond(e); err != nil {
+			c.problem("%v", err)
+		}
+		c.counts[versionKind.describe()] += len(r.Versions) // which have no records of their own
+	}
+}
+
+func noteCode(c *checking, e Entry, r *plain) {
+	c.code[e.Key] = checkedCode{len(*r), faas.Digest(string(*r))}
 }
 
 // references checks what records say of one another. What cannot be read at all
 // has been told already.
 func (c *checking) references() {
-	for _, key := range []string{keySchema, keyAviary} {
-		if !c.metas[key] {
-			c.problem("the record %q is missing", key)
+	for _, k := range kinds {
+		if k := k.describe(); k.single && c.counts[k] == 0 {
+			c.problem("the record %q is missing", k.prefix)
 		}
 	}
 	for id, fn := range c.functions {
@@ -219,11 +200,11 @@ func (c *checking) references() {
 func (c *checking) keptVersions(id string, kept []keptVersion) {
 	used := map[string]bool{}
 	for _, k := range kept {
-		key := versionKey(id, k.Number)
+		key, codeKey := versionKind.at(versionID(id, k.Number)), codeKind.at(codeID(id, k.Digest))
 		v, ok := c.versions[key]
 		delete(c.versions, key)
-		used[codeKey(id, k.Digest)] = true
-		code, hasCode := c.code[codeKey(id, k.Digest)]
+		used[codeKey] = true
+		code, hasCode := c.code[codeKey]
 		switch {
 		case !ok:
 			c.problem("function %s, version %d, is missing", id, k.Number)
@@ -245,7 +226,7 @@ func (c *checking) keptVersions(id string, kept []keptVersion) {
 // oldVersions does the same for a function of an older schema.
 func (c *checking) oldVersions(fn *secondRecord) {
 	for _, v := range fn.Versions {
-		key := secondCodeKey(fn.ID, v.Number)
+		key := secondCodeKind.at(versionID(fn.ID, v.Number))
 		code, ok := c.code[key]
 		delete(c.code, key)
 		switch {

@@ -3,32 +3,23 @@ package store
 import (
 	"encoding/json"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// FuzzRecords: what is read from the file is a function, a version, or the record of a
-// sandbox, on which others can rely, or an error; and it is written again as it
-// was read.
+// FuzzRecords: what is read from the file is a record on which others can rely, or an
+// error; and it is written again as it was read.
 func FuzzRecords(f *testing.F) {
 	v := &faas.Version{FunctionID: "id", Number: 1, Lang: "python", Settings: faas.DefaultSettings(), Created: time.Unix(1e9, 0).UTC(), Size: 3, Digest: "sha256:0"}
 	fn := (&faas.Function{ID: "id", Name: "hello", Created: v.Created}).With(v)
-	whole, err := encodeFunction(fn, []keptVersion{{1, v.Digest}})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add("function/id", whole)
-	if whole, err = encodeVersion(v); err != nil {
-		f.Fatal(err)
-	}
-	f.Add("version/id/00000001", whole)
-	held, err := encodeSandbox(v.Key())
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add("sandbox/s", held)
+	addRecord(f, &functionKind, "id", &functionRecord{Function: fn, Versions: []keptVersion{{1, v.Digest}}})
+	addRecord(f, &versionKind, "id/00000001", &versionRecord{Version: v})
+	addRecord(f, &sandboxKind, "s", &sandboxRecord{VersionKey: v.Key()})
+	addRecord(f, &tokenKind, "t", &tokenRecord{Token: faas.Token{ID: "t", Grants: []faas.Grant{{Scope: faas.ScopeRead}}, Created: v.Created}, Hash: &hexHash{1}})
+	addRecord(f, &secretKind, "S", &secretRecord{SealedSecret: &faas.SealedSecret{Secret: faas.Secret{Name: "S", Version: 1, Created: v.Created}, Key: "k", Sealed: []byte{1}}})
 	for _, seed := range []string{
 		"", "null", "{}", `{"schema":1}`, `{"schema":2,"id":"id"}`, `{"schema":1,"id":"id","versions":[null],"aliases":{"live":1}}`, `{"schema":1,"id":"id","versions":[{"function":"id","version":1}],"aliases":{"live":1}}`,
 		`{"schema":1,"id":"id","versions":[{"function":"id","version":1}],"aliases":{"live":2}}`, `{"schema":1,"id":"id","versions":[{"function":"id","version":2},{"function":"id","version":1}],"aliases":{"live":1}}`,
@@ -39,49 +30,50 @@ func FuzzRecords(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, key string, value []byte) {
 		e := Entry{Key: key, Value: value}
-		fn, kept, err := decodeFunction(e)
-		if (fn == nil) != (err != nil) {
-			t.Fatalf("%+v with %v", fn, err)
-		}
-		if err == nil {
-			if functionKey(fn.ID) != key || !fn.Has(fn.Aliases[faas.Live]) || !fn.Has(fn.Latest()) || len(kept) != len(fn.Versions) {
+		fn := readAgain(t, &functionKind, e)
+		if fn != nil {
+			if fn := fn.function(); !fn.Has(fn.Aliases[faas.Live]) || !fn.Has(fn.Latest()) {
 				t.Fatalf("%s holds %+v", key, fn)
 			}
-			again, err := encodeFunction(fn, kept)
-			if err != nil {
-				t.Fatalf("it cannot be written: %v", err)
-			}
-			if back, _, err := decodeFunction(Entry{Key: key, Value: again}); err != nil || !same(fn, back) {
-				t.Fatalf("%+v was written as %s and read as %+v, %v", fn, again, back, err)
+			if old, err := readSecond(e); err == nil && len(old.Versions) != len(fn.Versions) {
+				t.Fatalf("%s is a function of an older schema only: %+v", key, old)
 			}
 		}
-		if old, err := decodeSecond(e); err == nil && (fn == nil || len(old.Versions) != len(fn.Versions)) {
-			t.Fatalf("%s is a function of an older schema only: %+v", key, old)
-		}
-		v, err := decodeVersion(e)
-		if (v == nil) != (err != nil) {
-			t.Fatalf("%+v with %v", v, err)
-		}
-		if err == nil {
-			again, err := encodeVersion(v)
-			if err != nil || versionKey(v.FunctionID, v.Number) != key {
-				t.Fatalf("%s holds %+v, %v", key, v, err)
-			}
-			if back, err := decodeVersion(Entry{Key: key, Value: again}); err != nil || !same(v, back) {
-				t.Fatalf("%+v was written as %s and read as %+v, %v", v, again, back, err)
-			}
-		}
-		held, err := decodeSandbox(e)
-		if (held == faas.VersionKey{}) != (err != nil) {
-			t.Fatalf("%+v with %v", held, err)
-		}
-		if err == nil {
-			again, err := encodeSandbox(held)
-			if back, readErr := decodeSandbox(Entry{Key: key, Value: again}); err != nil || readErr != nil || back != held {
-				t.Fatalf("%+v was written as %s and read as %+v, %v, %v", held, again, back, err, readErr)
-			}
-		}
+		readAgain(t, &versionKind, e)
+		readAgain(t, &sandboxKind, e)
+		readAgain(t, &tokenKind, e)
+		readAgain(t, &secretKind, e)
 	})
+}
+
+// addRecord adds a good record to what is fuzzed.
+func addRecord[R any](f *testing.F, k *kind[R], id string, r *R) {
+	pair, err := k.put(id, r)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(pair.Key, pair.Value)
+}
+
+// readAgain reads an entry as a record, or returns nil, and has it written and read
+// again.
+func readAgain[R any](t *testing.T, k *kind[R], e Entry) *R {
+	r, err := k.decode(e)
+	if (r == nil) != (err != nil) {
+		t.Fatalf("%+v with %v", r, err)
+	}
+	id, is := strings.CutPrefix(e.Key, k.prefix)
+	if err != nil || !is { // a record that does not say where it belongs is good anywhere
+		return nil
+	}
+	again, err := k.put(id, r)
+	if err != nil {
+		t.Fatalf("%+v cannot be written: %v", r, err)
+	}
+	if back, err := k.decode(Entry{Key: again.Key, Value: again.Value}); err != nil || !same(r, back) {
+		t.Fatalf("%+v was written as %s and read as %+v, %v", r, again.Value, back, err)
+	}
+	return r
 }
 
 // same compares what two records say; an empty list is as good as none.

@@ -173,17 +173,15 @@ type secondRecord struct {
 	Versions []*faas.Version `json:"versions"`
 }
 
-const secondPrefixCode = "code/" // ID/VERSION → code
-
-func secondCodeKey(id string, version int) string {
-	return fmt.Sprintf("%s%s/%08d", secondPrefixCode, id, version)
+// secondCodeKind is the kind of code there, by the function's ID and the version.
+var secondCodeKind = kind[plain]{
+	description: description{name: "code", prefix: "code/"},
+	note:        noteCode,
 }
 
-// decodeSecond reads such a record.
-func decodeSecond(e Entry) (*secondRecord, error) {
-	if _, _, err := decodeFunction(e); err != nil { // which knows all but the versions
-		return nil, err
-	}
+// readSecond reads such a record, which functionKind has decoded: it knows all but
+// the versions.
+func readSecond(e Entry) (*secondRecord, error) {
 	var record secondRecord
 	err := json.Unmarshal(e.Value, &record)
 	for _, v := range record.Versions {
@@ -195,14 +193,6 @@ func decodeSecond(e Entry) (*secondRecord, error) {
 		return nil, badRecord(e.Key, err)
 	}
 	return &record, nil
-}
-
-// isSecond reports whether a function's record is one.
-func isSecond(e Entry) bool {
-	var record struct {
-		Schema int `json:"schema"`
-	}
-	return json.Unmarshal(e.Value, &record) == nil && record.Schema < 3
 }
 
 // migrateSecond gives every version a record of its own, with the revisions of its
@@ -223,7 +213,7 @@ func migrateSecond(tx *bbolt.Tx) error {
 	}
 	var keys [][]byte // first, since putting moves a cursor
 	c := bk.Cursor()
-	for key, _ := c.Seek([]byte(prefixFunction)); bytes.HasPrefix(key, []byte(prefixFunction)); key, _ = c.Next() {
+	for key, _ := c.Seek([]byte(functionKind.prefix)); bytes.HasPrefix(key, []byte(functionKind.prefix)); key, _ = c.Next() {
 		keys = append(keys, bytes.Clone(key))
 	}
 	for _, key := range keys {
@@ -231,13 +221,16 @@ func migrateSecond(tx *bbolt.Tx) error {
 		if err != nil {
 			return err
 		}
-		fn, err := decodeSecond(e)
+		if _, err := functionKind.decode(e); err != nil {
+			return damaged(err)
+		}
+		fn, err := readSecond(e)
 		if err != nil {
 			return damaged(err)
 		}
 		var kept []keptVersion
 		for _, v := range fn.Versions {
-			codeAt := []byte(secondCodeKey(fn.ID, v.Number))
+			codeAt := []byte(secondCodeKind.at(versionID(fn.ID, v.Number)))
 			stored := bk.Get(codeAt)
 			if stored == nil {
 				return damaged(badRecord(string(codeAt), errors.New("it is not there")))
@@ -251,27 +244,27 @@ func migrateSecond(tx *bbolt.Tx) error {
 			}
 			v.Digest = faas.Digest(string(code.Value))
 			if !slices.ContainsFunc(kept, func(k keptVersion) bool { return k.Digest == v.Digest }) {
-				if err := put(code, codeKey(fn.ID, v.Digest), code.Value); err != nil {
+				if err := put(code, codeKind.at(codeID(fn.ID, v.Digest)), code.Value); err != nil {
 					return err
 				}
 			}
 			if err := remove(bk, &d, codeAt); err != nil {
 				return err
 			}
-			record, err := encodeVersion(v)
+			version, err := versionKind.put(versionID(fn.ID, v.Number), &versionRecord{Version: v})
 			if err != nil {
 				return err
 			}
-			if err := put(e, versionKey(fn.ID, v.Number), record); err != nil {
+			if err := put(e, version.Key, version.Value); err != nil {
 				return err
 			}
 			kept = append(kept, keptVersion{v.Number, v.Digest})
 		}
-		record, err := encodeFunction(fn.Function, kept)
+		function, err := functionKind.put(fn.ID, &functionRecord{Function: fn.Function, Versions: kept})
 		if err != nil {
 			return err
 		}
-		if err := put(e, string(key), record); err != nil {
+		if err := put(e, function.Key, function.Value); err != nil {
 			return err
 		}
 	}

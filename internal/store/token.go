@@ -1,85 +1,77 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"slices"
 
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// tokenRecord is a token. Its secret is nowhere but with who was given it.
-type tokenRecord struct {
-	Schema int `json:"schema"`
-	faas.Token
-	Hash string `json:"sha256"` // of the secret, in hexadecimal
+// tokenKind is the kind of tokens, by ID.
+var tokenKind = kind[tokenRecord]{
+	description: description{name: "token", plural: "tokens", prefix: "token/"},
+	key:         func(r *tokenRecord) string { return r.ID },
+	check: func(r *tokenRecord) error {
+		switch {
+		case r.ID == "":
+			return errors.New("it has no ID")
+		case r.Hash == nil:
+			return errors.New("it has no hash")
+		}
+		return nil
+	},
+	order: byCreation,
 }
 
-func tokenKey(id string) string { return prefixToken + id }
+// tokenRecord is a token. Its secret is nowhere but with who was given it.
+type tokenRecord struct {
+	stamp
+	faas.Token
+	Hash *hexHash `json:"sha256"` // of the secret
+}
+
+// hexHash is a hash that is written in hexadecimal.
+type hexHash [32]byte
+
+// MarshalText implements encoding.TextMarshaler.
+func (h hexHash) MarshalText() ([]byte, error) { return []byte(hex.EncodeToString(h[:])), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (h *hexHash) UnmarshalText(text []byte) error {
+	if hex.DecodedLen(len(text)) != len(h) {
+		return errors.New("its hash has another length")
+	}
+	_, err := hex.Decode(h[:], text)
+	return err
+}
 
 // Tokens implements faas.TokenStore.
 func (s *Store) Tokens(ctx context.Context) ([]*faas.StoredToken, error) {
-	const doing = "read the tokens"
-	entries, err := s.all(ctx, prefixToken)
+	all, err := tokenKind.list(ctx, s.kv)
 	if err != nil {
-		return nil, internal(doing, err)
+		return nil, internal("read the tokens", err)
 	}
-	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(a.Created, b.Created) })
-	tokens := make([]*faas.StoredToken, len(entries))
-	for i, e := range entries {
-		if tokens[i], err = decodeToken(e); err != nil {
-			return nil, internal(doing, err)
-		}
+	list := make([]*faas.StoredToken, len(all))
+	for i, found := range all {
+		list[i] = &faas.StoredToken{Token: found.record.Token, Hash: *found.record.Hash}
 	}
-	return tokens, nil
+	return list, nil
 }
 
 // CreateToken implements faas.TokenStore.
 func (s *Store) CreateToken(ctx context.Context, token *faas.StoredToken) error {
-	const doing = "store the token"
-	record, err := json.Marshal(tokenRecord{schema, token.Token, hex.EncodeToString(token.Hash[:])})
-	if err != nil {
-		return internal(doing, err)
+	record, err := tokenKind.put(token.ID, &tokenRecord{Token: token.Token, Hash: (*hexHash)(&token.Hash)})
+	if err == nil {
+		err = s.kv.Commit(ctx, Txn{If: []Condition{{record.Key, 0}}, Put: []Pair{record}})
 	}
-	err = s.kv.Commit(ctx, Txn{
-		If:  []Condition{{tokenKey(token.ID), 0}},
-		Put: []Pair{{tokenKey(token.ID), record}},
-	})
 	if errors.Is(err, ErrConflict) {
 		return faas.Errorf(faas.CodeConflict, "there is a token %s already: try again", token.ID)
 	}
-	return internal(doing, err)
+	return internal("store the token", err)
 }
 
 // DeleteToken implements faas.TokenStore.
 func (s *Store) DeleteToken(ctx context.Context, id string) error {
-	return internal("delete the token", s.kv.Commit(ctx, Txn{Delete: []string{tokenKey(id)}}))
-}
-
-func decodeToken(e Entry) (*faas.StoredToken, error) {
-	var record tokenRecord
-	err := json.Unmarshal(e.Value, &record)
-	if err != nil {
-		err = errors.New(err.Error()) // what is wrong with a grant is no client's mistake here
-	} else {
-		err = checkSchema(record.Schema)
-	}
-	token := &faas.StoredToken{Token: record.Token}
-	if err == nil && (record.ID == "" || tokenKey(record.ID) != e.Key) {
-		err = fmt.Errorf("it is that of token %q", record.ID)
-	}
-	if err == nil && hex.DecodedLen(len(record.Hash)) != len(token.Hash) {
-		err = errors.New("its hash is none")
-	}
-	if err == nil {
-		_, err = hex.Decode(token.Hash[:], []byte(record.Hash))
-	}
-	if err != nil {
-		return nil, badRecord(e.Key, err)
-	}
-	return token, nil
+	return internal("delete the token", s.kv.Commit(ctx, Txn{Delete: []string{tokenKind.at(id)}}))
 }

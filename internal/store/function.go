@@ -1,0 +1,237 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+// Functions implements faas.Store.
+func (s *Store) Functions(ctx context.Context) ([]*faas.Function, error) {
+	const doing = "read the functions"
+	all, err := functionKind.list(ctx, s.kv)
+	if err != nil {
+		return nil, internal(doing, err)
+	}
+	functions := make([]*faas.Function, 0, len(all))
+	for _, found := range all {
+		fn := found.record.function()
+		if fn.Current, err = s.Version(ctx, fn.ID, fn.Aliases[faas.Live]); err != nil {
+			return nil, internal(doing, err)
+		}
+		functions = append(functions, fn)
+	}
+	return functions, nil
+}
+
+// Version implements faas.Store. It fails with CodeUnknownFunction when there is no
+// such version.
+func (s *Store) Version(ctx context.Context, functionID string, number int) (*faas.Version, error) {
+	const doing = "read the version"
+	found, err := versionKind.get(ctx, s.kv, versionID(functionID, number))
+	if err == nil && found.record == nil {
+		err = s.missing(ctx, found.Key, functionID, number)
+	}
+	if err != nil {
+		return nil, internal(doing, err)
+	}
+	return found.record.Version, nil
+}
+
+// Code implements faas.Store. It fails with CodeUnknownFunction when there is no
+// such version.
+func (s *Store) Code(ctx context.Context, functionID string, version int) (string, error) {
+	const doing = "read the code"
+	v, err := s.Version(ctx, functionID, version)
+	if err != nil {
+		return "", err
+	}
+	found, err := codeKind.get(ctx, s.kv, codeID(functionID, v.Digest))
+	if err == nil && found.record == nil {
+		err = s.missing(ctx, found.Key, functionID, version)
+	}
+	if err != nil {
+		return "", internal(doing, err)
+	}
+	return string(*found.record), nil
+}
+
+// missing says why a record of a version is not there: there is no such version, or
+// not any more, or the record is lost.
+func (s *Store) missing(ctx context.Context, key, functionID string, number int) error {
+	found, err := s.function(ctx, functionID)
+	if err != nil {
+		return err
+	}
+	if found.record.function().Has(number) {
+		return badRecord(key, errors.New("it is not there"))
+	}
+	return faas.Errorf(faas.CodeUnknownFunction, "function %s has no version %d", functionID, number)
+}
+
+// CreateFunction implements faas.Store. It also fails with CodeConflict when
+// there is a function with that ID already. An empty sandboxID records none.
+func (s *Store) CreateFunction(ctx context.Context, fn *faas.Function, code, sandboxID string) error {
+	const doing = "store the function"
+	if len(fn.Versions) != 1 {
+		return internal(doing, fmt.Errorf("a new function has 1 version, not %d", len(fn.Versions)))
+	}
+	txn, err := putVersion(fn, nil, code, sandboxID)
+	if err != nil {
+		return internal(doing, err)
+	}
+	txn.If = []Condition{{functionKind.at(fn.ID), 0}}
+	if fn.Name != "" {
+		name := nameKind.at(fn.Name)
+		txn.If = append(txn.If, Condition{name, 0})
+		txn.Put = append(txn.Put, Pair{name, []byte(fn.ID)})
+	}
+	err = s.kv.Commit(ctx, txn)
+	if !errors.Is(err, ErrConflict) {
+		return internal(doing, err)
+	}
+	// One of the two conditions failed; a conflict does not say which.
+	same, err := s.kv.Get(ctx, functionKind.at(fn.ID))
+	if err != nil {
+		return internal(doing, err)
+	}
+	if same.Revision != 0 || fn.Name == "" {
+		return faas.Errorf(faas.CodeConflict, "there is a function %s already", fn.ID)
+	}
+	return faas.Errorf(faas.CodeNameTaken, "the name %q belongs to another function: choose another, or PUT to add a version to that one", fn.Name)
+}
+
+// AddVersion implements faas.Store. It fails with CodeUnknownFunction when the
+// function is not there. An empty sandboxID records none.
+func (s *Store) AddVersion(ctx context.Context, fn *faas.Function, code, sandboxID string) error {
+	const doing = "store the version"
+	found, err := s.function(ctx, fn.ID)
+	if err != nil {
+		return internal(doing, err)
+	}
+	conflict := faas.Errorf(faas.CodeConflict, "function %s was changed by somebody else meanwhile: try again", fn.ID)
+	if !followsOn(fn, found.record.function()) {
+		return conflict
+	}
+	txn, err := putVersion(fn, found.record.Versions, code, sandboxID)
+	if err != nil {
+		return internal(doing, err)
+	}
+	txn.If = []Condition{{found.Key, found.Revision}}
+	if err := s.kv.Commit(ctx, txn); errors.Is(err, ErrConflict) {
+		return conflict
+	} else if err != nil {
+		return internal(doing, err)
+	}
+	return nil
+}
+
+// followsOn reports whether next is stored with one version more. Others may have
+// been dropped, and aliases moved.
+func followsOn(next, stored *faas.Function) bool {
+	last := len(next.Versions) - 1
+	return next.ID == stored.ID && next.Name == stored.Name && next.Created.Equal(stored.Created) &&
+		next.Latest() == stored.Latest()+1 && next.Live().Number == next.Latest() &&
+		!slices.ContainsFunc(next.Versions[:last], func(n int) bool { return !stored.Has(n) })
+}
+
+// putVersion returns what stores fn, whose live version is new, where it had the
+// others: what it does not have any more goes, and the code that is nobody's then.
+func putVersion(fn *faas.Function, had []keptVersion, code, sandboxID string) (Txn, error) {
+	v := fn.Live()
+	var kept []keptVersion
+	var txn Txn
+	digests := map[string]bool{} // of code that is there; true: and stays
+	for _, old := range had {
+		stays := fn.Has(old.Number)
+		digests[old.Digest] = digests[old.Digest] || stays
+		if stays {
+			kept = append(kept, old)
+		} else {
+			txn.Delete = append(txn.Delete, versionKind.at(versionID(fn.ID, old.Number)))
+		}
+	}
+	if _, there := digests[v.Digest]; !there {
+		// It is found by its digest from now on, so that must be its own.
+		if v.Digest != faas.Digest(code) {
+			return Txn{}, fmt.Errorf("the digest %.80q is not that of the code", v.Digest)
+		}
+		txn.Put = append(txn.Put, Pair{codeKind.at(codeID(fn.ID, v.Digest)), []byte(code)})
+	}
+	digests[v.Digest] = true
+	for digest, stays := range digests {
+		if !stays {
+			txn.Delete = append(txn.Delete, codeKind.at(codeID(fn.ID, digest)))
+		}
+	}
+	function, err := functionKind.put(fn.ID, &functionRecord{Function: fn, Versions: append(kept, keptVersion{v.Number, v.Digest})})
+	if err != nil {
+		return Txn{}, err
+	}
+	version, err := versionKind.put(versionID(fn.ID, v.Number), &versionRecord{Version: v})
+	if err != nil {
+		return Txn{}, err
+	}
+	txn.Put = append(txn.Put, function, version)
+	if sandboxID != "" {
+		note, err := sandboxKind.put(sandboxID, &sandboxRecord{VersionKey: v.Key()})
+		if err != nil {
+			return Txn{}, err
+		}
+		txn.Put = append(txn.Put, note)
+	}
+	return txn, nil
+}
+
+// DeleteFunction implements faas.Store. The records of its sandboxes go with
+// it. It fails with CodeUnknownFunction when the function is not there, and
+// with CodeConflict when it changes meanwhile.
+func (s *Store) DeleteFunction(ctx context.Context, id string) error {
+	const doing = "delete the function"
+	found, err := s.function(ctx, id)
+	if err != nil {
+		return internal(doing, err)
+	}
+	notes, err := s.Sandboxes(ctx)
+	if err != nil {
+		return err
+	}
+	txn := Txn{
+		If:           []Condition{{found.Key, found.Revision}},
+		Delete:       []string{found.Key},
+		DeletePrefix: []string{versionKind.at(id + "/"), codeKind.at(id + "/")},
+	}
+	if name := found.record.Name; name != "" {
+		txn.Delete = append(txn.Delete, nameKind.at(name))
+	}
+	var more []string
+	for sandboxID, version := range notes {
+		if version.FunctionID != id {
+			continue
+		}
+		if len(txn.Delete) < maxForgotten {
+			txn.Delete = append(txn.Delete, sandboxKind.at(sandboxID))
+		} else {
+			more = append(more, sandboxID)
+		}
+	}
+	if err := s.kv.Commit(ctx, txn); errors.Is(err, ErrConflict) {
+		return faas.Errorf(faas.CodeConflict, "function %s was changed by somebody else meanwhile: try again", id)
+	} else if err != nil {
+		return internal(doing, err)
+	}
+	// A record of a sandbox that is left does no harm: it is dropped with the sandbox.
+	return s.ForgetSandboxes(ctx, more...)
+}
+
+// function reads one function. What is not there is CodeUnknownFunction.
+func (s *Store) function(ctx context.Context, id string) (stored[functionRecord], error) {
+	found, err := functionKind.get(ctx, s.kv, id)
+	if err == nil && found.record == nil {
+		err = faas.Errorf(faas.CodeUnknownFunction, "there is no function %s", id)
+	}
+	return found, err
+}

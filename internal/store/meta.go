@@ -1,0 +1,64 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+)
+
+// schema is the version of how records are laid out. It is in every record and
+// under keySchema. What this dispatcher does not know it refuses; what is older
+// it migrates.
+const schema = 3
+
+// The keys of records that there is one of.
+const (
+	keySchema = "meta/schema" // "3"
+	keyAviary = "meta/aviary" // 8 hexadecimal digits
+)
+
+// schemaKind is the kind of the record that says the schema of all the others.
+var schemaKind = kind[plain]{
+	description: description{name: "schema", prefix: keySchema, single: true},
+	check: func(r *plain) error {
+		number, err := strconv.Atoi(string(*r))
+		if err != nil {
+			return err
+		}
+		return checkSchema(number)
+	},
+}
+
+// aviaryKind is the kind of the record that names the aviary.
+var aviaryKind = kind[plain]{
+	description: description{name: "aviary", prefix: keyAviary, single: true},
+	check: func(r *plain) error {
+		if !aviaryPattern.MatchString(string(*r)) {
+			return fmt.Errorf("%.80q is not 8 hexadecimal digits", string(*r))
+		}
+		return nil
+	},
+}
+
+var aviaryPattern = regexp.MustCompile(`^[0-9a-f]{8}$`)
+
+func checkSchema(found int) error {
+	if found > schema {
+		return fmt.Errorf("it has schema %d, this dispatcher knows up to %d: %w", found, schema, errNewer)
+	}
+	if found < 1 {
+		return errors.New("it says no schema")
+	}
+	return nil
+}
+
+// errNewer is about what a newer dispatcher wrote.
+var errNewer = errors.New("start the newer dispatcher that wrote it")
+
+func badRecord(key string, err error) error {
+	if errors.Is(err, errNewer) {
+		return fmt.Errorf("the record %q cannot be used: %w", key, err)
+	}
+	return fmt.Errorf("the record %q cannot be used: %w; restore the data folder from a backup", key, err)
+}
