@@ -15,6 +15,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/store/survey"
 )
 
 // Bolt is a KV in one file, which one process at a time holds the lock of.
@@ -284,9 +285,8 @@ func (b *Bolt) Close() error {
 // landed reports whether a failed commit is in the file: only its last sync
 // has failed then.
 func (b *Bolt) landed(txid uint64) bool {
-	s := survey{file: b.file}
-	m, err := s.readMeta(txid%2, int64(txid%2)*int64(b.pageSize))
-	return err == nil && m.txid == txid
+	found, err := survey.Transaction(b.file, txid%2, b.pageSize)
+	return err == nil && found == txid
 }
 
 // Broken returns why nothing can be written any more and what to do, or nil. It

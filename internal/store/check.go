@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/store/survey"
 )
 
 // Report is what Check has found in a database.
@@ -90,7 +91,7 @@ func checkOpen(file *os.File) (*Report, error) {
 		code:      map[string]checkedCode{},
 		counts:    map[*description]int{},
 	}
-	found := surveyFile(file, c.record)
+	found := readContents(file, c.record)
 	c.report.Schema = found.schema
 	for _, err := range found.problems {
 		c.problem("%v", err)
@@ -129,7 +130,7 @@ type checkedCode struct {
 }
 
 func (c *checking) problem(format string, args ...any) {
-	if len(c.report.Problems) < 10*maxProblems {
+	if len(c.report.Problems) < 10*survey.MaxProblems {
 		c.report.Problems = append(c.report.Problems, fmt.Sprintf(format, args...))
 	}
 }

@@ -54,7 +54,7 @@ func (b *Bolt) migrate(path string, from int) error {
 		if err != nil {
 			return err
 		}
-		return surveyFile(b.file, func(Entry) {}).err()
+		return readContents(b.file, func(Entry) {}).err()
 	}))
 	if err != nil {
 		return fmt.Errorf("migrating to schema %d: %w", schema, err)
@@ -104,7 +104,7 @@ func (b *Bolt) keepOld(path string) (string, error) {
 
 // contentOf sums up the records of a database of any schema.
 func contentOf(file *os.File) (d digest, err error) {
-	err = surveyFile(file, func(e Entry) {
+	err = readContents(file, func(e Entry) {
 		_, s := encodeEntry([]byte(e.Key), uint64(e.Created), uint64(e.Revision), e.Value)
 		d.add(s)
 	}).err()

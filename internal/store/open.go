@@ -98,9 +98,9 @@ var ErrInUse = errors.New("another process uses it")
 var errReplaced = errors.New("the file was replaced")
 
 // openFile opens an existing database, and never creates one.
-func openFile(path string, locked []func()) (*Bolt, *survey, error) {
+func openFile(path string, locked []func()) (*Bolt, *contents, error) {
 	b := &Bolt{folder: filepath.Dir(path), turn: make(chan struct{}, 1)}
-	var found *survey
+	var found *contents
 	err := guard(func() (err error) {
 		b.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
 			Timeout: time.Nanosecond, // we have the lock by then
@@ -118,7 +118,7 @@ func openFile(path string, locked []func()) (*Bolt, *survey, error) {
 		return err
 	})
 	if err == nil {
-		b.pageSize = int(found.pageSize)
+		b.pageSize = found.pageSize
 		return b, found, nil
 	}
 	if b.file != nil {
@@ -129,7 +129,7 @@ func openFile(path string, locked []func()) (*Bolt, *survey, error) {
 
 // lockFile opens a database, takes its lock, says so and surveys it, before bbolt
 // sees any of it.
-func lockFile(path string, locked []func()) (*os.File, *survey, error) {
+func lockFile(path string, locked []func()) (*os.File, *contents, error) {
 	file, err := os.OpenFile(path, os.O_RDWR, 0) // not O_CREATE, as bbolt would
 	if err != nil {
 		return nil, nil, err
@@ -141,7 +141,7 @@ func lockFile(path string, locked []func()) (*os.File, *survey, error) {
 	return file, found, nil
 }
 
-func lockAndSurvey(file *os.File, path string, locked []func()) (*survey, error) {
+func lockAndSurvey(file *os.File, path string, locked []func()) (*contents, error) {
 	if err := takeLock(file, path, lockAlone); err != nil {
 		return nil, err
 	}
@@ -155,7 +155,7 @@ func lockAndSurvey(file *os.File, path string, locked []func()) (*survey, error)
 	if err != nil {
 		return nil, err
 	}
-	found := surveyFile(file, func(Entry) {})
+	found := readContents(file, func(Entry) {})
 	return found, found.err()
 }
 

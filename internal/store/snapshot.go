@@ -41,7 +41,7 @@ func (b *Bolt) Snapshot(ctx context.Context) (*os.File, error) {
 		})
 	}
 	if err == nil {
-		err = surveyFile(file, func(Entry) {}).err()
+		err = readContents(file, func(Entry) {}).err()
 	}
 	if err == nil {
 		_, err = file.Seek(0, io.SeekStart)

@@ -1,4 +1,4 @@
-package store
+package survey
 
 import (
 	"bytes"
@@ -8,7 +8,7 @@ import (
 )
 
 // page reads a page with all that belongs to it, and marks it as seen.
-func (s *survey) page(number uint64) (text []byte, err error) {
+func (s *Survey) page(number uint64) (text []byte, err error) {
 	if number >= s.meta.pages {
 		return nil, fmt.Errorf("page %d is asked for, and there are %d", number, s.meta.pages)
 	}
@@ -38,24 +38,24 @@ func (s *survey) page(number uint64) (text []byte, err error) {
 
 // tree reads a tree of pages. All its keys are at least first, which is the
 // very first of them, unless nil; and less than end, unless that is nil.
-func (s *survey) tree(number uint64, depth int, first, end []byte, each func(flags uint32, key, value []byte) error) {
+func (s *Survey) tree(number uint64, depth int, first, end []byte, each func(flags uint32, key, value []byte) error) {
 	text, err := s.page(number)
 	if err == nil && depth > maxDepth {
 		err = fmt.Errorf("page %d is %d pages below the root", number, depth)
 	}
 	if err != nil {
-		s.problem(err)
+		s.Problem(err)
 		return
 	}
 	switch kind := binary.NativeEndian.Uint16(text[8:]); kind {
 	case leafPage:
 		if err := s.leaf(text, first, end, each); err != nil {
-			s.problem(fmt.Errorf("page %d: %w", number, err))
+			s.Problem(fmt.Errorf("page %d: %w", number, err))
 		}
 	case branchPage:
 		keys, children, err := branch(text, first, end)
 		if err != nil {
-			s.problem(fmt.Errorf("page %d: %w", number, err))
+			s.Problem(fmt.Errorf("page %d: %w", number, err))
 			return
 		}
 		for i, child := range children {
@@ -66,7 +66,7 @@ func (s *survey) tree(number uint64, depth int, first, end []byte, each func(fla
 			s.tree(child, depth+1, keys[i], below, each)
 		}
 	default:
-		s.problem(fmt.Errorf("page %d has type %d, want a tree's", number, kind))
+		s.Problem(fmt.Errorf("page %d has type %d, want a tree's", number, kind))
 	}
 }
 
@@ -131,7 +131,7 @@ func branch(text, first, end []byte) (keys [][]byte, children []uint64, err erro
 
 // leaf reads the keys and values of a page. What each says becomes a problem;
 // an error of the page's own ends it.
-func (s *survey) leaf(text, first, end []byte, each func(flags uint32, key, value []byte) error) error {
+func (s *Survey) leaf(text, first, end []byte, each func(flags uint32, key, value []byte) error) error {
 	n, err := elements(text)
 	if err == nil && n == 0 && first != nil {
 		err = errors.New("an empty leaf")
@@ -153,7 +153,7 @@ func (s *survey) leaf(text, first, end []byte, each func(flags uint32, key, valu
 			return err
 		}
 		if err := each(binary.NativeEndian.Uint32(e), key, value); err != nil {
-			s.problem(err)
+			s.Problem(err)
 		}
 		before = key
 	}
