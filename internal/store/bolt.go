@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,6 +28,7 @@ type Bolt struct {
 	pageSize int
 	folder   string
 	migrated Migration
+	feed     *feed
 
 	// turn is taken by the one that writes for all who wait.
 	turn chan struct{}
@@ -40,9 +42,11 @@ type Bolt struct {
 // commit is a transaction that waits to be written. err is set before done is
 // closed.
 type commit struct {
-	txn  Txn
-	err  error
-	done chan struct{}
+	txn      Txn
+	err      error
+	revision int64
+	changes  []Change
+	done     chan struct{}
 }
 
 // bucket holds all keys. It is one, so that ours are ordered by prefix alone,
@@ -142,7 +146,7 @@ func (b *Bolt) writeWaiting() {
 					return err
 				}
 				for _, c := range batch {
-					if c.err = apply(tx.Bucket(bucket), &d, c.txn); c.err != nil && !errors.Is(c.err, ErrConflict) {
+					if c.err = c.apply(tx.Bucket(bucket), &d); c.err != nil && !errors.Is(c.err, ErrConflict) {
 						return c.err
 					}
 				}
@@ -161,6 +165,9 @@ func (b *Bolt) writeWaiting() {
 		if err != nil {
 			c.err = err
 		}
+		if c.err == nil {
+			b.feed.publish(c.revision, c.changes)
+		}
 		close(c.done)
 	}
 }
@@ -168,16 +175,16 @@ func (b *Bolt) writeWaiting() {
 // apply does one transaction, and keeps d up to date with it. When it returns
 // ErrConflict it has done nothing; after any other error the bbolt transaction
 // must not be committed.
-func apply(bk *bbolt.Bucket, d *digest, txn Txn) error {
-	for _, c := range txn.If {
+func (c *commit) apply(bk *bbolt.Bucket, d *digest) error {
+	for _, condition := range c.txn.If {
 		var e Entry
-		if stored := bk.Get([]byte(c.Key)); stored != nil {
+		if stored := bk.Get([]byte(condition.Key)); stored != nil {
 			var err error
-			if e, _, err = readEntry([]byte(c.Key), stored); err != nil {
+			if e, _, err = readEntry([]byte(condition.Key), stored); err != nil {
 				return err
 			}
 		}
-		if e.Revision != c.Revision {
+		if e.Revision != condition.Revision {
 			return ErrConflict
 		}
 	}
@@ -185,17 +192,21 @@ func apply(bk *bbolt.Bucket, d *digest, txn Txn) error {
 	if err != nil {
 		return err
 	}
-	for _, key := range txn.Delete {
-		if err := remove(bk, d, []byte(key)); err != nil {
+	c.revision = int64(sequence)
+	gone := slices.Clone(c.txn.Delete)
+	for _, prefix := range c.txn.DeletePrefix {
+		gone = append(gone, keysBelow(bk, prefix)...)
+	}
+	for _, key := range gone {
+		was, err := remove(bk, d, []byte(key))
+		if err != nil {
 			return err
 		}
-	}
-	for _, prefix := range txn.DeletePrefix {
-		if err := removePrefix(bk, d, prefix); err != nil {
-			return err
+		if was {
+			c.changes = append(c.changes, Change{key, c.revision, true})
 		}
 	}
-	for _, pair := range txn.Put {
+	for _, pair := range c.txn.Put {
 		key, created := []byte(pair.Key), sequence
 		if old := bk.Get(key); old != nil {
 			e, s, err := readEntry(key, old)
@@ -210,36 +221,33 @@ func apply(bk *bbolt.Bucket, d *digest, txn Txn) error {
 			return err
 		}
 		d.add(s)
+		c.changes = append(c.changes, Change{pair.Key, c.revision, false})
 	}
 	return nil
 }
 
-func remove(bk *bbolt.Bucket, d *digest, key []byte) error {
+// remove deletes a key, and reports whether it was there.
+func remove(bk *bbolt.Bucket, d *digest, key []byte) (bool, error) {
 	old := bk.Get(key)
 	if old == nil {
-		return nil
+		return false, nil
 	}
 	_, s, err := readEntry(key, old)
 	if err != nil {
-		return err
+		return false, err
 	}
 	d.remove(s)
-	return bk.Delete(key)
+	return true, bk.Delete(key)
 }
 
-// removePrefix collects before it deletes, since deleting moves a cursor.
-func removePrefix(bk *bbolt.Bucket, d *digest, prefix string) error {
-	var keys [][]byte
+// keysBelow returns all keys that begin with prefix. They are collected before they
+// are deleted, since deleting moves a cursor.
+func keysBelow(bk *bbolt.Bucket, prefix string) (keys []string) {
 	c := bk.Cursor()
 	for key, _ := c.Seek([]byte(prefix)); key != nil && strings.HasPrefix(string(key), prefix); key, _ = c.Next() {
-		keys = append(keys, []byte(string(key)))
+		keys = append(keys, string(key))
 	}
-	for _, key := range keys {
-		if err := remove(bk, d, key); err != nil {
-			return err
-		}
-	}
-	return nil
+	return keys
 }
 
 // readEntry is decodeEntry for a record of an open database: it was good when
@@ -265,6 +273,11 @@ func writeDigest(tx *bbolt.Tx, d digest) error {
 	return tx.Bucket(bucketDigest).Put(bucketDigest, d.encode())
 }
 
+// Watch implements KV.
+func (b *Bolt) Watch(ctx context.Context, prefix string, after int64) ([]Change, int64, error) {
+	return b.feed.watch(ctx, prefix, after)
+}
+
 // Close implements KV, and gives up the lock.
 func (b *Bolt) Close() error {
 	b.turn <- struct{}{} // after the commit under way
@@ -275,6 +288,7 @@ func (b *Bolt) Close() error {
 		return nil
 	}
 	b.closed = true
+	b.feed.close()
 	if b.broken != nil {
 		abandon(b.file)
 		return nil

@@ -53,7 +53,7 @@ func unlessLost(err error) error {
 
 // initialiseFile makes the empty file at path a database with a store in it.
 func initialiseFile(ctx context.Context, path string) error {
-	b := &Bolt{folder: filepath.Dir(path), turn: make(chan struct{}, 1)}
+	b := &Bolt{folder: filepath.Dir(path), turn: make(chan struct{}, 1), feed: newFeed(0)}
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		OpenFile: func(path string, _ int, _ os.FileMode) (file *os.File, err error) {
 			b.file, err = os.OpenFile(path, os.O_RDWR, 0) // not O_CREATE: it may be gone

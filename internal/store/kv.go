@@ -29,6 +29,14 @@ type KV interface {
 	// has begun is finished even if ctx ends meanwhile.
 	Commit(ctx context.Context, txn Txn) error
 
+	// Watch waits until there are changes to keys that begin with prefix, later than
+	// the revision after. It returns them in the order of their revisions, and the
+	// revision to go on from. With 0 it returns at once, without changes, the revision
+	// as of now: who then lists, and watches from there, misses nothing, but may be told
+	// of what the list has. It fails with ErrCompacted when changes since then are
+	// forgotten, as they are at the end of the process.
+	Watch(ctx context.Context, prefix string, after int64) ([]Change, int64, error)
+
 	// Close waits for commits under way. Afterwards all methods fail with
 	// ErrClosed; closing again does nothing.
 	Close() error

@@ -15,10 +15,13 @@ type Memory struct {
 	mu       sync.Mutex
 	entries  map[string]Entry // nil once closed
 	revision int64
+	feed     *feed
 }
 
 // NewMemory returns an empty KV.
-func NewMemory() *Memory { return &Memory{entries: map[string]Entry{}} }
+func NewMemory() *Memory {
+	return &Memory{entries: map[string]Entry{}, revision: 1, feed: newFeed(1)}
+}
 
 // Get implements KV.
 func (m *Memory) Get(ctx context.Context, key string) (Entry, error) {
@@ -70,11 +73,20 @@ func (m *Memory) Commit(ctx context.Context, txn Txn) error {
 		}
 	}
 	m.revision++
-	for _, key := range txn.Delete {
-		delete(m.entries, key)
-	}
+	var changes []Change
+	gone := slices.Clone(txn.Delete)
 	for _, prefix := range txn.DeletePrefix {
-		maps.DeleteFunc(m.entries, func(key string, _ Entry) bool { return strings.HasPrefix(key, prefix) })
+		for key := range m.entries {
+			if strings.HasPrefix(key, prefix) {
+				gone = append(gone, key)
+			}
+		}
+	}
+	for _, key := range gone {
+		if _, was := m.entries[key]; was {
+			delete(m.entries, key)
+			changes = append(changes, Change{key, m.revision, true})
+		}
 	}
 	for _, pair := range txn.Put {
 		created := m.entries[pair.Key].Created
@@ -82,8 +94,15 @@ func (m *Memory) Commit(ctx context.Context, txn Txn) error {
 			created = m.revision
 		}
 		m.entries[pair.Key] = Entry{Key: pair.Key, Value: bytes.Clone(pair.Value), Created: created, Revision: m.revision}
+		changes = append(changes, Change{pair.Key, m.revision, false})
 	}
+	m.feed.publish(m.revision, changes)
 	return nil
+}
+
+// Watch implements KV.
+func (m *Memory) Watch(ctx context.Context, prefix string, after int64) ([]Change, int64, error) {
+	return m.feed.watch(ctx, prefix, after)
 }
 
 // Close implements KV.
@@ -91,6 +110,7 @@ func (m *Memory) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.entries = nil
+	m.feed.close()
 	return nil
 }
 

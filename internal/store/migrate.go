@@ -204,7 +204,7 @@ func migrateSecond(tx *bbolt.Tx) error {
 	}
 	bk := tx.Bucket(bucket)
 	put := func(e Entry, key string, value []byte) error {
-		if err := remove(bk, &d, []byte(key)); err != nil {
+		if _, err := remove(bk, &d, []byte(key)); err != nil {
 			return err
 		}
 		stored, s := encodeEntry([]byte(key), uint64(e.Created), uint64(e.Revision), value)
@@ -248,7 +248,7 @@ func migrateSecond(tx *bbolt.Tx) error {
 					return err
 				}
 			}
-			if err := remove(bk, &d, codeAt); err != nil {
+			if _, err := remove(bk, &d, codeAt); err != nil {
 				return err
 			}
 			version, err := versionKind.put(versionID(fn.ID, v.Number), &versionRecord{Version: v})

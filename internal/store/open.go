@@ -118,7 +118,7 @@ func openFile(path string, locked []func()) (*Bolt, *contents, error) {
 		return err
 	})
 	if err == nil {
-		b.pageSize = found.pageSize
+		b.pageSize, b.feed = found.pageSize, newFeed(int64(found.records.sequence))
 		return b, found, nil
 	}
 	if b.file != nil {

@@ -30,6 +30,9 @@ func KV(t *testing.T, open func(t *testing.T) store.KV) {
 		"concurrent claim":   claim,
 		"ended context":      endedContext,
 		"closed":             closed,
+		"watch":              watch,
+		"watch ends":         watchEnds,
+		"watch mirrors":      watchMirrors,
 	} {
 		t.Run(name, func(t *testing.T) {
 			kv := open(t)

@@ -1,0 +1,112 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Change is that a commit put or deleted a key.
+type Change struct {
+	Key      string
+	Revision int64 // of the commit
+	Deleted  bool  // else it was put
+}
+
+// ErrCompacted is returned by Watch when changes since its revision are forgotten:
+// list everything anew, and watch from there.
+var ErrCompacted = errors.New("the changes since then are forgotten")
+
+// minRecent is how many changes are kept at least for those who watch. Who falls
+// behind by more may have to list anew.
+const minRecent = 1000
+
+// feed hands changes from those who commit to those who watch. It has keys alone, so
+// that what it keeps is small.
+type feed struct {
+	mu     sync.Mutex
+	last   int64    // the last revision
+	first  int64    // what came after it is in recent
+	recent []Change // in order of revisions
+	more   chan struct{}
+	closed bool
+}
+
+// newFeed returns a feed of what comes after a revision.
+func newFeed(last int64) *feed {
+	return &feed{last: last, first: last, more: make(chan struct{})}
+}
+
+// publish adds the changes of a commit, whose revision follows on the last one.
+func (f *feed) publish(revision int64, changes []Change) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.last = revision
+	f.recent = append(f.recent, changes...)
+	if over := len(f.recent) - minRecent; over > minRecent {
+		f.first = f.recent[over].Revision - 1 // all of a commit or nothing
+		for f.recent[over-1].Revision > f.first {
+			over--
+		}
+		f.recent = slices.Clone(f.recent[over:])
+	}
+	f.wake()
+}
+
+// wake has those who wait look again. The caller holds mu.
+func (f *feed) wake() {
+	close(f.more)
+	f.more = make(chan struct{})
+}
+
+// close ends the feed for those who watch.
+func (f *feed) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.closed {
+		f.closed = true
+		f.wake()
+	}
+}
+
+// watch is KV's Watch.
+func (f *feed) watch(ctx context.Context, prefix string, after int64) ([]Change, int64, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, after, err
+	}
+	for {
+		changes, last, more, err := f.since(prefix, after)
+		if err != nil || after == 0 || len(changes) > 0 {
+			return changes, last, err
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return nil, after, ctx.Err()
+		}
+	}
+}
+
+// since returns the changes after a revision, or what is closed when there may be some.
+func (f *feed) since(prefix string, after int64) (changes []Change, last int64, more <-chan struct{}, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil, after, nil, ErrClosed
+	}
+	if after == 0 {
+		return nil, f.last, nil, nil
+	}
+	if after < f.first {
+		return nil, after, nil, fmt.Errorf("%w: they begin after revision %d, and those after %d are asked for", ErrCompacted, f.first, after)
+	}
+	for _, c := range f.recent {
+		if c.Revision > after && strings.HasPrefix(c.Key, prefix) {
+			changes = append(changes, c)
+		}
+	}
+	return changes, f.last, f.more, nil
+}
