@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -53,18 +54,15 @@ func unlessLost(err error) error {
 
 // initialiseFile makes the empty file at path a database with a store in it.
 func initialiseFile(ctx context.Context, path string) error {
-	b := &Bolt{folder: filepath.Dir(path), turn: make(chan struct{}, 1), feed: newFeed(0)}
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		OpenFile: func(path string, _ int, _ os.FileMode) (file *os.File, err error) {
-			b.file, err = os.OpenFile(path, os.O_RDWR, 0) // not O_CREATE: it may be gone
-			return b.file, err
-		},
-	})
+	file, err := os.OpenFile(path, os.O_RDWR, 0) // not O_CREATE: it may be gone
 	if err != nil {
 		return err
 	}
-	b.db, b.pageSize = db, db.Info().PageSize
-	err = db.Update(func(tx *bbolt.Tx) error {
+	b, err := overFile(file, filepath.Dir(path), false)
+	if err != nil {
+		return err
+	}
+	err = b.db.Update(func(tx *bbolt.Tx) error {
 		if err := createBuckets(tx); err != nil {
 			return err
 		}
@@ -74,6 +72,22 @@ func initialiseFile(ctx context.Context, path string) error {
 		_, err = New(ctx, b)
 	}
 	return errors.Join(err, b.Close())
+}
+
+// overFile makes a new database of an open file, which is empty, and takes its lock. It
+// closes the file when it fails.
+func overFile(file *os.File, folder string, noSync bool) (*Bolt, error) {
+	db, err := bbolt.Open(file.Name(), 0o600, &bbolt.Options{
+		Timeout:      time.Nanosecond, // nobody else knows the file
+		FreelistType: bbolt.FreelistMapType,
+		NoSync:       noSync,
+		OpenFile:     func(string, int, os.FileMode) (*os.File, error) { return file, nil },
+	})
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return &Bolt{db: db, file: file, pageSize: db.Info().PageSize, folder: folder, turn: make(chan struct{}, 1), feed: newFeed(0)}, nil
 }
 
 func createBuckets(tx *bbolt.Tx) error {

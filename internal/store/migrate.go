@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,46 +27,81 @@ type Migration struct {
 // Migrated returns what opening the file has migrated.
 func (b *Bolt) Migrated() Migration { return b.migrated }
 
-// migrate brings a database of an older schema to this one: everything in one
-// transaction, after a backup. A crash at any moment leaves one or the other, and
-// the next start does it over.
-func (b *Bolt) migrate(path string, from int) error {
-	var backup string
-	err := b.explain(guard(func() error {
-		if from == 1 {
-			if err := b.db.View(func(tx *bbolt.Tx) error { return checkFirst(tx.Bucket(bucket)) }); err != nil {
-				return err
-			}
-		}
-		var err error
-		if backup, err = b.keepOld(fmt.Sprintf("%s.schema-%d", path, from)); err != nil {
-			return fmt.Errorf("a backup before the migration: %w", err)
-		}
-		err = b.db.Update(func(tx *bbolt.Tx) error {
-			if from == 1 {
-				if err := migrateFirst(tx); err != nil {
-					return err
-				}
-			}
-			return migrateSecond(tx)
-		})
-		if err != nil {
-			return err
-		}
-		return readContents(b.file, func(Entry) {}).err()
-	}))
-	if err != nil {
-		return fmt.Errorf("migrating to schema %d: %w", schema, err)
+// copyBatch is how many bytes of records one transaction of a migration puts: it holds
+// them in memory until it is committed.
+const copyBatch = 1 << 20
+
+// migrate makes a database of this schema of one that is older: a new file beside it,
+// which takes its place once it is complete. The old file stays, under another name. A
+// crash at any moment leaves one or the other, and the next start does it over.
+//
+// It returns the new database, which has the lock; the old one is closed then.
+func (b *Bolt) migrate(path string, from int) (*Bolt, error) {
+	fail := func(err error) (*Bolt, error) {
+		return nil, fmt.Errorf("migrating to schema %d: %w", schema, b.explain(err))
 	}
-	b.migrated = Migration{From: from, To: schema, Backup: backup}
-	return nil
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return fail(err)
+	}
+	if err := b.room("migrate the database", 1); err != nil {
+		return fail(err)
+	}
+	next, err := b.copyAside(real, from)
+	if err != nil {
+		return fail(err)
+	}
+	backup, err := b.keepOld(real, fmt.Sprintf("%s.schema-%d", real, from))
+	if err == nil {
+		err = os.Rename(next.file.Name(), real)
+	}
+	if err == nil {
+		err = durable.SyncFolder(filepath.Dir(real))
+	}
+	if err != nil {
+		os.Remove(next.file.Name())
+		return fail(errors.Join(err, next.Close()))
+	}
+	if err := b.Close(); err != nil {
+		return fail(errors.Join(err, next.Close()))
+	}
+	next.migrated = Migration{From: from, To: schema, Backup: backup}
+	return next, nil
 }
 
-// keepOld puts a copy of the database at path, or, where other content is kept there,
-// at path with the time now, and returns where it is. One that an earlier attempt made
-// will do. It fails when the disk has no room for the copy and the migration.
-func (b *Bolt) keepOld(path string) (string, error) {
-	const doing = "migrate the database"
+// copyAside makes a new database beside path of what is in b, checked and synced.
+func (b *Bolt) copyAside(path string, from int) (next *Bolt, err error) {
+	folder := filepath.Dir(path)
+	file, err := os.CreateTemp(folder, filepath.Base(path)+temporary+"*")
+	if err != nil {
+		return nil, err
+	}
+	next, err = overFile(file, b.folder, true)
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(file.Name()))
+	}
+	err = guard(func() error {
+		return b.db.View(func(old *bbolt.Tx) error { return copyRecords(old.Bucket(bucket), next.db, from) })
+	})
+	if err == nil {
+		next.db.NoSync = false
+		err = errors.Join(durable.SameOwner(file, folder), file.Sync())
+	}
+	if err == nil {
+		found := readContents(file, func(Entry) {})
+		next.feed = newFeed(int64(found.records.sequence))
+		err = found.err()
+	}
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(file.Name()), next.Close())
+	}
+	return next, nil
+}
+
+// keepOld gives the database's file, now, a second name: path or, where another database
+// is kept there, path with the time. It returns the name. One that an earlier attempt
+// made will do.
+func (b *Bolt) keepOld(now, path string) (string, error) {
 	kept, err := filepath.Glob(globEscape(path) + "*")
 	if err != nil {
 		return "", err
@@ -82,24 +116,16 @@ func (b *Bolt) keepOld(path string) (string, error) {
 				return "", err
 			}
 		} else if holds(name, content) {
-			return name, errors.Join(b.room(doing, 1), durable.SyncFolder(b.folder))
+			return name, durable.SyncFolder(filepath.Dir(path))
 		}
-	}
-	if err := b.room(doing, 2); err != nil {
-		return "", err
 	}
 	if slices.Contains(kept, path) {
 		path += "-" + time.Now().UTC().Format("20060102T150405.000Z")
 	}
-	return path, writeFile(path, func(file *os.File) error {
-		if err := durable.SameOwner(file, b.folder); err != nil {
-			return err
-		}
-		return b.db.View(func(tx *bbolt.Tx) error {
-			_, err := tx.WriteTo(file)
-			return err
-		})
-	})
+	if err := os.Link(now, path); err != nil {
+		return "", err
+	}
+	return path, durable.SyncFolder(filepath.Dir(path))
 }
 
 // contentOf sums up the records of a database of any schema.
@@ -136,34 +162,159 @@ func checkFirst(bk *bbolt.Bucket) error {
 	return damaged(err)
 }
 
-// migrateFirst gives every record the header that it has since schema 2. Revisions
-// and values stay.
-func migrateFirst(tx *bbolt.Tx) error {
-	if _, err := tx.CreateBucket(bucketDigest); err != nil {
+// copyRecords puts the records of an older database into a new one, as this schema has
+// them. Revisions stay.
+func copyRecords(from *bbolt.Bucket, to *bbolt.DB, fromSchema int) error {
+	m := migrating{old: from, from: fromSchema, to: to}
+	if fromSchema == 1 {
+		if err := checkFirst(from); err != nil {
+			return err
+		}
+	}
+	if err := to.Update(createBuckets); err != nil {
 		return err
 	}
-	bk := tx.Bucket(bucket)
-	var keys [][]byte // first, since putting moves a cursor
-	err := bk.ForEach(func(key, _ []byte) error {
-		keys = append(keys, append([]byte{}, key...))
-		return nil
-	})
+	defer m.rollback()
+	c := from.Cursor()
+	for key, stored := c.First(); key != nil; key, stored = c.Next() {
+		e, err := m.read(key, stored)
+		if err == nil {
+			err = m.record(e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return m.finish()
+}
+
+// migrating puts records into a new database, in transactions of copyBatch bytes.
+type migrating struct {
+	old  *bbolt.Bucket
+	from int // the schema of old
+
+	to     *bbolt.DB
+	tx     *bbolt.Tx // under way, unless nil
+	size   int       // of what is put in tx
+	digest digest
+}
+
+// read decodes a record of the old database.
+func (m *migrating) read(key, stored []byte) (Entry, error) {
+	decode := decodeEntry
+	if m.from == 1 {
+		decode = decodeFirst
+	}
+	e, _, err := decode(key, stored)
+	return e, damaged(err)
+}
+
+// record puts what this schema has for a record of the old database.
+func (m *migrating) record(e Entry) error {
+	switch {
+	case e.Key == keySchema:
+		e.Value = []byte(strconv.Itoa(schema))
+	case m.from < 3 && functionKind.holds(e.Key):
+		return m.function(e)
+	case m.from < 3 && secondCodeKind.holds(e.Key):
+		return nil // goes with its function
+	}
+	return m.put(e, e.Key, e.Value)
+}
+
+// function gives every version of a function a record of its own, with the revisions
+// of the function's, and keeps the same code once.
+func (m *migrating) function(e Entry) error {
+	if _, err := functionKind.decode(e); err != nil {
+		return damaged(err)
+	}
+	fn, err := readSecond(e)
+	if err != nil {
+		return damaged(err)
+	}
+	var kept []keptVersion
+	for _, v := range fn.Versions {
+		key := secondCodeKind.at(versionID(fn.ID, v.Number))
+		stored := m.old.Get([]byte(key))
+		if stored == nil {
+			return damaged(badRecord(key, errors.New("it is not there")))
+		}
+		code, err := m.read([]byte(key), stored)
+		if err != nil {
+			return err
+		}
+		if len(code.Value) != v.Size {
+			return damaged(badRecord(key, fmt.Errorf("it has %d bytes and should have %d", len(code.Value), v.Size)))
+		}
+		v.Digest = faas.Digest(string(code.Value))
+		if !slices.ContainsFunc(kept, func(k keptVersion) bool { return k.Digest == v.Digest }) {
+			if err := m.put(code, codeKind.at(codeID(fn.ID, v.Digest)), code.Value); err != nil {
+				return err
+			}
+		}
+		version, err := versionKind.put(versionID(fn.ID, v.Number), &versionRecord{Version: v})
+		if err == nil {
+			err = m.put(e, version.Key, version.Value)
+		}
+		if err != nil {
+			return err
+		}
+		kept = append(kept, keptVersion{v.Number, v.Digest})
+	}
+	function, err := functionKind.put(fn.ID, &functionRecord{Function: fn.Function, Versions: kept})
 	if err != nil {
 		return err
 	}
-	var d digest
-	for _, key := range keys {
-		e, _, err := decodeFirst(key, bk.Get(key))
-		if err != nil {
-			return damaged(err)
-		}
-		stored, s := encodeEntry(key, uint64(e.Created), uint64(e.Revision), e.Value)
-		if err := bk.Put(key, stored); err != nil {
+	return m.put(e, function.Key, function.Value)
+}
+
+// put puts a record with the revisions of an old one, whose key it need not have.
+func (m *migrating) put(old Entry, key string, value []byte) error {
+	if m.tx == nil {
+		var err error
+		if m.tx, err = m.to.Begin(true); err != nil {
 			return err
 		}
-		d.add(s)
 	}
-	return writeDigest(tx, d)
+	stored, s := encodeEntry([]byte(key), uint64(old.Created), uint64(old.Revision), value)
+	bk := m.tx.Bucket(bucket)
+	bk.FillPercent = 0.9 // most keys come in their order
+	if err := bk.Put([]byte(key), stored); err != nil {
+		return err
+	}
+	m.digest.add(s)
+	if m.size += len(stored); m.size < copyBatch {
+		return nil
+	}
+	return m.commit()
+}
+
+func (m *migrating) commit() error {
+	tx := m.tx
+	m.tx, m.size = nil, 0
+	if tx == nil {
+		return nil
+	}
+	return tx.Commit()
+}
+
+func (m *migrating) rollback() {
+	if m.tx != nil {
+		m.tx.Rollback() // which fails for one that has ended
+	}
+}
+
+// finish puts the digest of all records.
+func (m *migrating) finish() error {
+	if err := m.commit(); err != nil {
+		return err
+	}
+	return m.to.Update(func(tx *bbolt.Tx) error {
+		if err := tx.Bucket(bucket).SetSequence(m.old.Sequence()); err != nil {
+			return err
+		}
+		return writeDigest(tx, m.digest)
+	})
 }
 
 // secondRecord is a function in schemas 1 and 2: with all its versions, whose code
@@ -193,92 +344,4 @@ func readSecond(e Entry) (*secondRecord, error) {
 		return nil, badRecord(e.Key, err)
 	}
 	return &record, nil
-}
-
-// migrateSecond gives every version a record of its own, with the revisions of its
-// function's, and keeps the same code of a function once.
-func migrateSecond(tx *bbolt.Tx) error {
-	d, err := readDigest(tx)
-	if err != nil {
-		return err
-	}
-	bk := tx.Bucket(bucket)
-	put := func(e Entry, key string, value []byte) error {
-		if _, err := remove(bk, &d, []byte(key)); err != nil {
-			return err
-		}
-		stored, s := encodeEntry([]byte(key), uint64(e.Created), uint64(e.Revision), value)
-		d.add(s)
-		return bk.Put([]byte(key), stored)
-	}
-	var keys [][]byte // first, since putting moves a cursor
-	c := bk.Cursor()
-	for key, _ := c.Seek([]byte(functionKind.prefix)); bytes.HasPrefix(key, []byte(functionKind.prefix)); key, _ = c.Next() {
-		keys = append(keys, bytes.Clone(key))
-	}
-	for _, key := range keys {
-		e, _, err := readEntry(key, bk.Get(key))
-		if err != nil {
-			return err
-		}
-		if _, err := functionKind.decode(e); err != nil {
-			return damaged(err)
-		}
-		fn, err := readSecond(e)
-		if err != nil {
-			return damaged(err)
-		}
-		var kept []keptVersion
-		for _, v := range fn.Versions {
-			codeAt := []byte(secondCodeKind.at(versionID(fn.ID, v.Number)))
-			stored := bk.Get(codeAt)
-			if stored == nil {
-				return damaged(badRecord(string(codeAt), errors.New("it is not there")))
-			}
-			code, _, err := readEntry(codeAt, stored)
-			if err != nil {
-				return err
-			}
-			if len(code.Value) != v.Size {
-				return damaged(badRecord(string(codeAt), fmt.Errorf("it has %d bytes and should have %d", len(code.Value), v.Size)))
-			}
-			v.Digest = faas.Digest(string(code.Value))
-			if !slices.ContainsFunc(kept, func(k keptVersion) bool { return k.Digest == v.Digest }) {
-				if err := put(code, codeKind.at(codeID(fn.ID, v.Digest)), code.Value); err != nil {
-					return err
-				}
-			}
-			if _, err := remove(bk, &d, codeAt); err != nil {
-				return err
-			}
-			version, err := versionKind.put(versionID(fn.ID, v.Number), &versionRecord{Version: v})
-			if err != nil {
-				return err
-			}
-			if err := put(e, version.Key, version.Value); err != nil {
-				return err
-			}
-			kept = append(kept, keptVersion{v.Number, v.Digest})
-		}
-		function, err := functionKind.put(fn.ID, &functionRecord{Function: fn.Function, Versions: kept})
-		if err != nil {
-			return err
-		}
-		if err := put(e, function.Key, function.Value); err != nil {
-			return err
-		}
-	}
-	at := []byte(keySchema)
-	stored := bk.Get(at)
-	if stored == nil {
-		return damaged(fmt.Errorf("the record %q is not there", keySchema))
-	}
-	e, _, err := readEntry(at, stored)
-	if err != nil {
-		return err
-	}
-	if err := put(e, keySchema, []byte(strconv.Itoa(schema))); err != nil {
-		return err
-	}
-	return writeDigest(tx, d)
 }

@@ -234,8 +234,8 @@ func TestMigrationByRoot(t *testing.T) {
 	}
 }
 
-// Without room for the copy and the migration nothing is begun, and it says how much
-// there has to be.
+// Without room for the new database nothing is begun, and it says how much there has to
+// be.
 func TestMigrationNeedsRoom(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("it takes root to make a small disk")
@@ -243,12 +243,12 @@ func TestMigrationNeedsRoom(t *testing.T) {
 	old := unpacked(t, "schema-2.db")
 	folder := t.TempDir()
 	size := func(copies float64) string { return fmt.Sprintf("size=%d", int(copies*float64(len(old)))) }
-	check(t, unix.Mount("tmpfs", folder, "tmpfs", 0, size(2.5)))
+	check(t, unix.Mount("tmpfs", folder, "tmpfs", 0, size(1.5)))
 	t.Cleanup(func() { check(t, unix.Unmount(folder, unix.MNT_DETACH)) })
 	path := filepath.Join(folder, "fob.db")
 	check(t, os.WriteFile(path, old, 0o600))
 	_, err := store.OpenBolt(t.Context(), path, false)
-	wantMessage(t, err, "migrate", fmt.Sprintf("needs %d", 2*len(old)+len(old)/10))
+	wantMessage(t, err, "migrate", fmt.Sprintf("needs %d", len(old)+len(old)/10))
 	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, old) {
 		t.Errorf("the file was changed (%v)", err)
 	}
@@ -283,4 +283,22 @@ func TestMigrationRefuses(t *testing.T) {
 	dropBucket(t, path, "digest")
 	_, err := store.OpenBolt(t.Context(), path, false)
 	wantMessage(t, err, "meta/schema", "dispatcher restore --data")
+}
+
+// What the path links to is migrated, and the link stays one.
+func TestMigrationOfLink(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "real.db")
+	path := filepath.Join(t.TempDir(), "fob.db")
+	check(t, os.WriteFile(file, unpacked(t, "schema-2.db"), 0o600))
+	check(t, os.Symlink(file, path))
+	kv := openBolt(t, path)
+	if got := kv.Migrated().Backup; got != file+".schema-2" {
+		t.Errorf("it is kept at %s", got)
+	}
+	check(t, kv.Close())
+	if to, err := os.Readlink(path); err != nil || to != file {
+		t.Errorf("the link leads to %q (%v)", to, err)
+	}
+	report, err := store.Check(path)
+	check(t, errors.Join(err, report.Err()))
 }

@@ -39,14 +39,17 @@ func OpenBolt(ctx context.Context, path string, wait bool, locked ...func()) (*B
 		b, found, err := openFile(path, locked)
 		switch {
 		case err == nil:
-			err := b.settle(path)
-			if err == nil && found.schema < schema {
-				err = b.migrate(path, found.schema)
+			if err := b.settle(path); err != nil {
+				return nil, errors.Join(err, b.Close())
 			}
+			if found.schema >= schema { // of a newer one New says what to do
+				return b, nil
+			}
+			next, err := b.migrate(path, found.schema)
 			if err != nil {
 				return nil, errors.Join(err, b.Close())
 			}
-			return b, nil
+			return next, nil
 		case errors.Is(err, errReplaced):
 		case errors.Is(err, os.ErrNotExist) && creations < maxCreations:
 			creations++
