@@ -106,8 +106,10 @@ type SecretStore interface {
 	// CodeConflict when that is not what is next.
 	PutSecret(ctx context.Context, s *SealedSecret) error
 
-	// ResealSecrets stores secrets anew that are there, all of them or none.
-	// It fails with CodeConflict when one has another version meanwhile.
+	// ResealSecrets stores secrets anew that are there, in their order and many at a
+	// time. When it fails the first of them may be stored, so that each is sealed
+	// with its old key or with its new one. It fails with CodeConflict when one has
+	// another version meanwhile.
 	ResealSecrets(ctx context.Context, all []*SealedSecret) error
 
 	// DeleteSecret fails with CodeUnknownSecret when there is none.

@@ -27,11 +27,12 @@ type world struct {
 	path  string // of the key file
 }
 
-// flaky is a store in which resealing can fail, before or after it is done, and
-// that somebody tampers with.
+// flaky is a store in which resealing can fail, before or after it is done or half
+// way, and that somebody tampers with.
 type flaky struct {
 	faas.SecretStore
 	before, after error
+	most          int                // that are resealed before after, unless 0
 	instead       *faas.SealedSecret // what Secret returns
 }
 
@@ -45,6 +46,9 @@ func (f *flaky) Secret(ctx context.Context, name string) (*faas.SealedSecret, er
 func (f *flaky) ResealSecrets(ctx context.Context, all []*faas.SealedSecret) error {
 	if f.before != nil {
 		return f.before
+	}
+	if f.most > 0 {
+		all = all[:f.most]
 	}
 	return errors.Join(f.SecretStore.ResealSecrets(ctx, all), f.after)
 }
@@ -340,6 +344,34 @@ func TestRotationBreaksOff(t *testing.T) {
 	}
 	if _, err := os.Stat(w.path + ".new"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a second file is left: %v", err)
+	}
+}
+
+// One that breaks off half way leaves secrets of several keys. All can be read, and the
+// next rotation that succeeds seals all of them with one.
+func TestRotationBreaksOffHalfWay(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{"A", "B", "C", "D"} {
+		w.put(name, name)
+	}
+	w.store.after = errors.New("crash")
+	for _, w.store.most = range []int{3, 2, 2, 1} {
+		if _, err := w.RotateKey(t.Context()); !errors.Is(err, w.store.after) {
+			t.Fatalf("it did not break off: %v", err)
+		}
+		if unreadable := w.reopen(); len(unreadable) > 0 {
+			t.Errorf("cannot be opened: %v", unreadable)
+		}
+	}
+	if n := len(w.keys()); n > 5 {
+		t.Errorf("%d keys are kept", n)
+	}
+	w.store.after, w.store.most = nil, 0
+	if made, err := w.RotateKey(t.Context()); err != nil || made.Resealed != 4 || len(w.keys()) != 1 {
+		t.Errorf("then: %+v, %v, %d keys", made, err, len(w.keys()))
+	}
+	for _, name := range []string{"A", "B", "C", "D"} {
+		w.wants(name, name)
 	}
 }
 

@@ -1,7 +1,10 @@
 package store
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"slices"
@@ -11,7 +14,6 @@ import (
 
 	"go.etcd.io/bbolt"
 
-	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/store/survey"
 )
 
@@ -88,7 +90,8 @@ func checkOpen(file *os.File) (*Report, error) {
 		functions: map[string]*checkedFunction{},
 		names:     map[string]string{},
 		versions:  map[string]checkedCode{},
-		code:      map[string]checkedCode{},
+		code:      map[string]*checkedChunks{},
+		staged:    map[string]bool{},
 		counts:    map[*description]int{},
 	}
 	found := readContents(file, c.record)
@@ -112,9 +115,10 @@ func checkOpen(file *os.File) (*Report, error) {
 type checking struct {
 	report    Report
 	functions map[string]*checkedFunction
-	names     map[string]string      // → ID
-	versions  map[string]checkedCode // by key: what code it says that it has
-	code      map[string]checkedCode // by key
+	names     map[string]string         // → ID
+	versions  map[string]checkedCode    // by key: what code it says that it has
+	code      map[string]*checkedChunks // by the first chunk's key
+	staged    map[string]bool           // IDs of code that is being stored
 	counts    map[*description]int
 }
 
@@ -128,6 +132,14 @@ type checkedCode struct {
 	size   int
 	digest string
 }
+
+// checkedChunks are the chunks of a code.
+type checkedChunks struct {
+	size int
+	hash hash.Hash
+}
+
+func (c *checkedChunks) digest() string { return "sha256:" + hex.EncodeToString(c.hash.Sum(nil)) }
 
 func (c *checking) problem(format string, args ...any) {
 	if len(c.report.Problems) < 10*survey.MaxProblems {
@@ -161,8 +173,16 @@ func noteFunction(c *checking, e Entry, r *functionRecord) {
 	}
 }
 
-func noteCode(c *checking, e Entry, r *plain) {
-	c.code[e.Key] = checkedCode{len(*r), faas.Digest(string(*r))}
+// addCode adds up the chunks of a code, which come in their order. key is the first
+// one's.
+func (c *checking) addCode(key string, r *plain) {
+	code := c.code[key]
+	if code == nil {
+		code = &checkedChunks{hash: sha256.New()}
+		c.code[key] = code
+	}
+	code.size += len(*r)
+	io.WriteString(code.hash, string(*r)) // never fails, by its documentation
 }
 
 // references checks what records say of one another. What cannot be read at all
@@ -192,6 +212,9 @@ func (c *checking) references() {
 		c.problem("the version %q is that of no function", key)
 	}
 	for key := range c.code {
+		if c.staged[strings.TrimPrefix(key, codeKind.prefix)] {
+			continue
+		}
 		c.problem("the code %q is that of no version", key)
 	}
 	slices.Sort(c.report.Problems)
@@ -215,8 +238,8 @@ func (c *checking) keptVersions(id string, kept []keptVersion) {
 			c.problem("the code of function %s, version %d, is missing", id, k.Number)
 		case code.size != v.size:
 			c.problem("the code of function %s, version %d, has %d bytes and should have %d", id, k.Number, code.size, v.size)
-		case code.digest != v.digest:
-			c.problem("the code of function %s, version %d, has the digest %s and should have %s", id, k.Number, code.digest, v.digest)
+		case code.digest() != v.digest:
+			c.problem("the code of function %s, version %d, has the digest %s and should have %s", id, k.Number, code.digest(), v.digest)
 		}
 	}
 	for key := range used {

@@ -59,7 +59,7 @@ func TestCheck(t *testing.T) {
 		"a stray sandbox":   {store.Txn{Put: []store.Pair{{Key: "sandbox/bb", Value: []byte(`{"schema":2,"function":"x","version":1}`)}}}, nil},
 		"an unknown record": {store.Txn{Put: []store.Pair{{Key: "bird/wren"}}}, []string{"bird/wren"}},
 		"no aviary":         {store.Txn{Delete: []string{"meta/aviary"}}, []string{"meta/aviary"}},
-		"a newer schema":    {store.Txn{Put: []store.Pair{{Key: "meta/schema", Value: []byte("4")}}}, []string{"newer dispatcher"}},
+		"a newer schema":    {store.Txn{Put: []store.Pair{{Key: "meta/schema", Value: []byte("5")}}}, []string{"newer dispatcher"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(memory(t), "fob.db")

@@ -42,7 +42,7 @@ func TestUnusableFiles(t *testing.T) {
 		"link to none":  {func(t *testing.T, path string) { check(t, os.Symlink("nowhere", path)) }, "backup"},
 		"not ours":      {func(t *testing.T, path string) { makeBolt(t, path, "theirs") }, "another program"},
 		"no schema":     {func(t *testing.T, path string) { changeKey(t, path, "meta/schema", "") }, "meta/schema"},
-		"newer schema":  {func(t *testing.T, path string) { changeKey(t, path, "meta/schema", "4") }, "newer dispatcher"},
+		"newer schema":  {func(t *testing.T, path string) { changeKey(t, path, "meta/schema", "5") }, "newer dispatcher"},
 		"broken schema": {func(t *testing.T, path string) { changeKey(t, path, "meta/schema", "x") }, "meta/schema"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -41,24 +41,6 @@ func (s *Store) Version(ctx context.Context, functionID string, number int) (*fa
 	return found.record.Version, nil
 }
 
-// Code implements faas.Store. It fails with CodeUnknownFunction when there is no
-// such version.
-func (s *Store) Code(ctx context.Context, functionID string, version int) (string, error) {
-	const doing = "read the code"
-	v, err := s.Version(ctx, functionID, version)
-	if err != nil {
-		return "", err
-	}
-	found, err := codeKind.get(ctx, s.kv, codeID(functionID, v.Digest))
-	if err == nil && found.record == nil {
-		err = s.missing(ctx, found.Key, functionID, version)
-	}
-	if err != nil {
-		return "", internal(doing, err)
-	}
-	return string(*found.record), nil
-}
-
 // missing says why a record of a version is not there: there is no such version, or
 // not any more, or the record is lost.
 func (s *Store) missing(ctx context.Context, key, functionID string, number int) error {
@@ -79,7 +61,7 @@ func (s *Store) CreateFunction(ctx context.Context, fn *faas.Function, code, san
 	if len(fn.Versions) != 1 {
 		return internal(doing, fmt.Errorf("a new function has 1 version, not %d", len(fn.Versions)))
 	}
-	txn, err := putVersion(fn, nil, code, sandboxID)
+	txn, further, err := putVersion(fn, nil, code, sandboxID)
 	if err != nil {
 		return internal(doing, err)
 	}
@@ -89,11 +71,11 @@ func (s *Store) CreateFunction(ctx context.Context, fn *faas.Function, code, san
 		txn.If = append(txn.If, Condition{name, 0})
 		txn.Put = append(txn.Put, Pair{name, []byte(fn.ID)})
 	}
-	err = s.kv.Commit(ctx, txn)
+	err = s.commitCode(ctx, txn, codeID(fn.ID, fn.Live().Digest), further)
 	if !errors.Is(err, ErrConflict) {
 		return internal(doing, err)
 	}
-	// One of the two conditions failed; a conflict does not say which.
+	// One of the conditions failed; a conflict does not say which.
 	same, err := s.kv.Get(ctx, functionKind.at(fn.ID))
 	if err != nil {
 		return internal(doing, err)
@@ -116,12 +98,12 @@ func (s *Store) AddVersion(ctx context.Context, fn *faas.Function, code, sandbox
 	if !followsOn(fn, found.record.function()) {
 		return conflict
 	}
-	txn, err := putVersion(fn, found.record.Versions, code, sandboxID)
+	txn, further, err := putVersion(fn, found.record.Versions, code, sandboxID)
 	if err != nil {
 		return internal(doing, err)
 	}
 	txn.If = []Condition{{found.Key, found.Revision}}
-	if err := s.kv.Commit(ctx, txn); errors.Is(err, ErrConflict) {
+	if err := s.commitCode(ctx, txn, codeID(fn.ID, fn.Live().Digest), further); errors.Is(err, ErrConflict) {
 		return conflict
 	} else if err != nil {
 		return internal(doing, err)
@@ -139,11 +121,11 @@ func followsOn(next, stored *faas.Function) bool {
 }
 
 // putVersion returns what stores fn, whose live version is new, where it had the
-// others: what it does not have any more goes, and the code that is nobody's then.
-func putVersion(fn *faas.Function, had []keptVersion, code, sandboxID string) (Txn, error) {
+// others: what it does not have any more goes, and the code that no version has then.
+// further are chunks of the code that the transaction has no room for.
+func putVersion(fn *faas.Function, had []keptVersion, code, sandboxID string) (txn Txn, further []Pair, err error) {
 	v := fn.Live()
 	var kept []keptVersion
-	var txn Txn
 	digests := map[string]bool{} // of code that is there; true: and stays
 	for _, old := range had {
 		stays := fn.Has(old.Number)
@@ -157,33 +139,34 @@ func putVersion(fn *faas.Function, had []keptVersion, code, sandboxID string) (T
 	if _, there := digests[v.Digest]; !there {
 		// It is found by its digest from now on, so that must be its own.
 		if v.Digest != faas.Digest(code) {
-			return Txn{}, fmt.Errorf("the digest %.80q is not that of the code", v.Digest)
+			return txn, nil, fmt.Errorf("the digest %.80q is not that of the code", v.Digest)
 		}
-		txn.Put = append(txn.Put, Pair{codeKind.at(codeID(fn.ID, v.Digest)), []byte(code)})
+		all := chunks(codeID(fn.ID, v.Digest), []byte(code))
+		txn.Put, further = append(txn.Put, all[0]), all[1:]
 	}
 	digests[v.Digest] = true
 	for digest, stays := range digests {
 		if !stays {
-			txn.Delete = append(txn.Delete, codeKind.at(codeID(fn.ID, digest)))
+			txn.DeletePrefix = append(txn.DeletePrefix, codeKind.at(codeID(fn.ID, digest))) // all its chunks
 		}
 	}
 	function, err := functionKind.put(fn.ID, &functionRecord{Function: fn, Versions: append(kept, keptVersion{v.Number, v.Digest})})
 	if err != nil {
-		return Txn{}, err
+		return txn, nil, err
 	}
 	version, err := versionKind.put(versionID(fn.ID, v.Number), &versionRecord{Version: v})
 	if err != nil {
-		return Txn{}, err
+		return txn, nil, err
 	}
 	txn.Put = append(txn.Put, function, version)
 	if sandboxID != "" {
 		note, err := sandboxKind.put(sandboxID, &sandboxRecord{VersionKey: v.Key()})
 		if err != nil {
-			return Txn{}, err
+			return txn, nil, err
 		}
 		txn.Put = append(txn.Put, note)
 	}
-	return txn, nil
+	return txn, further, nil
 }
 
 // DeleteFunction implements faas.Store. The records of its sandboxes go with
@@ -202,7 +185,7 @@ func (s *Store) DeleteFunction(ctx context.Context, id string) error {
 	txn := Txn{
 		If:           []Condition{{found.Key, found.Revision}},
 		Delete:       []string{found.Key},
-		DeletePrefix: []string{versionKind.at(id + "/"), codeKind.at(id + "/")},
+		DeletePrefix: []string{versionKind.at(id + "/"), codeKind.at(id + "/"), stagedKind.at(id + "/")},
 	}
 	if name := found.record.Name; name != "" {
 		txn.Delete = append(txn.Delete, nameKind.at(name))

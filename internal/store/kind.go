@@ -193,7 +193,7 @@ type anyKind interface {
 }
 
 // kinds are all kinds of records that there are. The report names them in this order.
-var kinds = []anyKind{&functionKind, &versionKind, &tokenKind, &secretKind, &sandboxKind, &nameKind, &codeKind, &secondCodeKind, &schemaKind, &aviaryKind}
+var kinds = []anyKind{&functionKind, &versionKind, &tokenKind, &secretKind, &sandboxKind, &nameKind, &codeKind, &stagedKind, &secondCodeKind, &schemaKind, &aviaryKind}
 
 // kindOf returns the kind of the record at a key, or nil for a key that no
 // dispatcher writes.

@@ -10,8 +10,8 @@ import (
 )
 
 // KV is what the records are kept in. It asks no more than etcd's transactions
-// can do: compare revisions, then put and delete; no callback runs inside a
-// transaction, and no cursor stays open between two calls. Methods may be
+// can do: compare revisions, then put and delete, so many keys and bytes at most; no
+// callback runs inside a transaction, and no cursor stays open between two calls. Methods may be
 // called concurrently, and every read sees all commits that have returned.
 type KV interface {
 	// Get returns a key's entry. A key that is not there gives an entry with
@@ -87,12 +87,24 @@ var ErrConflict = errors.New("somebody else changed it meanwhile")
 // ErrClosed is returned by a KV that has been closed.
 var ErrClosed = errors.New("the store is closed")
 
+// What a transaction may have: what etcd takes of one, as it comes.
+const (
+	MaxOperations = 128     // puts and deletes together, and as many conditions
+	MaxTxnSize    = 1 << 20 // bytes of all keys and values together
+)
+
 // maxKey is the longest key in bytes; bbolt's own limit is 32768.
 const maxKey = 1024
 
 // check refuses what one of the KVs could not do, so that a mistake shows
 // with all of them and cannot fail the other transactions of a shared commit.
 func (t Txn) check() error {
+	if n := len(t.Put) + len(t.Delete) + len(t.DeletePrefix); n > MaxOperations || len(t.If) > MaxOperations {
+		return fmt.Errorf("the transaction has %d operations and %d conditions: %d of each is the most", n, len(t.If), MaxOperations)
+	}
+	if n := t.size(); n > MaxTxnSize {
+		return fmt.Errorf("the transaction has %d bytes: %d is the most", n, MaxTxnSize)
+	}
 	touched := map[string]bool{}
 	touch := func(key string) error {
 		if key == "" || len(key) > maxKey {
@@ -122,4 +134,20 @@ func (t Txn) check() error {
 		}
 	}
 	return nil
+}
+
+// size is how many bytes the keys and values have together.
+func (t Txn) size() (n int) {
+	for _, c := range t.If {
+		n += len(c.Key)
+	}
+	for _, pair := range t.Put {
+		n += len(pair.Key) + len(pair.Value)
+	}
+	for _, keys := range [][]string{t.Delete, t.DeletePrefix} {
+		for _, key := range keys {
+			n += len(key)
+		}
+	}
+	return n
 }

@@ -10,11 +10,11 @@ import (
 // schema is the version of how records are laid out. It is in every record and
 // under keySchema. What this dispatcher does not know it refuses; what is older
 // it migrates.
-const schema = 3
+const schema = 4
 
 // The keys of records that there is one of.
 const (
-	keySchema = "meta/schema" // "3"
+	keySchema = "meta/schema" // "4"
 	keyAviary = "meta/aviary" // 8 hexadecimal digits
 )
 

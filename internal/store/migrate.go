@@ -218,6 +218,8 @@ func (m *migrating) record(e Entry) error {
 		return m.function(e)
 	case m.from < 3 && secondCodeKind.holds(e.Key):
 		return nil // goes with its function
+	case m.from == 3 && codeKind.holds(e.Key):
+		return m.code(e, e.Key[len(codeKind.prefix):])
 	}
 	return m.put(e, e.Key, e.Value)
 }
@@ -248,7 +250,7 @@ func (m *migrating) function(e Entry) error {
 		}
 		v.Digest = faas.Digest(string(code.Value))
 		if !slices.ContainsFunc(kept, func(k keptVersion) bool { return k.Digest == v.Digest }) {
-			if err := m.put(code, codeKind.at(codeID(fn.ID, v.Digest)), code.Value); err != nil {
+			if err := m.code(code, codeID(fn.ID, v.Digest)); err != nil {
 				return err
 			}
 		}
@@ -266,6 +268,16 @@ func (m *migrating) function(e Entry) error {
 		return err
 	}
 	return m.put(e, function.Key, function.Value)
+}
+
+// code puts a code in chunks.
+func (m *migrating) code(e Entry, id string) error {
+	for _, chunk := range chunks(id, e.Value) {
+		if err := m.put(e, chunk.Key, chunk.Value); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // put puts a record with the revisions of an old one, whose key it need not have.
@@ -327,7 +339,7 @@ type secondRecord struct {
 // secondCodeKind is the kind of code there, by the function's ID and the version.
 var secondCodeKind = kind[plain]{
 	description: description{name: "code", prefix: "code/"},
-	note:        noteCode,
+	note:        func(c *checking, e Entry, r *plain) { c.addCode(e.Key, r) },
 }
 
 // readSecond reads such a record, which functionKind has decoded: it knows all but

@@ -16,7 +16,7 @@ import (
 // TestMigrationInBatches migrates a database that has much code. No transaction may have
 // more than its share of it, for bbolt holds in memory what a transaction puts.
 func TestMigrationInBatches(t *testing.T) {
-	const size, functions = 400 << 10, 50
+	const size, functions = 2_000_000, 20
 	path := filepath.Join(t.TempDir(), "fob.db")
 	makeSecond(t, path, functions, size)
 	kv, err := OpenBolt(t.Context(), path, false)
@@ -44,7 +44,7 @@ func TestMigrationInBatches(t *testing.T) {
 		}
 		last = max(last, txid)
 	}
-	if least := uint64(functions * size / (copyBatch + size)); last < least {
+	if least := uint64(functions * size / (copyBatch + chunkSize)); last < least {
 		t.Errorf("it took %d transactions, want %d at least", last, least)
 	}
 	if err := kv.Close(); err != nil {

@@ -19,7 +19,7 @@ import (
 )
 
 // unpacked is a file of testdata: a database that the dispatcher of an older schema
-// wrote (12 functions or 8, of which one was deleted), or its records, a line each.
+// wrote (12 functions or fewer, one of them deleted), or its records, a line each.
 func unpacked(t *testing.T, name string) []byte {
 	t.Helper()
 	file, err := os.Open(filepath.Join("testdata", name+".gz"))
@@ -80,7 +80,7 @@ func migration(t *testing.T, from int) {
 	wantProblems(t, path, nil)
 
 	kv := openBolt(t, path)
-	if m := kv.Migrated(); m != (store.Migration{From: from, To: 3, Backup: kept}) {
+	if m := kv.Migrated(); m != (store.Migration{From: from, To: 4, Backup: kept}) {
 		t.Errorf("it says %+v", m)
 	}
 	s := newStore(t, kv)
@@ -103,7 +103,7 @@ func migration(t *testing.T, from int) {
 		want[r.key] = true
 		if kind != "function" {
 			if r.key == "meta/schema" {
-				r.value = "3"
+				r.value = "4"
 			}
 			if string(e.Value) != r.value {
 				t.Errorf("%s is %q, and was %q", r.key, e.Value, r.value)
@@ -147,7 +147,7 @@ func migration(t *testing.T, from int) {
 	is, err := content(t, path)
 	check(t, err)
 	report, err := store.Check(path)
-	if check(t, errors.Join(err, report.Err())); report.Schema != 3 {
+	if check(t, errors.Join(err, report.Err())); report.Schema != 4 {
 		t.Errorf("it has schema %d", report.Schema)
 	}
 	checkPages(t, path)
@@ -173,6 +173,67 @@ func migration(t *testing.T, from int) {
 	if check(t, err); len(names) != 2 {
 		t.Errorf("in the folder: %v", names)
 	}
+}
+
+// TestMigrationFromThird opens a database that the dispatcher of schema 3 wrote, with
+// code in one record each: now it is in chunks, and all else is as it was.
+func TestMigrationFromThird(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fob.db")
+	check(t, os.WriteFile(path, unpacked(t, "schema-3.db"), 0o600))
+	wantProblems(t, path, nil)
+	kv := openBolt(t, path)
+	if m := kv.Migrated(); m != (store.Migration{From: 3, To: 4, Backup: path + ".schema-3"}) {
+		t.Errorf("it says %+v", m)
+	}
+	s := newStore(t, kv)
+	functions, err := s.Functions(t.Context())
+	if check(t, err); len(functions) != 9 {
+		t.Fatalf("there are %d functions", len(functions))
+	}
+	codes := map[string]string{} // by digest
+	large, records := 0, 0
+	old, _ := oldRecords(t, 3)
+	for _, r := range old {
+		if digest, is := strings.CutPrefix(r.key, "meta/code/"); is {
+			_, digest, _ = strings.Cut(digest, "/")
+			codes["sha256:"+digest] = r.value
+			chunks := max(1, (len(r.value)+(768<<10)-1)/(768<<10))
+			if records += chunks; chunks > 1 {
+				large++
+			}
+			continue
+		}
+		records++
+		if r.key == "meta/schema" {
+			r.value = "4"
+		}
+		e, err := kv.Get(t.Context(), r.key)
+		if check(t, err); string(e.Value) != r.value || e.Created != r.created || e.Revision != r.revision {
+			t.Errorf("%s is %q (%d, %d), and was %q (%d, %d)", r.key, e.Value, e.Created, e.Revision, r.value, r.created, r.revision)
+		}
+	}
+	for _, fn := range functions {
+		for _, number := range fn.Versions {
+			v, err := s.Version(t.Context(), fn.ID, number)
+			check(t, err)
+			if code, err := s.Code(t.Context(), fn.ID, number); err != nil || code != codes[v.Digest] {
+				t.Errorf("the code of %s@%d has %d bytes, and had %d; %v", fn.ID, number, len(code), len(codes[v.Digest]), err)
+			}
+		}
+	}
+	entries, err := kv.List(t.Context(), "", "", 1_000_000)
+	if check(t, err); len(entries) != records || large != 1 {
+		t.Errorf("there are %d records, want %d; %d codes are large", len(entries), records, large)
+	}
+	for _, e := range entries {
+		if len(e.Value) > 768<<10 {
+			t.Errorf("%s has %d bytes", e.Key, len(e.Value))
+		}
+	}
+	check(t, kv.Close())
+	report, err := store.Check(path)
+	check(t, errors.Join(err, report.Err()))
+	checkPages(t, path)
 }
 
 // What an earlier migration kept is not replaced by that of another database, nor

@@ -43,8 +43,8 @@ func writeMuch(path string) error {
 	}
 	fmt.Println("open", aviary)
 	failed := make(chan error, writers)
-	for range writers {
-		go func() { failed <- write(ctx, s) }()
+	for n := range writers {
+		go func() { failed <- write(ctx, s, n == 0) }()
 	}
 	for range writers {
 		err = errors.Join(err, <-failed)
@@ -52,9 +52,18 @@ func writeMuch(path string) error {
 	return errors.Join(err, s.Close())
 }
 
-func write(ctx context.Context, s *store.Store) error {
+// write does what writeMuch says of one writer. With large, the code of one version is
+// stored in chunks.
+func write(ctx context.Context, s *store.Store, large bool) error {
 	for round := range writerRounds {
 		fn, code := newFunction("f-" + uuid.NewString())
+		if large && round == 1 {
+			v := *fn.Live()
+			v.Size = 800_000
+			code = codeOf(&v)
+			v.Digest = faas.Digest(code)
+			fn.Current = &v
+		}
 		if err := s.CreateFunction(ctx, fn, code, hex.EncodeToString([]byte(fn.ID[:8]))); err != nil {
 			return err
 		}

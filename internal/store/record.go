@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/flockofbirds/fob/internal/faas"
@@ -66,6 +67,11 @@ func (r *functionRecord) check() error {
 	return nil
 }
 
+// has reports whether a version has the code of that ID.
+func (r *functionRecord) has(code string) bool {
+	return slices.ContainsFunc(r.Versions, func(v keptVersion) bool { return codeID(r.ID, v.Digest) == code })
+}
+
 // function returns the function in the record, which lacks its live version yet.
 func (r *functionRecord) function() *faas.Function {
 	fn := r.Function
@@ -103,19 +109,4 @@ type versionRecord struct {
 // versionID is what follows the prefix in the key of a version.
 func versionID(functionID string, number int) string {
 	return fmt.Sprintf("%s/%08d", functionID, number)
-}
-
-// codeKind is the kind of code as it was registered, by the function's ID and digest. It
-// stands between the two keys that never change: bbolt has two records at least in
-// a page, and writes a page anew with all of it when one of them changes. Code beside
-// a function's record would be written with each of its changes.
-var codeKind = kind[plain]{
-	description: description{name: "code", prefix: "meta/code/"},
-	note:        noteCode,
-}
-
-// codeID is what follows the prefix in the key of the code with a digest as
-// Version.Digest has it.
-func codeID(functionID, digest string) string {
-	return functionID + "/" + strings.TrimPrefix(digest, "sha256:")
 }

@@ -58,6 +58,10 @@ func TestPowerCutReplacing(t *testing.T) {
 	check(t, os.WriteFile(migrated, second, 0o600))
 	isSecond, err := content(t, migrated)
 	check(t, err)
+	third := unpacked(t, "schema-3.db")
+	check(t, os.WriteFile(migrated, third, 0o600))
+	isThird, err := content(t, migrated)
+	check(t, err)
 	other := filepath.Join(memory(t), "fob.db")
 	s := newStore(t, openBolt(t, other))
 	fn, code := storetest.NewFunction("other")
@@ -78,7 +82,8 @@ func TestPowerCutReplacing(t *testing.T) {
 		kept     string // pattern of where the old one is
 	}{
 		"a migration":                {"migrate", first, isFirst, "", isFirst, "fob.db.schema-1"},
-		"a migration of the last":    {"migrate", second, isSecond, "", isSecond, "fob.db.schema-2"},
+		"a migration of the second":  {"migrate", second, isSecond, "", isSecond, "fob.db.schema-2"},
+		"a migration of the last":    {"migrate", third, isThird, "", isThird, "fob.db.schema-3"},
 		"a restore":                  {"restore", first, isFirst, other, isOther, "fob.db.before-restore-*"},
 		"a restore of an old backup": {"restore", otherData, isOther, firstFile, isFirst, "fob.db.before-restore-*"},
 		"a restore of a damaged one": {"restore", []byte("rubbish"), "", other, isOther, "fob.db.before-restore-*"},

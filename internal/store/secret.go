@@ -60,44 +60,56 @@ func (s *Store) PutSecret(ctx context.Context, secret *faas.SealedSecret) error 
 	if secret.Version != before+1 {
 		return secretConflict(secret.Name)
 	}
-	return s.putSecrets(ctx, doing, []Condition{{found.Key, found.Revision}}, secret)
+	record, err := secretKind.put(secret.Name, &secretRecord{SealedSecret: secret})
+	if err == nil {
+		err = s.kv.Commit(ctx, Txn{If: []Condition{{found.Key, found.Revision}}, Put: []Pair{record}})
+	}
+	if errors.Is(err, ErrConflict) {
+		return secretConflict(secret.Name)
+	}
+	return internal(doing, err)
 }
 
 // ResealSecrets implements faas.SecretStore.
 func (s *Store) ResealSecrets(ctx context.Context, all []*faas.SealedSecret) error {
 	const doing = "store the secrets"
-	if len(all) == 0 {
-		return nil
-	}
-	conditions := make([]Condition, len(all))
-	for i, secret := range all {
-		found, err := secretKind.get(ctx, s.kv, secret.Name)
+	for len(all) > 0 {
+		n, err := s.resealSome(ctx, all)
 		if err != nil {
 			return internal(doing, err)
 		}
-		if found.record == nil || found.record.Version != secret.Version {
-			return secretConflict(secret.Name)
-		}
-		conditions[i] = Condition{found.Key, found.Revision}
-	}
-	return s.putSecrets(ctx, doing, conditions, all...)
-}
-
-func (s *Store) putSecrets(ctx context.Context, doing string, conditions []Condition, all ...*faas.SealedSecret) error {
-	txn := Txn{If: conditions}
-	for _, secret := range all {
-		record, err := secretKind.put(secret.Name, &secretRecord{SealedSecret: secret})
-		if err != nil {
-			return internal(doing, err)
-		}
-		txn.Put = append(txn.Put, record)
-	}
-	if err := s.kv.Commit(ctx, txn); errors.Is(err, ErrConflict) {
-		return secretConflict(all[0].Name)
-	} else if err != nil {
-		return internal(doing, err)
+		all = all[n:]
 	}
 	return nil
+}
+
+// resealSome stores the first secrets of all, as many as a transaction takes, and returns
+// how many.
+func (s *Store) resealSome(ctx context.Context, all []*faas.SealedSecret) (int, error) {
+	var txn Txn
+	for _, secret := range all {
+		found, err := secretKind.get(ctx, s.kv, secret.Name)
+		if err != nil {
+			return 0, err
+		}
+		if found.record == nil || found.record.Version != secret.Version {
+			return 0, secretConflict(secret.Name)
+		}
+		record, err := secretKind.put(secret.Name, &secretRecord{SealedSecret: secret})
+		if err != nil {
+			return 0, err
+		}
+		more := Txn{If: append(txn.If, Condition{found.Key, found.Revision}), Put: append(txn.Put, record)}
+		if len(more.Put) > 1 && (len(more.Put) > MaxOperations || more.size() > MaxTxnSize) {
+			break
+		}
+		txn = more
+	}
+	err := s.kv.Commit(ctx, txn)
+	if errors.Is(err, ErrConflict) {
+		err = secretConflict(all[0].Name)
+	}
+	return len(txn.Put), err
 }
 
 // DeleteSecret implements faas.SecretStore.

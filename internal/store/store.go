@@ -54,7 +54,8 @@ func New(ctx context.Context, kv KV) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{kv}, nil
+	s := &Store{kv}
+	return s, s.dropAllStaged(ctx)
 }
 
 // initialise makes an empty KV a store. When another dispatcher is quicker,

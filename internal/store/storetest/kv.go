@@ -25,6 +25,7 @@ func KV(t *testing.T, open func(t *testing.T) store.KV) {
 		"list":               list,
 		"delete by prefix":   deletePrefix,
 		"refused":            refused,
+		"limits":             limits,
 		"values are copies":  copies,
 		"concurrent counter": counter,
 		"concurrent claim":   claim,
@@ -95,7 +96,7 @@ func putGetDelete(t *testing.T, kv store.KV) {
 	if e := get(t, kv, "k"); e.Revision != 0 || len(e.Value) != 0 {
 		t.Errorf("a missing key is %+v", e)
 	}
-	binary := "\x00\xff line\n" + strings.Repeat("x", 1<<20)
+	binary := "\x00\xff line\n" + strings.Repeat("x", 1<<19)
 	commit(t, kv, put("k", binary, "empty", ""))
 	if e := get(t, kv, "k"); string(e.Value) != binary {
 		t.Errorf("got %d bytes back, put %d", len(e.Value), len(binary))
@@ -180,11 +181,14 @@ func list(t *testing.T, kv store.KV) {
 }
 
 func deletePrefix(t *testing.T, kv store.KV) {
-	txn := put("p", "", "p0", "")
-	for i := range 500 {
-		txn.Put = append(txn.Put, store.Pair{Key: fmt.Sprintf("p/%d", i), Value: make([]byte, 300)})
+	commit(t, kv, put("p", "", "p0", ""))
+	for i := range 5 {
+		var txn store.Txn
+		for j := range 100 {
+			txn.Put = append(txn.Put, store.Pair{Key: fmt.Sprintf("p/%d/%d", i, j), Value: make([]byte, 300)})
+		}
+		commit(t, kv, txn)
 	}
-	commit(t, kv, txn)
 	commit(t, kv, store.Txn{DeletePrefix: []string{"p/", "nothing/"}, Put: put("q", "").Put})
 	wantKeys(t, kv, "", "", 10, "p", "p0", "q")
 }
@@ -204,6 +208,52 @@ func refused(t *testing.T, kv store.KV) {
 		}
 	}
 	wantKeys(t, kv, "", "", 10, "a/1")
+}
+
+// limits are those of a transaction of etcd's, and so of all.
+func limits(t *testing.T, kv store.KV) {
+	many := func(n int, of string) (txn store.Txn) {
+		for i := range n {
+			key := fmt.Sprintf("%s/%03d", of, i)
+			switch of {
+			case "put":
+				txn.Put = append(txn.Put, store.Pair{Key: key})
+			case "delete":
+				txn.Delete = append(txn.Delete, key)
+			case "prefix":
+				txn.DeletePrefix = append(txn.DeletePrefix, key)
+			case "if":
+				txn.If = append(txn.If, store.Condition{Key: key})
+			}
+		}
+		return txn
+	}
+	mixed := func(n int) store.Txn {
+		return store.Txn{Put: many(n-80, "put").Put, Delete: many(40, "delete").Delete, DeletePrefix: many(40, "prefix").DeletePrefix, If: many(n, "if").If}
+	}
+	large := func(size int) store.Txn { return put("large", strings.Repeat("x", size-len("large"))) }
+	for name, test := range map[string]struct{ most, over store.Txn }{
+		"puts":       {many(store.MaxOperations, "put"), many(store.MaxOperations+1, "put")},
+		"deletes":    {many(store.MaxOperations, "delete"), many(store.MaxOperations+1, "delete")},
+		"prefixes":   {many(store.MaxOperations, "prefix"), many(store.MaxOperations+1, "prefix")},
+		"conditions": {many(store.MaxOperations, "if"), many(store.MaxOperations+1, "if")},
+		"together":   {mixed(store.MaxOperations), mixed(store.MaxOperations + 1)},
+		"bytes":      {large(store.MaxTxnSize), large(store.MaxTxnSize + 1)},
+	} {
+		if err := kv.Commit(t.Context(), test.over); err == nil || errors.Is(err, store.ErrConflict) {
+			t.Errorf("%s above the limit: %v", name, err)
+		}
+		wantKeys(t, kv, "", "", 1000)
+		if err := kv.Commit(t.Context(), test.most); err != nil {
+			t.Errorf("%s at the limit: %v", name, err)
+		}
+		for _, pair := range test.most.Put {
+			commit(t, kv, store.Txn{Delete: []string{pair.Key}})
+		}
+	}
+	if store.MaxOperations > 128 || store.MaxTxnSize > 1<<20 {
+		t.Error("etcd takes 128 operations, and 1.5 MiB with all that is round them")
+	}
 }
 
 func copies(t *testing.T, kv store.KV) {

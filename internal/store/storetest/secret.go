@@ -1,6 +1,8 @@
 package storetest
 
 import (
+	"bytes"
+	"fmt"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -84,7 +86,7 @@ func resealSecrets(t *testing.T, s faas.SecretStore) {
 		next.Key, next.Sealed = "00000001", []byte{7}
 		return &next
 	}
-	// All or none.
+	// So few go together: all or none.
 	for _, wrong := range []*faas.SealedSecret{sealedSecret("B", 2), sealedSecret("C", 1)} {
 		wantCode(t, s.ResealSecrets(t.Context(), []*faas.SealedSecret{again(a), wrong}), faas.CodeConflict)
 	}
@@ -93,6 +95,43 @@ func resealSecrets(t *testing.T, s faas.SecretStore) {
 		t.Fatal(err)
 	}
 	wantSecrets(t, s, again(a), again(b))
+
+	// More than a transaction takes, by number and by size.
+	var before, after []*faas.SealedSecret
+	for i := range 150 {
+		secret := sealedSecret(fmt.Sprintf("C%03d", i), 1)
+		secret.Sealed = bytes.Repeat([]byte{1}, 1+i%3*15_000)
+		if err := s.PutSecret(t.Context(), secret); err != nil {
+			t.Fatal(err)
+		}
+		next := again(secret)
+		next.Sealed = secret.Sealed
+		before, after = append(before, secret), append(after, next)
+	}
+	if err := s.ResealSecrets(t.Context(), after); err != nil {
+		t.Fatal(err)
+	}
+	wantSecrets(t, s, append([]*faas.SealedSecret{again(a), again(b)}, after...)...)
+	// One that changed meanwhile ends it. Each before it is sealed again or not at all.
+	before[140].Version = 7
+	wantCode(t, s.ResealSecrets(t.Context(), before), faas.CodeConflict)
+	all, err := s.Secrets(t.Context())
+	if err != nil || len(all) != 152 {
+		t.Fatal(len(all), err)
+	}
+	anew := 0
+	for i, got := range all[2:] {
+		if got.Key == before[i].Key {
+			if anew++; anew != i+1 {
+				t.Errorf("%s was sealed again before others", got.Name)
+			}
+		} else if !reflect.DeepEqual(got, after[i]) {
+			t.Errorf("%s became %+v", got.Name, got)
+		}
+	}
+	if anew == 0 || anew > 140 {
+		t.Errorf("%d were sealed again", anew)
+	}
 }
 
 func concurrentSecrets(t *testing.T, s faas.SecretStore) {

@@ -29,12 +29,14 @@ func Store(t *testing.T, open func(t *testing.T) faas.Store) {
 		"many versions":       manyVersions,
 		"dropped versions":    droppedVersions,
 		"shared code":         sharedCode,
+		"large code":          largeCode,
 		"sandboxes":           sandboxes,
 		"tokens":              tokens,
 		"aviary":              aviary,
 		"concurrent names":    concurrentNames,
 		"concurrent versions": concurrentVersions,
 		"concurrent deletes":  concurrentDeletes,
+		"concurrent code":     concurrentCode,
 		"after close":         afterClose,
 	} {
 		t.Run(name, func(t *testing.T) {
