@@ -4,7 +4,6 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"maps"
 	"net/http"
 	"os"
@@ -254,162 +253,7 @@ func newParser(t *testing.T) *kong.Kong {
 	return k
 }
 
-// markdown returns the Markdown files of the repository.
-func markdown(t *testing.T) []string {
-	t.Helper()
-	var all []string
-	for _, path := range sources(t) {
-		if strings.HasSuffix(path, ".md") {
-			all = append(all, path)
-		}
-	}
-	return all
-}
-
-// sources returns the files of the repository, below root.
-func sources(t *testing.T) []string {
-	t.Helper()
-	var all []string
-	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if entry.IsDir() && path != root && (strings.HasPrefix(entry.Name(), ".") || slices.Contains([]string{"build", "testdata", "__pycache__"}, entry.Name())) {
-			return filepath.SkipDir
-		}
-		if entry.Type().IsRegular() {
-			name, err := filepath.Rel(root, path)
-			if err != nil {
-				return err
-			}
-			all = append(all, name)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all
-}
-
-// documents returns those that users read: the ones at the top, and docs/.
-func documents(t *testing.T) []string {
-	t.Helper()
-	return slices.DeleteFunc(markdown(t), func(path string) bool {
-		return strings.Contains(path, "/") && !strings.HasPrefix(path, "docs/")
-	})
-}
-
-// TestDocsSize: who looks for something does not want to read 400 lines.
-func TestDocsSize(t *testing.T) {
-	for _, document := range documents(t) {
-		most := 400
-		switch document {
-		case "README.md":
-			most = 150
-		case "CHANGELOG.md":
-			continue
-		}
-		if n := strings.Count(readFile(t, document), "\n"); n > most {
-			t.Errorf("%s has %d lines, and may have %d", document, n, most)
-		}
-	}
-}
-
-var (
-	anyFence = regexp.MustCompile("(?ms)^```.*?^```$")
-	codeSpan = regexp.MustCompile("`[^`\n]*`")
-	link     = regexp.MustCompile(`\[([^\]\n]*)\]\(([^)\s]+)\)`)
-)
-
-// links returns where the links of a Markdown text lead.
-func links(markdown string) []string {
-	var all []string
-	for _, m := range link.FindAllStringSubmatch(codeSpan.ReplaceAllString(anyFence.ReplaceAllString(markdown, ""), "`"), -1) {
-		all = append(all, m[2])
-	}
-	return all
-}
-
-// TestDocsLinks follows the relative links of every Markdown file, to files
-// and to headings.
-func TestDocsLinks(t *testing.T) {
-	followed := 0
-	for _, document := range markdown(t) {
-		for _, to := range links(readFile(t, document)) {
-			target, anchor, _ := strings.Cut(to, "#")
-			if strings.HasPrefix(target, "https://") {
-				continue
-			}
-			followed++
-			path := document
-			if target != "" {
-				path = filepath.Join(filepath.Dir(document), target)
-			}
-			if _, err := os.Stat(filepath.Join(root, path)); err != nil {
-				t.Errorf("%s links to %s: %v", document, to, err)
-			} else if anchor != "" && !slices.Contains(anchors(readFile(t, path)), anchor) {
-				t.Errorf("%s links to %s, and %s has the headings %v", document, to, path, anchors(readFile(t, path)))
-			}
-		}
-	}
-	if followed < 150 {
-		t.Errorf("only %d links were found", followed)
-	}
-}
-
-// anchors makes of headings what GitHub makes of them.
-func anchors(markdown string) []string {
-	var all []string
-	seen := map[string]int{}
-	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(anyFence.ReplaceAllString(markdown, ""), -1) {
-		plain := strings.ToLower(link.ReplaceAllString(m[1], "$1"))
-		anchor := strings.ReplaceAll(regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(plain, ""), " ", "-")
-		n := seen[anchor]
-		if seen[anchor]++; n > 0 {
-			anchor += "-" + strconv.Itoa(n)
-		}
-		all = append(all, anchor)
-	}
-	return all
-}
-
-// TestDocsIndex: docs/README.md lists every page.
-func TestDocsIndex(t *testing.T) {
-	var listed []string
-	for _, to := range links(readFile(t, "docs/README.md")) {
-		listed = append(listed, filepath.Join("docs", to))
-	}
-	for _, document := range documents(t) {
-		if document != "docs/README.md" && strings.HasPrefix(document, "docs/") && !slices.Contains(listed, document) {
-			t.Errorf("docs/README.md does not list %s", document)
-		}
-	}
-}
-
-// TestDocsNamed: the documents that code, scripts and messages name are there,
-// and so are the files that documents name.
-func TestDocsNamed(t *testing.T) {
-	check := func(by, path string) {
-		if _, err := os.Stat(filepath.Join(root, path)); err != nil {
-			t.Errorf("%s names %s: %v", by, path, err)
-		}
-	}
-	document := regexp.MustCompile(`\bdocs/[\w/-]+\.md\b`)
-	for _, path := range sources(t) {
-		for _, name := range document.FindAllString(readFile(t, path), -1) {
-			check(path, name)
-		}
-	}
-	file := regexp.MustCompile("`((?:api|bench|cmd|drivers|examples|faults|internal|scripts)/[a-z][\\w./-]*)`")
-	for _, path := range documents(t) {
-		for _, m := range file.FindAllStringSubmatch(readFile(t, path), -1) {
-			check(path, m[1])
-		}
-	}
-}
-
-// TestDocsCommands holds the table of commands against the program.
+// TestDocsCommands checks the table of commands against the program.
 func TestDocsCommands(t *testing.T) {
 	asks := []string{"url", "token", "data", "help"} // which dispatcher; the page says it once
 	there := map[string]string{}
@@ -467,8 +311,8 @@ func TestDocsNames(t *testing.T) {
 	}
 }
 
-// TestDocsImportTable holds the architecture's table against the one that
-// TestImportRule holds against the code.
+// TestDocsImportTable checks the architecture's table against the one that
+// TestImportRule checks the code against.
 func TestDocsImportTable(t *testing.T) {
 	documented := map[string][]string{}
 	for _, row := range table(t, "docs/inside/architecture.md", "package", "what it is", "may import") {

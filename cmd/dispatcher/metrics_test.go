@@ -11,8 +11,8 @@ import (
 	"github.com/flockofbirds/fob/internal/telemetry"
 )
 
-// TestDocsMetrics holds the table of metrics, and what the documents say of them
-// elsewhere, against the registry.
+// TestDocsMetrics checks the table of metrics, and the names that documents
+// mention elsewhere, against the registry.
 func TestDocsMetrics(t *testing.T) {
 	metrics := telemetry.NewMetrics()
 	metrics.Watch(1, 1, func() telemetry.Snapshot { return telemetry.Snapshot{} })
