@@ -19,11 +19,11 @@ import (
 
 // Config is a dispatcher's settings, as flags and FOB_ environment variables.
 type Config struct {
-	Addr      string   `env:"FOB_ADDR" default:"127.0.0.1:9999" placeholder:"HOST:PORT" help:"Address to listen on (${default})."`
-	Data      string   `env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Where functions are kept (${default})."`
+	Addr      string   `group:"Everyday:" env:"FOB_ADDR" default:"127.0.0.1:9999" placeholder:"HOST:PORT" help:"Address to listen on (${default})."`
+	Data      string   `group:"Everyday:" env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Where functions are kept (${default})."`
 	Sockets   string   `env:"FOB_SOCKETS" placeholder:"FOLDER" help:"Where the sandboxes' sockets are: a short path (sockets in the data folder)."`
-	Hosts     []string `env:"FOB_HOSTS" placeholder:"NAME,…" help:"Host names that requests may have, as in *.example.com, beside addresses and localhost."`
-	PublicURL string   `name:"public-url" env:"FOB_PUBLIC_URL" placeholder:"URL" help:"Where this dispatcher is reached from outside, for what it prints when it is ready (its address)."`
+	Hosts     []string `group:"Everyday:" env:"FOB_HOSTS" placeholder:"NAME,…" help:"Host names that requests may have, as in *.example.com, beside addresses and localhost."`
+	PublicURL string   `name:"public-url" group:"Everyday:" env:"FOB_PUBLIC_URL" placeholder:"URL" help:"Where this dispatcher is reached from outside, for what it prints when it is ready (its address)."`
 
 	TrustedProxies []string `env:"FOB_TRUSTED_PROXIES" sep:"," placeholder:"CIDR,…" help:"Addresses of the proxies in front, whose X-Forwarded-For, -Proto and -Host count (none)."`
 
@@ -32,7 +32,7 @@ type Config struct {
 	RateAddress httpapi.Rate `env:"FOB_RATE_ADDRESS" placeholder:"N[/BURST]" help:"Requests a second that are answered to an address (unlimited)."`
 	KeyFile     string       `env:"FOB_KEY_FILE" placeholder:"FILE" help:"Key that secrets are sealed with (secret.key in the data folder)."`
 
-	Engine    string `env:"FOB_ENGINE" default:"docker" placeholder:"NAME" help:"What makes sandboxes: docker, or process for trials, without any isolation (${default})."`
+	Engine    string `group:"Everyday:" env:"FOB_ENGINE" default:"docker" placeholder:"NAME" help:"What makes sandboxes: docker, or process for trials, without any isolation (${default})."`
 	Aviary    string `env:"FOB_AVIARY" placeholder:"NAME" help:"Label of this dispatcher's sandboxes (a name minted with the data folder)."`
 	BaseImage string `env:"FOB_BASE_IMAGE" default:"debian:trixie-slim" placeholder:"IMAGE" help:"What driver images are built from (${default})."`
 
@@ -52,9 +52,9 @@ type Config struct {
 	MaxConnections int        `env:"FOB_MAX_CONNECTIONS" default:"10000" placeholder:"N" help:"Clients' connections at a time (${default})."`
 
 	MaxSandboxes int        `env:"FOB_MAX_SANDBOXES" placeholder:"N" help:"Sandboxes at a time, of all functions (100 for each processor)."`
-	MaxMemory    faas.Bytes `env:"FOB_MAX_MEMORY" placeholder:"SIZE" help:"Memory that all sandboxes may use together (80 % of the machine's)."`
+	MaxMemory    faas.Bytes `group:"Everyday:" env:"FOB_MAX_MEMORY" placeholder:"SIZE" help:"Memory that all sandboxes may use together (80 % of the machine's)."`
 
-	Standby         bool          `env:"FOB_STANDBY" help:"Wait while another dispatcher uses the data folder, and take over when it ends."`
+	Standby         bool          `group:"Everyday:" env:"FOB_STANDBY" help:"Wait while another dispatcher uses the data folder, and take over when it ends."`
 	TakeoverAfter   time.Duration `env:"FOB_TAKEOVER_AFTER" default:"10s" placeholder:"DURATION" help:"On standby, end an active dispatcher that has given no sign of life for that long; 0s never does (${default})."`
 	DrainTimeout    time.Duration `env:"FOB_DRAIN_TIMEOUT" default:"30s" placeholder:"DURATION" help:"How long calls in flight may take to finish at the end (${default})."`
 	RemoveSandboxes bool          `env:"FOB_REMOVE_SANDBOXES" help:"Remove all sandboxes at the end, instead of leaving them for the next start."`

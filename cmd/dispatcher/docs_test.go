@@ -69,26 +69,23 @@ func code(cell string) string {
 	return inner
 }
 
+// TestDocsFunctionSettings tries what the declarations of settings say, which is what
+// TestGenerated holds the documents against.
 func TestDocsFunctionSettings(t *testing.T) {
-	rows := table(t, "docs/reference/settings.md", "setting", "default", "range", "what it does")
-	if len(rows) != len(faas.SettingTable) {
-		t.Fatalf("the table has %d rows, and there are %d settings", len(rows), len(faas.SettingTable))
-	}
-	for i, row := range rows {
-		setting := faas.SettingTable[i]
-		name, value, limits := code(row[0]), code(row[1]), row[2]
-		if name != setting.Name {
-			t.Errorf("row %d is about %s, not %s", i, name, setting.Name)
-			continue
+	everyday := 0
+	for i := range faas.SettingTable {
+		s := &faas.SettingTable[i]
+		if s.Everyday {
+			everyday++
 		}
 		defaults := faas.DefaultSettings()
-		if got, err := (faas.SettingsPatch{name: value}).Apply(defaults); err != nil || got != defaults {
-			t.Errorf("%s=%s is not the default: the defaults are %+v", name, value, defaults)
+		if got, err := apply(s.Name, s.Default, defaults); err != nil || got != defaults {
+			t.Errorf("%s=%s is not the default: the defaults are %+v", s.Name, s.Default, defaults)
 		}
-		if !strings.HasSuffix(setting.Doc, limits) {
-			t.Errorf("%s: the range is %q, and its help says %q", name, limits, setting.Doc)
+		if got, err := apply(s.Name, s.Example, defaults); err != nil || got == defaults {
+			t.Errorf("%s=%s is no example: %v", s.Name, s.Example, err)
 		}
-		m := regexp.MustCompile(`^(\S+) to (\S+)$`).FindStringSubmatch(limits)
+		m := regexp.MustCompile(`^(\S+) to (\S+)$`).FindStringSubmatch(s.Range)
 		if m == nil {
 			continue
 		}
@@ -96,11 +93,22 @@ func TestDocsFunctionSettings(t *testing.T) {
 		wide := faas.DefaultSettings()
 		wide.MinScale, wide.MaxScale = 0, 1000
 		for text, fits := range map[string]bool{low: true, high: true, beyond(t, low, -1): false, beyond(t, high, 1): false} {
-			if _, err := (faas.SettingsPatch{name: text}).Apply(wide); (err == nil) != fits {
-				t.Errorf("%s=%s: %v, and the range is %s", name, text, err, limits)
+			if _, err := apply(s.Name, text, wide); (err == nil) != fits {
+				t.Errorf("%s=%s: %v, and the range is %s", s.Name, text, err, s.Range)
 			}
 		}
 	}
+	if everyday > 8 {
+		t.Errorf("%d settings are everyday ones: that is too many to be of help", everyday)
+	}
+}
+
+func apply(name, text string, base faas.Settings) (faas.Settings, error) {
+	patch, err := faas.ParseSettings(map[string]string{name: text})
+	if err != nil {
+		return base, err
+	}
+	return patch.Apply(base)
 }
 
 // beyond adds to the number in a text such as 10ms.
@@ -129,23 +137,36 @@ func serveFlags(t *testing.T) []*kong.Flag {
 }
 
 func TestDocsDispatcherSettings(t *testing.T) {
-	rows := table(t, "docs/reference/settings.md", "flag", "environment", "default", "what it does")
+	rows := map[string][]string{} // by flag
+	for group, kind := range map[string]string{"Everyday:": "everyday flag", "Tuning:": "flag for tuning"} {
+		all := table(t, settingsPage, kind, "environment", "default", "what it does")
+		if group == "Everyday:" && len(all) > 8 {
+			t.Errorf("%d flags are everyday ones: that is too many to be of help", len(all))
+		}
+		for _, row := range all {
+			rows[code(row[0])+group] = row
+		}
+	}
 	flags := serveFlags(t)
 	if len(rows) != len(flags) {
-		t.Fatalf("the table has %d rows, and there are %d flags", len(rows), len(flags))
+		t.Fatalf("the tables have %d rows, and there are %d flags", len(rows), len(flags))
 	}
-	for i, flag := range flags {
-		row := rows[i]
-		if code(row[0]) != "--"+flag.Name || len(flag.Envs) != 1 || code(row[1]) != flag.Envs[0] {
-			t.Errorf("row %d is about %s and %s, not --%s and %v", i, row[0], row[1], flag.Name, flag.Envs)
+	for _, flag := range flags {
+		row := rows["--"+flag.Name+flag.Group.Key]
+		if row == nil {
+			t.Errorf("no table has --%s, or not the one of %s", flag.Name, flag.Group.Key)
+			continue
+		}
+		if len(flag.Envs) != 1 || code(row[1]) != flag.Envs[0] {
+			t.Errorf("the row of --%s is about %s, not %v", flag.Name, row[1], flag.Envs)
 		}
 		if flag.HasDefault && code(row[2]) != flag.Default || !flag.HasDefault && strings.Contains(row[2], "`") && !strings.HasPrefix(row[2], "folder") && !strings.HasPrefix(row[2], "file") {
 			t.Errorf("--%s: the default is %q, not %s", flag.Name, flag.Default, row[2])
 		}
 	}
 	home := func(name string) string { return map[string]string{"HOME": "~"}[name] }
-	if other := defaultData(1000, home); !strings.Contains(rows[1][3], "`"+other+"`") {
-		t.Errorf("--data: %q does not say the default of other users, %s", rows[1][3], other)
+	if other := defaultData(1000, home); !strings.Contains(rows["--dataEveryday:"][3], "`"+other+"`") {
+		t.Errorf("--data does not say the default of other users, %s", other)
 	}
 }
 

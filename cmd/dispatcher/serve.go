@@ -11,15 +11,16 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/telemetry"
 )
 
 // serve runs the dispatcher.
 type serve struct {
-	Config
+	Config `group:"Tuning:"` // but for what says otherwise
 
-	LogLevel  string `name:"log-level" env:"FOB_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"Least level to log: debug (a line a call), info, warn or error."`
-	LogFormat string `name:"log-format" env:"FOB_LOG_FORMAT" default:"auto" enum:"auto,json,text" help:"json, text, or auto: text on a terminal, else json."`
+	LogLevel  string `name:"log-level" group:"Everyday:" env:"FOB_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"Least level to log: debug (a line a call), info, warn or error."`
+	LogFormat string `name:"log-format" group:"Tuning:" env:"FOB_LOG_FORMAT" default:"auto" enum:"auto,json,text" help:"json, text, or auto: text on a terminal, else json."`
 }
 
 // Help implements kong's HelpProvider.
@@ -29,7 +30,20 @@ Logs go to standard error; when nobody reads them there, lines are dropped, and 
 of the terminal (SIGHUP) stops accepting, finishes the calls in flight and leaves the sandboxes for the next start; a second one stops at once,
 and SIGHUP does not count.
 
-A function's own settings (timeout, memory, concurrency, max_scale …) are given when it is registered: see GET /api/openapi.yaml.`
+A function's own settings are given when it is registered; GET /api/openapi.yaml says more. Those that most functions need are:
+
+` + functionSettings()
+}
+
+// functionSettings lists the everyday settings of functions.
+func functionSettings() string {
+	var list strings.Builder
+	for _, s := range faas.SettingTable {
+		if s.Everyday {
+			fmt.Fprintf(&list, "  %-12s %s (%s)\n", s.Name, s.Doc, s.Range)
+		}
+	}
+	return list.String()
 }
 
 // Run implements the command.

@@ -66,19 +66,26 @@ func (w *world) restart() {
 	w.store.runner = w.runner
 }
 
+// settings reads "name=value name=value".
+func settings(text string) faas.SettingsPatch {
+	var patch faas.SettingsPatch
+	for _, field := range strings.Fields(text) {
+		name, value, _ := strings.Cut(field, "=")
+		if err := patch.Set(name, value); err != nil {
+			panic(err)
+		}
+	}
+	return patch
+}
+
 // put registers a version of the function called name, which differs from the last.
 func (w *world) put(name, set string) *faas.Function {
 	w.t.Helper()
-	patch := faas.SettingsPatch{}
-	for _, field := range strings.Fields(set) {
-		name, value, _ := strings.Cut(field, "=")
-		patch[name] = value
-	}
 	last := 0
 	if fn := w.lookup(faas.Ref{Name: name}); fn != nil {
 		last = fn.Latest()
 	}
-	fn, _, err := w.Put(w.t.Context(), faas.Ref{Name: name}, faas.Draft{Code: fmt.Sprintf("def callme(): return %d", last), Settings: patch})
+	fn, _, err := w.Put(w.t.Context(), faas.Ref{Name: name}, faas.Draft{Code: fmt.Sprintf("def callme(): return %d", last), Settings: settings(set)})
 	if err != nil {
 		w.t.Fatalf("Put(%s, %q): %v", name, set, err)
 	}

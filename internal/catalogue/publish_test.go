@@ -26,16 +26,16 @@ func TestOrderOfAChange(t *testing.T) {
 	w.put("swift", "keep_versions=1")
 	wants("prove(3, 2) drop(2, 2) store(3, 2) publish(3, 2) changed(3, 3)")
 	ref := faas.Ref{Name: "swift"}
-	if _, _, err := w.Patch(t.Context(), ref, faas.SettingsPatch{"timeout": "7s"}); err != nil {
+	if _, _, err := w.Patch(t.Context(), ref, settings("timeout=7s")); err != nil {
 		t.Fatal(err)
 	}
 	wants("prove(4, 3) drop(3, 3) store(4, 3) publish(4, 3) changed(4, 4)")
 	// To switch a function off starts nothing.
-	if _, _, err := w.Patch(t.Context(), ref, faas.SettingsPatch{"max_concurrency": "0"}); err != nil {
+	if _, _, err := w.Patch(t.Context(), ref, settings("max_concurrency=0")); err != nil {
 		t.Fatal(err)
 	}
 	wants("drop(4, 4) store(5, 4) changed(5, 5)")
-	if _, change, err := w.Patch(t.Context(), ref, faas.SettingsPatch{"max_concurrency": "0"}); err != nil || change != faas.Unchanged {
+	if _, change, err := w.Patch(t.Context(), ref, settings("max_concurrency=0")); err != nil || change != faas.Unchanged {
 		t.Fatal(change, err)
 	}
 	wants("")
@@ -62,7 +62,7 @@ func TestAChangeThatFails(t *testing.T) {
 		{func(err error) { w.store.err = err }, "prove(4, 3) drop(3, 3) store(4, 3) undrop(3, 3) discard(4, 3)"},
 	} {
 		c.fail(broken)
-		_, _, err := w.Put(t.Context(), faas.Ref{Name: "swift"}, faas.Draft{Code: "def callme(): pass", Settings: faas.SettingsPatch{"keep_versions": "1"}})
+		_, _, err := w.Put(t.Context(), faas.Ref{Name: "swift"}, faas.Draft{Code: "def callme(): pass", Settings: settings("keep_versions=1")})
 		if !errors.Is(err, broken) {
 			t.Errorf("the change ends with %v", err)
 		}

@@ -139,7 +139,7 @@ func (r *Registrar) Patch(ctx context.Context, ref faas.Ref, settings faas.Setti
 	if err := bare(ref, "PATCH"); err != nil {
 		return nil, faas.Unchanged, err
 	}
-	if len(settings) == 0 {
+	if settings.Empty() {
 		return nil, faas.Unchanged, faas.Errorf(faas.CodeBadRequest, "there is no setting to change; give one or more of %v", faas.SettingNames())
 	}
 	return r.revise(ctx, ref, func(fn *faas.Function) (*faas.Version, error) {

@@ -14,7 +14,7 @@ func TestNamedSecrets(t *testing.T) {
 	if _, _, err := w.PutSecret(t.Context(), "KEY", []byte("x"), nil); err != nil {
 		t.Fatal(err)
 	}
-	draft := faas.Draft{Code: "def callme(): pass", Settings: faas.SettingsPatch{"secrets": "KEY"}}
+	draft := faas.Draft{Code: "def callme(): pass", Settings: settings("secrets=KEY")}
 	for _, broken := range []error{errors.New("broken"), nil} {
 		w.runner.err = broken
 		if _, err := w.Create(t.Context(), "", draft); !errors.Is(err, broken) {

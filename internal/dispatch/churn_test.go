@@ -175,15 +175,15 @@ func (c *churner) step() {
 }
 
 func (c *churner) settings() faas.SettingsPatch {
-	patch := settings(fmt.Sprintf("concurrency=%d max_scale=%d min_scale=%d queue=%d",
-		1+c.random.IntN(3), 2+c.random.IntN(4), c.random.IntN(2), c.random.IntN(20)))
-	patch["idle_timeout"] = []string{"1ms", "1m"}[c.random.IntN(2)]
-	patch["pause_after"] = []string{"0s", "1ms"}[c.random.IntN(2)]
-	patch["max_concurrency"] = []string{"1000000", "2", "1", "0"}[c.random.IntN(4)]
-	if c.closing && patch["max_concurrency"] == "0" { // each function is called at the end
-		patch["max_concurrency"] = "3"
+	set := fmt.Sprintf("concurrency=%d max_scale=%d min_scale=%d queue=%d",
+		1+c.random.IntN(3), 2+c.random.IntN(4), c.random.IntN(2), c.random.IntN(20))
+	set += " idle_timeout=" + []string{"1ms", "1m"}[c.random.IntN(2)]
+	set += " pause_after=" + []string{"0s", "1ms"}[c.random.IntN(2)]
+	limit := []string{"1000000", "2", "1", "0"}[c.random.IntN(4)]
+	if c.closing && limit == "0" { // each function is called at the end
+		limit = "3"
 	}
-	return patch
+	return settings(set + " max_concurrency=" + limit)
 }
 
 // tolerate fails the test for an error that such times do not explain.

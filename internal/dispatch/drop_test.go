@@ -72,7 +72,7 @@ func TestUnchanged(t *testing.T) {
 			t.Errorf("%d sandboxes were started", n-sandboxes)
 		}
 		// What is wrong is wrong all the same, and a small change is one.
-		if _, _, err := w.Put(ctx, ref, faas.Draft{Code: "version", Settings: settings("memory=1")}); faas.CodeOf(err) != faas.CodeBadRequest {
+		if _, _, err := w.Put(ctx, ref, faas.Draft{Code: "version", Settings: settings("min_scale=11")}); faas.CodeOf(err) != faas.CodeBadRequest {
 			t.Error(err)
 		}
 		for what, change := range map[string]func() (*faas.Function, faas.Change, error){

@@ -144,10 +144,12 @@ func leakless(t *testing.T) {
 
 // settings reads "name=value name=value".
 func settings(text string) faas.SettingsPatch {
-	patch := faas.SettingsPatch{}
+	var patch faas.SettingsPatch
 	for _, field := range strings.Fields(text) {
 		name, value, _ := strings.Cut(field, "=")
-		patch[name] = value
+		if err := patch.Set(name, value); err != nil {
+			panic(err)
+		}
 	}
 	return patch
 }
@@ -164,11 +166,10 @@ func (w *world) create(code, set string) *faas.Function {
 // put adds a version, whether anything else about it is new or not.
 func (w *world) put(fn *faas.Function, code, set string) *faas.Function {
 	w.t.Helper()
-	patch := settings(set)
 	if now := w.lookup(faas.Ref{ID: fn.ID}); now != nil && !strings.Contains(string(now.Live().Settings.Env), "A") {
-		patch["env"] = fmt.Sprintf("PUT=%d", w.puts.Add(1))
+		set += fmt.Sprintf(" env=PUT=%d", w.puts.Add(1))
 	}
-	next, _, err := w.Put(w.t.Context(), faas.Ref{ID: fn.ID}, faas.Draft{Code: code, Settings: patch})
+	next, _, err := w.Put(w.t.Context(), faas.Ref{ID: fn.ID}, faas.Draft{Code: code, Settings: settings(set)})
 	if err != nil {
 		w.t.Fatalf("Put(%q, %q): %v", code, set, err)
 	}

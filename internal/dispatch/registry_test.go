@@ -71,8 +71,8 @@ func TestRefusedChangesChangeNothing(t *testing.T) {
 			{faas.CodeBadCode, func() error { _, _, err := w.Put(ctx, ref, faas.Draft{Code: "syntax"}); return err }},
 			{faas.CodeBadCode, func() error { _, err := w.Create(ctx, "", faas.Draft{Code: "syntax"}); return err }},
 			{faas.CodeBadRequest, func() error { _, _, err := w.Put(ctx, ref, faas.Draft{Code: " \n"}); return err }},
-			{faas.CodeBadRequest, func() error { _, _, err := w.Patch(ctx, ref, settings("memory=1")); return err }},
-			{faas.CodeBadRequest, func() error { _, _, err := w.Patch(ctx, ref, nil); return err }},
+			{faas.CodeBadRequest, func() error { _, _, err := w.Patch(ctx, ref, settings("env=A=1 secrets=A")); return err }},
+			{faas.CodeBadRequest, func() error { _, _, err := w.Patch(ctx, ref, faas.SettingsPatch{}); return err }},
 			{faas.CodeBadRequest, func() error { _, _, err := w.Patch(ctx, ref, settings("min_scale=11")); return err }},
 			{faas.CodeBadRequest, func() error {
 				_, _, err := w.Patch(ctx, faas.Ref{ID: fn.ID, Version: 1}, settings("memory=1GB"))

@@ -62,7 +62,7 @@ func TestSandboxesGetEnvAndSecrets(t *testing.T) {
 		w.put(fn, "version", "timeout=1s")
 		wants(t, w.got(), "A=1 B=2 KEY:swordfish")
 		for _, c := range []struct{ set, want string }{{"env", "KEY:swordfish"}, {"secrets", ""}} {
-			if _, _, err := w.Patch(t.Context(), faas.Ref{ID: fn.ID}, faas.SettingsPatch{c.set: ""}); err != nil {
+			if _, _, err := w.Patch(t.Context(), faas.Ref{ID: fn.ID}, settings(c.set+"=")); err != nil {
 				t.Fatal(err)
 			}
 			wants(t, w.got(), c.want)

@@ -88,9 +88,9 @@ func newNames(names []string) Names {
 	return Names(strings.Join(slices.Compact(slices.Sorted(slices.Values(names))), ","))
 }
 
-// setEnv reads A=1,B=2 or a JSON object of texts; nothing clears it. A
+// parseEnv reads A=1,B=2 or a JSON object of texts; nothing is none. A
 // message never shows a value, which may be one that should be a secret.
-func setEnv(s *Settings, text string) error {
+func parseEnv(text string) (Env, error) {
 	variables := map[string]string{}
 	add := func(name, value string) error {
 		if _, twice := variables[name]; twice {
@@ -101,39 +101,37 @@ func setEnv(s *Settings, text string) error {
 	}
 	if strings.HasPrefix(strings.TrimSpace(text), "{") {
 		if err := eachText(text, add); err != nil {
-			return err
+			return "", err
 		}
 	} else if text != "" {
 		for pair := range strings.SplitSeq(text, ",") {
 			name, value, ok := strings.Cut(pair, "=")
 			if !ok {
-				return errors.New(`not NAME=VALUE,…; for a value with a comma in it send a JSON object, {"NAME": "VALUE"}`)
+				return "", errors.New(`not NAME=VALUE,…; for a value with a comma in it send a JSON object, {"NAME": "VALUE"}`)
 			}
 			if err := add(name, value); err != nil {
-				return err
+				return "", err
 			}
 		}
 	}
 	if len(variables) > maxEnv {
-		return errRange
+		return "", errRange
 	}
 	size := 0
 	for _, name := range slices.Sorted(maps.Keys(variables)) {
 		if err := CheckVariable(name); err != nil {
-			return err
+			return "", err
 		}
 		value := variables[name]
 		if !utf8.ValidString(value) || strings.IndexByte(value, 0) >= 0 {
-			return fmt.Errorf("the value of %s is not UTF-8 text, or has a NUL in it", name)
+			return "", fmt.Errorf("the value of %s is not UTF-8 text, or has a NUL in it", name)
 		}
 		size += len(name) + len(value)
 	}
 	if size > maxEnvSize {
-		return errRange
+		return "", errRange
 	}
-	var err error
-	s.Env, err = newEnv(variables)
-	return err
+	return newEnv(variables)
 }
 
 // eachText gives the members of a JSON object of texts.
@@ -157,30 +155,30 @@ func eachText(object string, give func(name, value string) error) error {
 	return nil
 }
 
-// setSecrets reads A,B or a JSON list; nothing clears it.
-func setSecrets(s *Settings, text string) error {
-	var names []string
+// parseNames reads A,B or a JSON list; nothing is none.
+func parseNames(text string) (Names, error) {
+	var given []string
 	if strings.HasPrefix(strings.TrimSpace(text), "[") {
-		if json.Unmarshal([]byte(text), &names) != nil {
-			return errors.New(`not a JSON list of names such as ["A", "B"]`)
+		if json.Unmarshal([]byte(text), &given) != nil {
+			return "", errors.New(`not a JSON list of names such as ["A", "B"]`)
 		}
 	} else if text != "" {
-		names = strings.Split(text, ",")
+		given = strings.Split(text, ",")
 	}
-	for _, name := range names {
+	for _, name := range given {
 		if err := CheckVariable(name); err != nil {
-			return err
+			return "", err
 		}
 	}
-	s.Secrets = newNames(names)
-	if len(s.Secrets.List()) > MaxSecretsOfVersion {
-		return errRange
+	names := newNames(given)
+	if len(names.List()) > MaxSecretsOfVersion {
+		return "", errRange
 	}
-	return nil
+	return names, nil
 }
 
 // bothPlainAndSecret returns a name that settings have in env and in secrets.
-func bothPlainAndSecret(s Settings) (name string, both bool) {
+func bothPlainAndSecret(s *Settings) (name string, both bool) {
 	if s.Env == "" || s.Secrets == "" {
 		return "", false
 	}

@@ -25,7 +25,7 @@ func TestCheckEnvironment(t *testing.T) {
 		{"node", "MALLOC_ARENA_MAX=2", "", "MALLOC_ARENA_MAX"},
 		{"node", "OPENSSL_CONF=/a", "", "OPENSSL_CONF"},
 	} {
-		s, err := SettingsPatch{"env": c.env, "secrets": c.secrets}.Apply(DefaultSettings())
+		s, err := texts{"env": c.env, "secrets": c.secrets}.Apply(DefaultSettings())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -53,7 +53,7 @@ func FuzzSettings(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, name, value string) {
-		s, err := (SettingsPatch{name: value}).Apply(DefaultSettings())
+		s, err := (texts{name: value}).Apply(DefaultSettings())
 		if err != nil {
 			if CodeOf(err) != CodeBadRequest {
 				t.Fatalf("%s=%q: %v", name, value, err)
@@ -77,7 +77,7 @@ func FuzzSettings(f *testing.F) {
 			raw, _ := json.Marshal(members[name])
 			shown = string(raw)
 		}
-		if again, err := (SettingsPatch{name: shown}).Apply(DefaultSettings()); err != nil || again != s {
+		if again, err := (texts{name: shown}).Apply(DefaultSettings()); err != nil || again != s {
 			t.Fatalf("%s=%q is shown as %q, which becomes %+v, %v", name, value, shown, again, err)
 		}
 		// Each origin is one, for others than us.

@@ -39,12 +39,6 @@ func (o Origins) Allows(origin string) bool {
 	return false
 }
 
-func setCORS(s *Settings, text string) error {
-	o, err := parseOrigins(text)
-	s.CORS = o
-	return err
-}
-
 // parseOrigins reads what people write.
 func parseOrigins(text string) (Origins, error) {
 	text = strings.TrimSpace(text)

@@ -10,11 +10,11 @@ import (
 )
 
 func TestDefaultSettings(t *testing.T) {
-	got, err := SettingsPatch{}.Apply(DefaultSettings())
+	got, err := texts{}.Apply(DefaultSettings())
 	if err != nil || got != DefaultSettings() {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	got, err = SettingsPatch(nil).Apply(DefaultSettings())
+	got, err = texts(nil).Apply(DefaultSettings())
 	if err != nil || got != DefaultSettings() {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -146,17 +146,17 @@ func TestSettings(t *testing.T) {
 				"https://-a|https://" + strings.Repeat("a", 64) + "|https://a;https://b|https://a https://b|https://a%2eb|https://a\r\nb|" + manyOrigins(21),
 		},
 	} {
-		if !IsSetting(name) {
+		if FindSetting(name) == nil {
 			t.Errorf("there is no setting %s", name)
 		}
 		for text, want := range c.good {
-			got, err := SettingsPatch{name: text}.Apply(DefaultSettings())
+			got, err := texts{name: text}.Apply(DefaultSettings())
 			if err != nil || c.field(got) != want {
 				t.Errorf("%s=%s: got %v, %v", name, text, c.field(got), err)
 			}
 		}
 		for _, text := range strings.Split(c.refused, "|") {
-			got, err := SettingsPatch{name: text}.Apply(DefaultSettings())
+			got, err := texts{name: text}.Apply(DefaultSettings())
 			if CodeOf(err) != CodeBadRequest || !strings.Contains(err.Error(), name) {
 				t.Errorf("%s=%q: got %v, %v", name, text, c.field(got), err)
 			}
@@ -177,7 +177,7 @@ func manyVariables(n int) string {
 // A message about env tells no value, for that may be meant to be a secret.
 func TestEnvErrorsTellNoValue(t *testing.T) {
 	for _, text := range []string{"A=hunter2,A=hunter2", "PATH=hunter2", `{"A":"hunter2"`, "A=hunter2\x00", "A=hunter2,B", `{"A":["hunter2"]}`} {
-		_, err := SettingsPatch{"env": text}.Apply(DefaultSettings())
+		_, err := texts{"env": text}.Apply(DefaultSettings())
 		if CodeOf(err) != CodeBadRequest || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("env=%q: %v", text, err)
 		}
@@ -229,11 +229,11 @@ func TestSettingTableIsComplete(t *testing.T) {
 }
 
 func TestSettingsTogether(t *testing.T) {
-	base, err := SettingsPatch{"min_scale": "5", "max_scale": "5", "memory": "1GB"}.Apply(DefaultSettings())
+	base, err := texts{"min_scale": "5", "max_scale": "5", "memory": "1GB"}.Apply(DefaultSettings())
 	if err != nil || base.MinScale != 5 || base.MaxScale != 5 || base.Memory != 1<<30 || base.CPUs != 1 {
 		t.Errorf("got %+v, %v", base, err)
 	}
-	for what, patch := range map[string]SettingsPatch{
+	for what, patch := range map[string]texts{
 		"min above max":            {"min_scale": "6"},
 		"max below min":            {"max_scale": "4"},
 		"unknown":                  {"colour": "blue"},
@@ -252,7 +252,7 @@ func TestSettingsTogether(t *testing.T) {
 		}
 	}
 	// What cannot stand alone may do so together.
-	if got, err := (SettingsPatch{"min_scale": "8", "max_scale": "9"}).Apply(base); err != nil || got.MinScale != 8 {
+	if got, err := (texts{"min_scale": "8", "max_scale": "9"}).Apply(base); err != nil || got.MinScale != 8 {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
@@ -264,7 +264,7 @@ func TestSettingsJSON(t *testing.T) {
 	if err != nil || string(text) != want {
 		t.Errorf("got %s, %v, want %s", text, err, want)
 	}
-	odd, err := SettingsPatch{"timeout": "12345678ns", "memory": "33554433", "cpus": "0.07", "idle_timeout": "1h0m1.5s"}.Apply(DefaultSettings())
+	odd, err := texts{"timeout": "12345678ns", "memory": "33554433", "cpus": "0.07", "idle_timeout": "1h0m1.5s"}.Apply(DefaultSettings())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +282,7 @@ func TestSettingsJSON(t *testing.T) {
 		if err := json.Unmarshal(text, &members); err != nil {
 			t.Fatal(err)
 		}
-		patch := make(SettingsPatch)
+		patch := make(texts)
 		for name, value := range members {
 			given, isText := value.(string)
 			if !isText {
@@ -324,9 +324,20 @@ func TestOlderSettings(t *testing.T) {
 	}
 }
 
+// texts are settings as a query has them.
+type texts map[string]string
+
+func (t texts) Apply(base Settings) (Settings, error) {
+	patch, err := ParseSettings(t)
+	if err != nil {
+		return base, err
+	}
+	return patch.Apply(base)
+}
+
 // settingsOf reads "name=value name=value" over the defaults.
 func settingsOf(text string) (Settings, error) {
-	patch := make(SettingsPatch)
+	patch := make(texts)
 	for _, field := range strings.Fields(text) {
 		name, value, _ := strings.Cut(field, "=")
 		patch[name] = value

@@ -68,7 +68,7 @@ func TestTooLarge(t *testing.T) {
 			wantProblem(t, status, header, answer, 413, faas.CodeTooLarge)
 		})
 	}
-	if registry.draft.Code != "" || registry.settings != nil {
+	if registry.draft.Code != "" || !registry.settings.Empty() {
 		t.Error("a body that is too large was taken")
 	}
 	// Go's own client, for good measure; and the server serves on.

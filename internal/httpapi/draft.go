@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/flockofbirds/fob/internal/faas"
@@ -27,24 +28,22 @@ func (a *API) readDraft(w http.ResponseWriter, r *http.Request) (name string, dr
 		return "", draft, faas.Errorf(faas.CodeBadRequest, "the body is a multipart form, as curl -F makes it: send the code as it is, as with curl --data-binary @hello.py")
 	}
 	if beginsLikeObject(body) {
-		if draft.Code, err = readObject(body, given, "code", "lang", "name"); err != nil {
+		if err := given.readObject(body, "code"); err != nil {
 			return "", draft, err
 		}
+		draft.Code = given.words["code"]
 	} else {
 		draft.Code = string(body)
 	}
-	name, named := given["name"]
+	name, named := given.words["name"]
 	if named && name == "" {
 		return "", draft, faas.Errorf(faas.CodeBadRequest, "the name is empty: leave it out for a function without one")
 	}
-	lang, said := given["lang"]
+	lang, said := given.words["lang"]
 	if said && lang == "" {
 		return "", draft, faas.Errorf(faas.CodeBadRequest, "lang is empty: leave it out for the default")
 	}
-	draft.Lang = lang
-	delete(given, "name")
-	delete(given, "lang")
-	draft.Settings = given
+	draft.Lang, draft.Settings = lang, given.settings
 	return name, draft, nil
 }
 
@@ -52,31 +51,13 @@ func (a *API) readDraft(w http.ResponseWriter, r *http.Request) (name string, dr
 func (a *API) readPatch(w http.ResponseWriter, r *http.Request) (faas.SettingsPatch, error) {
 	given, err := readQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, err
+		return given.settings, err
 	}
 	body, err := a.readBody(w, r)
-	if err != nil {
-		return nil, err
+	if err == nil && len(bytes.TrimSpace(body)) > 0 {
+		err = given.readObject(body)
 	}
-	if len(bytes.TrimSpace(body)) > 0 {
-		if _, err := readObject(body, given); err != nil {
-			return nil, err
-		}
-	}
-	return given, nil
-}
-
-// readQuery reads settings, and what else is allowed, from a query string.
-func readQuery(query string, also ...string) (faas.SettingsPatch, error) {
-	given := make(faas.SettingsPatch)
-	err := eachParameter(query, func(name string) error { return checkSetting(name, also) }, func(name, value string) error {
-		given[name] = value
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return given, nil
+	return given.settings, err
 }
 
 // beginsLikeObject reports whether text begins as no program in a sensible
@@ -88,79 +69,101 @@ func beginsLikeObject(text []byte) bool {
 	return ok && len(rest) > 0 && (rest[0] == '"' || rest[0] == '}')
 }
 
-// readObject adds a JSON object's members to given, and returns its member
-// code, which it must have if that is allowed.
-func readObject(body []byte, given faas.SettingsPatch, also ...string) (code string, err error) {
-	hasCode := false
-	err = eachMember(body, func(name string) error {
-		if err := checkSetting(name, also); err != nil {
+// sent is what a client gives: settings, and beside them words, such as a name.
+type sent struct {
+	also     []string // the words that there may be
+	words    map[string]string
+	settings faas.SettingsPatch
+}
+
+// readQuery reads settings, and what else is allowed, from a query string. What it
+// read before an error it returns too.
+func readQuery(query string, also ...string) (*sent, error) {
+	g := &sent{also: also, words: make(map[string]string)}
+	return g, eachParameter(query, g.known, g.set)
+}
+
+// readObject adds a JSON object's members to what the query gave. All the words
+// in must have to be there.
+func (g *sent) readObject(body []byte, must ...string) error {
+	g.also = append(must, g.also...)
+	err := eachMember(body, func(name string) error {
+		if err := g.known(name); err != nil {
 			return err
 		}
-		if _, twice := given[name]; twice {
+		if _, word := g.words[name]; word || g.settings.Has(name) {
 			return faas.Errorf(faas.CodeBadRequest, "%s is given both in the query and in the body", name)
 		}
 		return nil
-	}, func(name string, raw json.RawMessage) error {
-		if name == "code" {
-			hasCode = true
-			if err := json.Unmarshal(raw, &code); err != nil || raw[0] != '"' {
-				return faas.Errorf(faas.CodeBadRequest, "the member code is not a string")
-			}
-			return nil
-		}
-		if len(raw) > maxSetting {
-			return faas.Errorf(faas.CodeBadRequest, "the member %s has %d bytes, more than any that is allowed", name, len(raw))
-		}
-		text := string(raw)
-		switch raw[0] {
-		case '"':
-			if err := json.Unmarshal(raw, &text); err != nil {
-				return faas.Errorf(faas.CodeBadRequest, "the member %s cannot be read", name)
-			}
-		case '{':
-			if name != "env" {
-				return notText(name)
-			}
-		case '[':
-			if name != "secrets" {
-				return notText(name)
-			}
-		case 't', 'f':
-			if name != "public" {
-				return notText(name)
-			}
-		case 'n':
-			return notText(name)
-		}
-		given[name] = text
-		return nil
-	})
+	}, g.member)
 	if err != nil {
-		return "", err
+		return err
 	}
-	if len(also) > 0 && !hasCode {
-		return "", faas.Errorf(faas.CodeBadRequest, `the JSON object has no member code; it is {"code": "…", "lang": "python", …}`)
+	for _, word := range must {
+		if _, there := g.words[word]; !there {
+			return faas.Errorf(faas.CodeBadRequest, `the JSON object has no member %s; it is {"code": "…", "lang": "python", …}`, word)
+		}
 	}
-	return code, nil
+	return nil
+}
+
+// known fails for a name that is neither a word nor a setting.
+func (g *sent) known(name string) error {
+	if slices.Contains(g.also, name) || faas.FindSetting(name) != nil {
+		return nil
+	}
+	return faas.UnknownSetting(name, g.also...)
+}
+
+// set takes a word or a setting as text.
+func (g *sent) set(name, text string) error {
+	if slices.Contains(g.also, name) {
+		g.words[name] = text
+		return nil
+	}
+	return g.settings.Set(name, text)
 }
 
 // maxSetting is how long a setting's text may be in a document, in bytes. Env has
 // the longest: 32 KB, of which JSON may write each byte as six.
 const maxSetting = 256 << 10
 
-func notText(name string) error {
-	return faas.Errorf(faas.CodeBadRequest, "the member %s is neither a string nor a number", name)
+// member takes a member of a JSON object: a value of the setting's own type, or
+// a string or number that says in text what it is.
+func (g *sent) member(name string, value json.RawMessage) error {
+	kind := typeOf(value)
+	switch {
+	case name == "code":
+		if kind != "string" {
+			return faas.Errorf(faas.CodeBadRequest, "the member code is not a string")
+		}
+	case len(value) > maxSetting:
+		return faas.Errorf(faas.CodeBadRequest, "the member %s has %d bytes, more than any that is allowed", name, len(value))
+	}
+	text := string(value) // of a value of its own type, which JSON writes as a query does
+	if kind == "string" {
+		if err := json.Unmarshal(value, &text); err != nil {
+			return faas.Errorf(faas.CodeBadRequest, "the member %s cannot be read", name)
+		}
+	} else if setting := faas.FindSetting(name); kind != "number" && (setting == nil || setting.Type != kind) {
+		return faas.Errorf(faas.CodeBadRequest, "the member %s is neither a string nor a number", name)
+	}
+	return g.set(name, text)
 }
 
-func checkSetting(name string, also []string) error {
-	for _, other := range also {
-		if name == other {
-			return nil
-		}
+// typeOf is what JSON Schema calls the type of a value.
+func typeOf(value json.RawMessage) string {
+	switch value[0] {
+	case '"':
+		return "string"
+	case '{':
+		return "object"
+	case '[':
+		return "array"
+	case 't', 'f':
+		return "boolean"
+	case 'n':
+		return "null"
 	}
-	if faas.IsSetting(name) {
-		return nil
-	}
-	known := strings.Join(append(also, faas.SettingNames()...), ", ")
-	return faas.Errorf(faas.CodeBadRequest, "there is no setting %.80q; there are %s", name, known)
+	return "number"
 }

@@ -2,9 +2,9 @@ package httpapi
 
 import (
 	"encoding/json"
-	"maps"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -14,7 +14,7 @@ import (
 const code = "def callme():\n    return {'a': 1}\n"
 
 func TestDraft(t *testing.T) {
-	type settings = faas.SettingsPatch
+	type settings = map[string]string
 	for what, c := range map[string]struct {
 		query, body string
 		name, lang  string
@@ -46,11 +46,21 @@ func TestDraft(t *testing.T) {
 				continue
 			}
 			d := registry.draft
-			if registry.name != c.name || d.Lang != c.lang || d.Code != c.code || !maps.Equal(d.Settings, c.settings) {
-				t.Errorf("%s as %q: got name %q and %q", what, contentType, registry.name, d)
+			if registry.name != c.name || d.Lang != c.lang || d.Code != c.code || !reflect.DeepEqual(d.Settings, parse(t, c.settings)) {
+				t.Errorf("%s as %q: got name %q and %+v", what, contentType, registry.name, d)
 			}
 		}
 	}
+}
+
+// parse returns settings that were given as text.
+func parse(t *testing.T, texts map[string]string) faas.SettingsPatch {
+	t.Helper()
+	patch, err := faas.ParseSettings(texts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return patch
 }
 
 func TestDraftRefuses(t *testing.T) {
@@ -112,7 +122,7 @@ func TestPut(t *testing.T) {
 	if w.Code != http.StatusCreated || w.Header().Get("Location") != "/api/functions/"+testID || !changed(w) {
 		t.Errorf("a new function: %d %v", w.Code, w.Header())
 	}
-	if registry.ref.Name != "hello" || registry.draft.Code != code || registry.draft.Settings["queue"] != "3" {
+	if registry.ref.Name != "hello" || registry.draft.Code != code || !reflect.DeepEqual(registry.draft.Settings, parse(t, map[string]string{"queue": "3"})) {
 		t.Errorf("got %v, %v", registry.ref, registry.draft)
 	}
 	for _, change := range []faas.Change{faas.Changed, faas.Unchanged} {
@@ -134,12 +144,12 @@ func TestPut(t *testing.T) {
 func TestPatch(t *testing.T) {
 	for what, c := range map[string]struct {
 		query, body string
-		want        faas.SettingsPatch // nil: refused
+		want        map[string]string // nil: refused
 	}{
-		"query":             {"?queue=1&timeout=2s", "", faas.SettingsPatch{"queue": "1", "timeout": "2s"}},
-		"body":              {"", `{"queue": 1, "timeout": "2s"}`, faas.SettingsPatch{"queue": "1", "timeout": "2s"}},
-		"both":              {"?queue=1", ` {"timeout": "2s"} `, faas.SettingsPatch{"queue": "1", "timeout": "2s"}},
-		"nothing":           {"", "", faas.SettingsPatch{}}, // for the registry to refuse
+		"query":             {"?queue=1&timeout=2s", "", map[string]string{"queue": "1", "timeout": "2s"}},
+		"body":              {"", `{"queue": 1, "timeout": "2s"}`, map[string]string{"queue": "1", "timeout": "2s"}},
+		"both":              {"?queue=1", ` {"timeout": "2s"} `, map[string]string{"queue": "1", "timeout": "2s"}},
+		"nothing":           {"", "", map[string]string{}}, // for the registry to refuse
 		"code":              {"", `{"code": "x"}`, nil},
 		"lang":              {"?lang=node", "", nil},
 		"name":              {"", `{"name": "x"}`, nil},
@@ -152,7 +162,7 @@ func TestPatch(t *testing.T) {
 		w := serve(newAPI(t, registry, nil), "PATCH", "/api/functions/hello"+c.query, c.body)
 		if c.want == nil {
 			wantProblem(t, w.Code, w.Header(), w.Body.String(), 400, faas.CodeBadRequest)
-		} else if w.Code != http.StatusOK || !maps.Equal(registry.settings, c.want) {
+		} else if w.Code != http.StatusOK || !reflect.DeepEqual(registry.settings, parse(t, c.want)) {
 			t.Errorf("%s: %d, %v", what, w.Code, registry.settings)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"runtime"
 	"strconv"
 	"strings"
@@ -50,7 +51,7 @@ func TestContentEncoding(t *testing.T) {
 	for coding, body := range map[string]string{
 		"gzip": gzipped(code), "X-GZIP": gzipped(code[:9]) + gzipped(code[9:]), "deflate": deflated(code), "identity": code, "": code,
 	} {
-		got, registry.draft, registry.settings = nil, faas.Draft{}, nil
+		got, registry.draft, registry.settings = nil, faas.Draft{}, faas.SettingsPatch{}
 		if status, _, answer := ask("POST", "/api/call/hello", coding, body); status != 200 || string(got.Body) != code || got.Header["Content-Encoding"] != nil {
 			t.Errorf("%q: a call is answered %d %s, with %+v", coding, status, answer, got)
 		}
@@ -62,7 +63,7 @@ func TestContentEncoding(t *testing.T) {
 			}
 		}
 	}
-	if status, _, _ := ask("PATCH", "/api/functions/hello", "gzip", gzipped(`{"timeout": "3s"}`)); status != 200 || registry.settings["timeout"] != "3s" {
+	if status, _, _ := ask("PATCH", "/api/functions/hello", "gzip", gzipped(`{"timeout": "3s"}`)); status != 200 || !reflect.DeepEqual(registry.settings, parse(t, map[string]string{"timeout": "3s"})) {
 		t.Errorf("PATCH is answered %d, with %v", status, registry.settings)
 	}
 	for _, coding := range []string{"br", "zstd", "gzip, gzip", "gzip, identity", "compress", "nonsense"} {

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -191,8 +192,8 @@ func FuzzDraft(f *testing.F) {
 		}
 		delete(want, "lang")
 		delete(want, "name")
-		if !maps.Equal(want, draft.Settings) {
-			t.Fatalf("%q and %q became the settings %q, want %q", query, body, draft.Settings, want)
+		if !reflect.DeepEqual(draft.Settings, parse(t, want)) {
+			t.Fatalf("%q and %q became the settings %+v, want %q", query, body, draft.Settings, want)
 		}
 	})
 }

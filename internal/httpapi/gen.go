@@ -16,7 +16,7 @@ func (a *API) generate(w http.ResponseWriter, r *http.Request, entry *faas.Audit
 		// It may make the functions that it was granted by name. Whether there
 		// are others, of whatever name, is not for it to know.
 		given, _ := readQuery(r.URL.RawQuery, "lang", "name")
-		name := given["name"]
+		name := given.words["name"]
 		if name == "" || !who.May(faas.ScopeDeploy, &faas.Function{Name: name}) {
 			return faas.Errorf(faas.CodeForbidden, "your token allows this only for functions that it names: give ?name= with one of these, or use a token with the grant deploy")
 		}

@@ -101,7 +101,7 @@ func TestDocumentKnowsCodesAndSettings(t *testing.T) {
 	}
 	for path, method := range map[string]string{"/api/gen": "POST", "/api/functions/{ref}": "PUT", "/api/functions/{ref} ": "PATCH"} {
 		operation := doc.Paths.Value(strings.TrimSpace(path)).GetOperation(method)
-		defaults := make(faas.SettingsPatch)
+		defaults := make(map[string]string)
 		for _, name := range faas.SettingNames() {
 			p := operation.Parameters.GetByInAndName("query", name)
 			if p == nil {
@@ -119,7 +119,7 @@ func TestDocumentKnowsCodesAndSettings(t *testing.T) {
 				t.Errorf("the default of %s is documented as %v", name, value)
 			}
 		}
-		if s, err := defaults.Apply(faas.Settings{}); err != nil || s != faas.DefaultSettings() {
+		if s, err := parse(t, defaults).Apply(faas.Settings{}); err != nil || s != faas.DefaultSettings() {
 			t.Errorf("%s %s documents the defaults %v: %v", method, path, s, err)
 		}
 	}

@@ -1,0 +1,238 @@
+package faas
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Setting declares one setting of a T, such as a function's timeout. How it is
+// read, its default, what an error says about it, and what the documents say all
+// come from its declaration.
+type Setting[T any] struct {
+	Name     string
+	Everyday bool   // one that most people need; the others are for tuning
+	Private  bool   // errors do not show its value, which may be meant for nobody
+	Doc      string // what it is, as a clause
+	More     string // what else there is to know, in sentences
+	Example  string // a value, as in a query
+	Value[T]
+}
+
+// Value is what a setting of a T may be, and where it is kept.
+type Value[T any] struct {
+	Type    string // in JSON: "string", "integer", "number", "boolean", "object" or "array"
+	Default string // as in a query
+	Range   string // for people
+	Schema  string // more about the range: keywords of JSON Schema, one a line
+
+	preset func(*T) // gives it the default
+	parse  func(*T, string) error
+	assign func(to, from *T)
+}
+
+// value is a setting in a field of its own type, which parse reads.
+func value[T, V any](kind string, field func(*T) *V, preset V, span, schema string, parse func(string) (V, error)) Value[T] {
+	return Value[T]{
+		Type: kind, Default: spell(preset), Range: span, Schema: schema,
+		preset: func(of *T) { *field(of) = preset },
+		parse: func(of *T, text string) error {
+			v, err := parse(text)
+			if err == nil {
+				*field(of) = v
+			}
+			return err
+		},
+		assign: func(to, from *T) { *field(to) = *field(from) },
+	}
+}
+
+var errRange = errors.New("out of range")
+
+// within is a setting from low to high. meant guesses what somebody meant whose
+// text is no such value, and says what is wrong with that text; it may be nil.
+func within[T any, V cmp.Ordered](kind string, field func(*T) *V, preset, low, high V, parse func(string) (V, error), meant func(string) (wrong string, guesses []string)) Value[T] {
+	fitting := func(text string) (V, error) {
+		v, err := parse(text)
+		if err == nil && !(low <= v && v <= high) { // refuses NaN as well
+			err = errRange
+		}
+		return v, err
+	}
+	schema := ""
+	if kind != "string" {
+		schema = fmt.Sprintf("minimum: %v\nmaximum: %v", low, high)
+	}
+	return value(kind, field, preset, spell(low)+" to "+spell(high), schema, func(text string) (V, error) {
+		v, err := fitting(text)
+		if err == nil || meant == nil {
+			return v, err
+		}
+		wrong, guesses := meant(text)
+		for _, guess := range guesses {
+			if _, bad := fitting(guess); bad == nil {
+				return v, fmt.Errorf("%s: write %s", wrong, guess)
+			}
+		}
+		return v, err
+	})
+}
+
+func whole[T any](field func(*T) *int, preset, low, high int) Value[T] {
+	return within("integer", field, preset, low, high, func(text string) (int, error) {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return 0, errors.New("not a whole number")
+		}
+		return n, nil
+	}, nil)
+}
+
+func number[T any](field func(*T) *float64, preset, low, high float64) Value[T] {
+	return within("number", field, preset, low, high, func(text string) (float64, error) {
+		n, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return 0, errors.New("not a number")
+		}
+		return n, nil
+	}, func(text string) (string, []string) {
+		thousandths, ok := strings.CutSuffix(text, "m") // as Kubernetes writes it
+		n, err := strconv.ParseFloat(thousandths, 64)
+		if !ok || err != nil {
+			return "", nil
+		}
+		return "not a number", []string{spell(n / 1000)}
+	})
+}
+
+func duration[T any](field func(*T) *Duration, preset, low, high time.Duration) Value[T] {
+	return within("string", field, Duration(preset), Duration(low), Duration(high), func(text string) (d Duration, err error) {
+		if d.UnmarshalText([]byte(text)) != nil {
+			return 0, errors.New("not a duration such as 500ms, 30s or 5m")
+		}
+		return d, nil
+	}, func(text string) (string, []string) {
+		if !plainNumber.MatchString(text) {
+			return "", nil
+		}
+		return "it has no unit", []string{text + "s", text + "ms"} // of what, the range may tell
+	})
+}
+
+func size[T any](field func(*T) *Bytes, preset, low, high Bytes) Value[T] {
+	return within("string", field, preset, low, high, func(text string) (b Bytes, err error) {
+		return b, b.UnmarshalText([]byte(text))
+	}, func(text string) (string, []string) {
+		if !plainNumber.MatchString(text) {
+			return "", nil
+		}
+		return "that is bytes", []string{text + "MB"}
+	})
+}
+
+func truth[T any](field func(*T) *bool) Value[T] {
+	return value("boolean", field, false, "true or false", "", func(text string) (bool, error) {
+		if text != "true" && text != "false" {
+			return false, errors.New("neither true nor false")
+		}
+		return text == "true", nil
+	})
+}
+
+// spell writes a value of a setting as people do.
+func spell(v any) string {
+	text, _ := json.Marshal(v) // there is nothing in it that could not be JSON
+	s := strings.Trim(string(text), `"`)
+	for _, zero := range []string{"m0s", "h0m"} { // 1h is 1h0m0s in JSON
+		if strings.HasSuffix(s, zero) {
+			s = s[:len(s)-2]
+		}
+	}
+	return s
+}
+
+// SettingsPatch holds the settings of a function that somebody gave. Its zero
+// value holds none.
+type SettingsPatch struct {
+	values Settings
+	given  map[string]bool // by name
+}
+
+// ParseSettings reads settings from texts by name, as a query has them.
+func ParseSettings(texts map[string]string) (SettingsPatch, error) {
+	var p SettingsPatch
+	for _, name := range slices.Sorted(maps.Keys(texts)) {
+		if err := p.Set(name, texts[name]); err != nil {
+			return SettingsPatch{}, err
+		}
+	}
+	return p, nil
+}
+
+// Set adds a setting, read from a text as a query has it. A setting that there is
+// not, and a text that is no value of it, is CodeBadRequest.
+func (p *SettingsPatch) Set(name, text string) error {
+	s := FindSetting(name)
+	if s == nil {
+		return UnknownSetting(name)
+	}
+	if err := s.parse(&p.values, text); err != nil {
+		if !s.Private {
+			name += "=" + clip(text, 80)
+		}
+		return Errorf(CodeBadRequest, "%s: %v (%s, %s)", name, err, s.Doc, s.Range)
+	}
+	if p.given == nil {
+		p.given = make(map[string]bool)
+	}
+	p.given[name] = true
+	return nil
+}
+
+// Has reports whether a setting was given.
+func (p SettingsPatch) Has(name string) bool { return p.given[name] }
+
+// Empty reports whether none was given.
+func (p SettingsPatch) Empty() bool { return len(p.given) == 0 }
+
+// Apply returns base with the patch's settings. What does not go together is
+// CodeBadRequest.
+func (p SettingsPatch) Apply(base Settings) (Settings, error) {
+	for _, s := range SettingTable {
+		if p.given[s.Name] {
+			s.assign(&base, &p.values)
+		}
+	}
+	return base, base.check()
+}
+
+// FindSetting returns the setting of that name, or nil.
+func FindSetting(name string) *Setting[Settings] {
+	for i := range SettingTable {
+		if SettingTable[i].Name == name {
+			return &SettingTable[i]
+		}
+	}
+	return nil
+}
+
+// SettingNames returns the names of all settings.
+func SettingNames() []string {
+	names := make([]string, len(SettingTable))
+	for i, s := range SettingTable {
+		names[i] = s.Name
+	}
+	return names
+}
+
+// UnknownSetting is the error for a name that no setting has, where the names in
+// also may stand too.
+func UnknownSetting(name string, also ...string) error {
+	return Errorf(CodeBadRequest, "there is no setting %q; there are %s", clip(name, 80), strings.Join(append(also, SettingNames()...), ", "))
+}
