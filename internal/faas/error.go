@@ -9,46 +9,6 @@ import (
 	"time"
 )
 
-// Code says what kind of error it is. Codes are part of the HTTP contract: the
-// table in internal/httpapi maps each to a status.
-type Code string
-
-// The codes. The comment gives the status that the HTTP contract has for it.
-const (
-	CodeBadRequest       Code = "bad_request"        // 400: malformed
-	CodeUnauthorized     Code = "unauthorized"       // 401: no token, or a bad one
-	CodeForbidden        Code = "forbidden"          // 403: the token does not allow it
-	CodeNotPermitted     Code = "not_permitted"      // 403: the operator does not allow such settings any more
-	CodeUnknownFunction  Code = "unknown_function"   // 404
-	CodeUnknownToken     Code = "unknown_token"      // 404
-	CodeBadArguments     Code = "bad_arguments"      // 404: wrong number or type of parameters
-	CodeUnknownSecret    Code = "unknown_secret"     // 404
-	CodeUnknownRoute     Code = "unknown_route"      // 404: nothing is at that path
-	CodeMethodNotAllowed Code = "method_not_allowed" // 405
-	CodeNameTaken        Code = "name_taken"         // 409
-	CodeConflict         Code = "conflict"           // 409: somebody else changed it meanwhile
-	CodeLastToken        Code = "last_token"         // 409: without it everybody would be let in
-	CodeInUse            Code = "in_use"             // 409: a function needs it
-	CodeTooLarge         Code = "too_large"          // 413
-	CodeUnknownLanguage  Code = "unknown_language"   // 415
-	CodeBadCode          Code = "does_not_compile"   // 422: syntax error, raises at import, no callme
-	CodeOverLimit        Code = "over_limit"         // 429: over the function's own limit
-	CodeRateLimited      Code = "rate_limited"       // 429: too many requests of one token or address
-	CodeRaised           Code = "function_raised"    // 500
-	CodeBadResult        Code = "bad_result"         // 500: JSON cannot hold what it returned
-	CodeMissingSecret    Code = "missing_secret"     // 500: the version names one that is not there for it
-	CodeInternal         Code = "internal"           // 500: our own failure
-	CodeSandboxDied      Code = "sandbox_died"       // 502: crash, out of memory
-	CodeBadAnswer        Code = "bad_answer"         // 502: the driver's answer is no answer, or too large
-	CodeNoCapacity       Code = "no_capacity"        // 503: no sandbox to be had in time
-	CodeDraining         Code = "draining"           // 503: shutting down
-	CodeStandby          Code = "standby"            // 503: another dispatcher is active
-	CodeStarting         Code = "starting"           // 503: not ready yet
-	CodeStorage          Code = "storage_failed"     // 503: the database is damaged, or its disk failed
-	CodeTimeout          Code = "timeout"            // 504: ran out of time
-	CodeNoSpace          Code = "no_space"           // 507: the dispatcher's disk is full
-)
-
 // Error is an error of the domain. Its message is safe to show to a client.
 type Error struct {
 	Code    Code
@@ -165,24 +125,4 @@ func CodeOf(err error) Code {
 		return e.Code
 	}
 	return CodeInternal
-}
-
-// FunctionsFault reports whether an error is the function's (its code, its
-// arguments, its limits) rather than the platform's: the header Fob-Error.
-func (c Code) FunctionsFault() bool {
-	switch c {
-	case CodeBadArguments, CodeBadCode, CodeRaised, CodeBadResult, CodeSandboxDied, CodeBadAnswer, CodeTimeout, CodeOverLimit, CodeMissingSecret:
-		return true
-	}
-	return false
-}
-
-// Retryable reports whether the same request may well succeed later without
-// anybody changing anything, and is known not to have run.
-func (c Code) Retryable() bool {
-	switch c {
-	case CodeConflict, CodeOverLimit, CodeRateLimited, CodeNoCapacity, CodeDraining, CodeStandby, CodeStarting, CodeNoSpace:
-		return true
-	}
-	return false
 }

@@ -1,6 +1,5 @@
-// Package httpapi is the HTTP contract: a chi router, one file a resource, and
-// the one table from error codes to statuses. It knows functions only through
-// faas.Registry and faas.Invoker.
+// Package httpapi is the HTTP contract: a chi router, and one file a resource.
+// It knows functions only through faas.Registry and faas.Invoker.
 package httpapi
 
 import (

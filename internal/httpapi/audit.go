@@ -75,7 +75,7 @@ func (c *change) record() {
 // refusal reports whether a code means that a request was not let in.
 func refusal(code faas.Code) bool {
 	switch code {
-	case "unauthorized", "forbidden", "bad_host", "cross_site", "rate_limited":
+	case faas.CodeUnauthorized, faas.CodeForbidden, faas.CodeBadHost, faas.CodeCrossSite, faas.CodeRateLimited:
 		return true
 	}
 	return false

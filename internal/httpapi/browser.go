@@ -14,13 +14,13 @@ import (
 func (a *API) screen(w http.ResponseWriter, r *http.Request) bool {
 	target, ok := a.client(r)
 	if !ok {
-		a.turnAway(w, r, faas.Errorf(codeBadHost, "this dispatcher is not known as %.100q: use its address, or have whoever runs it add the name to FOB_HOSTS", r.Host))
+		a.turnAway(w, r, faas.Errorf(faas.CodeBadHost, "this dispatcher is not known as %.100q: use its address, or have whoever runs it add the name to FOB_HOSTS", r.Host))
 		return false
 	}
 	if speculative(r.Header) {
 		// Even for a function with cors: whoever lists an origin lets its pages
 		// call, and not a browser guess what they may call.
-		a.turnAway(w, r, faas.Errorf(codeCrossSite, "a browser made this request ahead of need (prefetch or prerender); nothing here is answered to those"))
+		a.turnAway(w, r, faas.Errorf(faas.CodeCrossSite, "a browser made this request ahead of need (prefetch or prerender); nothing here is answered to those"))
 		return false
 	}
 	origins, sites := r.Header["Origin"], r.Header["Sec-Fetch-Site"]

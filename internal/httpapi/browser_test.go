@@ -86,7 +86,7 @@ func TestGuard(t *testing.T) {
 	}
 	for _, request := range everyRoute(t) {
 		w := ask(request, "evil.test:9999", http.Header{})
-		p := wantProblem(t, w.Code, w.Header(), w.Body.String(), 403, codeBadHost)
+		p := wantProblem(t, w.Code, w.Header(), w.Body.String(), 403, faas.CodeBadHost)
 		if !strings.Contains(p.Detail, "evil.test") || !strings.Contains(p.Detail, "FOB_HOSTS") {
 			t.Errorf("the error says %q", p.Detail)
 		}
@@ -133,7 +133,7 @@ func TestGuard(t *testing.T) {
 			"two pages":                  {"Sec-Fetch-Site": {"none"}, "Referer": {"http://127.0.0.1:9999/", "http://evil.test/"}},
 		} {
 			w := ask(request, "127.0.0.1:9999", header)
-			if w.Code != 403 || !strings.Contains(w.Body.String(), string(codeCrossSite)) && request[:4] != "HEAD" {
+			if w.Code != 403 || !strings.Contains(w.Body.String(), string(faas.CodeCrossSite)) && request[:4] != "HEAD" {
 				t.Errorf("%s of %s: answered %d %s", what, request, w.Code, w.Body)
 			}
 			for name := range w.Header() {
@@ -298,6 +298,6 @@ func TestNothingIsSpeculative(t *testing.T) {
 	for _, request := range append(everyRoute(t), "GET /healthz", "GET /readyz", "GET /metrics") {
 		method, target, _ := strings.Cut(request, " ")
 		w := serve(a, method, target, "", "Sec-Purpose", "prefetch", "Sec-Fetch-Site", "none", "Origin", "http://evil.test")
-		wantProblem(t, w.Code, w.Header(), w.Body.String(), 403, codeCrossSite)
+		wantProblem(t, w.Code, w.Header(), w.Body.String(), 403, faas.CodeCrossSite)
 	}
 }

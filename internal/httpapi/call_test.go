@@ -102,7 +102,7 @@ func TestRefusedCall(t *testing.T) {
 		"/api/call/hello?" + strings.Repeat("a", maxQuery+1): faas.CodeTooLarge,
 	} {
 		w := serve(a, "GET", strings.ReplaceAll(target, " ", "%20"), "", "X-Call-Id", "mine")
-		p := wantProblem(t, w.Code, w.Header(), w.Body.String(), statuses[code].status, code)
+		p := wantProblem(t, w.Code, w.Header(), w.Body.String(), code.Info().Status, code)
 		if p.CallID != "mine" || w.Header().Get("Traceparent") == "" {
 			t.Errorf("%.40s: answered %v %s", target, w.Header(), w.Body)
 		}

@@ -78,7 +78,7 @@ func TestCORS(t *testing.T) {
 				ran = 0
 				w := serve(a, method, "/api/call/"+path, "", "Origin", origin, "Sec-Fetch-Site", "cross-site")
 				if !allowed {
-					wantProblem(t, w.Code, w.Header(), w.Body.String(), 403, codeCrossSite)
+					wantProblem(t, w.Code, w.Header(), w.Body.String(), 403, faas.CodeCrossSite)
 					if ran != 0 || w.Header().Get("Access-Control-Allow-Origin") != "" || w.Header().Get("X-Call-Id") != "" {
 						t.Errorf("%q: ran %d times, and answered with %v", origin, ran, w.Header())
 					}
@@ -159,9 +159,9 @@ func TestCORSOnErrors(t *testing.T) {
 			t.Errorf("%s, %v: answered %d with %v", target, fail, w.Code, h)
 		}
 	}
-	for code, entry := range statuses {
-		fail = faas.Errorf(code, "so it is")
-		wants("/api/call/hello", entry.status)
+	for _, info := range faas.CodeTable {
+		fail = faas.Errorf(info.Code, "so it is")
+		wants("/api/call/hello", info.Status)
 	}
 	fail = fmt.Errorf("something else")
 	wants("/api/call/hello", 500)
@@ -191,7 +191,7 @@ func TestPreflight(t *testing.T) {
 			return w.Code, w.Header(), w.Body.String()
 		}
 		none, noneHeader, noneBody := ask("/api/call/nothing")
-		wantProblem(t, none, noneHeader, noneBody, 403, codeCrossSite)
+		wantProblem(t, none, noneHeader, noneBody, 403, faas.CodeCrossSite)
 		for _, path := range []string{"/api/call/hello", "/api/call/hello@1", "/api/call/hello@77", "/api/call/hello/more"} {
 			status, h, body := ask(path)
 			if allowed == "" {

@@ -32,7 +32,7 @@ func decode(r *http.Request) error {
 		open = func(from io.Reader) (io.Reader, error) { return zlib.NewReader(from) }
 	case "", "identity":
 	default:
-		return faas.Errorf(codeUnknownCoding, "the body's Content-Encoding is %.80q; what is taken is %s, or none", coding, acceptedCodings)
+		return faas.Errorf(faas.CodeUnknownCoding, "the body's Content-Encoding is %.80q; what is taken is %s, or none", coding, acceptedCodings)
 	}
 	delete(r.Header, "Content-Encoding")
 	if open != nil && r.ContentLength != 0 {

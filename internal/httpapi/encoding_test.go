@@ -70,7 +70,7 @@ func TestContentEncoding(t *testing.T) {
 		for _, path := range []string{"/api/call/hello", "/api/gen"} {
 			got = nil
 			status, header, answer := ask("POST", path, coding, code)
-			wantProblem(t, status, header, answer, 415, codeUnknownCoding)
+			wantProblem(t, status, header, answer, 415, faas.CodeUnknownCoding)
 			if header.Get("Accept-Encoding") != acceptedCodings || got != nil {
 				t.Errorf("%s of %s: answered with %v", coding, path, header)
 			}

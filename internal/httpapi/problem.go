@@ -12,63 +12,6 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// The codes that only HTTP has.
-const (
-	codeBadHost         faas.Code = "bad_host"
-	codeCrossSite       faas.Code = "cross_site"
-	codeBadExpectation  faas.Code = "bad_expectation"
-	codeHeadersTooLarge faas.Code = "headers_too_large"
-	codeUnknownEncoding faas.Code = "unknown_transfer_encoding"
-	codeUnsupportedHTTP faas.Code = "unsupported_http_version"
-	codeUnknownCoding   faas.Code = "unknown_encoding"
-)
-
-// statuses is the one table from error codes to HTTP statuses and titles.
-var statuses = map[faas.Code]struct {
-	status int
-	title  string
-}{
-	faas.CodeBadRequest:       {400, "Malformed request"},
-	faas.CodeUnauthorized:     {401, "A token is needed"},
-	faas.CodeForbidden:        {403, "Not allowed"},
-	faas.CodeNotPermitted:     {403, "Not permitted"},
-	codeBadHost:               {403, "Unknown host name"},
-	codeCrossSite:             {403, "From another site"},
-	faas.CodeUnknownFunction:  {404, "Unknown function"},
-	faas.CodeUnknownToken:     {404, "Unknown token"},
-	faas.CodeBadArguments:     {404, "Wrong number or type of parameters"},
-	faas.CodeUnknownSecret:    {404, "Unknown secret"},
-	faas.CodeUnknownRoute:     {404, "Nothing here"},
-	faas.CodeMethodNotAllowed: {405, "Method not allowed"},
-	faas.CodeNameTaken:        {409, "Name taken"},
-	faas.CodeConflict:         {409, "Changed meanwhile"},
-	faas.CodeLastToken:        {409, "The last token"},
-	faas.CodeInUse:            {409, "In use"},
-	faas.CodeTooLarge:         {413, "Too large"},
-	faas.CodeUnknownLanguage:  {415, "Unknown language"},
-	codeUnknownCoding:         {415, "Unknown content coding"},
-	codeBadExpectation:        {417, "Expectation failed"},
-	faas.CodeBadCode:          {422, "Code cannot be loaded"},
-	faas.CodeOverLimit:        {429, "Function over its limit"},
-	faas.CodeRateLimited:      {429, "Too many requests"},
-	codeHeadersTooLarge:       {431, "Headers too large"},
-	faas.CodeRaised:           {500, "Function raised"},
-	faas.CodeBadResult:        {500, "Result cannot be sent"},
-	faas.CodeMissingSecret:    {500, "Secret missing"},
-	faas.CodeInternal:         {500, "Internal error"},
-	codeUnknownEncoding:       {501, "Unknown transfer encoding"},
-	faas.CodeSandboxDied:      {502, "Sandbox died"},
-	faas.CodeBadAnswer:        {502, "Bad answer from the function"},
-	faas.CodeNoCapacity:       {503, "No capacity"},
-	faas.CodeDraining:         {503, "Shutting down"},
-	faas.CodeStandby:          {503, "Standby"},
-	faas.CodeStarting:         {503, "Starting"},
-	faas.CodeStorage:          {503, "Database failed"},
-	faas.CodeTimeout:          {504, "Ran out of time"},
-	codeUnsupportedHTTP:       {505, "Unsupported version of HTTP"},
-	faas.CodeNoSpace:          {507, "Disk full"},
-}
-
 // problem is the body of every error answer (RFC 9457). Error is the user's
 // code's own error, when it was its fault.
 type problem struct {
@@ -100,20 +43,14 @@ func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 	if refusal(e.Code) {
 		a.refused(w, r, e.Code)
 	}
-	entry, ok := statuses[e.Code]
-	if !ok {
-		entry = statuses[faas.CodeInternal]
-	}
+	info := e.Code.Info()
 	h := w.Header()
 	inert(h)
 	h.Set("Content-Type", "application/problem+json")
-	h.Set("Fob-Error", "platform")
-	if e.Code.FunctionsFault() {
-		h.Set("Fob-Error", "function")
-	}
-	switch entry.status {
+	h.Set("Fob-Error", string(info.Fault))
+	switch info.Status {
 	case http.StatusUnsupportedMediaType:
-		if e.Code == codeUnknownCoding {
+		if e.Code == faas.CodeUnknownCoding {
 			h.Set("Accept-Encoding", acceptedCodings)
 		}
 	case http.StatusUnauthorized:
@@ -123,16 +60,16 @@ func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	body := encode(problem{
 		Type:      "urn:fob:error:" + string(e.Code),
-		Title:     entry.title,
-		Status:    entry.status,
+		Title:     info.Title,
+		Status:    info.Status,
 		Detail:    e.Message,
 		Code:      e.Code,
 		CallID:    h.Get("X-Call-Id"),
-		Retryable: e.Code.Retryable(),
+		Retryable: info.Retryable,
 		Error:     e.Raised,
 	})
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(entry.status)
+	w.WriteHeader(info.Status)
 	w.Write(body)
 }
 
@@ -159,15 +96,15 @@ func (a *API) Malformed(status int, why string) []byte {
 	e := faas.Errorf(faas.CodeBadRequest, "the request is not proper HTTP/1.1: %s", why)
 	switch status {
 	case http.StatusExpectationFailed:
-		e = faas.Errorf(codeBadExpectation, "the header Expect may say 100-continue and nothing else")
+		e = faas.Errorf(faas.CodeBadExpectation, "the header Expect may say 100-continue and nothing else")
 	case http.StatusRequestHeaderFieldsTooLarge:
-		e = faas.Errorf(codeHeadersTooLarge, "the request's first line and headers are larger than the 128 KB allowed: send arguments in the body of a POST")
+		e = faas.Errorf(faas.CodeHeadersTooLarge, "the request's first line and headers are larger than the 128 KB allowed: send arguments in the body of a POST")
 	case http.StatusNotImplemented:
-		e = faas.Errorf(codeUnknownEncoding, "the header Transfer-Encoding may say chunked and nothing else")
+		e = faas.Errorf(faas.CodeUnknownTransfer, "the header Transfer-Encoding may say chunked and nothing else")
 	case http.StatusServiceUnavailable:
 		e = full()
 	case http.StatusHTTPVersionNotSupported:
-		e = faas.Errorf(codeUnsupportedHTTP, "this is HTTP/1.1, and 1.0")
+		e = faas.Errorf(faas.CodeUnsupportedHTTP, "this is HTTP/1.1, and 1.0")
 	}
 	return a.Refusal(e)
 }

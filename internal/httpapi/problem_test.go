@@ -3,9 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
-	"go/ast"
-	"go/parser"
-	"go/token"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -19,73 +17,31 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// declaredCodes reads the constants of type Code, and the status that the
-// comment of each promises, from their source.
-func declaredCodes(t *testing.T) map[faas.Code]int {
-	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "../faas/error.go", nil, parser.ParseComments)
+func TestDocumentKnowsCodes(t *testing.T) {
+	doc, err := openapi3.NewLoader().LoadFromData(api.OpenAPI)
 	if err != nil {
 		t.Fatal(err)
 	}
-	codes := make(map[faas.Code]int)
-	ast.Inspect(file, func(n ast.Node) bool {
-		spec, ok := n.(*ast.ValueSpec)
-		if !ok || len(spec.Values) != 1 {
-			return true
-		}
-		if kind, ok := spec.Type.(*ast.Ident); !ok || kind.Name != "Code" {
-			return true
-		}
-		text, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		comment := strings.TrimSpace(spec.Comment.Text())
-		status, err := strconv.Atoi(comment[:min(3, len(comment))])
-		if err != nil {
-			t.Errorf("the comment of %s does not begin with its status: %q", text, comment)
-		}
-		codes[faas.Code(text)] = status
-		return true
-	})
-	if len(codes) < 19 {
-		t.Fatalf("found only the codes %v", codes)
+	var rows strings.Builder
+	var codes []any
+	for _, c := range faas.CodeTable {
+		fmt.Fprintf(&rows, "| %d | `%s` | %s |\n", c.Status, c.Code, c.When)
+		codes = append(codes, string(c.Code))
 	}
-	return codes
-}
-
-func TestEveryCodeHasItsStatus(t *testing.T) {
-	codes := declaredCodes(t)
-	codes[codeBadHost], codes[codeCrossSite], codes[codeUnknownCoding] = 403, 403, 415
-	codes[codeBadExpectation], codes[codeHeadersTooLarge], codes[codeUnknownEncoding], codes[codeUnsupportedHTTP] = 417, 431, 501, 505
-	for code, status := range codes {
-		if entry := statuses[code]; entry.status != status || entry.title == "" {
-			t.Errorf("the table has %v for %s, which is %d", entry, code, status)
-		}
+	if !strings.Contains(doc.Info.Description, "| status | code | when |\n|---|---|---|\n"+rows.String()+"\n") {
+		t.Errorf("the description's table of errors is to have these rows:\n%s", &rows)
 	}
-	if len(statuses) != len(codes) {
-		t.Errorf("the table has %d codes, and there are %d", len(statuses), len(codes))
+	if documented := doc.Components.Schemas["Problem"].Value.Properties["code"].Value.Enum; !slices.Equal(documented, codes) {
+		t.Errorf("the schema Problem has the codes\n%v, and not\n%v", documented, codes)
 	}
 }
 
-func TestDocumentKnowsCodesAndSettings(t *testing.T) {
+func TestDocumentKnowsSettings(t *testing.T) {
 	doc, err := openapi3.NewLoader().LoadFromData(api.OpenAPI)
 	if err != nil {
 		t.Fatal(err)
 	}
 	schemas := doc.Components.Schemas
-	documented := schemas["Problem"].Value.Properties["code"].Value.Enum
-	for code, entry := range statuses {
-		if !slices.Contains(documented, any(string(code))) {
-			t.Errorf("the schema Problem lacks the code %s", code)
-		}
-		if row := "| " + strconv.Itoa(entry.status) + " | `" + string(code) + "` |"; !strings.Contains(doc.Info.Description, row) {
-			t.Errorf("the table of errors lacks %s", row)
-		}
-	}
-	if len(documented) != len(statuses) {
-		t.Errorf("the schema Problem has the codes %v", documented)
-	}
 	for _, schema := range []string{"Settings", "SettingsChange"} {
 		properties := schemas[schema].Value.Properties
 		for _, name := range faas.SettingNames() {
@@ -127,25 +83,22 @@ func TestDocumentKnowsCodesAndSettings(t *testing.T) {
 
 func TestProblem(t *testing.T) {
 	raised := &faas.Raised{Type: "KeyError", Message: "'<x>'", Line: 2, Traceback: "…\n"}
-	for code, entry := range statuses {
+	for _, info := range faas.CodeTable {
+		code := info.Code
 		registry := newFakeRegistry()
 		registry.err = &faas.Error{Code: code, Message: "it's <so>", Raised: raised, Cause: errors.New("the inside")}
 		w := serve(newAPI(t, registry, nil), "GET", "/api/cs/hello", "")
-		p := wantProblem(t, w.Code, w.Header(), w.Body.String(), entry.status, code)
-		if p.Detail != "it's <so>" || p.Error == nil || *p.Error != *raised || p.Retryable != code.Retryable() || p.CallID != "" {
+		p := wantProblem(t, w.Code, w.Header(), w.Body.String(), info.Status, code)
+		if p.Title != info.Title || p.Detail != "it's <so>" || p.Error == nil || *p.Error != *raised || p.Retryable != info.Retryable || p.CallID != "" {
 			t.Errorf("%s: answered %s", code, w.Body)
 		}
 		if strings.Contains(w.Body.String(), "the inside") || !strings.Contains(w.Body.String(), "<so>") {
 			t.Errorf("%s: answered %s", code, w.Body)
 		}
-		fault := "platform"
-		if code.FunctionsFault() {
-			fault = "function"
+		if got := w.Header().Get("Fob-Error"); got != string(info.Fault) {
+			t.Errorf("%s: Fob-Error: %s, want %s", code, got, info.Fault)
 		}
-		if got := w.Header().Get("Fob-Error"); got != fault {
-			t.Errorf("%s: Fob-Error: %s, want %s", code, got, fault)
-		}
-		if got, want := w.Header().Get("Retry-After") != "", entry.status == 429 || entry.status == 503 || entry.status == 507; got != want {
+		if got, want := w.Header().Get("Retry-After") != "", info.Status == 429 || info.Status == 503 || info.Status == 507; got != want {
 			t.Errorf("%s: Retry-After is there: %v, want %v", code, got, want)
 		}
 	}
