@@ -1,4 +1,6 @@
-// Package api embeds the description of the HTTP API.
+// Package api is the contract of the HTTP API: its description, and the
+// documents that requests and answers have as JSON. The server, the commands
+// and the tests share them.
 package api
 
 import _ "embed"

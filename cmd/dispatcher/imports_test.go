@@ -21,9 +21,9 @@ var mayImport = map[string][]string{
 	"internal/secret":    {"internal/durable", "internal/faas"},
 	"internal/sandbox":   {"internal/buffer"},
 	"internal/telemetry": {},
-	"api":                {},
+	"api":                {"internal/faas"},
 	"drivers":            {},
-	"internal/cli":       {},
+	"internal/cli":       {"api", "internal/faas"},
 
 	"internal/sandbox/docker":  {"internal/sandbox", "drivers"},
 	"internal/sandbox/process": {"internal/sandbox", "drivers"},

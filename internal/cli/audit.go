@@ -11,6 +11,8 @@ import (
 	"os"
 	"strconv"
 	"time"
+
+	"github.com/flockofbirds/fob/internal/faas"
 )
 
 // auditPoll is how often Audit looks for what is new.
@@ -33,22 +35,6 @@ type Audit struct {
 // neither is given.
 type AuditFile func(data string, after uint64, since time.Time, limit int, emit func(line []byte) error) error
 
-// auditEntry is an entry as it is printed.
-type auditEntry struct {
-	Seq     uint64 `json:"seq"`
-	Time    string `json:"time"`
-	Who     string `json:"who"`
-	From    string `json:"from"`
-	Action  string `json:"action"`
-	ID      string `json:"id"`
-	Name    string `json:"name"`
-	Version int    `json:"version"`
-	Request string `json:"request"`
-	CallID  string `json:"call_id"`
-	Outcome string `json:"outcome"`
-	Omitted int    `json:"omitted"`
-}
-
 // Run implements the command.
 func (a *Audit) Run(file AuditFile) error {
 	var since time.Time
@@ -60,7 +46,7 @@ func (a *Audit) Run(file AuditFile) error {
 	for {
 		n := 0
 		err := a.page(file, after, since, func(line []byte) error {
-			var entry auditEntry
+			var entry faas.AuditEntry
 			if err := json.Unmarshal(line, &entry); err != nil {
 				return fmt.Errorf("an entry of the audit log cannot be read: %w", err)
 			}
@@ -111,7 +97,7 @@ func (a *Audit) page(file AuditFile, after uint64, since time.Time, use func(lin
 }
 
 // print writes an entry for people, or as it is.
-func (a *Audit) print(out io.Writer, line []byte, e auditEntry) error {
+func (a *Audit) print(out io.Writer, line []byte, e faas.AuditEntry) error {
 	if a.JSON {
 		_, err := out.Write(line)
 		return err
@@ -135,6 +121,6 @@ func (a *Audit) print(out io.Writer, line []byte, e auditEntry) error {
 	if e.From != "" {
 		from = " from " + e.From
 	}
-	_, err := fmt.Fprintf(out, "%-24s  %-16s  %-15s  %s%s  %s\n", e.Time, e.Outcome, e.Action, e.Who, from, what)
+	_, err := fmt.Fprintf(out, "%-24s  %-16s  %-15s  %s%s  %s\n", e.Time.Format(time.RFC3339Nano), e.Outcome, e.Action, e.Who, from, what)
 	return err
 }

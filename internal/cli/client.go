@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"os"
 	"strings"
+
+	"github.com/flockofbirds/fob/api"
 )
 
 // Remote is which dispatcher a command asks, as its flags.
@@ -88,7 +90,7 @@ func problem(response *http.Response) error {
 	if err != nil {
 		return err
 	}
-	var document struct{ Detail string }
+	var document api.Problem
 	if json.Unmarshal(text, &document) == nil && document.Detail != "" {
 		return fmt.Errorf("%s (%d)", document.Detail, response.StatusCode)
 	}

@@ -11,6 +11,10 @@ import (
 	"os"
 	"strings"
 	"text/tabwriter"
+	"time"
+
+	"github.com/flockofbirds/fob/api"
+	"github.com/flockofbirds/fob/internal/faas"
 )
 
 // Secret is the commands about secrets.
@@ -48,7 +52,7 @@ func (c *SetSecret) Run(local Local) error {
 		query = "?functions=" + url.QueryEscape(strings.Join(c.Functions, ","))
 	}
 	return c.Ask(local, http.MethodPut, "/api/secrets/"+url.PathEscape(c.Name)+query, bytes.NewReader(value), func(r *http.Response) error {
-		var secret struct{ Version int }
+		var secret faas.Secret
 		if err := json.NewDecoder(r.Body).Decode(&secret); err != nil {
 			return err
 		}
@@ -80,15 +84,7 @@ type ListSecrets struct{ Remote }
 // Run implements the command.
 func (c *ListSecrets) Run(local Local) error {
 	return c.Ask(local, http.MethodGet, "/api/secrets", nil, func(r *http.Response) error {
-		var list struct {
-			Secrets []struct {
-				Name      string
-				Version   int
-				Functions []string
-				UsedBy    []string `json:"used_by"`
-				Updated   string
-			}
-		}
+		var list api.Secrets
 		if err := json.NewDecoder(r.Body).Decode(&list); err != nil {
 			return err
 		}
@@ -99,7 +95,7 @@ func (c *ListSecrets) Run(local Local) error {
 			if functions == "" {
 				functions = "any"
 			}
-			fmt.Fprintf(out, "%s\t%d\t%s\t%s\t%s\n", s.Name, s.Version, s.Updated, functions, strings.Join(s.UsedBy, ","))
+			fmt.Fprintf(out, "%s\t%d\t%s\t%s\t%s\n", s.Name, s.Version, s.Updated.Format(time.RFC3339Nano), functions, strings.Join(s.UsedBy, ","))
 		}
 		return out.Flush()
 	})
@@ -125,10 +121,7 @@ type RotateKey struct{ Remote }
 // Run implements the command.
 func (c *RotateKey) Run(local Local) error {
 	return c.Ask(local, http.MethodPost, "/api/secrets/rotate-key", nil, func(r *http.Response) error {
-		var made struct {
-			Key      string
-			Resealed int
-		}
+		var made faas.KeyRotation
 		if err := json.NewDecoder(r.Body).Decode(&made); err != nil {
 			return err
 		}

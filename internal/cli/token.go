@@ -11,6 +11,9 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/flockofbirds/fob/api"
+	"github.com/flockofbirds/fob/internal/faas"
 )
 
 // Token has the commands about tokens.
@@ -30,17 +33,25 @@ type TokenCreate struct {
 
 // Run implements the command. The secret goes to standard output, alone.
 func (c *TokenCreate) Run(local Local) error {
-	body, err := json.Marshal(map[string]any{"name": c.Name, "grants": c.Grant, "expires": c.Expires})
+	draft := api.NewToken{Name: c.Name, Expires: c.Expires}
+	for _, text := range c.Grant {
+		grant, err := faas.ParseGrant(text)
+		if err != nil {
+			return err
+		}
+		draft.Grants = append(draft.Grants, grant)
+	}
+	body, err := json.Marshal(draft)
 	if err != nil {
 		return err
 	}
 	return c.Ask(local, http.MethodPost, "/api/tokens", bytes.NewReader(body), func(answer *http.Response) error {
-		var made struct{ ID, Token string }
+		var made api.MadeToken
 		if err := json.NewDecoder(answer.Body).Decode(&made); err != nil {
 			return err
 		}
 		fmt.Fprintf(os.Stderr, "This is the secret of the token %s. It is shown only this once.\n", made.ID)
-		_, err := fmt.Println(made.Token)
+		_, err := fmt.Println(made.Secret)
 		return err
 	})
 }
@@ -51,7 +62,7 @@ type TokenList struct{ Remote }
 // Run implements the command.
 func (c *TokenList) Run(local Local) error {
 	return c.Ask(local, http.MethodGet, "/api/tokens", nil, func(answer *http.Response) error {
-		var list struct{ Tokens []listedToken }
+		var list api.Tokens
 		if err := json.NewDecoder(answer.Body).Decode(&list); err != nil {
 			return err
 		}
@@ -59,15 +70,9 @@ func (c *TokenList) Run(local Local) error {
 	})
 }
 
-type listedToken struct {
-	ID, Name         string
-	Grants           []string
-	Created, Expires time.Time
-}
-
 // printTokens writes a table. Nothing in it needs escaping: a dispatcher lets
 // names have no more than letters, digits, - and _.
-func printTokens(out io.Writer, tokens []listedToken, now time.Time) error {
+func printTokens(out io.Writer, tokens []*faas.Token, now time.Time) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tNAME\tGRANTS\tCREATED\tEXPIRES")
 	for _, t := range tokens {
@@ -78,7 +83,11 @@ func printTokens(out io.Writer, tokens []listedToken, now time.Time) error {
 				expires += " (expired)"
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", t.ID, t.Name, strings.Join(t.Grants, " "), t.Created.Format(time.DateTime), expires)
+		var grants []string
+		for _, g := range t.Grants {
+			grants = append(grants, g.String())
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", t.ID, t.Name, strings.Join(grants, " "), t.Created.Format(time.DateTime), expires)
 	}
 	return w.Flush()
 }

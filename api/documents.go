@@ -1,0 +1,108 @@
+package api
+
+import (
+	"time"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+// Registered names a function that was registered.
+type Registered struct {
+	ID string `json:"id"`
+}
+
+// IDs has those of functions, in order of creation.
+type IDs struct {
+	Functions []string `json:"functions"`
+}
+
+// Whereabouts says where a version runs.
+type Whereabouts struct {
+	Host      *string            `json:"host"` // of the first sandbox; null when none runs
+	Port      *int               `json:"port"`
+	Sandboxes []faas.SandboxInfo `json:"sandboxes"`
+}
+
+// Function is how a function is shown. Version is the one that the ref named.
+type Function struct {
+	ID      string         `json:"id"`
+	Name    string         `json:"name,omitempty"`
+	Created time.Time      `json:"created"`
+	Aliases map[string]int `json:"aliases"`
+	Version *faas.Version  `json:"version"`
+}
+
+// Functions is a page of functions, in order of creation.
+type Functions struct {
+	Functions []Function `json:"functions"`
+	Next      *string    `json:"next"` // the value of after for the next page, or null
+}
+
+// ShownFunction is a function with the newest of its versions.
+type ShownFunction struct {
+	Function
+	Versions []*faas.Version `json:"versions"` // the newest first
+	Next     *string         `json:"next"`     // the value of after for the next page of versions, or null
+}
+
+// ChangedFunction is the answer to a change.
+type ChangedFunction struct {
+	Function
+	Changed bool `json:"changed"` // false: it was so before
+}
+
+// Versions is a page of a function's versions, the newest first.
+type Versions struct {
+	Versions []*faas.Version `json:"versions"`
+	Next     *string         `json:"next"` // the value of after for the next page, or null
+}
+
+// Secrets has all secrets by name.
+type Secrets struct {
+	Secrets []faas.UsedSecret `json:"secrets"`
+}
+
+// NewToken says what a token is to be. Expires is a duration from now, or a time
+// as in RFC 3339; empty is never.
+type NewToken struct {
+	Name    string       `json:"name"`
+	Grants  []faas.Grant `json:"grants"`
+	Expires string       `json:"expires,omitempty"`
+}
+
+// MadeToken is a token with its secret.
+type MadeToken struct {
+	*faas.Token
+	Secret string `json:"token"`
+}
+
+// Tokens has all tokens, in order of creation.
+type Tokens struct {
+	Tokens []*faas.Token `json:"tokens"`
+}
+
+// Status is "ok" or "ready".
+type Status struct {
+	Status string `json:"status"`
+}
+
+// Build says which dispatcher it is.
+type Build struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit"`
+	Go      string `json:"go"`
+	Engine  string `json:"engine"`
+}
+
+// Problem is the answer to what failed (RFC 9457). Error is the user's code's own
+// error, when it was its fault.
+type Problem struct {
+	Type      string       `json:"type"`
+	Title     string       `json:"title"`
+	Status    int          `json:"status"`
+	Detail    string       `json:"detail"`
+	Code      faas.Code    `json:"code"`
+	CallID    string       `json:"call_id,omitempty"`
+	Retryable bool         `json:"retryable"`
+	Error     *faas.Raised `json:"error,omitempty"`
+}
