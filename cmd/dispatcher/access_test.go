@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -12,60 +13,43 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-chi/chi/v5"
-
 	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/httpapi"
 )
 
-// probe is a request to a route, about the function hello or the token VICTIM.
+// probe is what a request to a route has that does not follow from its row.
 type probe struct {
-	path, body string
-	allowed    int  // the status when it is let in
-	fresh      bool // hello must not be there yet
+	query, body string
+	name        string // of the secret; SET when it is not said
+	allowed     int    // the status when it is let in; the first that the row gives when it is not said
+	fresh       bool   // the function hello must not be there yet
 }
 
 const accessCode = "def callme(): return 1\n"
 
-// probes are requests to every route.
 var probes = map[string]probe{
-	"POST /api/gen":                     {"/api/gen?name=hello", accessCode, 200, true},
-	"GET /api/call/{ref}":               {"/api/call/hello", "", 200, false},
-	"HEAD /api/call/{ref}":              {"/api/call/hello", "", 200, false},
-	"PUT /api/call/{ref}":               {"/api/call/hello", "", 405, false},
-	"PATCH /api/call/{ref}":             {"/api/call/hello", "", 405, false},
-	"DELETE /api/call/{ref}":            {"/api/call/hello", "", 405, false},
-	"OPTIONS /api/call/{ref}":           {"/api/call/hello", "", 405, false},
-	"GET /api/call/{ref}/*":             {"/api/call/hello/", "", 200, false},
-	"HEAD /api/call/{ref}/*":            {"/api/call/hello/", "", 200, false},
-	"POST /api/call/{ref}/*":            {"/api/call/hello/", "{}", 200, false},
-	"PUT /api/call/{ref}/*":             {"/api/call/hello/", "", 405, false},
-	"PATCH /api/call/{ref}/*":           {"/api/call/hello/", "", 405, false},
-	"DELETE /api/call/{ref}/*":          {"/api/call/hello/", "", 405, false},
-	"OPTIONS /api/call/{ref}/*":         {"/api/call/hello/", "", 405, false},
-	"POST /api/call/{ref}":              {"/api/call/hello", "{}", 200, false},
-	"GET /api/stats":                    {"/api/stats", "", 200, false},
-	"GET /api/meta/{ref}":               {"/api/meta/hello", "", 200, false},
-	"GET /api/cs/{ref}":                 {"/api/cs/hello", "", 200, false},
-	"GET /api/functions":                {"/api/functions", "", 200, false},
-	"GET /api/functions/{ref}":          {"/api/functions/hello", "", 200, false},
-	"GET /api/functions/{ref}/versions": {"/api/functions/hello/versions", "", 200, false},
-	"PUT /api/functions/{ref}":          {"/api/functions/hello", accessCode, 200, false},
-	"PATCH /api/functions/{ref}":        {"/api/functions/hello?timeout=7s", "", 200, false},
-	"DELETE /api/functions/{ref}":       {"/api/functions/hello", "", 204, false},
-	"GET /api/secrets":                  {"/api/secrets", "", 200, false},
-	"PUT /api/secrets/{name}":           {"/api/secrets/SET", "x", 200, false},
-	"DELETE /api/secrets/{name}":        {"/api/secrets/UNSET", "", 404, false},
-	"POST /api/secrets/rotate-key":      {"/api/secrets/rotate-key", "", 200, false},
-	"POST /api/tokens":                  {"/api/tokens", `{"name": "eve", "grants": ["read"]}`, 201, false},
-	"GET /api/tokens":                   {"/api/tokens", "", 200, false},
-	"DELETE /api/tokens/{id}":           {"/api/tokens/VICTIM", "", 204, false},
-	"GET /healthz":                      {"/healthz", "", 200, false},
-	"GET /readyz":                       {"/readyz", "", 200, false},
-	"GET /api/audit":                    {"/api/audit", "", 200, false},
-	"GET /api/backup":                   {"/api/backup", "", 200, false},
-	"GET /metrics":                      {"/metrics", "", 200, false},
-	"GET /api/version":                  {"/api/version", "", 200, false},
-	"GET /api/openapi.yaml":             {"/api/openapi.yaml", "", 200, false},
+	"POST /api/gen":              {query: "?name=hello", body: accessCode, fresh: true},
+	"PUT /api/functions/{ref}":   {body: accessCode},
+	"PATCH /api/functions/{ref}": {query: "?timeout=7s"},
+	"PUT /api/secrets/{name}":    {body: "x"},
+	"DELETE /api/secrets/{name}": {name: "UNSET", allowed: 404},
+	"POST /api/tokens":           {body: `{"name": "eve", "grants": ["read"]}`},
+}
+
+// probeOf returns a request to a route: about the function hello, the secret SET
+// or the token VICTIM.
+func probeOf(rt *httpapi.Route, method string) (path string, p probe) {
+	p = probes[rt.Method+" "+rt.Path]
+	if p.name == "" {
+		p.name = "SET"
+	}
+	if p.allowed == 0 {
+		p.allowed = slices.Min(slices.Collect(maps.Keys(rt.Gives)))
+	}
+	if rt.Scope == faas.ScopeInvoke && !slices.Contains([]string{"GET", "HEAD", "POST"}, method) {
+		p.allowed = 405 // for hello does not take the request
+	}
+	return strings.NewReplacer("{ref}", "hello", "*", "", "{name}", p.name, "{id}", "VICTIM").Replace(rt.Path) + p.query, p
 }
 
 // prober asks as somebody, from an address of its own that it changes now and
@@ -177,8 +161,8 @@ func (r *running) local(t *testing.T, method, path, body string) string {
 	return text
 }
 
-// TestAccess asks every route of the router as everybody, and compares with the
-// table in SECURITY.md.
+// TestAccess asks every route as everybody, and compares with its row, which is
+// what the table in SECURITY.md shows.
 func TestAccess(t *testing.T) {
 	r := boot(t, nil)
 	for _, name := range []string{"hello", "other", "open"} {
@@ -189,67 +173,23 @@ func TestAccess(t *testing.T) {
 	everybody := probers(t, r)
 
 	columns := []string{"open", "invoke", "read", "deploy", "admin"}
-	cells := map[string][]string{}
-	for _, row := range table(t, "SECURITY.md", append([]string{"route"}, columns...)...) {
-		cells[code(row[0])] = row[1:]
-	}
-	var routes []string
-	err := chi.Walk(r.api.Routes(), func(method, path string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
-		routes = append(routes, method+" "+path)
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, route := range routes {
-		_, path, _ := strings.Cut(route, " ")
-		if _, own := cells[route]; !own && cells["any "+path] != nil {
-			cells[route] = cells["any "+path] // whatever method there is besides
+	rows := table(t, "SECURITY.md", append([]string{"route"}, columns...)...)
+	for i, rt := range httpapi.Routes() {
+		row := []string{"`" + rt.Method + " " + rt.Path + "`", rt.Asks("")}
+		for _, scope := range columns[1:] {
+			row = append(row, rt.Asks(faas.Scope(scope)))
+		}
+		if i >= len(rows) || !slices.Equal(rows[i], row) {
+			t.Errorf("the table of SECURITY.md lacks, in this place, | %s |", strings.Join(row, " | "))
+		}
+		for _, method := range rt.Methods() {
+			for _, who := range everybody {
+				r.probe(t, &rt, method, who, row[1+slices.Index(columns, who.scope)])
+			}
 		}
 	}
-	for route := range cells {
-		if !slices.Contains(routes, route) && !strings.HasPrefix(route, "any ") {
-			t.Errorf("SECURITY.md lists %s, and there is no such route", route)
-		}
-	}
-	for _, route := range routes {
-		row, listed := cells[route]
-		about, known := probes[route]
-		if !listed || !known {
-			t.Errorf("%s is not in the table of SECURITY.md, or not among the probes", route)
-			continue
-		}
-		method, _, _ := strings.Cut(route, " ")
-		for _, who := range everybody {
-			there := strings.Contains(r.local(t, "GET", "/api/functions", ""), `"name": "hello"`)
-			switch wanted := !about.fresh || who.span == "sandbox"; { // which is that of hello
-			case wanted && !there:
-				r.local(t, "PUT", "/api/functions/hello", accessCode)
-			case !wanted && there:
-				r.local(t, "DELETE", "/api/functions/hello", "")
-			}
-			path := about.path
-			if prefix, is := strings.CutSuffix(path, "VICTIM"); is {
-				path = prefix + r.token(t, "read").ID
-			}
-			cell := row[slices.Index(columns, who.scope)]
-			if got, want := who.ask(t, method, r.URL+path, about.body), who.want(t, cell, about.allowed); got.Status != want {
-				t.Errorf("%s by %s: %d %.300s, and the table's %s means %d", route, who.name, got.Status, got.Body, cell, want)
-			}
-			if !strings.Contains(path, "/call/") {
-				continue
-			}
-			// On the way through net/http and the router; and a public function.
-			odd := strings.Replace(path, "hello", "hell%6f", 1)
-			if got, want := who.ask(t, method, r.URL+odd, about.body), who.want(t, cell, about.allowed); got.Status != want {
-				t.Errorf("%s by %s: %d %.300s, and the table's %s means %d", odd, who.name, got.Status, got.Body, cell, want)
-			}
-			for _, ref := range []string{"open", "open@1", "ope%6e"} { // its first version was not public
-				if got := who.ask(t, method, r.URL+"/api/call/"+ref, about.body); got.Status != about.allowed {
-					t.Errorf("calling %s, which is public, by %s: %d %s", ref, who.name, got.Status, got.Body)
-				}
-			}
-		}
+	if len(rows) > len(httpapi.Routes()) {
+		t.Errorf("the table of SECURITY.md has %d routes too many", len(rows)-len(httpapi.Routes()))
 	}
 	// Without any token, everything is open again.
 	r.revokeAll(t)
@@ -257,6 +197,39 @@ func TestAccess(t *testing.T) {
 		who.ask(t, "GET", r.URL+"/metrics", "")
 		if got := who.ask(t, "GET", r.URL+"/api/functions/other", ""); got.Status != 200 {
 			t.Errorf("with no token left, %s hears %d %s", who.name, got.Status, got.Body)
+		}
+	}
+}
+
+// probe asks a route as somebody, for whom its cell of the table says what is to
+// come of it.
+func (r *running) probe(t *testing.T, rt *httpapi.Route, method string, who *prober, cell string) {
+	t.Helper()
+	path, about := probeOf(rt, method)
+	there := strings.Contains(r.local(t, "GET", "/api/functions", ""), `"name": "hello"`)
+	switch wanted := !about.fresh || who.span == "sandbox"; { // which is that of hello
+	case wanted && !there:
+		r.local(t, "PUT", "/api/functions/hello", accessCode)
+	case !wanted && there:
+		r.local(t, "DELETE", "/api/functions/hello", "")
+	}
+	if prefix, is := strings.CutSuffix(path, "VICTIM"); is {
+		path = prefix + r.token(t, "read").ID
+	}
+	if got, want := who.ask(t, method, r.URL+path, about.body), who.want(t, cell, about.allowed); got.Status != want {
+		t.Errorf("%s %s by %s: %d %.300s, and the table's %s means %d", method, path, who.name, got.Status, got.Body, cell, want)
+	}
+	if rt.Scope != faas.ScopeInvoke {
+		return
+	}
+	// On the way through net/http and the router; and a public function.
+	odd := strings.Replace(path, "hello", "hell%6f", 1)
+	if got, want := who.ask(t, method, r.URL+odd, about.body), who.want(t, cell, about.allowed); got.Status != want {
+		t.Errorf("%s %s by %s: %d %.300s, and the table's %s means %d", method, odd, who.name, got.Status, got.Body, cell, want)
+	}
+	for _, ref := range []string{"open", "open@1", "ope%6e"} { // its first version was not public
+		if got := who.ask(t, method, r.URL+"/api/call/"+ref, about.body); got.Status != about.allowed {
+			t.Errorf("calling %s, which is public, by %s: %d %s", ref, who.name, got.Status, got.Body)
 		}
 	}
 }

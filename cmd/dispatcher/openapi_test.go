@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -18,9 +17,6 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/getkin/kin-openapi/routers"
-	"github.com/go-chi/chi/v5"
-
-	"github.com/flockofbirds/fob/api"
 )
 
 // notProvoked are the documented responses that the program cannot be brought
@@ -289,26 +285,4 @@ func (a *asker) ask(t *testing.T, q ask) answered {
 		t.Errorf("%.100s: answered %s, want %s", q.request, got.Body, q.answer)
 	}
 	return got
-}
-
-// TestOpenAPIRoutes holds the router against the document.
-func TestOpenAPIRoutes(t *testing.T) {
-	c := newChecker(t, api.OpenAPI)
-	documented, routed := map[string]bool{}, map[string]bool{}
-	for path, item := range c.doc.Paths.Map() {
-		for method := range item.Operations() {
-			documented[method+" "+path] = true
-		}
-	}
-	r := bootUnready(t, nil)
-	err := chi.Walk(r.api.Routes(), func(method, path string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
-		routed[method+" "+strings.ReplaceAll(path, "*", "{path}")] = true
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d, r := slices.Sorted(maps.Keys(documented)), slices.Sorted(maps.Keys(routed)); !slices.Equal(d, r) {
-		t.Errorf("documented are\n%s\nbut there are the routes\n%s", strings.Join(d, "\n"), strings.Join(r, "\n"))
-	}
 }

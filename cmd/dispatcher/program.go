@@ -13,6 +13,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/flockofbirds/fob/api"
 	"github.com/flockofbirds/fob/internal/audit"
 	"github.com/flockofbirds/fob/internal/auth"
 	"github.com/flockofbirds/fob/internal/buffer"
@@ -220,6 +221,6 @@ func (p *Program) drain() {
 }
 
 // build says which dispatcher this is.
-func build(engine string) httpapi.Build {
-	return httpapi.Build{Version: release, Commit: commit, Go: runtime.Version(), Engine: engine}
+func build(engine string) api.Build {
+	return api.Build{Version: release, Commit: commit, Go: runtime.Version(), Engine: engine}
 }

@@ -3,62 +3,17 @@ package httpapi
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"strings"
 
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// access is what a route asks of whoever calls it.
-type access struct {
-	scope     faas.Scope
-	span      span
-	sandboxes bool // also a sandbox may, with its own token: the handler sees to what
-	standby   bool // open on standby, where it tells nothing of functions
-}
-
-// span is which functions somebody must hold the scope for.
-type span int
-
-const (
-	forAll  span = iota // all of them
-	forOne              // the one that the path names; it is said to be missing when not
-	forSome             // any: the handler sees to it which
-)
-
-// handler answers a request of somebody who was let in, or returns an error.
-type handler func(w http.ResponseWriter, r *http.Request, who faas.Caller) error
-
-// guard makes a handler of one for which access is needed.
-func (a *API) guard(need access, h handler) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		who, err := a.admit(r, need)
-		if err == nil {
-			err = h(w, r, who)
-		} else {
-			if need.scope == faas.ScopeInvoke {
-				markCall(w.Header(), r)
-			}
-			if faas.CodeOf(err) == faas.CodeUnknownFunction { // which problem does not know to be a refusal
-				a.refused(w, by(r, who), faas.CodeUnknownFunction)
-			}
-		}
-		if err != nil {
-			a.problem(w, by(r, who), err)
-		}
-	}
-}
-
-// anyone makes a handler of one that everybody may call, as often as an address
-// may.
-func (a *API) anyone(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
-	return a.handle(func(w http.ResponseWriter, r *http.Request) error {
-		if callerOf(r).Kind != faas.CallerLocal {
-			if err := a.addresses.allow(addressOf(r), "from your address"); err != nil {
-				return err
-			}
-		}
-		return h(w, r)
-	})
+// guard decides who may come in.
+type guard struct {
+	tokens    *limits[string]     // by ID; nil for no limit
+	addresses *limits[netip.Addr] // nil for no limit
+	failures  *limits[netip.Addr] // of those that show no good token
 }
 
 // markCall sets the headers that every answer to a call has, for a call that
@@ -71,90 +26,93 @@ func markCall(h http.Header, r *http.Request) {
 	h.Set("Server-Timing", timing)
 }
 
-// admit says who makes a request, or why it is refused. It is on the way of every
-// call, and looks at functions only for those who may not do everything.
-func (a *API) admit(r *http.Request, need access) (faas.Caller, error) {
+// admit says who makes a request to a route, or why it is refused. It is on the
+// way of every call, and looks at functions only for those who may not do
+// everything.
+func (g *guard) admit(o *opened, r *http.Request, rt *Route) (faas.Caller, error) {
 	secret := bearer(r.Header)
-	if who := callerOf(r); who.Kind == faas.CallerLocal {
+	if who := callerOf(r); who.Kind == faas.CallerLocal || rt.Unlimited {
 		return who, nil
 	}
-	if a.addresses != nil {
-		if err := a.addresses.allow(addressOf(r), "from your address"); err != nil {
+	if g.addresses != nil {
+		if err := g.addresses.allow(addressOf(r), "from your address"); err != nil {
 			return faas.Caller{}, err
 		}
 	}
-	backend, err := a.open()
-	if err != nil {
-		if need.standby && faas.CodeOf(err) == faas.CodeStandby {
+	if rt.Scope == "" {
+		return faas.Caller{}, nil
+	}
+	if err := o.lacks(Dispatcher); err != nil {
+		if rt.Standby && faas.CodeOf(err) == faas.CodeStandby {
 			err = nil
 		}
 		return faas.Caller{}, err // who may do what is not known yet
 	}
-	if !backend.Tokens.Required() {
+	if !o.Tokens.Required() {
 		return faas.Caller{Kind: faas.CallerTrusted}, nil
 	}
-	token := backend.Tokens.Find(secret)
+	token := o.Tokens.Find(secret)
 	if token == nil {
-		return a.admitStranger(r, backend, need, secret)
+		return g.admitStranger(o, r, rt, secret)
 	}
 	who := faas.Caller{Kind: faas.CallerToken, Token: token}
-	if a.tokens != nil {
-		if err := a.tokens.allow(token.ID, "with this token"); err != nil {
+	if g.tokens != nil {
+		if err := g.tokens.allow(token.ID, "with this token"); err != nil {
 			return who, err
 		}
 	}
 	switch {
-	case token.May(need.scope, nil) || need.span == forSome && token.MaySome(need.scope):
+	case token.May(rt.Scope, nil) || (rt.Span == Listed || rt.Span == Named) && token.MaySome(rt.Scope):
 		return who, nil
-	case need.span == forOne:
-		return who, a.admitToOne(r, backend, need, token)
+	case rt.Span == ForOne:
+		return who, g.admitToOne(o, r, rt, token)
 	}
-	return who, forbidden(need.scope)
+	return who, forbidden(rt.Scope)
 }
 
 // admitStranger lets in, without a token of ours, whoever calls a public
 // function, and a sandbox where these may come. Everybody else hears the same,
 // whatever there is behind the path.
-func (a *API) admitStranger(r *http.Request, backend *Backend, need access, secret string) (faas.Caller, error) {
-	if need.scope == faas.ScopeInvoke && need.span == forOne {
-		if _, fn, err := a.function(r, backend); err == nil && isPublic(fn) {
+func (g *guard) admitStranger(o *opened, r *http.Request, rt *Route, secret string) (faas.Caller, error) {
+	if rt.Scope == faas.ScopeInvoke && rt.Span == ForOne {
+		if _, fn, err := o.function(r); err == nil && isPublic(fn) {
 			return faas.Caller{Kind: faas.CallerStranger}, nil
 		}
 	}
-	if need.sandboxes && secret != "" && !strings.HasPrefix(secret, faas.TokenPrefix) {
-		if id, holds, ok := backend.Locator.Holder(r.Context(), secret); ok {
+	if rt.Sandboxes && secret != "" && !strings.HasPrefix(secret, faas.TokenPrefix) {
+		if id, holds, ok := o.Locator.Holder(r.Context(), secret); ok {
 			return faas.Caller{Kind: faas.CallerSandbox, Sandbox: id, Holds: holds}, nil
 		}
 	}
-	return faas.Caller{}, a.unauthorized(r, need.scope)
+	return faas.Caller{}, g.unauthorized(r, rt.Scope)
 }
 
 // admitToOne decides about a token that holds its grants for some functions. One
 // that it does not hold any for is missing, as far as it goes.
-func (a *API) admitToOne(r *http.Request, backend *Backend, need access, token *faas.Token) error {
-	ref, fn, err := a.function(r, backend)
+func (g *guard) admitToOne(o *opened, r *http.Request, rt *Route, token *faas.Token) error {
+	ref, fn, err := o.function(r)
 	switch {
-	case need.scope == faas.ScopeInvoke && isPublic(fn):
+	case rt.Scope == faas.ScopeInvoke && isPublic(fn):
 		return nil
-	case !token.MaySome(need.scope):
-		return forbidden(need.scope)
+	case !token.MaySome(rt.Scope):
+		return forbidden(rt.Scope)
 	case err != nil:
 		return err
 	case fn == nil:
 		fn = &faas.Function{ID: ref.ID, Name: ref.Name} // which it may be allowed to make
 	}
-	if !token.May(need.scope, fn) {
+	if !token.May(rt.Scope, fn) {
 		return faas.UnknownFunction(ref)
 	}
 	return nil
 }
 
 // function finds the function that the path names; fn is nil when there is none.
-func (a *API) function(r *http.Request, backend *Backend) (ref faas.Ref, fn *faas.Function, err error) {
+func (o *opened) function(r *http.Request) (ref faas.Ref, fn *faas.Function, err error) {
 	if ref, err = refOf(r); err != nil {
 		return ref, nil, err
 	}
-	fn, _, err = backend.Registry.Resolve(r.Context(), faas.Ref{ID: ref.ID, Name: ref.Name})
+	fn, _, err = o.Registry.Resolve(r.Context(), faas.Ref{ID: ref.ID, Name: ref.Name})
 	if faas.CodeOf(err) == faas.CodeUnknownFunction {
 		return ref, nil, nil
 	}
@@ -165,8 +123,8 @@ func isPublic(fn *faas.Function) bool { return fn != nil && fn.Live().Settings.P
 
 // unauthorized refuses a request with no good token, and counts it. What it says
 // depends on the route alone, and not on what there is.
-func (a *API) unauthorized(r *http.Request, scope faas.Scope) error {
-	if err := a.failures.allow(addressOf(r), "without a good token from your address"); err != nil {
+func (g *guard) unauthorized(r *http.Request, scope faas.Scope) error {
+	if err := g.failures.allow(addressOf(r), "without a good token from your address"); err != nil {
 		return err
 	}
 	return faas.Errorf(faas.CodeUnauthorized, "this needs a token that there is, and that has not expired: send it as Authorization: Bearer fob_…; "+
@@ -227,12 +185,3 @@ func by(r *http.Request, who faas.Caller) *http.Request {
 
 // callerOf is who makes a request, as it was noted; else it is a stranger.
 func callerOf(r *http.Request) faas.Caller { return faas.CallerOf(r.Context()) }
-
-// Local returns the handler for the dispatcher's owner, who has come over the
-// control socket: everything is allowed there, at any rate.
-func (a *API) Local() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		takeForwarded(r.Header)
-		a.route(w, by(r, faas.Caller{Kind: faas.CallerLocal}))
-	})
-}

@@ -7,10 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"runtime/debug"
-	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,7 +23,7 @@ import (
 type Config struct {
 	Log     zerolog.Logger
 	Metrics http.Handler   // of GET /metrics
-	Build   Build          // answered to GET /api/version
+	Build   api.Build      // answered to GET /api/version
 	MaxBody int64          // of any request, in bytes
 	Buffers *buffer.Budget // for what is held of requests; nil for no bound
 
@@ -42,14 +39,6 @@ type Config struct {
 	// How many requests are answered to a token, and to an address. The control
 	// socket, /healthz and /readyz are exempt.
 	RateToken, RateAddress Rate
-}
-
-// Build says which dispatcher this is.
-type Build struct {
-	Version string `json:"version"`
-	Commit  string `json:"commit"`
-	Go      string `json:"go"`
-	Engine  string `json:"engine"`
 }
 
 // Backend is what the API serves. It may come later than the API: until Open,
@@ -75,89 +64,98 @@ type Engine interface {
 
 // API is the handler of all routes.
 type API struct {
-	cfg     Config
-	hosts   hosts
+	cfg    Config
+	home   home
+	guard  guard
+	bodies bodies
+	hidden *limits[string] // errors that are logged, by the function's ID
+
 	router  *chi.Mux
 	calls   http.Handler // what the router does with calls
-	backend atomic.Pointer[Backend]
+	opened  atomic.Pointer[opened]
 	unready atomic.Pointer[faas.Error]
+}
 
-	tokens    *limits[string]     // by ID; nil for no limit
-	addresses *limits[netip.Addr] // nil for no limit
-	failures  *limits[netip.Addr] // of those that show no good token
-	hidden    *limits[string]     // errors that are logged, by the function's ID
+// opened is a backend, and what answers from it.
+type opened struct {
+	Backend
+	has     Needs
+	routes  []Route
+	unready *atomic.Pointer[faas.Error]
+}
 
-	copying sync.Mutex // held while a backup is fetched
+// lacks says why a request that needs so much of the backend cannot be answered,
+// or nil.
+func (o *opened) lacks(needs Needs) error {
+	if needs <= o.has {
+		return nil
+	}
+	if o.has == DataFolder {
+		return faas.Errorf(faas.CodeStarting, "no dispatcher runs on this data folder: start one with dispatcher serve").After(time.Second)
+	}
+	if why := o.unready.Load(); why != nil {
+		return why
+	}
+	return faas.Errorf(faas.CodeStarting, "the dispatcher is starting").After(time.Second)
 }
 
 // New returns an API that is not ready and has no backend yet.
 func New(cfg Config) *API {
 	a := &API{
-		cfg:       cfg,
-		hosts:     newHosts(cfg.Hosts),
-		router:    chi.NewRouter(),
-		tokens:    newLimits[string](cfg.RateToken),
-		addresses: newLimits[netip.Addr](cfg.RateAddress),
-		failures:  newLimits[netip.Addr](failures),
-		hidden:    newLimits[string](loggedErrors),
+		cfg:    cfg,
+		home:   home{newHosts(cfg.Hosts), cfg.Port},
+		bodies: bodies{cfg.MaxBody, cfg.Buffers},
+		guard: guard{
+			tokens:    newLimits[string](cfg.RateToken),
+			addresses: newLimits[netip.Addr](cfg.RateAddress),
+			failures:  newLimits[netip.Addr](failures),
+		},
+		hidden: newLimits[string](loggedErrors),
+		router: chi.NewRouter(),
 	}
 	a.Unready(faas.Errorf(faas.CodeStarting, "the dispatcher is starting").After(time.Second))
+	a.open(Backend{}, Nothing)
 	r := a.router
 	r.Use(a.recover, forgive)
 	r.NotFound(a.anyone(func(_ http.ResponseWriter, r *http.Request) error {
 		return faas.Errorf(faas.CodeUnknownRoute, "there is nothing at %.200q; GET /api/openapi.yaml says what there is", r.URL.Path)
 	}))
 	r.MethodNotAllowed(a.anyone(a.methodNotAllowed))
-
-	// What each route asks of its caller; SECURITY.md has it as a table.
-	call := a.guard(access{scope: faas.ScopeInvoke, span: forOne}, a.call)
-	a.calls = a.recover(call)
-	r.Post("/api/gen", a.guard(access{scope: faas.ScopeDeploy, span: forSome}, a.audited("function.create", a.generate)))
-	for _, method := range slices.Concat(callMethods, moreMethods) {
-		r.Method(method, CallPrefix+"{ref}", call)
-		r.Method(method, CallPrefix+"{ref}/*", call)
+	for i, rt := range Routes() {
+		h := a.serve(i, rt)
+		for _, method := range rt.Methods() {
+			r.Method(method, rt.Path, h)
+		}
+		if rt.Scope == faas.ScopeInvoke {
+			a.calls = a.recover(h)
+		}
 	}
-	r.Get("/api/stats", a.guard(access{scope: faas.ScopeRead, span: forSome}, a.stats))
-	r.Get("/api/meta/{ref}", a.guard(access{scope: faas.ScopeRead, span: forOne}, a.meta))
-	r.Get("/api/cs/{ref}", a.guard(access{scope: faas.ScopeRead, span: forOne, sandboxes: true}, a.code))
-
-	r.Get("/api/functions", a.guard(access{scope: faas.ScopeRead, span: forSome}, a.listFunctions))
-	r.Get("/api/functions/{ref}", a.guard(access{scope: faas.ScopeRead, span: forOne}, a.getFunction))
-	r.Get("/api/functions/{ref}/versions", a.guard(access{scope: faas.ScopeRead, span: forOne}, a.listVersions))
-	r.Put("/api/functions/{ref}", a.guard(access{scope: faas.ScopeDeploy, span: forOne}, a.audited("function.put", a.putFunction)))
-	r.Patch("/api/functions/{ref}", a.guard(access{scope: faas.ScopeDeploy, span: forOne}, a.audited("function.patch", a.patchFunction)))
-	r.Delete("/api/functions/{ref}", a.guard(access{scope: faas.ScopeDeploy, span: forOne}, a.audited("function.delete", a.deleteFunction)))
-
-	r.Post("/api/tokens", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.audited("token.create", a.createToken)))
-	r.Get("/api/tokens", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.listTokens))
-	r.Delete("/api/tokens/{id}", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.audited("token.revoke", a.revokeToken)))
-
-	r.Get("/api/audit", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.audit))
-
-	r.Get("/api/backup", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.audited("backup", a.backup)))
-
-	r.Get("/api/secrets", a.guard(access{scope: faas.ScopeDeploy, span: forAll}, a.listSecrets))
-	r.Post("/api/secrets/rotate-key", a.guard(access{scope: faas.ScopeAdmin, span: forAll}, a.audited("secret.rotate_key", a.rotateKey)))
-	r.Put("/api/secrets/{name}", a.guard(access{scope: faas.ScopeDeploy, span: forAll}, a.audited("secret.put", a.putSecret)))
-	r.Delete("/api/secrets/{name}", a.guard(access{scope: faas.ScopeDeploy, span: forAll}, a.audited("secret.delete", a.deleteSecret)))
-
-	r.Get("/healthz", a.handle(a.healthz))
-	r.Get("/readyz", a.handle(a.readyz))
-	r.Get("/metrics", a.guard(access{scope: faas.ScopeRead, span: forAll, standby: true}, func(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
-		inert(w.Header())
-		cfg.Metrics.ServeHTTP(w, r)
-		return nil
-	}))
-	r.Get("/api/version", a.anyone(a.version))
-	r.Get("/api/openapi.yaml", a.anyone(func(w http.ResponseWriter, _ *http.Request) error {
-		inert(w.Header())
-		w.Header().Set("Content-Type", "application/yaml")
-		w.Header().Set("Content-Length", strconv.Itoa(len(api.OpenAPI)))
-		w.Write(api.OpenAPI)
-		return nil
-	}))
 	return a
 }
+
+// Open gives the API its backend.
+func (a *API) Open(b Backend) {
+	if b.Registry != nil {
+		a.open(b, Dispatcher)
+	} else {
+		a.open(b, DataFolder)
+	}
+}
+
+func (a *API) open(b Backend, has Needs) {
+	s := &resources{
+		calls:     &calls{invoker: b.Invoker, registry: b.Registry, bodies: &a.bodies, home: &a.home, hidden: a.hidden, log: a.cfg.Log, fail: a.problem},
+		functions: &functions{registry: b.Registry, locator: b.Locator, drafts: a, unauthorized: a.guard.unauthorized},
+		secrets:   &secrets{secrets: b.Secrets, bodies: &a.bodies},
+		tokens:    &tokens{tokens: b.Tokens, bodies: &a.bodies},
+		ops:       &ops{log: a.cfg.Log, build: a.cfg.Build, scrape: a.cfg.Metrics, journal: b.Audit, storage: b.Storage, engine: b.Engine, unready: &a.unready},
+	}
+	a.opened.Store(&opened{b, has, routes(s), &a.unready})
+}
+
+// Unready says why /readyz is to answer 503, or nil that it is not. Without a
+// backend it is also why calls are refused.
+func (a *API) Unready(why *faas.Error) { a.unready.Store(why) }
 
 // ServeHTTP implements http.Handler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -165,6 +163,15 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if a.screen(w, r) {
 		a.route(w, r)
 	}
+}
+
+// Local returns the handler for the dispatcher's owner, who has come over the
+// control socket: everything is allowed there, at any rate.
+func (a *API) Local() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		takeForwarded(r.Header)
+		a.route(w, by(r, faas.Caller{Kind: faas.CallerLocal}))
+	})
 }
 
 // route hands a request to its handler. Calls need no router, and may have
@@ -176,13 +183,6 @@ func (a *API) route(w http.ResponseWriter, r *http.Request) {
 	}
 	a.router.ServeHTTP(w, r)
 }
-
-// callMethods are those of calls that a function without the request takes, and
-// those that one with it gets besides. It gets any other, too.
-var (
-	callMethods = []string{http.MethodGet, http.MethodHead, http.MethodPost}
-	moreMethods = []string{http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions}
-)
 
 // forgive routes a path with a slash at its end as one without, and HEAD as GET,
 // of whose answer the server then leaves the body out.
@@ -203,38 +203,6 @@ func routedPath(u *url.URL) string {
 		path = strings.TrimSuffix(path, "/")
 	}
 	return path
-}
-
-// Routes lists the routes.
-func (a *API) Routes() chi.Routes { return a.router }
-
-// Open gives the API its backend.
-func (a *API) Open(b Backend) { a.backend.Store(&b) }
-
-// Unready says why /readyz is to answer 503, or nil that it is not. Without a
-// backend it is also why calls are refused.
-func (a *API) Unready(why *faas.Error) { a.unready.Store(why) }
-
-// open returns the backend, or why there is none.
-func (a *API) open() (*Backend, error) {
-	if b := a.backend.Load(); b != nil && b.Registry != nil {
-		return b, nil
-	} else if b != nil {
-		return nil, faas.Errorf(faas.CodeStarting, "no dispatcher runs on this data folder: start one with dispatcher serve").After(time.Second)
-	}
-	if why := a.unready.Load(); why != nil {
-		return nil, why
-	}
-	return nil, faas.Errorf(faas.CodeStarting, "the dispatcher is starting").After(time.Second)
-}
-
-// handle makes a handler of one that returns its error.
-func (a *API) handle(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if err := h(w, r); err != nil {
-			a.problem(w, r, err)
-		}
-	}
 }
 
 // recover answers a panic with a problem, and logs where it was.

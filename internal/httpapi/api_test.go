@@ -61,14 +61,10 @@ func TestEncode(t *testing.T) {
 }
 
 func TestListFunctions(t *testing.T) {
-	type page struct {
-		Functions []functionDoc
-		Next      *string
-	}
-	list := func(query string) (*fakeRegistry, *httptest.ResponseRecorder, page) {
+	list := func(query string) (*fakeRegistry, *httptest.ResponseRecorder, api.Functions) {
 		registry := newFakeRegistry()
 		w := serve(newAPI(t, registry, nil), "GET", "/api/functions"+query, "")
-		var p page
+		var p api.Functions
 		if w.Code == http.StatusOK {
 			if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
 				t.Errorf("%s: %v", w.Body, err)
@@ -97,10 +93,7 @@ func TestGetAndDelete(t *testing.T) {
 	registry := newFakeRegistry()
 	a := newAPI(t, registry, nil)
 	w := serve(a, "GET", "/api/functions/hello", "")
-	var shown struct {
-		functionDoc
-		versionsDoc
-	}
+	var shown api.ShownFunction
 	if err := json.Unmarshal(w.Body.Bytes(), &shown); err != nil || w.Code != 200 || shown.ID != testID || len(shown.Versions) != 1 || shown.Next != nil || shown.Aliases["live"] != 3 {
 		t.Errorf("answered %d %s", w.Code, w.Body)
 	}
@@ -122,7 +115,7 @@ func TestVersionsPages(t *testing.T) {
 	get := func(path string) (numbers []int, next string) {
 		t.Helper()
 		w := serve(a, "GET", path, "")
-		var page versionsDoc
+		var page api.Versions
 		if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil || w.Code != http.StatusOK || page.Versions == nil {
 			t.Fatalf("%s: %d %s", path, w.Code, w.Body)
 		}

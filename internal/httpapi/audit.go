@@ -15,26 +15,23 @@ const (
 	maxEntries     = 10_000
 )
 
-// audited makes a handler of one that changes something. It notes in the entry
+// audited has h answer a request that changes something. h notes in the entry
 // what it does it to, and the entry is recorded before its answer goes out.
-func (a *API) audited(action string, h func(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error) handler {
-	return func(w http.ResponseWriter, r *http.Request, who faas.Caller) error {
-		r = by(r, who)
-		change := &change{ResponseWriter: w, api: a, request: r}
-		change.entry.Action = action
-		change.entry.Outcome = string(faas.CodeInternal) // of a panic
-		defer change.record()
-		err := h(change, r, &change.entry)
-		switch {
-		case err != nil && r.Context().Err() != nil && errors.Is(err, r.Context().Err()):
-			change.entry.Outcome = "cancelled"
-		case err != nil:
-			change.entry.Outcome = string(faas.CodeOf(err))
-		default:
-			change.entry.Outcome = faas.AuditOK
-		}
-		return err
+func (a *API) audited(action string, w http.ResponseWriter, r *http.Request, h func(*change) error) error {
+	c := &change{ResponseWriter: w, api: a, request: r}
+	c.entry.Action = action
+	c.entry.Outcome = string(faas.CodeInternal) // of a panic
+	defer c.record()
+	err := h(c)
+	switch {
+	case err != nil && r.Context().Err() != nil && errors.Is(err, r.Context().Err()):
+		c.entry.Outcome = "cancelled"
+	case err != nil:
+		c.entry.Outcome = string(faas.CodeOf(err))
+	default:
+		c.entry.Outcome = faas.AuditOK
 	}
+	return err
 }
 
 // change is the answer to a request that changes something.
@@ -89,8 +86,8 @@ func (a *API) refused(w http.ResponseWriter, r *http.Request, code faas.Code) {
 // record completes an entry and records it. Before there is a backend nothing
 // can be changed, and the log is another dispatcher's.
 func (a *API) record(w http.ResponseWriter, r *http.Request, entry faas.AuditEntry) {
-	b := a.backend.Load()
-	if b == nil {
+	o := a.opened.Load()
+	if o.has == Nothing {
 		return
 	}
 	who := callerOf(r)
@@ -105,7 +102,7 @@ func (a *API) record(w http.ResponseWriter, r *http.Request, entry faas.AuditEnt
 	if given := r.Header.Get("X-Call-Id"); entry.CallID == "" && callIDPattern.MatchString(given) {
 		entry.CallID = given
 	}
-	b.Audit.Record(entry)
+	o.Audit.Record(entry)
 }
 
 // about notes a function in an entry, with its live version.
@@ -115,13 +112,8 @@ func about(entry *faas.AuditEntry, fn *faas.Function) {
 
 // audit answers GET /api/audit: the entries, a JSON object a line, the newest
 // last.
-func (a *API) audit(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
-	b := a.backend.Load()
-	if b == nil {
-		_, err := a.open()
-		return err
-	}
-	query, err := readAuditQuery(r.URL.RawQuery)
+func (s *ops) audit(w http.ResponseWriter, r *http.Request, q asked) error {
+	query, err := readAuditQuery(q.query)
 	if err != nil {
 		return err
 	}
@@ -141,7 +133,7 @@ func (a *API) audit(w http.ResponseWriter, r *http.Request, _ faas.Caller) error
 		client.SetWriteDeadline(time.Now().Add(answerPatience)) // of each piece
 		return w.Write(p)
 	}), answerPiece)
-	err = b.Audit.Read(query, func(line []byte) error {
+	err = s.journal.Read(query, func(line []byte) error {
 		_, err := out.Write(line)
 		return err
 	})
@@ -150,7 +142,7 @@ func (a *API) audit(w http.ResponseWriter, r *http.Request, _ faas.Caller) error
 	}
 	switch {
 	case err != nil && begun:
-		a.cfg.Log.Warn().Err(err).Msg("could not send the audit log")
+		s.log.Warn().Err(err).Msg("could not send the audit log")
 		abort(w, r)
 	case err == nil && !begun: // there is none
 		begin()
@@ -163,11 +155,7 @@ type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-func readAuditQuery(text string) (query faas.AuditQuery, err error) {
-	values, err := readParameters(text, "limit", "after", "since")
-	if err != nil {
-		return query, err
-	}
+func readAuditQuery(values map[string]string) (query faas.AuditQuery, err error) {
 	query.Limit = defaultEntries
 	after, hasAfter := values["after"]
 	since, hasSince := values["since"]

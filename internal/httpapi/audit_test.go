@@ -105,12 +105,12 @@ func TestQuestionsAreNotRecorded(t *testing.T) {
 		serve(a, "GET", path, "")
 	}
 	serve(a, "DELETE", "/api/stats", "")
-	b := a.backend.Load()
+	o := a.opened.Load()
 	a.Open(Backend{Registry: registry, Locator: registry, Audit: log, Tokens: &fakeTokens{}, Invoker: invoker(func(context.Context, *faas.Call) (*faas.Result, error) {
 		return nil, faas.Errorf(faas.CodeRaised, "no")
 	})})
 	serve(a, "GET", "/api/call/hello", "")
-	a.Open(*b)
+	a.Open(o.Backend)
 	if len(log.entries) > 0 {
 		t.Errorf("recorded %+v", log.entries)
 	}

@@ -24,18 +24,13 @@ type Storage interface {
 // backup answers GET /api/backup: it sends a copy of the whole database, to one
 // client at a time. A client tells a whole one by its length, and by the
 // checksums in it.
-func (a *API) backup(w http.ResponseWriter, r *http.Request, _ *faas.AuditEntry) error {
-	b := a.backend.Load()
-	if b == nil {
-		_, err := a.open()
-		return err
-	}
+func (s *ops) backup(w http.ResponseWriter, r *http.Request, _ asked) error {
 	// Each has a copy on the disk for as long as its client takes.
-	if !a.copying.TryLock() {
+	if !s.copying.TryLock() {
 		return faas.Errorf(faas.CodeNoCapacity, "another backup is being fetched").After(time.Second)
 	}
-	defer a.copying.Unlock()
-	file, err := b.Storage.Snapshot(r.Context())
+	defer s.copying.Unlock()
+	file, err := s.storage.Snapshot(r.Context())
 	if err != nil {
 		return err
 	}

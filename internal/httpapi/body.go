@@ -47,19 +47,25 @@ type held interface{ Held() []byte }
 // as it came, as it was read, as it is stored and sent to a sandbox.
 const copies = 4
 
-// readBody reads the whole body of a request that is not a call, and takes what
-// dealing with it takes from the budget, until the request has ended.
-func (a *API) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	return a.readAll(w, r, a.cfg.MaxBody, faas.Errorf(faas.CodeTooLarge, "the body is larger than the %v allowed (the dispatcher's setting FOB_MAX_BODY)", faas.Bytes(a.cfg.MaxBody)))
+// bodies reads the bodies of requests.
+type bodies struct {
+	max    int64          // of one, in bytes
+	budget *buffer.Budget // of what is held of them
 }
 
-// readAll is readBody with a limit, and the error for what is longer.
-func (a *API) readAll(w http.ResponseWriter, r *http.Request, limit int64, tooLarge error) ([]byte, error) {
-	body, more, err := a.readUpTo(w, r, limit)
+// read reads the whole body of a request that is not a call, and takes what
+// dealing with it takes from the budget, until the request has ended.
+func (b *bodies) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	return b.readAll(w, r, b.max, faas.Errorf(faas.CodeTooLarge, "the body is larger than the %v allowed (the dispatcher's setting FOB_MAX_BODY)", faas.Bytes(b.max)))
+}
+
+// readAll is read with a limit, and the error for what is longer.
+func (b *bodies) readAll(w http.ResponseWriter, r *http.Request, limit int64, tooLarge error) ([]byte, error) {
+	body, more, err := b.readUpTo(w, r, limit)
 	defer func() { body.Close() }() // which there is with an error, too
 	if n := int64(copies * len(body.Bytes())); err == nil && !more && n > buffer.Free {
-		if a.cfg.Buffers.Take(n, buffer.Request) {
-			context.AfterFunc(r.Context(), func() { a.cfg.Buffers.Give(n) })
+		if b.budget.Take(n, buffer.Request) {
+			context.AfterFunc(r.Context(), func() { b.budget.Give(n) })
 		} else {
 			err = full()
 		}
@@ -87,7 +93,7 @@ func full() *faas.Error {
 // readUpTo reads a request's body, and reports whether it is longer than limit:
 // then what it returns is its beginning, of any length. What it returns is to be
 // closed, with an error too.
-func (a *API) readUpTo(w http.ResponseWriter, r *http.Request, limit int64) (body *buffer.Body, more bool, err error) {
+func (b *bodies) readUpTo(w http.ResponseWriter, r *http.Request, limit int64) (body *buffer.Body, more bool, err error) {
 	body = new(buffer.Body)
 	if err := decode(r); err != nil {
 		newUpload(w, r).discard()
@@ -100,11 +106,11 @@ func (a *API) readUpTo(w http.ResponseWriter, r *http.Request, limit int64) (bod
 		return body, true, nil
 	}
 	if _, is := r.Body.(*decoded); is {
-		if !a.cfg.Buffers.Take(decoderSize, buffer.Small) {
+		if !b.budget.Take(decoderSize, buffer.Small) {
 			return body, false, full()
 		}
 		defer func() {
-			give := func() { a.cfg.Buffers.Give(decoderSize) }
+			give := func() { b.budget.Give(decoderSize) }
 			if more { // the body may go on as a stream
 				context.AfterFunc(r.Context(), give)
 			} else {
@@ -112,7 +118,7 @@ func (a *API) readUpTo(w http.ResponseWriter, r *http.Request, limit int64) (bod
 			}
 		}()
 	}
-	body, err = a.cfg.Buffers.Read(r.Body, r.ContentLength, limit+1, buffer.Request)
+	body, err = b.budget.Read(r.Body, r.ContentLength, limit+1, buffer.Request)
 	if err != nil {
 		return body, false, incomplete(err)
 	}
@@ -141,4 +147,9 @@ func incomplete(err error) error {
 		message = "the body did not come in time"
 	}
 	return faas.Errorf(faas.CodeBadRequest, "%s", message)
+}
+
+// readBody is bodies.read.
+func (a *API) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	return a.bodies.read(w, r)
 }

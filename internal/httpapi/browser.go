@@ -52,7 +52,7 @@ func speculative(h http.Header) bool {
 // turnAway answers a request that is to get no further, which counts like any
 // other of its address.
 func (a *API) turnAway(w http.ResponseWriter, r *http.Request, why error) {
-	if err := a.addresses.allow(addressOf(r), "from your address"); err != nil {
+	if err := a.guard.addresses.allow(addressOf(r), "from your address"); err != nil {
 		why = err
 	}
 	a.problem(w, r, why)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/rs/zerolog"
 
 	"github.com/flockofbirds/fob/internal/buffer"
 	"github.com/flockofbirds/fob/internal/faas"
@@ -48,9 +49,20 @@ func (in *inbound) header(h http.Header, name, value string) []string {
 	return values
 }
 
+// calls answers calls.
+type calls struct {
+	invoker  faas.Invoker
+	registry faas.Registry
+	bodies   *bodies
+	home     *home
+	hidden   *limits[string] // errors that are logged, by the function's ID
+	log      zerolog.Logger
+	fail     func(w http.ResponseWriter, r *http.Request, err error) // answers with an error
+}
+
 // call answers /api/call/REF, and what is below it.
-func (a *API) call(w http.ResponseWriter, r *http.Request, who faas.Caller) error {
-	in := &inbound{Call: faas.Call{Method: r.Method, Target: r.RequestURI, Host: r.Host, Header: r.Header}}
+func (s *calls) call(w http.ResponseWriter, r *http.Request, q asked) error {
+	in := &inbound{Call: faas.Call{Ref: q.ref, Method: r.Method, Target: r.RequestURI, Host: r.Host, Header: r.Header}}
 	if in.Target == "" || in.Target[0] != '/' { // an absolute URL, as to a proxy
 		in.Target = r.URL.RequestURI()
 	}
@@ -60,9 +72,9 @@ func (a *API) call(w http.ResponseWriter, r *http.Request, who faas.Caller) erro
 	in.header(h, "X-Call-Id", id)
 	r.Header["Traceparent"] = in.header(h, "Traceparent", trace) // for a function that takes the request
 
-	result, err := a.invoke(w, r, call)
+	result, err := s.invoke(w, r, call)
 	if err == nil {
-		if err = a.checkRedirect(r, call.Trace.Version, result); err != nil {
+		if err = s.checkRedirect(r, call.Trace.Version, result); err != nil {
 			result.Body.Close()
 		}
 	}
@@ -79,7 +91,7 @@ func (a *API) call(w http.ResponseWriter, r *http.Request, who faas.Caller) erro
 		if faas.CodeOf(err) == faas.CodeMethodNotAllowed {
 			h["Allow"] = callMethods
 		}
-		return a.refuse(w, r, call, a.discreet(r, who, call, err))
+		return s.refuse(w, r, call, s.discreet(r, q.who, call, err))
 	}
 	defer result.Body.Close()
 	contain(h, result.Header)
@@ -110,12 +122,12 @@ func (a *API) call(w http.ResponseWriter, r *http.Request, who faas.Caller) erro
 	if r.Method == http.MethodHead {
 		// There is nothing to send, and to a function that streams nobody listens.
 	} else if result.Length < 0 {
-		err = a.stream(w, result.Body)
+		err = s.stream(w, result.Body)
 	} else if _, err = io.Copy(w, result.Body); err == nil && result.Length > bufferedAnswer {
 		err = http.NewResponseController(w).Flush() // within the deadline, not after it
 	}
 	if err != nil {
-		a.cfg.Log.Debug().Err(err).Str("call", call.ID).Msg("could not send the answer")
+		s.log.Debug().Err(err).Str("call", call.ID).Msg("could not send the answer")
 		abort(w, r)
 	}
 	if rest, ok := call.Stream.(*upload); ok {
@@ -127,11 +139,11 @@ func (a *API) call(w http.ResponseWriter, r *http.Request, who faas.Caller) erro
 }
 
 // stream sends what comes as it comes.
-func (a *API) stream(w http.ResponseWriter, body io.Reader) error {
+func (s *calls) stream(w http.ResponseWriter, body io.Reader) error {
 	size := smallPiece
-	if a.cfg.Buffers.Take(answerPiece, buffer.Answer) {
+	if s.bodies.budget.Take(answerPiece, buffer.Answer) {
 		size = answerPiece
-		defer a.cfg.Buffers.Give(answerPiece)
+		defer s.bodies.budget.Give(answerPiece)
 	}
 	client := http.NewResponseController(w)
 	defer client.SetWriteDeadline(time.Time{})
@@ -176,13 +188,9 @@ func abort(w http.ResponseWriter, r *http.Request) {
 }
 
 // invoke reads what the call is, and makes it.
-func (a *API) invoke(w http.ResponseWriter, r *http.Request, call *faas.Call) (*faas.Result, error) {
-	backend, ref, err := a.target(r)
+func (s *calls) invoke(w http.ResponseWriter, r *http.Request, call *faas.Call) (*faas.Result, error) {
+	err := place(call, r.URL)
 	if err != nil {
-		return nil, err
-	}
-	call.Ref = ref
-	if err = place(call, r.URL); err != nil {
 		return nil, err
 	}
 	if call.Args, err = parseArgs(r.URL.RawQuery); err != nil {
@@ -198,7 +206,7 @@ func (a *API) invoke(w http.ResponseWriter, r *http.Request, call *faas.Call) (*
 	case is && whole.Held() != nil && r.Header["Content-Encoding"] == nil:
 		call.Body = whole.Held()
 	default:
-		call.Receive = func() error { return a.receive(w, r, call) }
+		call.Receive = func() error { return s.receive(w, r, call) }
 	}
 	returned := false
 	defer func() {
@@ -206,14 +214,14 @@ func (a *API) invoke(w http.ResponseWriter, r *http.Request, call *faas.Call) (*
 			call.Drop()
 		}
 	}()
-	result, err := backend.Invoker.Invoke(r.Context(), call)
+	result, err := s.invoker.Invoke(r.Context(), call)
 	returned = true
 	return result, err
 }
 
 // receive reads a call's body, as much of it as is held.
-func (a *API) receive(w http.ResponseWriter, r *http.Request, call *faas.Call) error {
-	body, more, err := a.readUpTo(w, r, a.cfg.MaxBody)
+func (s *calls) receive(w http.ResponseWriter, r *http.Request, call *faas.Call) error {
+	body, more, err := s.bodies.readUpTo(w, r, s.bodies.max)
 	call.Body = body.Bytes()
 	call.Drop = func() {
 		call.Body = nil
@@ -227,7 +235,7 @@ func (a *API) receive(w http.ResponseWriter, r *http.Request, call *faas.Call) e
 
 // refuse answers a call with an error, and reads what the client is still
 // sending, so that it sees the answer.
-func (a *API) refuse(w http.ResponseWriter, r *http.Request, call *faas.Call, err error) error {
+func (s *calls) refuse(w http.ResponseWriter, r *http.Request, call *faas.Call, err error) error {
 	if call.Drop != nil {
 		call.Drop()
 	}
@@ -238,7 +246,7 @@ func (a *API) refuse(w http.ResponseWriter, r *http.Request, call *faas.Call, er
 	if rest == nil {
 		return err
 	}
-	a.problem(w, r, err)
+	s.fail(w, r, err)
 	http.NewResponseController(w).Flush()
 	rest.discard()
 	return nil

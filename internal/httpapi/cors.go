@@ -23,19 +23,19 @@ const (
 func (a *API) crossSite(w http.ResponseWriter, r *http.Request, origins []string) bool {
 	preflight := r.Method == http.MethodOptions && r.Header["Access-Control-Request-Method"] != nil
 	if ref, is := calledRef(r); is {
-		backend, err := a.open()
-		if err != nil { // so that nothing runs
+		o := a.opened.Load()
+		if err := o.lacks(Dispatcher); err != nil { // so that nothing runs
 			a.turnAway(w, r, err)
 			return false
 		}
 		origin := strings.Join(origins, ", ") // of several, none is allowed
-		fn, _, err := backend.Registry.Resolve(r.Context(), faas.Ref{ID: ref.ID, Name: ref.Name})
+		fn, _, err := o.Registry.Resolve(r.Context(), faas.Ref{ID: ref.ID, Name: ref.Name})
 		if err == nil && fn.Live().Settings.CORS.Allows(origin) {
 			allowOrigin(w.Header(), fn.Live().Settings.CORS, origin)
 			if !preflight {
 				return true
 			}
-			if err := a.addresses.allow(addressOf(r), "from your address"); err != nil {
+			if err := a.guard.addresses.allow(addressOf(r), "from your address"); err != nil {
 				a.problem(w, r, err)
 				return false
 			}

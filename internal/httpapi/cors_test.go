@@ -169,7 +169,7 @@ func TestCORSOnErrors(t *testing.T) {
 	wants("/api/call/hello:other", 404)
 	wants("/api/call/hello?a=%zz", 400)
 	wants("/api/call/hello?"+strings.Repeat("x", maxQuery+1), 413)
-	backend := *a.backend.Load()
+	backend := a.opened.Load().Backend
 	backend.Tokens = &fakeTokens{by: map[string]*faas.Token{"another's": {ID: "t"}}}
 	a.Open(backend)
 	wants("/api/call/hello", 401) // the page may send a token, and learns that it needs one

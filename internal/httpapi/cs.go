@@ -9,15 +9,15 @@ import (
 )
 
 // code answers GET /api/cs/REF: the code fragment, as it was registered.
-func (a *API) code(w http.ResponseWriter, r *http.Request, who faas.Caller) error {
-	backend, version, err := a.resolve(r)
-	if who.Kind == faas.CallerSandbox && (err != nil || version.Key() != who.Holds) {
-		return a.unauthorized(r, faas.ScopeRead)
+func (s *functions) code(w http.ResponseWriter, r *http.Request, q asked) error {
+	_, version, err := s.registry.Resolve(r.Context(), q.ref)
+	if q.who.Kind == faas.CallerSandbox && (err != nil || version.Key() != q.who.Holds) {
+		return s.unauthorized(r, faas.ScopeRead)
 	}
 	if err != nil {
 		return err
 	}
-	code, err := backend.Registry.Code(r.Context(), version)
+	code, err := s.registry.Code(r.Context(), version)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 // may not read the function learns nothing of its code, which messages and
 // tracebacks show: those go to the log. Its versions and settings, and the dispatcher's
 // limits, stay hidden as well.
-func (a *API) discreet(r *http.Request, who faas.Caller, call *faas.Call, err error) error {
+func (s *calls) discreet(r *http.Request, who faas.Caller, call *faas.Call, err error) error {
 	e, ok := errors.AsType[*faas.Error](err)
 	if !ok || who.May(faas.ScopeRead, nil) {
 		return err
@@ -43,21 +43,21 @@ func (a *API) discreet(r *http.Request, who faas.Caller, call *faas.Call, err er
 		}
 		message = "the function does not take this"
 	}
-	backend, ref := a.backend.Load(), faas.Ref{ID: call.Ref.ID, Name: call.Ref.Name}
+	ref := faas.Ref{ID: call.Ref.ID, Name: call.Ref.Name}
 	if version := call.Trace.Version; version != nil {
 		ref = faas.Ref{ID: version.FunctionID}
 	}
-	if backend == nil || ref == (faas.Ref{}) {
+	if ref == (faas.Ref{}) {
 		return err
 	}
-	fn, _, missing := backend.Registry.Resolve(r.Context(), ref)
+	fn, _, missing := s.registry.Resolve(r.Context(), ref)
 	switch {
 	case missing == nil && (!isPublic(fn) || who.May(faas.ScopeRead, fn)):
 		return err
 	case missing != nil && e.Code == faas.CodeUnknownFunction:
 		return faas.UnknownFunction(call.Ref)
 	case logged && call.Trace.Version != nil:
-		a.keepError(call, e)
+		s.keepError(call, e)
 		return &faas.Error{
 			Code: e.Code, RetryAfter: e.RetryAfter,
 			Message: message + "; the dispatcher's log says more under this call_id, and so does the answer to a call with a token that may read the function",
@@ -77,12 +77,12 @@ var loggedErrors = Rate{PerSecond: 1, Burst: 20}
 const loggedTraceback = 8 << 10
 
 // keepError logs an error that a caller was not shown.
-func (a *API) keepError(call *faas.Call, e *faas.Error) {
+func (s *calls) keepError(call *faas.Call, e *faas.Error) {
 	version := call.Trace.Version
-	if a.hidden.allow(version.FunctionID, "") != nil {
+	if s.hidden.allow(version.FunctionID, "") != nil {
 		return
 	}
-	event := a.cfg.Log.Warn().Str("call", call.ID).Str("function", version.FunctionID).Int("version", version.Number).Str("code", string(e.Code)).Err(e)
+	event := s.log.Warn().Str("call", call.ID).Str("function", version.FunctionID).Int("version", version.Number).Str("code", string(e.Code)).Err(e)
 	if raised := e.Raised; raised != nil && raised.Traceback != "" {
 		event.Str("traceback", raised.Traceback[max(0, len(raised.Traceback)-loggedTraceback):])
 	}

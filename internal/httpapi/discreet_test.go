@@ -61,9 +61,9 @@ func TestStrangersSeeNoCode(t *testing.T) {
 				if who == "" && !public || who == "one" && !public {
 					continue // may not call it
 				}
+				a.hidden = newLimits[string](loggedErrors)
 				open(tokens)
 				log.Reset()
-				a.hidden = newLimits[string](loggedErrors)
 				w := serve(a, "GET", "/api/call/hello", "", "Authorization", "Bearer "+secretOf(who), "X-Call-Id", "call-17")
 				p := wantProblem(t, w.Code, w.Header(), w.Body.String(), c.status, c.err.Code)
 				if got := strings.Contains(w.Body.String(), said); got != sees {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/flockofbirds/fob/api"
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
@@ -111,7 +112,7 @@ func TestPut(t *testing.T) {
 	a := newAPI(t, registry, nil)
 	changed := func(w *httptest.ResponseRecorder) bool {
 		t.Helper()
-		var doc changeDoc
+		var doc api.ChangedFunction
 		if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil || doc.ID != testID || doc.Version == nil || doc.Version.Number != 3 || strings.Contains(w.Body.String(), `"versions"`) {
 			t.Errorf("answered %s, %v", w.Body, err)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/flockofbirds/fob/api"
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
@@ -159,7 +160,7 @@ func newAPI(t *testing.T, registry registered, invoke invoker) *API {
 	a := New(Config{
 		Log:     zerolog.New(zerolog.NewTestWriter(t)),
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "metrics") }),
-		Build:   Build{Version: "1", Commit: "c", Go: "go", Engine: "docker"},
+		Build:   api.Build{Version: "1", Commit: "c", Go: "go", Engine: "docker"},
 		MaxBody: testMaxBody,
 		Hosts:   []string{"example.com", "h", "x"}, // as tests have it
 	})
@@ -181,9 +182,9 @@ func serve(a *API, method, target, body string, header ...string) *httptest.Resp
 
 // wantProblem fails the test unless an answer is an error of that status and
 // code, and returns it.
-func wantProblem(t *testing.T, status int, header http.Header, body string, wantStatus int, wantCode faas.Code) problem {
+func wantProblem(t *testing.T, status int, header http.Header, body string, wantStatus int, wantCode faas.Code) api.Problem {
 	t.Helper()
-	var p problem
+	var p api.Problem
 	if err := json.Unmarshal([]byte(body), &p); err != nil {
 		t.Fatalf("answered %d %q, which is no problem document: %v", status, body, err)
 	}

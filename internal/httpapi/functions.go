@@ -5,43 +5,36 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"time"
 
+	"github.com/flockofbirds/fob/api"
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// functionDoc is how a function is shown. Version is the one that the ref named.
-type functionDoc struct {
-	ID      string         `json:"id"`
-	Name    string         `json:"name,omitempty"`
-	Created time.Time      `json:"created"`
-	Aliases map[string]int `json:"aliases"`
-	Version *faas.Version  `json:"version"`
+// functions answers all about functions but calls.
+type functions struct {
+	registry     faas.Registry
+	locator      faas.Locator
+	drafts       drafts
+	unauthorized func(*http.Request, faas.Scope) error
 }
 
-func document(fn *faas.Function, v *faas.Version) functionDoc {
-	return functionDoc{ID: fn.ID, Name: fn.Name, Created: fn.Created, Aliases: fn.Aliases, Version: v}
+// drafts reads what is to become a version.
+type drafts interface {
+	readDraft(w http.ResponseWriter, r *http.Request) (name string, draft faas.Draft, err error)
+	readPatch(w http.ResponseWriter, r *http.Request) (faas.SettingsPatch, error)
 }
 
-// changeDoc is the answer to a change.
-type changeDoc struct {
-	functionDoc
-	Changed bool `json:"changed"` // false: it was so before
-}
-
-// versionsDoc is a page of a function's versions, the newest first.
-type versionsDoc struct {
-	Versions []*faas.Version `json:"versions"`
-	Next     *string         `json:"next"` // the value of after for the next page, or null
+func document(fn *faas.Function, v *faas.Version) api.Function {
+	return api.Function{ID: fn.ID, Name: fn.Name, Created: fn.Created, Aliases: fn.Aliases, Version: v}
 }
 
 // shownVersions is how many a function is shown with.
 const shownVersions = 10
 
-func pageOfVersions(ctx context.Context, registry faas.Registry, fn *faas.Function, before, limit int) (versionsDoc, error) {
+func (s *functions) pageOfVersions(ctx context.Context, fn *faas.Function, before, limit int) (api.Versions, error) {
 	// One more than asked for tells whether there is a next page.
-	versions, err := registry.Versions(ctx, fn, before, limit+1)
-	page := versionsDoc{Versions: append([]*faas.Version{}, versions...)}
+	versions, err := s.registry.Versions(ctx, fn, before, limit+1)
+	page := api.Versions{Versions: append([]*faas.Version{}, versions...)}
 	if len(versions) > limit {
 		page.Versions = page.Versions[:limit]
 		next := strconv.Itoa(versions[limit-1].Number)
@@ -52,11 +45,11 @@ func pageOfVersions(ctx context.Context, registry faas.Registry, fn *faas.Functi
 
 // listFor is Registry.List of what a caller may read. That a function is there
 // which the caller may not read does not show, in the value of after either.
-func listFor(ctx context.Context, registry faas.Registry, who faas.Caller, after string, limit int) ([]*faas.Function, error) {
+func (s *functions) listFor(ctx context.Context, who faas.Caller, after string, limit int) ([]*faas.Function, error) {
 	if who.May(faas.ScopeRead, nil) {
-		return registry.List(ctx, after, limit)
+		return s.registry.List(ctx, after, limit)
 	}
-	functions, err := visible(ctx, registry, who)
+	functions, err := visible(ctx, s.registry, who)
 	if err != nil {
 		return nil, err
 	}
@@ -75,26 +68,19 @@ func listFor(ctx context.Context, registry faas.Registry, who faas.Caller, after
 	return functions[:min(limit, len(functions))], nil
 }
 
-// listFunctions answers GET /api/functions, a page at a time: those that the
-// caller may read.
-func (a *API) listFunctions(w http.ResponseWriter, r *http.Request, who faas.Caller) error {
-	backend, err := a.open()
-	if err != nil {
-		return err
-	}
-	after, limit, err := readPage(r.URL.RawQuery)
+// list answers GET /api/functions, a page at a time: those that the caller may
+// read.
+func (s *functions) list(w http.ResponseWriter, r *http.Request, q asked) error {
+	after, limit, err := readPage(q.query)
 	if err != nil {
 		return err
 	}
 	// One more than asked for tells whether there is a next page.
-	functions, err := listFor(r.Context(), backend.Registry, who, after, limit+1)
+	functions, err := s.listFor(r.Context(), q.who, after, limit+1)
 	if err != nil {
 		return err
 	}
-	page := struct {
-		Functions []functionDoc `json:"functions"`
-		Next      *string       `json:"next"` // the value of after for the next page, or null
-	}{Functions: []functionDoc{}}
+	page := api.Functions{Functions: []api.Function{}}
 	for i, fn := range functions {
 		if i == limit {
 			next := functions[i-1].Place().String()
@@ -106,33 +92,22 @@ func (a *API) listFunctions(w http.ResponseWriter, r *http.Request, who faas.Cal
 	return answer(w, http.StatusOK, page)
 }
 
-// getFunction answers GET /api/functions/REF.
-func (a *API) getFunction(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
-	backend, ref, err := a.target(r)
+// get answers GET /api/functions/REF.
+func (s *functions) get(w http.ResponseWriter, r *http.Request, q asked) error {
+	fn, version, err := s.registry.Resolve(r.Context(), q.ref)
 	if err != nil {
 		return err
 	}
-	fn, version, err := backend.Registry.Resolve(r.Context(), ref)
+	page, err := s.pageOfVersions(r.Context(), fn, 0, shownVersions)
 	if err != nil {
 		return err
 	}
-	versions, err := pageOfVersions(r.Context(), backend.Registry, fn, 0, shownVersions)
-	if err != nil {
-		return err
-	}
-	return answer(w, http.StatusOK, struct {
-		functionDoc
-		versionsDoc
-	}{document(fn, version), versions})
+	return answer(w, http.StatusOK, api.ShownFunction{Function: document(fn, version), Versions: page.Versions, Next: page.Next})
 }
 
-// listVersions answers GET /api/functions/REF/versions, a page at a time.
-func (a *API) listVersions(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
-	backend, ref, err := a.target(r)
-	if err != nil {
-		return err
-	}
-	after, limit, err := readPage(r.URL.RawQuery)
+// versions answers GET /api/functions/REF/versions, a page at a time.
+func (s *functions) versions(w http.ResponseWriter, r *http.Request, q asked) error {
+	after, limit, err := readPage(q.query)
 	if err != nil {
 		return err
 	}
@@ -142,81 +117,65 @@ func (a *API) listVersions(w http.ResponseWriter, r *http.Request, _ faas.Caller
 			return faas.Errorf(faas.CodeBadRequest, "after is the number of a version, which older ones follow")
 		}
 	}
-	if !ref.Bare() {
-		return faas.Errorf(faas.CodeBadRequest, "the versions are those of a whole function: use /api/functions/%s/versions", ref.ID+ref.Name)
+	if !q.ref.Bare() {
+		return faas.Errorf(faas.CodeBadRequest, "the versions are those of a whole function: use /api/functions/%s/versions", q.ref.ID+q.ref.Name)
 	}
-	fn, _, err := backend.Registry.Resolve(r.Context(), ref)
+	fn, _, err := s.registry.Resolve(r.Context(), q.ref)
 	if err != nil {
 		return err
 	}
-	page, err := pageOfVersions(r.Context(), backend.Registry, fn, before, limit)
+	page, err := s.pageOfVersions(r.Context(), fn, before, limit)
 	if err != nil {
 		return err
 	}
 	return answer(w, http.StatusOK, page)
 }
 
-// putFunction answers PUT /api/functions/REF: it creates a function by name,
-// or adds a version to one, unless the live version is the same.
-func (a *API) putFunction(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
-	backend, ref, err := a.target(r)
+// put answers PUT /api/functions/REF: it creates a function by name, or adds a
+// version to one, unless the live version is the same.
+func (s *functions) put(w http.ResponseWriter, r *http.Request, q asked) error {
+	name, draft, err := s.drafts.readDraft(w, r)
 	if err != nil {
 		return err
 	}
-	entry.ID, entry.Name = ref.ID, ref.Name
-	name, draft, err := a.readDraft(w, r)
-	if err != nil {
-		return err
-	}
-	if name != "" && name != ref.Name {
+	if name != "" && name != q.ref.Name {
 		return faas.Errorf(faas.CodeBadRequest, "the path names the function, and a name cannot be changed: leave name=%.80s out", name)
 	}
-	fn, change, err := backend.Registry.Put(r.Context(), ref, draft)
+	fn, change, err := s.registry.Put(r.Context(), q.ref, draft)
 	if err != nil {
 		return err
 	}
-	about(entry, fn)
+	about(q.entry, fn)
 	status := http.StatusOK
 	if change == faas.Created {
 		status = http.StatusCreated
 	}
 	w.Header().Set("Location", "/api/functions/"+fn.ID)
 	// gofail: var answerPut struct{}
-	return answer(w, status, changeDoc{document(fn, fn.Live()), change != faas.Unchanged})
+	return answer(w, status, api.ChangedFunction{Function: document(fn, fn.Live()), Changed: change != faas.Unchanged})
 }
 
-// patchFunction answers PATCH /api/functions/REF: changed settings become a
-// new version.
-func (a *API) patchFunction(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
-	backend, ref, err := a.target(r)
+// patch answers PATCH /api/functions/REF: changed settings become a new version.
+func (s *functions) patch(w http.ResponseWriter, r *http.Request, q asked) error {
+	settings, err := s.drafts.readPatch(w, r)
 	if err != nil {
 		return err
 	}
-	entry.ID, entry.Name = ref.ID, ref.Name
-	settings, err := a.readPatch(w, r)
+	fn, change, err := s.registry.Patch(r.Context(), q.ref, settings)
 	if err != nil {
 		return err
 	}
-	fn, change, err := backend.Registry.Patch(r.Context(), ref, settings)
-	if err != nil {
-		return err
-	}
-	about(entry, fn)
+	about(q.entry, fn)
 	// gofail: var answerPatch struct{}
-	return answer(w, http.StatusOK, changeDoc{document(fn, fn.Live()), change != faas.Unchanged})
+	return answer(w, http.StatusOK, api.ChangedFunction{Function: document(fn, fn.Live()), Changed: change != faas.Unchanged})
 }
 
-// deleteFunction answers DELETE /api/functions/REF.
-func (a *API) deleteFunction(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
-	backend, ref, err := a.target(r)
-	if err != nil {
-		return err
+// delete answers DELETE /api/functions/REF.
+func (s *functions) delete(w http.ResponseWriter, r *http.Request, q asked) error {
+	if fn, _, err := s.registry.Resolve(r.Context(), q.ref); err == nil {
+		about(q.entry, fn) // afterwards there is no asking; when there is no such function, Delete says so
 	}
-	entry.ID, entry.Name = ref.ID, ref.Name
-	if fn, _, err := backend.Registry.Resolve(r.Context(), ref); err == nil {
-		about(entry, fn) // afterwards there is no asking; when there is no such function, Delete says so
-	}
-	if err := backend.Registry.Delete(r.Context(), ref); err != nil {
+	if err := s.registry.Delete(r.Context(), q.ref); err != nil {
 		return err
 	}
 	// gofail: var answerDelete struct{}

@@ -3,37 +3,32 @@ package httpapi
 import (
 	"net/http"
 
+	"github.com/flockofbirds/fob/api"
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
 // generate answers POST /api/gen: it registers a function.
-func (a *API) generate(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
-	backend, err := a.open()
-	if err != nil {
-		return err
-	}
-	if who := callerOf(r); !who.May(faas.ScopeDeploy, nil) {
+func (s *functions) generate(w http.ResponseWriter, r *http.Request, q asked) error {
+	if !q.who.May(faas.ScopeDeploy, nil) {
 		// It may make the functions that it was granted by name. Whether there
 		// are others, of whatever name, is not for it to know.
 		given, _ := readQuery(r.URL.RawQuery, "lang", "name")
 		name := given.words["name"]
-		if name == "" || !who.May(faas.ScopeDeploy, &faas.Function{Name: name}) {
+		if name == "" || !q.who.May(faas.ScopeDeploy, &faas.Function{Name: name}) {
 			return faas.Errorf(faas.CodeForbidden, "your token allows this only for functions that it names: give ?name= with one of these, or use a token with the grant deploy")
 		}
 	}
-	name, draft, err := a.readDraft(w, r)
+	name, draft, err := s.drafts.readDraft(w, r)
 	if err != nil {
 		return err
 	}
-	entry.Name = name
-	fn, err := backend.Registry.Create(r.Context(), name, draft)
+	q.entry.Name = name
+	fn, err := s.registry.Create(r.Context(), name, draft)
 	if err != nil {
 		return err
 	}
-	about(entry, fn)
+	about(q.entry, fn)
 	w.Header().Set("Location", "/api/functions/"+fn.ID)
 	// gofail: var answerGen struct{}
-	return answer(w, http.StatusOK, struct {
-		ID string `json:"id"`
-	}{fn.ID})
+	return answer(w, http.StatusOK, api.Registered{ID: fn.ID})
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -116,24 +115,4 @@ func readParameters(query string, names ...string) (map[string]string, error) {
 		return nil
 	})
 	return given, err
-}
-
-const (
-	defaultPage = 100
-	maxPage     = 1000
-)
-
-// readPage reads which part of a list is asked for.
-func readPage(query string) (after string, limit int, err error) {
-	given, err := readParameters(query, "limit", "after")
-	if err != nil {
-		return "", 0, err
-	}
-	limit = defaultPage
-	if text, ok := given["limit"]; ok {
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxPage {
-			return "", 0, faas.Errorf(faas.CodeBadRequest, "limit is a number from 1 to %d", maxPage)
-		}
-	}
-	return given["after"], limit, nil
 }

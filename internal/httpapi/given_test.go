@@ -42,17 +42,12 @@ func TestFloods(t *testing.T) {
 		_, err := readQuery(text, "lang", "name")
 		return err
 	}
-	audit := func(text string) error {
-		_, err := readAuditQuery(text)
-		return err
-	}
-	list := func(text string) error {
-		_, _, err := readPage(text)
-		return err
-	}
-	secret := func(text string) error {
-		_, err := secretFunctions(text)
-		return err
+	queryOf := func(route string) func(text string) error {
+		names := routeOf(t, route).Query
+		return func(text string) error {
+			_, err := readParameters(text, names...)
+			return err
+		}
 	}
 	strange := flood("{", `"a%d":0`, ",", "}")
 	for what, c := range map[string]struct {
@@ -73,9 +68,9 @@ func TestFloods(t *testing.T) {
 		"grants":                           {token, flood(`{"name": "x", "grants": [`, `"read:a%d"`, ",", "]}"), "grants has 7"},
 		"a query of unknown parameters":    {query, flood("", "a%d=1", "&", ""), `"a0"`},
 		"the same parameter":               {query, flood("", "queue=%d", "&", ""), `"queue" is given twice`},
-		"a query of the audit log":         {audit, flood("", "a%d=1", "&", ""), `"a0"`},
-		"a query of a list":                {list, flood("", "limit=%d", "&", ""), `"limit" is given twice`},
-		"a query of a secret's functions":  {secret, flood("", "a%d=1", "&", ""), `"a0"`},
+		"a query of the audit log":         {queryOf("GET /api/audit"), flood("", "a%d=1", "&", ""), `"a0"`},
+		"a query of a list":                {queryOf("GET /api/functions"), flood("", "limit=%d", "&", ""), `"limit" is given twice`},
+		"a query of a secret's functions":  {queryOf("PUT /api/secrets/{name}"), flood("", "a%d=1", "&", ""), `"a0"`},
 		"arguments of a call":              {func(text string) error { _, err := parseArgs(text); return err }, flood("", "a%d=1", "&", ""), "bytes"},
 		"arguments in the original's form": {func(text string) error { _, err := parseArgs(text); return err }, flood("", "a:%d", ",", "")[:maxQuery], "more than 1000"},
 	} {

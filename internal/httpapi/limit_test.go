@@ -137,8 +137,8 @@ func TestConcurrentLimits(t *testing.T) {
 func TestRateLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := guarded(t, false, map[string]string{"ann": "admin", "bob": "admin"})
-		a.tokens = newLimits[string](Rate{1, 5})
-		a.addresses = newLimits[netip.Addr](Rate{10, 20})
+		a.guard.tokens = newLimits[string](Rate{1, 5})
+		a.guard.addresses = newLimits[netip.Addr](Rate{10, 20})
 		ask := func(path, from, name string) *httptest.ResponseRecorder {
 			r := httptest.NewRequest("GET", path, nil)
 			r.RemoteAddr = from
@@ -207,7 +207,7 @@ func TestTurnedAwayIsLimited(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			a, registry := guarded(t, true, map[string]string{"ann": "admin"})
 			registry.fn.Live().Settings.CORS = page
-			a.addresses = newLimits[netip.Addr](Rate{1, 5})
+			a.guard.addresses = newLimits[netip.Addr](Rate{1, 5})
 			codes := map[int]int{}
 			for range 20 {
 				codes[serve(a, c.request[0], c.request[1], "", c.request[2:]...).Code]++

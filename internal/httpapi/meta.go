@@ -3,24 +3,21 @@ package httpapi
 import (
 	"net/http"
 
+	"github.com/flockofbirds/fob/api"
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
 // meta answers GET /api/meta/REF: where a function runs.
-func (a *API) meta(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
-	backend, version, err := a.resolve(r)
+func (s *functions) meta(w http.ResponseWriter, r *http.Request, q asked) error {
+	_, version, err := s.registry.Resolve(r.Context(), q.ref)
 	if err != nil {
 		return err
 	}
-	sandboxes, err := backend.Locator.Sandboxes(r.Context(), version)
+	sandboxes, err := s.locator.Sandboxes(r.Context(), version)
 	if err != nil {
 		return err
 	}
-	where := struct {
-		Host      *string            `json:"host"` // null when none is running
-		Port      *int               `json:"port"`
-		Sandboxes []faas.SandboxInfo `json:"sandboxes"`
-	}{Sandboxes: []faas.SandboxInfo{}}
+	where := api.Whereabouts{Sandboxes: []faas.SandboxInfo{}}
 	if len(sandboxes) > 0 {
 		where.Host, where.Port, where.Sandboxes = &sandboxes[0].Host, &sandboxes[0].Port, sandboxes
 	}

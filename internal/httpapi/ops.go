@@ -1,36 +1,70 @@
 package httpapi
 
-import "net/http"
+import (
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
 
-type status struct {
-	Status string `json:"status"`
+	"github.com/rs/zerolog"
+
+	"github.com/flockofbirds/fob/api"
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+// ops answers those who run the dispatcher.
+type ops struct {
+	log     zerolog.Logger
+	build   api.Build
+	scrape  http.Handler // of metrics
+	journal faas.AuditLog
+	storage Storage                     // nil when there is none yet
+	engine  Engine                      // nil when there is none, or none yet
+	unready *atomic.Pointer[faas.Error] // why it is not ready, or nil
+
+	copying sync.Mutex // held while a backup is fetched
 }
 
 // healthz answers GET /healthz: the process lives.
-func (a *API) healthz(w http.ResponseWriter, _ *http.Request) error {
-	return answer(w, http.StatusOK, status{"ok"})
+func (s *ops) healthz(w http.ResponseWriter, _ *http.Request, _ asked) error {
+	return answer(w, http.StatusOK, api.Status{Status: "ok"})
 }
 
 // readyz answers GET /readyz: it serves, or says why it does not.
-func (a *API) readyz(w http.ResponseWriter, _ *http.Request) error {
-	if why := a.unready.Load(); why != nil {
+func (s *ops) readyz(w http.ResponseWriter, _ *http.Request, _ asked) error {
+	if why := s.unready.Load(); why != nil {
 		return why
 	}
-	b := a.backend.Load()
-	if b != nil && b.Storage != nil {
-		if err := b.Storage.Broken(); err != nil {
+	if s.storage != nil {
+		if err := s.storage.Broken(); err != nil {
 			return err
 		}
 	}
-	if b != nil && b.Engine != nil {
-		if why := b.Engine.Outage(); why != nil {
+	if s.engine != nil {
+		if why := s.engine.Outage(); why != nil {
 			return why
 		}
 	}
-	return answer(w, http.StatusOK, status{"ready"})
+	return answer(w, http.StatusOK, api.Status{Status: "ready"})
+}
+
+// metrics answers GET /metrics.
+func (s *ops) metrics(w http.ResponseWriter, r *http.Request, _ asked) error {
+	inert(w.Header())
+	s.scrape.ServeHTTP(w, r)
+	return nil
 }
 
 // version answers GET /api/version.
-func (a *API) version(w http.ResponseWriter, _ *http.Request) error {
-	return answer(w, http.StatusOK, a.cfg.Build)
+func (s *ops) version(w http.ResponseWriter, _ *http.Request, _ asked) error {
+	return answer(w, http.StatusOK, s.build)
+}
+
+// openAPI answers GET /api/openapi.yaml.
+func (s *ops) openAPI(w http.ResponseWriter, _ *http.Request, _ asked) error {
+	inert(w.Header())
+	w.Header().Set("Content-Type", "application/yaml")
+	w.Header().Set("Content-Length", strconv.Itoa(len(api.OpenAPI)))
+	w.Write(api.OpenAPI)
+	return nil
 }

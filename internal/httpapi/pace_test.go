@@ -47,7 +47,7 @@ func TestSingleBytesGoOnTogether(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			from := &trickle{begun: time.Now(), every: every, over: time.Second}
 			client := &flushes{discard: discard{header: http.Header{}}}
-			if err := new(API).stream(client, from); err != nil {
+			if err := (&calls{bodies: new(bodies)}).stream(client, from); err != nil {
 				t.Fatal(err)
 			}
 			if n := int(time.Second / every); client.written != n || client.times > most || client.times < min(n, 900) {

@@ -9,21 +9,9 @@ import (
 	"net/url"
 	"strconv"
 
+	"github.com/flockofbirds/fob/api"
 	"github.com/flockofbirds/fob/internal/faas"
 )
-
-// problem is the body of every error answer (RFC 9457). Error is the user's
-// code's own error, when it was its fault.
-type problem struct {
-	Type      string       `json:"type"`
-	Title     string       `json:"title"`
-	Status    int          `json:"status"`
-	Detail    string       `json:"detail"`
-	Code      faas.Code    `json:"code"`
-	CallID    string       `json:"call_id,omitempty"`
-	Retryable bool         `json:"retryable"`
-	Error     *faas.Raised `json:"error,omitempty"`
-}
 
 // problem answers a request with an error. What is no *faas.Error is logged,
 // and the client is told only that something went wrong. A client that has
@@ -58,7 +46,7 @@ func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInsufficientStorage:
 		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))
 	}
-	body := encode(problem{
+	body := encode(api.Problem{
 		Type:      "urn:fob:error:" + string(e.Code),
 		Title:     info.Title,
 		Status:    info.Status,

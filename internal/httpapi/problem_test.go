@@ -11,17 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/getkin/kin-openapi/openapi3"
-
-	"github.com/flockofbirds/fob/api"
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
 func TestDocumentKnowsCodes(t *testing.T) {
-	doc, err := openapi3.NewLoader().LoadFromData(api.OpenAPI)
-	if err != nil {
-		t.Fatal(err)
-	}
+	doc := described(t)
 	var rows strings.Builder
 	var codes []any
 	for _, c := range faas.CodeTable {
@@ -37,10 +31,7 @@ func TestDocumentKnowsCodes(t *testing.T) {
 }
 
 func TestDocumentKnowsSettings(t *testing.T) {
-	doc, err := openapi3.NewLoader().LoadFromData(api.OpenAPI)
-	if err != nil {
-		t.Fatal(err)
-	}
+	doc := described(t)
 	schemas := doc.Components.Schemas
 	for _, schema := range []string{"Settings", "SettingsChange"} {
 		properties := schemas[schema].Value.Properties

@@ -25,18 +25,18 @@ type origin struct{ scheme, host string }
 // It returns false when the Host is not one of ours, with which it is. What others
 // than trusted proxies say of for whom they ask is dropped.
 func (a *API) client(r *http.Request) (target origin, ok bool) {
-	target.host, ok = r.Host, a.hosts.allow(r.Host)
-	said := takeForwarded(r.Header)
+	target.host, ok = r.Host, a.home.allow(r.Host)
+	said, proxies := takeForwarded(r.Header), proxies(a.cfg.TrustedProxies)
 	peer, known := remoteAddr(r)
-	if said == nil || !known || !a.trusts(peer) {
+	if said == nil || !known || !proxies.trusts(peer) {
 		return target, ok
 	}
-	if from := a.furthest(peer, said[forwardedFor]); from != peer {
+	if from := proxies.furthest(peer, said[forwardedFor]); from != peer {
 		r.RemoteAddr = from.String()
 		peer = from
 	}
 	if host := last(said[forwardedHost]); host != "" && ok {
-		r.Host, target.host, ok = host, host, a.hosts.allow(host)
+		r.Host, target.host, ok = host, host, a.home.allow(host)
 	}
 	if scheme := strings.ToLower(last(said[forwardedProto])); scheme == "http" || scheme == "https" {
 		target.scheme = scheme
@@ -70,16 +70,18 @@ func forwards(name string) bool {
 	return len(name) >= len(begin) && strings.EqualFold(name[:len(begin)], begin) || strings.EqualFold(name, "Forwarded") || strings.EqualFold(name, "X-Real-Ip")
 }
 
-// trusts reports whether an address is a trusted proxy's.
-func (a *API) trusts(addr netip.Addr) bool {
-	return slices.ContainsFunc(a.cfg.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(addr) })
+// proxies are the addresses of trusted proxies.
+type proxies []netip.Prefix
+
+func (p proxies) trusts(addr netip.Addr) bool {
+	return slices.ContainsFunc(p, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 // furthest returns the address that the nearest trusted proxies had a request
 // from: each proxy adds whom it was asked by at the end of the chain, and what is
 // left of somebody who is not trusted may be invented.
-func (a *API) furthest(peer netip.Addr, chain []string) netip.Addr {
-	for rest := strings.Join(chain, ","); rest != "" && a.trusts(peer); {
+func (p proxies) furthest(peer netip.Addr, chain []string) netip.Addr {
+	for rest := strings.Join(chain, ","); rest != "" && p.trusts(peer); {
 		i := strings.LastIndexByte(rest, ',')
 		from, ok := parseAddr(strings.Trim(rest[i+1:], " \t"))
 		if !ok {

@@ -15,18 +15,25 @@ import (
 // makes it as the page or user that it answers: one to the API would be let in. So
 // a function may redirect to itself, and to other hosts.
 
+// home is where the API is: the names that it goes by, and the port that it
+// listens on, or 0 when that is not known.
+type home struct {
+	hosts
+	port int
+}
+
 // checkRedirect fails when an answer of the version's redirects to the API, but
 // to the version's own function.
-func (a *API) checkRedirect(r *http.Request, v *faas.Version, result *faas.Result) error {
+func (s *calls) checkRedirect(r *http.Request, v *faas.Version, result *faas.Result) error {
 	if result.Status/100 != 3 {
 		return nil
 	}
 	for _, location := range result.Header["Location"] {
-		where, ours, clear := a.follow(r.Host, r.URL.EscapedPath(), location)
+		where, ours, clear := s.home.follow(r.Host, r.URL.EscapedPath(), location)
 		switch {
 		case !clear:
 			return faas.Errorf(faas.CodeBadAnswer, "the function redirects to %.200q, which not all browsers read the same: write it as /path or https://host/path, in ASCII", location)
-		case ours && !a.leadsTo(r, v, where):
+		case ours && !s.leadsTo(r, v, where):
 			return faas.Errorf(faas.CodeBadAnswer, "the function redirects to %.200q, which is the dispatcher's: it may redirect to itself, and to other hosts", location)
 		}
 	}
@@ -35,7 +42,7 @@ func (a *API) checkRedirect(r *http.Request, v *faas.Version, result *faas.Resul
 
 // leadsTo reports whether a path is one of the version's function, for us, and
 // for a proxy that decodes and cleans it before it passes it on.
-func (a *API) leadsTo(r *http.Request, v *faas.Version, where string) bool {
+func (s *calls) leadsTo(r *http.Request, v *faas.Version, where string) bool {
 	decoded, err := url.PathUnescape(where)
 	if err != nil || v == nil {
 		return false
@@ -47,11 +54,7 @@ func (a *API) leadsTo(r *http.Request, v *faas.Version, where string) bool {
 		if !is || err != nil {
 			return false
 		}
-		backend, err := a.open()
-		if err != nil {
-			return false
-		}
-		fn, _, err := backend.Registry.Resolve(r.Context(), faas.Ref{ID: ref.ID, Name: ref.Name})
+		fn, _, err := s.registry.Resolve(r.Context(), faas.Ref{ID: ref.ID, Name: ref.Name})
 		if err != nil || fn.ID != v.FunctionID {
 			return false
 		}
@@ -63,7 +66,7 @@ func (a *API) leadsTo(r *http.Request, v *faas.Version, where string) bool {
 // read it (WHATWG URL): a backslash is a slash, and tabs and blanks around it do
 // not count. It is ours when that is the API, and then where is its path. What is
 // not clear a browser may read in another way.
-func (a *API) follow(host, from, location string) (where string, ours, clear bool) {
+func (h *home) follow(host, from, location string) (where string, ours, clear bool) {
 	location = strings.NewReplacer("\t", "", `\`, "/").Replace(strings.Trim(location, " \t"))
 	if end := strings.IndexAny(location, "?#"); end >= 0 {
 		location = location[:end]
@@ -80,7 +83,7 @@ func (a *API) follow(host, from, location string) (where string, ours, clear boo
 	}
 	if strings.HasPrefix(rest, "//") {
 		authority, path, _ := strings.Cut(strings.TrimLeft(rest, "/"), "/")
-		if ours, clear = a.isOurs(host, scheme, authority); !ours {
+		if ours, clear = h.isOurs(host, scheme, authority); !ours {
 			return "", false, clear
 		}
 		rest = "/" + path
@@ -109,7 +112,7 @@ func cutScheme(location string) (scheme, rest string) {
 // isOurs reports whether a URL's authority is one that the API answers to: a name
 // that it goes by, or any address, for that may be this machine's; and a port that
 // the request came to, or that the API listens on.
-func (a *API) isOurs(host, scheme, authority string) (ours, clear bool) {
+func (h *home) isOurs(host, scheme, authority string) (ours, clear bool) {
 	authority = authority[strings.LastIndexByte(authority, '@')+1:]
 	name, port := authority, ""
 	if i := strings.LastIndexByte(authority, ':'); i > strings.LastIndexByte(authority, ']') {
@@ -118,22 +121,22 @@ func (a *API) isOurs(host, scheme, authority string) (ours, clear bool) {
 	if !isPort(port) || !isClear(name) {
 		return false, false
 	}
-	if !a.hosts.allow(name) {
+	if !h.allow(name) {
 		return false, true
 	}
 	switch strings.TrimPrefix(port, ":") {
 	case "":
-		return scheme != "http" && a.isPortOurs(host, 443) || scheme != "https" && a.isPortOurs(host, 80), true
+		return scheme != "http" && h.isPortOurs(host, 443) || scheme != "https" && h.isPortOurs(host, 80), true
 	default:
 		n, err := strconv.ParseUint(port[1:], 10, 16)
-		return err == nil && a.isPortOurs(host, int(n)), err == nil
+		return err == nil && h.isPortOurs(host, int(n)), err == nil
 	}
 }
 
 // isPortOurs reports whether a request with that Host came to a port, as far as
 // that can be told without the scheme, or the API listens on it.
-func (a *API) isPortOurs(host string, port int) bool {
-	if port == a.cfg.Port {
+func (h *home) isPortOurs(host string, port int) bool {
+	if port == h.port {
 		return true
 	}
 	text := host[strings.LastIndexAny(host, ":]")+1:]

@@ -16,12 +16,12 @@ import (
 )
 
 // functions is a registry of functions by name.
-type functions struct {
+type several struct {
 	*fakeRegistry
 	byName map[string]*faas.Function
 }
 
-func (f functions) Resolve(_ context.Context, ref faas.Ref) (*faas.Function, *faas.Version, error) {
+func (f several) Resolve(_ context.Context, ref faas.Ref) (*faas.Function, *faas.Version, error) {
 	for name, fn := range f.byName {
 		if name == ref.Name || fn.ID == ref.ID {
 			return fn, fn.Live(), nil
@@ -33,7 +33,7 @@ func (f functions) Resolve(_ context.Context, ref faas.Ref) (*faas.Function, *fa
 // TestRedirects: a function redirects to itself and elsewhere, and never to what
 // else the API has, however a browser could be told where that is.
 func TestRedirects(t *testing.T) {
-	registry := functions{newFakeRegistry(), map[string]*faas.Function{}}
+	registry := several{newFakeRegistry(), map[string]*faas.Function{}}
 	for name, id := range map[string]string{"me": testID, "victim": otherID} {
 		fn := &faas.Function{ID: id, Name: name}
 		registry.byName[name] = fn.With(&faas.Version{FunctionID: id, Number: 1})
@@ -172,15 +172,15 @@ process.stdout.write(JSON.stringify(said));`)
 		t.Fatal(err)
 	}
 	a := New(Config{Metrics: http.NotFoundHandler(), MaxBody: testMaxBody, Port: 9999, Hosts: []string{"fob.example.com", "*.birds.example"}})
-	registry := functions{newFakeRegistry(), map[string]*faas.Function{}}
+	registry := several{newFakeRegistry(), map[string]*faas.Function{}}
 	me := (&faas.Function{ID: testID, Name: "me"}).With(&faas.Version{FunctionID: testID, Number: 1})
 	registry.byName["me"] = me
-	a.Open(Backend{Registry: registry, Locator: registry, Tokens: &fakeTokens{}, Audit: &fakeAudit{}})
+	calls := &calls{registry: registry, home: &a.home}
 	r := httptest.NewRequest("GET", base, nil)
 	passed, ours := 0, 0
 	for i, location := range locations {
 		result := &faas.Result{Status: 302, Header: http.Header{"Location": {location}}}
-		if a.checkRedirect(r, me.Live(), result) != nil {
+		if calls.checkRedirect(r, me.Live(), result) != nil {
 			continue
 		}
 		passed++
@@ -192,7 +192,7 @@ process.stdout.write(JSON.stringify(said));`)
 		if port == "" {
 			port = map[string]string{"http:": "80", "https:": "443"}[url[0]]
 		}
-		if !a.hosts.allow(url[1]) || port != "9999" {
+		if !a.home.allow(url[1]) || port != "9999" {
 			continue
 		}
 		ours++

@@ -6,35 +6,33 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/flockofbirds/fob/api"
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// putSecret answers PUT /api/secrets/NAME. The body is the value, byte for byte.
+// secrets answers all about secrets.
+type secrets struct {
+	secrets faas.SecretRegistry
+	bodies  *bodies
+}
+
+// put answers PUT /api/secrets/NAME. The body is the value, byte for byte.
 // It goes nowhere but into the keeper, and is overwritten then.
-func (a *API) putSecret(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
-	backend, err := a.open()
-	if err != nil {
-		return err
-	}
+func (s *secrets) put(w http.ResponseWriter, r *http.Request, q asked) error {
 	name := chi.URLParam(r, "name")
-	entry.Name = name
 	if err := faas.CheckVariable(name); err != nil {
 		return err
 	}
-	functions, err := secretFunctions(r.URL.RawQuery)
-	if err != nil {
-		return err
-	}
-	value, err := a.readAll(w, r, faas.MaxSecretSize, faas.Errorf(faas.CodeTooLarge, "the value is larger than the %v that a secret may have", faas.Bytes(faas.MaxSecretSize)))
+	value, err := s.bodies.readAll(w, r, faas.MaxSecretSize, faas.Errorf(faas.CodeTooLarge, "the value is larger than the %v that a secret may have", faas.Bytes(faas.MaxSecretSize)))
 	defer clear(value)
 	if err != nil {
 		return err
 	}
-	secret, created, err := backend.Secrets.PutSecret(r.Context(), name, value, functions)
+	secret, created, err := s.secrets.PutSecret(r.Context(), name, value, secretFunctions(q.query))
 	if err != nil {
 		return err
 	}
-	entry.Version = secret.Version
+	q.entry.Version = secret.Version
 	status := http.StatusOK
 	if created {
 		status = http.StatusCreated
@@ -43,48 +41,33 @@ func (a *API) putSecret(w http.ResponseWriter, r *http.Request, entry *faas.Audi
 }
 
 // secretFunctions reads ?functions=A,B; nil when nothing is said.
-func secretFunctions(query string) ([]string, error) {
-	values, err := readParameters(query, "functions")
-	if err != nil {
-		return nil, err
-	}
+func secretFunctions(values map[string]string) []string {
 	list, given := values["functions"]
 	switch {
 	case !given:
-		return nil, nil
+		return nil
 	case list == "":
-		return []string{}, nil
+		return []string{}
 	}
-	return strings.Split(list, ","), nil
+	return strings.Split(list, ",")
 }
 
-// listSecrets answers GET /api/secrets: all but the values.
-func (a *API) listSecrets(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
-	backend, err := a.open()
+// list answers GET /api/secrets: all but the values.
+func (s *secrets) list(w http.ResponseWriter, r *http.Request, _ asked) error {
+	all, err := s.secrets.ListSecrets(r.Context())
 	if err != nil {
 		return err
 	}
-	all, err := backend.Secrets.ListSecrets(r.Context())
-	if err != nil {
-		return err
-	}
-	return answer(w, http.StatusOK, struct {
-		Secrets []faas.UsedSecret `json:"secrets"`
-	}{append([]faas.UsedSecret{}, all...)})
+	return answer(w, http.StatusOK, api.Secrets{Secrets: append([]faas.UsedSecret{}, all...)})
 }
 
-// deleteSecret answers DELETE /api/secrets/NAME.
-func (a *API) deleteSecret(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
-	backend, err := a.open()
-	if err != nil {
-		return err
-	}
+// delete answers DELETE /api/secrets/NAME.
+func (s *secrets) delete(w http.ResponseWriter, r *http.Request, _ asked) error {
 	name := chi.URLParam(r, "name")
-	entry.Name = name
 	if err := faas.CheckVariable(name); err != nil {
 		return err
 	}
-	if err := backend.Secrets.DeleteSecret(r.Context(), name); err != nil {
+	if err := s.secrets.DeleteSecret(r.Context(), name); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -92,15 +75,11 @@ func (a *API) deleteSecret(w http.ResponseWriter, r *http.Request, entry *faas.A
 }
 
 // rotateKey answers POST /api/secrets/rotate-key.
-func (a *API) rotateKey(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
-	backend, err := a.open()
+func (s *secrets) rotateKey(w http.ResponseWriter, r *http.Request, q asked) error {
+	made, err := s.secrets.RotateKey(r.Context())
 	if err != nil {
 		return err
 	}
-	made, err := backend.Secrets.RotateKey(r.Context())
-	if err != nil {
-		return err
-	}
-	entry.ID = made.Key
+	q.entry.ID = made.Key
 	return answer(w, http.StatusOK, made)
 }

@@ -3,32 +3,27 @@ package httpapi
 import (
 	"net/http"
 
+	"github.com/flockofbirds/fob/api"
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
 // stats answers GET /api/stats: the IDs of all functions that the caller may read.
-func (a *API) stats(w http.ResponseWriter, r *http.Request, who faas.Caller) error {
-	backend, err := a.open()
-	if err != nil {
-		return err
-	}
+func (s *functions) stats(w http.ResponseWriter, r *http.Request, q asked) error {
 	ids := []string{}
-	if who.May(faas.ScopeRead, nil) {
-		var all []string
-		if all, err = backend.Registry.IDs(r.Context()); len(all) > 0 {
-			ids = all
+	if q.who.May(faas.ScopeRead, nil) {
+		all, err := s.registry.IDs(r.Context())
+		if err != nil {
+			return err
 		}
+		ids = append(ids, all...)
 	} else {
-		var functions []*faas.Function
-		functions, err = visible(r.Context(), backend.Registry, who)
+		functions, err := visible(r.Context(), s.registry, q.who)
+		if err != nil {
+			return err
+		}
 		for _, fn := range functions {
 			ids = append(ids, fn.ID)
 		}
 	}
-	if err != nil {
-		return err
-	}
-	return answer(w, http.StatusOK, struct {
-		Functions []string `json:"functions"`
-	}{ids})
+	return answer(w, http.StatusOK, api.IDs{Functions: ids})
 }

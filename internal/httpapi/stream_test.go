@@ -146,7 +146,7 @@ func (c *slowClient) Write(p []byte) (int, error) {
 // TestPatienceWithASlowClient: it is for each piece anew.
 func TestPatienceWithASlowClient(t *testing.T) {
 	c := &slowClient{ResponseRecorder: *httptest.NewRecorder(), t: t}
-	if err := new(API).stream(c, pieces{"a", "b", "c"}.reader()); err != nil || !c.deadline.IsZero() {
+	if err := (&calls{bodies: new(bodies)}).stream(c, pieces{"a", "b", "c"}.reader()); err != nil || !c.deadline.IsZero() {
 		t.Errorf("%v, and then the deadline is %v", err, c.deadline)
 	}
 }

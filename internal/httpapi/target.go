@@ -13,16 +13,6 @@ import (
 // CallPrefix is how the paths of calls begin. A ref follows, and perhaps more.
 const CallPrefix = "/api/call/"
 
-// target is what a request to a route with a ref is about.
-func (a *API) target(r *http.Request) (*Backend, faas.Ref, error) {
-	backend, err := a.open()
-	if err != nil {
-		return nil, faas.Ref{}, err
-	}
-	ref, err := refOf(r)
-	return backend, ref, err
-}
-
 // cutCall cuts a call's path behind the ref: root is CallPrefix and the ref, as
 // they were sent; below begins with a slash, or is empty. Everybody who asks what
 // a path calls asks here, so that no two of us see different functions in it.
@@ -83,14 +73,4 @@ func place(call *faas.Call, u *url.URL) error {
 		}
 	}
 	return nil
-}
-
-// resolve finds the version that the route's ref names.
-func (a *API) resolve(r *http.Request) (*Backend, *faas.Version, error) {
-	backend, ref, err := a.target(r)
-	if err != nil {
-		return nil, nil, err
-	}
-	_, version, err := backend.Registry.Resolve(r.Context(), ref)
-	return backend, version, err
 }

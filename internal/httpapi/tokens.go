@@ -8,25 +8,19 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/flockofbirds/fob/api"
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// keeper returns the tokens, which there are also where no dispatcher runs.
-func (a *API) keeper() (faas.Tokens, error) {
-	if b := a.backend.Load(); b != nil {
-		return b.Tokens, nil
-	}
-	_, err := a.open()
-	return nil, err
+// tokens answers all about tokens, also where no dispatcher runs.
+type tokens struct {
+	tokens faas.Tokens
+	bodies *bodies
 }
 
-// createToken answers POST /api/tokens: the only answer that ever has the secret.
-func (a *API) createToken(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
-	keeper, err := a.keeper()
-	if err != nil {
-		return err
-	}
-	body, err := a.readBody(w, r)
+// create answers POST /api/tokens: the only answer that ever has the secret.
+func (s *tokens) create(w http.ResponseWriter, r *http.Request, q asked) error {
+	body, err := s.bodies.read(w, r)
 	if err != nil {
 		return err
 	}
@@ -34,31 +28,22 @@ func (a *API) createToken(w http.ResponseWriter, r *http.Request, entry *faas.Au
 	if err != nil {
 		return err
 	}
-	entry.Name = draft.Name
+	q.entry.Name = draft.Name
 	expires, err := parseExpiry(draft.Expires, time.Now())
 	if err != nil {
 		return err
 	}
-	token, secret, err := keeper.Create(r.Context(), draft.Name, draft.Grants, expires)
+	token, secret, err := s.tokens.Create(r.Context(), draft.Name, draft.Grants, expires)
 	if err != nil {
 		return err
 	}
-	entry.ID = token.ID
+	q.entry.ID = token.ID
 	w.Header().Set("Cache-Control", "no-store")
-	return answer(w, http.StatusCreated, struct {
-		*faas.Token
-		Secret string `json:"token"`
-	}{token, secret})
-}
-
-type tokenDraft struct {
-	Name    string
-	Grants  []faas.Grant
-	Expires string
+	return answer(w, http.StatusCreated, api.MadeToken{Token: token, Secret: secret})
 }
 
 // readToken reads the JSON object that says what a token is to be.
-func readToken(body []byte) (draft tokenDraft, err error) {
+func readToken(body []byte) (draft api.NewToken, err error) {
 	members := map[string]any{"name": &draft.Name, "grants": &draft.Grants, "expires": &draft.Expires}
 	const form = `{"name": "ann", "grants": ["read", "invoke:hello"], "expires": "720h"}`
 	return draft, eachMember(body, func(name string) error {
@@ -96,32 +81,18 @@ func parseExpiry(text string, now time.Time) (time.Time, error) {
 	return at.UTC(), nil
 }
 
-// listTokens answers GET /api/tokens.
-func (a *API) listTokens(w http.ResponseWriter, r *http.Request, _ faas.Caller) error {
-	keeper, err := a.keeper()
+// list answers GET /api/tokens.
+func (s *tokens) list(w http.ResponseWriter, r *http.Request, _ asked) error {
+	all, err := s.tokens.List(r.Context())
 	if err != nil {
 		return err
 	}
-	tokens, err := keeper.List(r.Context())
-	if err != nil {
-		return err
-	}
-	if tokens == nil {
-		tokens = []*faas.Token{}
-	}
-	return answer(w, http.StatusOK, struct {
-		Tokens []*faas.Token `json:"tokens"`
-	}{tokens})
+	return answer(w, http.StatusOK, api.Tokens{Tokens: append([]*faas.Token{}, all...)})
 }
 
-// revokeToken answers DELETE /api/tokens/ID.
-func (a *API) revokeToken(w http.ResponseWriter, r *http.Request, entry *faas.AuditEntry) error {
-	keeper, err := a.keeper()
-	if err != nil {
-		return err
-	}
-	entry.ID = chi.URLParam(r, "id")
-	if err := keeper.Revoke(r.Context(), entry.ID); err != nil {
+// revoke answers DELETE /api/tokens/ID.
+func (s *tokens) revoke(w http.ResponseWriter, r *http.Request, _ asked) error {
+	if err := s.tokens.Revoke(r.Context(), chi.URLParam(r, "id")); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
