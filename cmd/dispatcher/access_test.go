@@ -299,6 +299,7 @@ func TestForbiddenLooksMissing(t *testing.T) {
 		question{"POST", "/api/gen", `{"code": "def callme(): pass", "name": "NAME"}`, nil},
 		question{"GET", "/api/functions?after=NAME", "", nil},
 		question{"GET", "/api/functions?after=NAME&limit=1", "", nil},
+		question{"GET", "/api/functions?name=NAME", "", nil},
 	)
 	for _, body := range []string{accessCode, "def callme(:", `{"code": 1}`, "", big} {
 		for _, query := range []string{"", "?colour=blue", "?timeout=-1", "?lang=cobol", "?name=mine", "?name=NAME", "?memory=1TB"} {

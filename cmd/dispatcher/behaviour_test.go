@@ -215,6 +215,20 @@ func TestPages(t *testing.T) {
 		}
 	}
 	limited := r.token(t, "read:f0", "read:f2", "read:f3", "read:f6").Token
+	for query, want := range map[string][]string{"name=f": {want[0], want[2], want[3], want[6]}, "name=f2": {want[2]}, "name=f1": {}, "name=g": {}} {
+		var page functions
+		a := r.as(t, limited, "GET", "/api/functions?"+query, "")
+		if err := json.Unmarshal([]byte(a.Body), &page); err != nil || a.Status != 200 || page.Next != nil {
+			t.Fatalf("%s is %d %s", query, a.Status, a.Body)
+		}
+		got := []string{}
+		for _, fn := range page.Functions {
+			got = append(got, fn.ID)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s shows %v to whoever may see some, want %v", query, got, want)
+		}
+	}
 	if got := pages(limited, drop); !slices.Equal(got, []string{want[0], want[2], want[3], want[6]}) {
 		t.Errorf("whoever may see some is shown %v of %v", got, want)
 	}

@@ -178,6 +178,7 @@ func driveManagement(t *testing.T, a *asker) {
 		{request: "GET /api/functions/hello/versions?after=0", waiver: broken, status: 400, code: "bad_request"},
 		{request: "GET /api/functions/nobody/versions", status: 404, code: "unknown_function"},
 		{request: "GET /api/functions?limit=1", status: 200},
+		{request: "GET /api/functions?name=hel&limit=1", status: 200},
 		{request: "GET /api/functions?limit=0", waiver: broken, status: 400, code: "bad_request"},
 		{request: "GET /api/functions?after=" + nobody, status: 400, code: "bad_request"},
 		{request: "GET /api/cs/hello:live", status: 200, answer: "def callme(): pass"},

@@ -96,10 +96,10 @@ func (c *Catalogue) Versions(ctx context.Context, fn *faas.Function, before, lim
 }
 
 // List implements faas.Registry.
-func (c *Catalogue) List(_ context.Context, after string, limit int) ([]*faas.Function, error) {
+func (c *Catalogue) List(_ context.Context, prefix, after string, limit int) ([]*faas.Function, error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.functions.list(after, limit)
+	return c.functions.list(prefix, after, limit)
 }
 
 // IDs implements faas.Registry.

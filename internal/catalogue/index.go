@@ -3,6 +3,7 @@ package catalogue
 import (
 	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/flockofbirds/fob/internal/faas"
@@ -79,9 +80,10 @@ func (x *index) get(ref faas.Ref) *faas.Function {
 	return x.byName[ref.Name]
 }
 
-// list returns up to limit functions in order of creation, beginning after a
-// place, or after the function with that ID; "" is the beginning.
-func (x *index) list(after string, limit int) ([]*faas.Function, error) {
+// list returns up to limit functions whose names begin with prefix, in order of
+// creation, beginning after a place, or after the function with that ID; "" is the
+// beginning.
+func (x *index) list(prefix, after string, limit int) ([]*faas.Function, error) {
 	begin := 0
 	if after != "" {
 		place, err := faas.ParsePlace(after, func(id string) *faas.Function { return x.byID[id] })
@@ -90,10 +92,14 @@ func (x *index) list(after string, limit int) ([]*faas.Function, error) {
 		}
 		begin = x.behind(place)
 	}
-	end := begin + min(limit, len(x.order)-begin)
-	page := make([]*faas.Function, 0, end-begin)
-	for _, place := range x.order[begin:end] {
-		page = append(page, x.byID[place.ID])
+	page := make([]*faas.Function, 0, min(limit, len(x.order)-begin))
+	for _, place := range x.order[begin:] {
+		if len(page) == limit {
+			break
+		}
+		if fn := x.byID[place.ID]; strings.HasPrefix(fn.Name, prefix) {
+			page = append(page, fn)
+		}
 	}
 	return page, nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/flockofbirds/fob/internal/faas"
@@ -73,6 +74,44 @@ func TestIndexKeepsTheOrderOfCreation(t *testing.T) {
 	}
 }
 
+// TestListPrefix: pages of the functions whose names begin alike are all of these,
+// and nothing else.
+func TestListPrefix(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{"shop-a", "", "other", "shop", "shop-b", "Shop-x", "shop-c"} {
+		if _, err := w.Create(t.Context(), name, faas.Draft{Code: "def callme(): pass"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for prefix, want := range map[string]string{
+		"":       "shop-a  other shop shop-b Shop-x shop-c",
+		"shop":   "shop-a shop shop-b shop-c",
+		"shop-":  "shop-a shop-b shop-c",
+		"shop-b": "shop-b",
+		"Shop":   "Shop-x",
+		"hop":    "",
+		"shop-*": "",
+	} {
+		var got []string
+		for after := ""; ; {
+			page, err := w.List(t.Context(), prefix, after, 2)
+			if err != nil || len(page) > 2 {
+				t.Fatalf("%q: %d functions, %v", prefix, len(page), err)
+			}
+			if len(page) == 0 {
+				break
+			}
+			for _, fn := range page {
+				got = append(got, fn.Name)
+			}
+			after = page[len(page)-1].Place().String()
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%q lists %q, want %q", prefix, got, want)
+		}
+	}
+}
+
 func TestListPages(t *testing.T) {
 	w := newWorld(t)
 	var want []string
@@ -83,7 +122,7 @@ func TestListPages(t *testing.T) {
 		t.Helper()
 		var got []string
 		for after := ""; ; {
-			page, err := w.List(t.Context(), after, 3)
+			page, err := w.List(t.Context(), "", after, 3)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -104,7 +143,7 @@ func TestListPages(t *testing.T) {
 	pages(func(fn *faas.Function) string { return fn.ID }) // as they were before
 	// What is deleted has its place still, after a restart too.
 	for _, restart := range []bool{false, true} {
-		page, err := w.List(t.Context(), "", 3)
+		page, err := w.List(t.Context(), "", "", 3)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +155,7 @@ func TestListPages(t *testing.T) {
 			w.restart()
 		}
 		want = append(slices.Delete(want, 2, 3), w.create().ID)
-		rest, err := w.List(t.Context(), after, 100)
+		rest, err := w.List(t.Context(), "", after, 100)
 		var got []string
 		for _, fn := range rest {
 			got = append(got, fn.ID)
@@ -125,7 +164,7 @@ func TestListPages(t *testing.T) {
 			t.Errorf("after the deleted one come %v, %v; want %v", got, err, want[2:])
 		}
 		pages(place)
-		if _, err := w.List(t.Context(), page[2].ID, 3); faas.CodeOf(err) != faas.CodeBadRequest {
+		if _, err := w.List(t.Context(), "", page[2].ID, 3); faas.CodeOf(err) != faas.CodeBadRequest {
 			t.Errorf("a page after the ID of a deleted function: %v", err)
 		}
 	}

@@ -68,7 +68,7 @@ func (d *Dispatcher) adopt(ctx context.Context) error {
 		return err
 	}
 	// gofail: var adoptDone struct{}
-	functions, err := d.cfg.Catalogue.List(ctx, "", math.MaxInt)
+	functions, err := d.cfg.Catalogue.List(ctx, "", "", math.MaxInt)
 	if err != nil {
 		return err
 	}

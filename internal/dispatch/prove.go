@@ -11,7 +11,7 @@ import (
 type Catalogue interface {
 	// Resolve, List and Code are as faas.Registry's.
 	Resolve(ctx context.Context, ref faas.Ref) (*faas.Function, *faas.Version, error)
-	List(ctx context.Context, after string, limit int) ([]*faas.Function, error)
+	List(ctx context.Context, prefix, after string, limit int) ([]*faas.Function, error)
 	Code(ctx context.Context, v *faas.Version) (string, error)
 
 	// Permitted fails with CodeNotPermitted for a version whose settings ask for

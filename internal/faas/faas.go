@@ -43,9 +43,10 @@ type Registry interface {
 	// beginning with the one before the number before (0 for the first page).
 	Versions(ctx context.Context, fn *Function, before, limit int) ([]*Version, error)
 
-	// List returns up to limit functions in order of creation, beginning
-	// after the function with the ID after ("" for the first page).
-	List(ctx context.Context, after string, limit int) ([]*Function, error)
+	// List returns up to limit functions whose names begin with prefix ("" for
+	// all, also those without a name), in order of creation, beginning after the
+	// function with the ID or place after ("" for the first page).
+	List(ctx context.Context, prefix, after string, limit int) ([]*Function, error)
 
 	// IDs returns the IDs of all functions in order of creation.
 	IDs(ctx context.Context) ([]string, error)

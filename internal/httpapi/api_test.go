@@ -83,7 +83,10 @@ func TestListFunctions(t *testing.T) {
 	if registry.limit != 2 || registry.after != otherID || len(p.Functions) != 1 || p.Next == nil || *p.Next != registry.fn.Place().String() {
 		t.Errorf("a page: asked for %d after %s, got %+v", registry.limit, registry.after, p)
 	}
-	for _, query := range []string{"?limit=0", "?limit=1001", "?limit=x", "?limit=", "?limit=1&limit=2", "?page=1", "?limit=%zz"} {
+	if registry, _, _ = list("?name=he&limit=7"); registry.prefix != "he" || registry.limit != 8 {
+		t.Errorf("asked for %d whose names begin with %q", registry.limit, registry.prefix)
+	}
+	for _, query := range []string{"?limit=0", "?name=a&name=b", "?limit=1001", "?limit=x", "?limit=", "?limit=1&limit=2", "?page=1", "?limit=%zz"} {
 		_, w, _ := list(query)
 		wantProblem(t, w.Code, w.Header(), w.Body.String(), 400, faas.CodeBadRequest)
 	}

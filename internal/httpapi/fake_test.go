@@ -35,6 +35,7 @@ type fakeRegistry struct {
 	draft    faas.Draft
 	ref      faas.Ref
 	settings faas.SettingsPatch
+	prefix   string // that was asked for
 	after    string
 	limit    int
 }
@@ -89,8 +90,8 @@ func (f *fakeRegistry) Resolve(_ context.Context, ref faas.Ref) (*faas.Function,
 	return f.fn, f.fn.Live(), f.err
 }
 
-func (f *fakeRegistry) List(_ context.Context, after string, limit int) ([]*faas.Function, error) {
-	f.after, f.limit = after, limit
+func (f *fakeRegistry) List(_ context.Context, prefix, after string, limit int) ([]*faas.Function, error) {
+	f.prefix, f.after, f.limit = prefix, after, limit
 	second := *f.fn
 	second.ID = otherID
 	return []*faas.Function{f.fn, &second}[:min(2, limit)], f.err

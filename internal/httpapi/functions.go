@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/flockofbirds/fob/api"
 	"github.com/flockofbirds/fob/internal/faas"
@@ -45,9 +46,9 @@ func (s *functions) pageOfVersions(ctx context.Context, fn *faas.Function, befor
 
 // listFor is Registry.List of what a caller may read. That a function is there
 // which the caller may not read does not show, in the value of after either.
-func (s *functions) listFor(ctx context.Context, who faas.Caller, after string, limit int) ([]*faas.Function, error) {
+func (s *functions) listFor(ctx context.Context, who faas.Caller, prefix, after string, limit int) ([]*faas.Function, error) {
 	if who.May(faas.ScopeRead, nil) {
-		return s.registry.List(ctx, after, limit)
+		return s.registry.List(ctx, prefix, after, limit)
 	}
 	functions, err := visible(ctx, s.registry, who)
 	if err != nil {
@@ -65,18 +66,19 @@ func (s *functions) listFor(ctx context.Context, who faas.Caller, after string, 
 		}
 		functions = slices.DeleteFunc(functions, func(fn *faas.Function) bool { return fn.Place().Compare(place) <= 0 })
 	}
+	functions = slices.DeleteFunc(functions, func(fn *faas.Function) bool { return !strings.HasPrefix(fn.Name, prefix) })
 	return functions[:min(limit, len(functions))], nil
 }
 
 // list answers GET /api/functions, a page at a time: those that the caller may
-// read.
+// read, whose names begin with ?name=.
 func (s *functions) list(w http.ResponseWriter, r *http.Request, q asked) error {
 	after, limit, err := readPage(q.query)
 	if err != nil {
 		return err
 	}
 	// One more than asked for tells whether there is a next page.
-	functions, err := s.listFor(r.Context(), q.who, after, limit+1)
+	functions, err := s.listFor(r.Context(), q.who, q.query["name"], after, limit+1)
 	if err != nil {
 		return err
 	}

@@ -142,9 +142,9 @@ func routes(s *resources) []Route {
 			handle: s.functions.code,
 		},
 		{
-			Method: "GET", Path: "/api/functions", Doc: "the functions, 100 a page; `?limit=` up to 1000, `?after=` what `next` said",
+			Method: "GET", Path: "/api/functions", Doc: "the functions, 100 a page; `?limit=` up to 1000, `?after=` what `next` said, `?name=` how their names begin",
 			Scope: faas.ScopeRead, Span: Listed, Needs: Dispatcher,
-			Query: page, Gives: Answers{200: api.Functions{}}, Fails: codes{faas.CodeBadRequest},
+			Query: []string{"name", "limit", "after"}, Gives: Answers{200: api.Functions{}}, Fails: codes{faas.CodeBadRequest},
 			handle: s.functions.list,
 		},
 		{
