@@ -3,7 +3,6 @@ package dispatch
 import (
 	"context"
 	"errors"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,17 +15,23 @@ import (
 // adoption that readiness waits for.
 const probePatience = 500 * time.Millisecond
 
-// adopt takes over the sandboxes that an earlier dispatcher left and that hold
+// adoption takes over the sandboxes that an earlier dispatcher left.
+type adoption struct {
+	*hatchery
+	flock func(v *faas.Version) (*flock, error) // of a version there is
+}
+
+// run takes over the sandboxes that an earlier dispatcher left and that hold
 // a version there is, and removes the rest of the aviary in the background.
 // It goes by our own record of what a sandbox holds, for the code inside could
 // claim to be anything. Blank sandboxes are not adopted: there is no telling
 // one from a loaded one that lies.
-func (d *Dispatcher) adopt(ctx context.Context) error {
-	records, err := d.cfg.Store.Sandboxes(ctx)
+func (a *adoption) run(ctx context.Context) error {
+	records, err := a.cfg.Store.Sandboxes(ctx)
 	if err != nil {
 		return err
 	}
-	instances, err := d.cfg.Engine.List(ctx)
+	instances, err := a.cfg.Engine.List(ctx)
 	if err != nil {
 		return err
 	}
@@ -34,79 +39,63 @@ func (d *Dispatcher) adopt(ctx context.Context) error {
 	var probes sync.WaitGroup
 	var adopted atomic.Int64
 	for _, inst := range instances {
-		d.capacity.admit(inst.ID(), inst.Spec().Limits.Memory)
+		a.aviary.capacity.admit(inst.ID(), inst.Spec().Limits.Memory)
 		key, recorded := records[inst.ID()]
 		delete(records, inst.ID())
 		var v *faas.Version
 		if recorded {
-			_, v, err = d.cfg.Catalogue.Resolve(ctx, faas.Ref{ID: key.FunctionID, Version: key.Number})
+			_, v, err = a.cfg.Catalogue.Resolve(ctx, faas.Ref{ID: key.FunctionID, Version: key.Number})
 			if err != nil && faas.CodeOf(err) != faas.CodeUnknownFunction {
 				return err
 			}
 		}
-		if v == nil || !d.suits(inst.Spec(), v) {
-			d.background(func() { d.discard(inst) })
+		if v == nil || !a.suits(inst.Spec(), v) {
+			a.background(func() { a.aviary.discard(inst) })
 			continue
 		}
 		probes.Go(func() {
-			if d.probe(inst, v) {
+			if a.probe(inst, v) {
 				adopted.Add(1)
 			}
 		})
 	}
 	probes.Wait()
-	d.log.Info().Int64("adopted", adopted.Load()).Int("found", len(instances)).Msg("sandboxes of an earlier start")
+	a.log.Info().Int64("adopted", adopted.Load()).Int("found", len(instances)).Msg("sandboxes of an earlier start")
 
 	stale := make([]string, 0, len(records))
 	for id := range records {
 		stale = append(stale, id)
 	}
-	switch err := d.cfg.Store.ForgetSandboxes(ctx, stale...); {
+	switch err := a.cfg.Store.ForgetSandboxes(ctx, stale...); {
 	case faas.CodeOf(err) == faas.CodeNoSpace: // calls can be answered, and the records do no harm
-		d.log.Warn().Err(err).Int("records", len(stale)).Msg("could not drop the records of sandboxes that are gone")
+		a.log.Warn().Err(err).Int("records", len(stale)).Msg("could not drop the records of sandboxes that are gone")
 	case err != nil:
 		return err
 	}
 	// gofail: var adoptDone struct{}
-	functions, err := d.cfg.Catalogue.List(ctx, "", "", math.MaxInt)
-	if err != nil {
-		return err
-	}
-	for _, fn := range functions {
-		if live := fn.Live(); live.Settings.MinScale > 0 {
-			f, err := d.flock(live)
-			if faas.CodeOf(err) == faas.CodeNotPermitted {
-				continue // whoever calls it will hear
-			}
-			if err != nil {
-				return err
-			}
-			f.retire(false) // has the tick look at it
-		}
-	}
 	return nil
 }
 
 // suits reports whether a sandbox could have been made for a version as things
 // are now: the operator may have chosen another runtime since.
-func (d *Dispatcher) suits(spec sandbox.Spec, v *faas.Version) bool {
-	want := d.specOf(v)
+func (a *adoption) suits(spec sandbox.Spec, v *faas.Version) bool {
+	want := a.specOf(v)
 	return spec.Lang == want.Lang && spec.Network == want.Network && spec.Runtime == want.Runtime &&
-		d.cfg.Catalogue.Permitted(v) == nil
+		a.cfg.Catalogue.Permitted(v) == nil
 }
 
 // probe adopts a sandbox if it is healthy. One that still runs a call of the
 // earlier dispatcher's is adopted in the background once that is over.
-func (d *Dispatcher) probe(inst sandbox.Instance, v *faas.Version) (adopted bool) {
-	b := d.newBird(inst, time.Now())
+func (a *adoption) probe(inst sandbox.Instance, v *faas.Version) (adopted bool) {
+	b := a.newBird(inst, time.Now())
 	// The calls that still run in it lost their way out with the earlier dispatcher.
-	if err := b.openGate(d, v); err != nil {
-		d.log.Warn().Err(err).Str("sandbox", inst.ID()).Msg("a sandbox cannot be given its way out: it is removed")
+	if err := b.openGate(a.hatchery, v); err != nil {
+		a.log.Warn().Err(err).Str("sandbox", inst.ID()).Msg("a sandbox cannot be given its way out: it is removed")
 		b.close()
-		d.background(func() { d.discard(inst) })
+		a.background(func() { a.aviary.discard(inst) })
 		return false
 	}
-	ctx, cancel := context.WithTimeout(d.ctx, probePatience)
+	ctx, cancel := context.WithTimeout(a.ctx, probePatience)
 	defer cancel()
 	var health sandbox.Health
 	err := b.rouse(ctx, v)
@@ -115,15 +104,15 @@ func (d *Dispatcher) probe(inst sandbox.Instance, v *faas.Version) (adopted bool
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded): // a busy one may not be able to answer
-		d.background(func() { d.outlast(b, v) })
+		a.background(func() { a.outlast(b, v) })
 	case err != nil || !usable(health):
 		b.close()
-		d.background(func() { d.discard(inst) })
+		a.background(func() { a.aviary.discard(inst) })
 	case health.InFlight == 0:
-		d.take(b, v, health)
+		a.adopt(b, v, health)
 		return true
 	default:
-		d.background(func() { d.outlast(b, v) })
+		a.background(func() { a.outlast(b, v) })
 	}
 	return false
 }
@@ -144,14 +133,14 @@ func (b *bird) rouse(ctx context.Context, v *faas.Version) error {
 
 // outlast waits for the calls of an earlier dispatcher to end, as long as the
 // version's timeout lets them, and adopts or removes the sandbox.
-func (d *Dispatcher) outlast(b *bird, v *faas.Version) {
-	ctx, cancel := context.WithTimeout(d.ctx, time.Duration(v.Settings.Timeout))
+func (a *adoption) outlast(b *bird, v *faas.Version) {
+	ctx, cancel := context.WithTimeout(a.ctx, time.Duration(v.Settings.Timeout))
 	defer cancel()
 	err := b.rouse(ctx, v)
 	for err == nil && ctx.Err() == nil {
 		health, err := b.conn.Health(ctx)
 		if err == nil && usable(health) && health.InFlight == 0 {
-			d.take(b, v, health)
+			a.adopt(b, v, health)
 			return
 		}
 		if err != nil || !usable(health) {
@@ -163,29 +152,21 @@ func (d *Dispatcher) outlast(b *bird, v *faas.Version) {
 		}
 	}
 	b.close()
-	if d.ctx.Err() == nil {
-		d.discard(b.inst)
+	if a.ctx.Err() == nil {
+		a.aviary.discard(b.inst)
 	}
 }
 
-// take gives an adopted sandbox to its version's flock.
-func (d *Dispatcher) take(b *bird, v *faas.Version, health sandbox.Health) {
+// adopt gives an adopted sandbox to its version's flock.
+func (a *adoption) adopt(b *bird, v *faas.Version, health sandbox.Health) {
 	// gofail: var adoptOne struct{}
 	b.takesRequest, b.recorded = health.TakesRequest, true
-	f, err := d.flock(v)
+	f, err := a.flock(v)
 	if err != nil { // deleted meanwhile
 		b.close()
-		d.background(func() { d.discard(b.inst) })
+		a.background(func() { a.aviary.discard(b.inst) })
 		return
 	}
 	f.add(b)
-	f.mayRenew(b)
-}
-
-// discard removes a sandbox that is not adopted, and its record.
-func (d *Dispatcher) discard(inst sandbox.Instance) {
-	d.remove(inst)
-	if err := d.cfg.Store.ForgetSandboxes(context.WithoutCancel(d.ctx), inst.ID()); err != nil {
-		d.log.Warn().Err(err).Str("sandbox", inst.ID()).Msg("could not drop the record of a sandbox")
-	}
+	f.renewal.add(b)
 }

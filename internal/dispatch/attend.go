@@ -16,16 +16,16 @@ import (
 // run. When the wait is over the caller is told so, and nothing else changes: the
 // call runs on to the function's own timeout, and has its slot until then. So who
 // waits for a moment only costs the function no sandbox.
-func (f *flock) attend(ctx context.Context, b *bird, request *sandbox.Request, wait time.Duration, run *time.Duration) (*faas.Result, error) {
-	budget, sent := time.Duration(f.version.Settings.Timeout), time.Now()
+func (s slot) attend(ctx context.Context, request *sandbox.Request, wait time.Duration, run *time.Duration) (*faas.Result, error) {
+	budget, sent := time.Duration(s.flock.version.Settings.Timeout), time.Now()
 	late := sent.Add(wait)
-	pending, err := b.conn.Begin(late, request)
+	pending, err := s.bird.conn.Begin(late, request)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		f.release(b)
+		s.release()
 		return nil, faas.Errorf(faas.CodeTimeout, "the caller's Fob-Timeout of %v was over before the call was sent", wait)
 	case err != nil:
-		return nil, f.settle(b, err, time.Since(sent), budget)
+		return nil, s.settle(err, time.Since(sent), budget)
 	}
 	type answer struct {
 		result *faas.Result
@@ -36,7 +36,7 @@ func (f *flock) attend(ctx context.Context, b *bird, request *sandbox.Request, w
 	var claimed atomic.Bool // by whoever is first: the answer, or the end of the wait
 	pending.SetDeadline(sent.Add(budget))
 	answering := func() {
-		stop := context.AfterFunc(f.d.ctx, pending.Break)
+		stop := context.AfterFunc(s.flock.d.ctx, pending.Break)
 		response, err := pending.Answer()
 		a := answer{run: time.Since(sent)}
 		switch {
@@ -44,21 +44,21 @@ func (f *flock) attend(ctx context.Context, b *bird, request *sandbox.Request, w
 			if err == nil {
 				response.Close()
 			}
-			f.release(b)
+			s.release()
 			a.err = faas.Errorf(faas.CodeInternal, "the dispatcher shut down while the function ran, which may have run on")
 		case err == nil && response.Stream != nil:
 			// A context is its request's, and ends with it: of a caller that has been
 			// told nobody may ask for it any more.
 			if !claimed.CompareAndSwap(false, true) {
-				f.stream(context.Background(), b, response, sent, budget).Body.(*stream).leave()
+				s.stream(context.Background(), response, sent, budget).Body.(*stream).leave()
 				return
 			}
-			a.result = f.stream(ctx, b, response, sent, budget)
+			a.result = s.stream(ctx, response, sent, budget)
 			a.result.Body = a.result.Body.(*stream).until(late, timeIsUp(wait, budget))
 			answered <- a
 			return
 		default:
-			a.result, a.err = f.outcome(b, response, err, a.run, budget)
+			a.result, a.err = s.outcome(response, err, a.run, budget)
 		}
 		if claimed.CompareAndSwap(false, true) {
 			answered <- a
@@ -66,12 +66,12 @@ func (f *flock) attend(ctx context.Context, b *bird, request *sandbox.Request, w
 			a.result.Body.Close()
 		}
 	}
-	if !f.d.background(answering) {
+	if !s.flock.d.background(answering) {
 		pending.Break()
 		if response, err := pending.Answer(); err == nil {
 			response.Close()
 		}
-		f.release(b)
+		s.release()
 		return nil, draining()
 	}
 	timer := time.NewTimer(time.Until(late))
@@ -107,7 +107,7 @@ func (s *stream) until(end time.Time, err error) io.ReadCloser {
 	}
 	timer := time.AfterFunc(time.Until(end), func() { give(err) })
 	pump := func() {
-		stop := context.AfterFunc(s.f.d.ctx, func() { s.from.Close() })
+		stop := context.AfterFunc(s.flock.d.ctx, func() { s.from.Close() })
 		_, err := io.Copy(w, s)
 		stop()
 		timer.Stop()
@@ -117,7 +117,7 @@ func (s *stream) until(end time.Time, err error) io.ReadCloser {
 		}
 		w.CloseWithError(err)
 	}
-	if !s.f.d.background(pump) {
+	if !s.flock.d.background(pump) {
 		give(draining())
 		s.Close()
 	}

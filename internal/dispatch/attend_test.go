@@ -59,7 +59,7 @@ func TestTimeouts(t *testing.T) {
 			// It has its slot, so that the next call waits for it.
 			next := w.begin(t.Context(), fn)
 			synctest.Wait()
-			if n := w.flockOf(fn).depth().Waiting; n != 1 {
+			if n := w.flockOf(fn).census().waiting; n != 1 {
 				t.Errorf("%d calls wait, want the next one", n)
 			}
 			w.engine.gate <- struct{}{}

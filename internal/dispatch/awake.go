@@ -46,7 +46,7 @@ func (f *flock) wake() {
 // sleep undoes wake if there is nothing to look at. The caller holds mu.
 func (f *flock) sleep() {
 	kept := f.shutErr == nil && !f.retired && f.quota.limit > 0 && f.version.Settings.MinScale > 0
-	if !f.awake || kept || f.line.len()+len(f.birds)+len(f.paused)+len(f.leaving)+f.starting > 0 {
+	if !f.awake || kept || f.line.len()+f.starting > 0 || !f.empty() {
 		return
 	}
 	f.awake = false

@@ -7,8 +7,8 @@ package dispatch
 
 import (
 	"context"
+	"math"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -48,77 +48,86 @@ type Config struct {
 // Dispatcher implements faas.Invoker and faas.Locator over an engine, and proves new
 // versions for the catalogue.
 type Dispatcher struct {
+	*lifetime
 	cfg Config
 	log zerolog.Logger
 
-	pools     map[string]*pool
-	allotting sync.Mutex // their shares
-
 	capacity *capacity
-	creating *semaphore.Weighted // of the sandboxes that the engine makes at once
-	renewing *semaphore.Weighted // of the adopted ones that are being replaced
-	rush     rush
-	fixed    atomic.Bool // the engine cannot resize blank sandboxes
-	outage   outage
+	outage   *outage
+	aviary   *aviary
+	pools    *pools
+	evictor  *evictor
+	hatchery *hatchery
+	awake    *awake              // flocks
+	renewing *semaphore.Weighted // of the adopted sandboxes that are being replaced
 
 	mu     sync.RWMutex
 	flocks map[faas.VersionKey]*flock
 	quotas map[string]*quota         // by function ID, of those that have a flock
 	going  map[faas.VersionKey]error // why versions that are being dropped get no flock
 	closed bool
-
-	awake awake // flocks
-
-	// ctx ends when Close is called, and with it every start in progress.
-	ctx    context.Context
-	cancel context.CancelFunc
-	work   sync.WaitGroup // everything that runs in the background
 }
 
 // New adopts the sandboxes of the catalogue's functions that live on, removes the
 // rest of the aviary in the background, and starts to fill the pools.
 func New(ctx context.Context, cfg Config) (*Dispatcher, error) {
 	d := &Dispatcher{
+		lifetime: newLifetime(),
 		cfg:      cfg,
 		log:      cfg.Log,
-		pools:    make(map[string]*pool),
+		capacity: newCapacity(cfg.MaxSandboxes, cfg.MaxMemory),
+		awake:    &awake{flocks: make(map[*flock]struct{})},
+		renewing: semaphore.NewWeighted(1),
 		flocks:   make(map[faas.VersionKey]*flock),
 		quotas:   make(map[string]*quota),
 		going:    make(map[faas.VersionKey]error),
-		awake:    awake{flocks: make(map[*flock]struct{})},
+	}
+	d.outage = newOutage(d.lifetime, cfg, d.forgive)
+	d.aviary = &aviary{
+		lifetime: d.lifetime, engine: cfg.Engine, records: cfg.Store, capacity: d.capacity, outage: d.outage, log: d.log,
 		creating: semaphore.NewWeighted(maxCreating),
-		renewing: semaphore.NewWeighted(1),
-		capacity: newCapacity(cfg.MaxSandboxes, cfg.MaxMemory),
-		outage:   outage{look: make(chan struct{}, 1), doubts: make(map[string]*doubt)},
 	}
-	d.ctx, d.cancel = context.WithCancel(context.Background())
-	for _, lang := range cfg.Langs {
-		d.pools[lang] = newPool(d, lang, cfg.Pool[lang], cfg.PoolMax)
+	d.pools = newPools(d)
+	d.outage.pools = d.pools
+	d.evictor = &evictor{lifetime: d.lifetime, capacity: d.capacity, pools: d.pools, awake: d.awake, evictions: cfg.Metrics.Evictions, log: d.log}
+	d.hatchery = &hatchery{lifetime: d.lifetime, cfg: cfg, log: d.log, aviary: d.aviary, pools: d.pools, evictor: d.evictor}
+	adoption := &adoption{d.hatchery, d.flock}
+	err := adoption.run(ctx)
+	if err == nil {
+		err = d.rouse(ctx)
 	}
-	d.allot()
-	if err := d.adopt(ctx); err != nil {
+	if err != nil {
 		d.Close()
 		return nil, err
 	}
-	for _, p := range d.pools {
+	for _, p := range d.pools.all {
 		d.background(p.run)
 	}
 	d.background(d.tick)
-	d.background(d.sweep)
-	d.background(d.watchEngine)
+	d.background(d.aviary.sweep)
+	d.background(d.outage.watch)
 	return d, nil
 }
 
-// background runs work that Close waits for. Once closed it does nothing, and
-// reports false.
-func (d *Dispatcher) background(work func()) bool {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	if d.closed {
-		return false
+// rouse has the tick look at the functions that have a min_scale to keep.
+func (d *Dispatcher) rouse(ctx context.Context) error {
+	functions, err := d.cfg.Catalogue.List(ctx, "", "", math.MaxInt)
+	if err != nil {
+		return err
 	}
-	d.work.Go(work)
-	return true
+	for _, fn := range functions {
+		if live := fn.Live(); live.Settings.MinScale > 0 {
+			f, err := d.flock(live)
+			if faas.CodeOf(err) == faas.CodeNotPermitted {
+				continue // whoever calls it will hear
+			}
+			if err != nil {
+				return err
+			}
+			f.retire(false)
+		}
+	}
+	return nil
 }
 
 // Close ends all background work and leaves the sandboxes of functions running
@@ -129,15 +138,13 @@ func (d *Dispatcher) Close() {
 	d.closed = true
 	flocks := d.snapshot()
 	d.mu.Unlock()
+	d.lifetime.close()
 	// First, so that those who wait learn why, and not that a start was ended.
 	for _, f := range flocks {
 		f.shut()
 	}
-	d.cancel()
-	d.work.Wait()
-	for _, p := range d.pools {
-		p.clear()
-	}
+	d.end()
+	d.pools.clear()
 }
 
 // snapshot returns the flocks at this moment. The caller holds mu.
@@ -210,8 +217,8 @@ func (d *Dispatcher) tick() {
 			return
 		case now := <-ticker.C:
 			d.Scale(now)
-			d.evictDown()
-			d.allot()
+			d.evictor.evictDown()
+			d.pools.allot()
 		}
 	}
 }
@@ -231,154 +238,72 @@ func (d *Dispatcher) Sandboxes(_ context.Context, v *faas.Version) ([]faas.Sandb
 	if f == nil {
 		return nil, nil
 	}
-	return f.sandboxes(), nil
+	infos := []faas.SandboxInfo{}
+	f.each(func(b *bird) bool {
+		infos = append(infos, b.info())
+		return true
+	})
+	return infos, nil
 }
 
 // Snapshot is what the metrics ask for at each scrape.
 func (d *Dispatcher) Snapshot() telemetry.Snapshot {
 	s := telemetry.Snapshot{Sandboxes: d.Stats(), Memory: d.capacity.memory(), Pools: make(map[string]telemetry.Pool)}
-	for lang, p := range d.pools {
+	for _, p := range d.pools.all {
 		size, target := p.count()
-		s.Pools[lang] = telemetry.Pool{Size: size, Target: target}
+		s.Pools[p.spec.Lang] = telemetry.Pool{Size: size, Target: target}
 	}
 	for _, f := range d.awake.all() {
-		s.Queues = append(s.Queues, f.depth())
+		label := versionLabels(f.version)
+		s.Queues = append(s.Queues, telemetry.Queue{Function: label[0], Version: label[1], Waiting: f.census().waiting})
 	}
 	return s
 }
 
 // Stats counts sandboxes by state.
 func (d *Dispatcher) Stats() map[string]int {
-	counts := map[string]int{"blank": 0, "idle": 0, "busy": 0, "paused": 0, "draining": 0, "starting": 0}
+	var all census
 	for _, f := range d.awake.all() {
-		f.count(counts)
+		c := f.census()
+		all.starting += c.starting
+		all.idle += c.idle
+		all.busy += c.busy
+		all.paused += c.paused
+		all.draining += c.draining
 	}
-	for _, p := range d.pools {
+	blank := 0
+	for _, p := range d.pools.all {
 		size, _ := p.count()
-		counts["blank"] += size
+		blank += size
 	}
-	return counts
-}
-
-// dispose removes a sandbox without keeping anybody waiting, unless that is
-// Close: then there is no later. It returns what is closed once it is removed.
-func (d *Dispatcher) dispose(inst sandbox.Instance) <-chan struct{} {
-	removed := make(chan struct{})
-	work := func() {
-		if d.remove(inst) {
-			close(removed)
-		}
-	}
-	if !d.background(work) {
-		work()
-	}
-	return removed
-}
-
-// await waits for a removal, and reports false when it takes longer than
-// patience, or than the dispatcher is open.
-func (d *Dispatcher) await(removed <-chan struct{}, patience time.Duration) bool {
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case <-removed:
-		return true
-	case <-d.ctx.Done():
-	case <-timer.C:
-	}
-	return false
-}
-
-// sleep waits that long, and reports false when the dispatcher closes meanwhile.
-func (d *Dispatcher) sleep(wait time.Duration) bool {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-d.ctx.Done():
-		return false
+	return map[string]int{
+		"blank": blank, "idle": all.idle, "busy": all.busy, "paused": all.paused, "draining": all.draining, "starting": all.starting,
 	}
 }
 
-// createTimeout bounds the engine's making of a sandbox. It has nothing to do
-// with how long a call is willing to wait: the next one is glad of it too.
-const createTimeout = time.Minute
-
-// maxCreating is how many sandboxes the engine makes at once. More would only
-// make each slower, and a function may ask for a thousand.
-const maxCreating = 4
-
-// startSandbox has the engine make a sandbox in its turn, in room that was
-// reserved.
-func (d *Dispatcher) startSandbox(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
-	if err := d.mayCreate(ctx, spec); err != nil {
-		return nil, err
+// Prepare makes sure that sandboxes of all languages can be started, as
+// sandbox.Engine says. That takes as long as it takes to build what is missing.
+func (d *Dispatcher) Prepare(ctx context.Context) error {
+	if err := d.cfg.Engine.Prepare(ctx, d.cfg.Langs...); err != nil {
+		return err
 	}
-	defer d.creating.Release(1)
-	return d.createSandbox(ctx, spec)
+	for _, lang := range d.cfg.Langs {
+		d.outage.started(lang, nil) // what failed before that says nothing any more
+	}
+	d.outage.lookAround(time.Now())
+	return nil
 }
 
-// mayCreate waits until the engine is prepared for sandboxes of a language and it is
-// one's turn to have one made, in room that was reserved. When that fails the room is
-// given back. Nothing but ctx bounds it: a driver image may be missing, and to build it
-// takes minutes where the network is slow.
-func (d *Dispatcher) mayCreate(ctx context.Context, spec sandbox.Spec) error {
-	err := d.cfg.Engine.Prepare(ctx, spec.Lang)
-	if err != nil && ctx.Err() == nil {
-		d.outage.started(spec.Lang, err)
-	}
-	if err == nil {
-		err = d.creating.Acquire(ctx, 1)
-	}
-	if err != nil {
-		d.capacity.give(room{1, spec.Limits.Memory})
-	}
-	return err
-}
+// Outage returns why no sandbox can be made at present, for /readyz, or nil.
+func (d *Dispatcher) Outage() *faas.Error { return d.outage.report() }
 
-// createSandbox has the engine make a sandbox now. When that fails the room is given
-// back.
-func (d *Dispatcher) createSandbox(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
-	within, cancel := context.WithTimeout(ctx, createTimeout)
-	defer cancel()
-	inst, err := d.cfg.Engine.Create(within, spec)
-	if err == nil || ctx.Err() == nil { // else nobody waits for it any more
-		d.outage.started(spec.Lang, err)
-	}
-	if err != nil {
-		d.capacity.give(room{1, spec.Limits.Memory})
-		return nil, err
-	}
-	d.capacity.hold(inst.ID(), spec.Limits.Memory)
-	return inst, nil
-}
-
-// closePatience is how long Close waits for an engine that is removing a
-// sandbox; what is left, the next start removes.
-const closePatience = 5 * time.Second
-
-// remove takes a sandbox away for good, trying again until the engine lets it.
-// It reports false when the dispatcher closes before that.
-func (d *Dispatcher) remove(inst sandbox.Instance) bool {
-	const patience = time.Minute
-	d.capacity.leave(inst.ID())
-	wait := 100 * time.Millisecond
-	for {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		stop := context.AfterFunc(d.ctx, func() { time.AfterFunc(closePatience, cancel) })
-		err := inst.Remove(ctx)
-		stop()
-		cancel()
-		if err == nil {
-			d.capacity.left(inst.ID())
-			return true
-		}
-		d.complain(err).Str("sandbox", inst.ID()).Msg("could not remove a sandbox; trying again")
-		if !d.sleep(wait) { // the next start removes it
-			return false
-		}
-		wait = min(2*wait, longestStep)
+// forgive has flocks whose starts failed for the engine's sake try again at once.
+func (d *Dispatcher) forgive() {
+	d.mu.RLock()
+	flocks := d.snapshot()
+	d.mu.RUnlock()
+	for _, f := range flocks {
+		f.forgive()
 	}
 }
 

@@ -5,6 +5,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
@@ -27,16 +30,26 @@ const (
 	blankIdle = 10 * time.Second
 )
 
+// evictor has starts wait for room, and makes it by letting idle sandboxes go.
+type evictor struct {
+	*lifetime
+	capacity  *capacity
+	pools     *pools
+	awake     *awake
+	evictions prometheus.Counter
+	log       zerolog.Logger
+}
+
 // reserve takes room for a sandbox of a version, or for more memory of one,
 // evicting idle sandboxes of others if it must. patience is how long it waits
 // when none is idle. The room is to be held by a sandbox or given back.
-func (d *Dispatcher) reserve(ctx context.Context, r room, v *faas.Version, patience time.Duration) error {
-	if !d.fits(v) {
-		return faas.TooMuchMemory(faas.CodeNoCapacity, v.Settings.Memory, faas.Bytes(d.capacity.max.memory))
+func (e *evictor) reserve(ctx context.Context, r room, v *faas.Version, patience time.Duration) error {
+	if !e.fits(v) {
+		return faas.TooMuchMemory(faas.CodeNoCapacity, v.Settings.Memory, faas.Bytes(e.capacity.max.memory))
 	}
 	w := &claim{room: r, by: v.Key(), since: time.Now(), patience: patience, given: make(chan error, 1)}
-	if d.capacity.join(w) && !d.background(d.makeRoom) {
-		d.capacity.close(draining())
+	if e.capacity.join(w) && !e.background(e.makeRoom) {
+		e.capacity.close(draining())
 	}
 	timer := time.NewTimer(roomLimit)
 	defer timer.Stop()
@@ -47,44 +60,44 @@ func (d *Dispatcher) reserve(ctx context.Context, r room, v *faas.Version, patie
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-timer.C:
-		err = d.capacity.full
+		err = e.capacity.full
 	}
-	if !d.capacity.withdraw(w) && <-w.given == nil { // just now
-		d.capacity.give(r)
+	if !e.capacity.withdraw(w) && <-w.given == nil { // just now
+		e.capacity.give(r)
 	}
 	return err
 }
 
 // fits reports whether there can be a sandbox of a version at all.
-func (d *Dispatcher) fits(v *faas.Version) bool {
-	return int64(v.Settings.Memory) <= d.capacity.max.memory
+func (e *evictor) fits(v *faas.Version) bool {
+	return int64(v.Settings.Memory) <= e.capacity.max.memory
 }
 
 // crowded reports whether there is room for one more of a version only if it is taken
 // from other functions' sandboxes.
-func (d *Dispatcher) crowded(v *faas.Version) bool {
-	free, line := d.capacity.look()
-	for _, c := range d.blanks() {
+func (e *evictor) crowded(v *faas.Version) bool {
+	free, line := e.capacity.look()
+	for _, c := range e.pools.blanks() {
 		free = free.plus(c.room)
 	}
 	return len(line) > 0 || !(room{1, int64(v.Settings.Memory)}).within(free)
 }
 
 // makeRoom sees to those in line for room, until there is nobody.
-func (d *Dispatcher) makeRoom() {
+func (e *evictor) makeRoom() {
 	poll := time.NewTicker(roomPoll)
 	defer poll.Stop()
 	for {
-		free, line := d.capacity.look()
-		d.evict(victims(free, line, append(d.blanks(), d.idle(time.Now())...)))
-		if !d.capacity.giveUp(time.Now()) {
+		free, line := e.capacity.look()
+		e.evict(victims(free, line, append(e.pools.blanks(), e.idle(time.Now())...)))
+		if !e.capacity.giveUp(time.Now()) {
 			return
 		}
 		select {
-		case <-d.ctx.Done():
-			d.capacity.close(draining())
+		case <-e.ctx.Done():
+			e.capacity.close(draining())
 			return
-		case <-d.capacity.joined:
+		case <-e.capacity.joined:
 		case <-poll.C:
 		}
 	}
@@ -92,22 +105,22 @@ func (d *Dispatcher) makeRoom() {
 
 // reserveBlank takes room for a blank sandbox, if there is some. If not it evicts
 // what has been idle for a while, so that there may be some later.
-func (d *Dispatcher) reserveBlank(r room) bool {
-	if d.capacity.try(r) {
+func (e *evictor) reserveBlank(r room) bool {
+	if e.capacity.try(r) {
 		return true
 	}
-	if free, line := d.capacity.look(); len(line) == 0 {
-		d.evict(victims(free, []*claim{{room: r}}, d.idle(time.Now().Add(-blankIdle))))
+	if free, line := e.capacity.look(); len(line) == 0 {
+		e.evict(victims(free, []*claim{{room: r}}, e.idle(time.Now().Add(-blankIdle))))
 	}
 	return false
 }
 
 // evictDown evicts what is above the caps: after a start with lower ones there
 // may be more sandboxes than that.
-func (d *Dispatcher) evictDown() {
-	free, _ := d.capacity.look()
+func (e *evictor) evictDown() {
+	free, _ := e.capacity.look()
 	if !(room{}).within(free) {
-		d.evict(victims(free, nil, append(d.blanks(), d.idle(time.Now())...)))
+		e.evict(victims(free, nil, append(e.pools.blanks(), e.idle(time.Now())...)))
 	}
 }
 
@@ -153,31 +166,22 @@ func victims(free room, line []*claim, candidates []candidate) []candidate {
 
 // idle lists the sandboxes of functions that nobody has used since that time
 // and that min_scale does not keep, the least recently used first.
-func (d *Dispatcher) idle(until time.Time) []candidate {
+func (e *evictor) idle(until time.Time) []candidate {
 	var all []candidate
-	for _, f := range d.awake.all() {
+	for _, f := range e.awake.all() {
 		all = append(all, f.evictable(until)...)
 	}
 	slices.SortStableFunc(all, func(a, b candidate) int { return a.idle.Compare(b.idle) })
 	return all
 }
 
-// blanks lists the blank sandboxes. They go before any that has a function.
-func (d *Dispatcher) blanks() []candidate {
-	var all []candidate
-	for _, p := range d.pools {
-		all = append(all, p.evictable()...)
-	}
-	return all
-}
-
 // evict lets candidates go that are still idle.
-func (d *Dispatcher) evict(chosen []candidate) {
+func (e *evictor) evict(chosen []candidate) {
 	for _, c := range chosen {
 		if c.leave() {
-			d.capacity.leave(c.inst.ID())
-			d.cfg.Metrics.Evictions.Inc()
-			d.log.Debug().Str("sandbox", c.inst.ID()).Str("function", c.of.FunctionID).Int("version", c.of.Number).
+			e.capacity.leave(c.inst.ID())
+			e.evictions.Inc()
+			e.log.Debug().Str("sandbox", c.inst.ID()).Str("function", c.of.FunctionID).Int("version", c.of.Number).
 				Time("idle_since", c.idle).Msg("evicting a sandbox to make room")
 		}
 	}
@@ -193,7 +197,7 @@ func (f *flock) evictable(until time.Time) []candidate {
 			all = append(all, candidate{
 				room: room{1, b.inst.Spec().Limits.Memory}, inst: b.inst,
 				of: f.version.Key(), idle: b.idleSince,
-				leave: func() bool { return f.evict(b) },
+				leave: b.evict,
 			})
 		}
 	}
@@ -202,13 +206,14 @@ func (f *flock) evictable(until time.Time) []candidate {
 }
 
 // evict lets a bird go, unless it is in use by now, or being resumed for that.
-func (f *flock) evict(b *bird) bool {
+func (b *bird) evict() bool {
+	f := b.flock
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.spare() == 0 || !slices.Contains(f.idle(), b) {
 		return false
 	}
-	f.drain(b)
+	b.drain()
 	return true
 }
 

@@ -394,13 +394,13 @@ func TestWhatIsBeingResumedMakesNoRoom(t *testing.T) {
 		if n := w.engine.frozen(); n != 1 {
 			t.Fatalf("%d sandboxes are paused, want one", n)
 		}
-		idle := w.idle(time.Now())
+		idle := w.evictor.idle(time.Now())
 		frozen := make(chan struct{})
 		w.engine.set(func() { w.engine.freezing = frozen })
 		calls = append(calls, w.beginAll(fn, 1)...)
 		time.Sleep(2 * growPatience)
 		synctest.Wait()
-		w.evict(idle)
+		w.evictor.evict(idle)
 		w.engine.set(func() { w.engine.freezing = nil })
 		close(frozen)
 		close(w.engine.gate)
@@ -433,7 +433,7 @@ func TestGivingBackABlankSandbox(t *testing.T) {
 		if n := w.attempts(); n != made {
 			t.Errorf("%d sandboxes were made", n-made)
 		}
-		if size, target := w.pools["python"].count(); size != target {
+		if size, target := w.pools.of("python").count(); size != target {
 			t.Errorf("%d blank sandboxes, want %d", size, target)
 		}
 	})

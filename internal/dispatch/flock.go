@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/flockofbirds/fob/internal/faas"
-	"github.com/flockofbirds/fob/internal/telemetry"
 )
 
 // flock is a version's sandboxes and the line of calls that wait for a slot in
@@ -19,71 +18,52 @@ type flock struct {
 	version *faas.Version
 	quota   *quota // of the function
 
-	mu          *sync.Mutex // the quota's
-	line        line
-	plain       bool    // it is known not to take the request
-	birds       []*bird // that take calls
-	paused      []*bird // that would first have to be resumed
-	leaving     []*bird // that only finish theirs
-	adopted     []*bird // that may have to be renewed, wherever they are
-	starting    int     // or being resumed
-	demand      demand
-	peak        peak      // of the sandboxes that demand wanted
-	awake       bool      // the tick looks at it
-	turned      time.Time // when it last came to have birds that take calls, or to have none
-	lastJoin    time.Time // of a bird
-	failures    int       // of starts, one after the other; those at once count as one
-	lastFailure time.Time
-	lastErr     error         // of the last failure
-	run         time.Duration // average of the last calls
-	recheck     *time.Timer   // set while somebody waits
-	retired     bool          // live points to another version
-	shutErr     error         // why it takes no more calls, once it does not
-}
-
-// After a failed start the next one waits: not at all after the first when there
-// is nothing else that could serve, then firstPause and twice as long each time.
-// Code that raises at import is to cost no container a call.
-const (
-	firstPause   = time.Second
-	longestPause = time.Minute
-)
-
-// backoff is how long after the last failed start none is tried.
-func (f *flock) backoff() time.Duration {
-	if f.failures == 0 || f.failures == 1 && len(f.birds) == 0 {
-		return 0
-	}
-	return min(firstPause<<min(f.failures-1, 10), longestPause)
+	mu *sync.Mutex // the quota's
+	roost
+	line     line
+	plain    bool // it is known not to take the request
+	starting int  // or being resumed
+	demand   demand
+	peak     peak      // of the sandboxes that demand wanted
+	awake    bool      // the tick looks at it
+	turned   time.Time // when it last came to have birds that take calls, or to have none
+	lastJoin time.Time // of a bird
+	setbacks setbacks
+	run      time.Duration // average of the last calls
+	recheck  *time.Timer   // set while somebody waits
+	retired  bool          // live points to another version
+	shutErr  error         // why it takes no more calls, once it does not
+	renewal  renewal
 }
 
 func newFlock(d *Dispatcher, v *faas.Version, q *quota) *flock {
 	f := &flock{d: d, version: v, quota: q, mu: &q.mu}
 	f.demand.window = time.Duration(v.Settings.StableWindow) / shortWindow
+	f.renewal.f = f
 	return f
 }
 
 // acquire takes a slot, waiting in line if it must, and notes how long that
 // took. The caller must release it.
-func (f *flock) acquire(ctx context.Context, t *faas.Timing) (*bird, error) {
+func (f *flock) acquire(ctx context.Context, t *faas.Timing) (slot, error) {
 	now := time.Now()
 	f.mu.Lock()
 	if f.shutErr != nil {
 		defer f.mu.Unlock()
-		return nil, f.shutErr
+		return slot{}, f.shutErr
 	}
-	if b := f.free(); b != nil && f.quota.admits() {
-		f.take(b, now)
+	if b := f.free(f.version.Settings.Concurrency); b != nil && f.quota.admits() {
+		b.take(now)
 		f.mu.Unlock()
-		return b, nil
+		return slot{f, b}, nil
 	}
 	w, err := f.queue(now)
 	f.mu.Unlock()
 	if err != nil {
-		return nil, err
+		return slot{}, err
 	}
 
-	g, err := f.wait(ctx, w)
+	g, err := w.wait(ctx)
 	if err == nil {
 		return w.accept(g, t)
 	}
@@ -92,25 +72,17 @@ func (f *flock) acquire(ctx context.Context, t *faas.Timing) (*bird, error) {
 	f.noteLine(time.Now())
 	f.mu.Unlock()
 	if !left { // it was given something just now
-		b, grantErr := w.accept(<-w.given, t)
+		s, grantErr := w.accept(<-w.given, t)
 		if grantErr != nil {
-			return nil, grantErr
+			return slot{}, grantErr
 		}
 		if ctx.Err() == nil {
-			return b, nil
+			return s, nil
 		}
-		f.release(b)
+		s.release()
 	}
 	t.Queue = time.Since(w.since)
-	return nil, err
-}
-
-// take has a call run in a bird. The caller holds mu.
-func (f *flock) take(b *bird, now time.Time) {
-	b.inFlight++
-	f.quota.running++
-	f.demand.add(1, now)
-	f.noteLine(now)
+	return slot{}, err
 }
 
 // queue puts a call in line, or says why it may not wait. The caller holds mu.
@@ -120,9 +92,10 @@ func (f *flock) queue(now time.Time) (*waiter, error) {
 		return nil, switchedOff()
 	}
 	if f.failing(now) {
-		return nil, f.lastErr
+		return nil, f.setbacks.err
 	}
 	w := f.line.join(now)
+	w.flock = f
 	f.wake()
 	f.rescale(now)
 	if f.recheck == nil {
@@ -158,10 +131,10 @@ func (f *flock) refusal() error {
 	case f.quota.limit == 0:
 		f.throttled(1)
 		return switchedOff()
-	case f.quota.admits() && f.free() != nil:
+	case f.quota.admits() && f.free(s.Concurrency) != nil:
 		return nil
 	case f.failing(time.Now()):
-		return f.lastErr
+		return f.setbacks.err
 	case f.quota.admits() && len(f.birds)+f.starting < s.MaxScale: // there may soon be slots
 		return nil
 	case f.line.len() >= s.Queue+f.starting*s.Concurrency:
@@ -173,24 +146,12 @@ func (f *flock) refusal() error {
 // failing reports whether there is no sandbox, and none is started for a while
 // after those that failed. The caller holds mu.
 func (f *flock) failing(now time.Time) bool {
-	return len(f.birds)+len(f.paused)+f.starting == 0 && now.Sub(f.lastFailure) < f.backoff()
+	return len(f.birds)+len(f.paused)+f.starting == 0 && f.setbacks.hold(now, false)
 }
 
 // throttled counts calls that were refused because of the function's limits.
 func (f *flock) throttled(calls int) {
-	f.d.cfg.Metrics.Throttled.WithLabelValues(f.label()...).Add(float64(calls))
-}
-
-// free returns the bird to send the next call to, or nil: of those with a free
-// slot the busiest, so that the others go idle and can be let go.
-func (f *flock) free() *bird {
-	var best *bird
-	for _, b := range f.birds {
-		if b.inFlight < f.version.Settings.Concurrency && (best == nil || b.inFlight > best.inFlight) {
-			best = b
-		}
-	}
-	return best
+	f.d.cfg.Metrics.Throttled.WithLabelValues(versionLabels(f.version)...).Add(float64(calls))
 }
 
 // overfull reports whether more calls wait than may. One that a sandbox is
@@ -211,90 +172,6 @@ func (f *flock) checkLine() {
 	}
 }
 
-// finish gives a slot back after a call that took that long.
-func (f *flock) finish(b *bird, run time.Duration) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.run == 0 {
-		f.run = run
-	} else {
-		f.run += (run - f.run) / 16
-	}
-	f.handOn(b)
-}
-
-// release gives a slot back of which nothing is to be learnt.
-func (f *flock) release(b *bird) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.handOn(b)
-}
-
-// handOn gives a slot to the first call in line if there is one. The caller
-// holds mu.
-func (f *flock) handOn(b *bird) {
-	// Where there is a limit, a call of another version may be before it.
-	limited := f.quota.limited()
-	now := time.Now()
-	if !b.draining && !limited && f.line.give(b) {
-		f.noteLine(now)
-		return // the slot has only changed hands
-	}
-	b.inFlight--
-	f.quota.running--
-	f.demand.add(-1, now)
-	if limited {
-		f.quota.serve(now)
-	}
-	if b.inFlight > 0 {
-		return
-	}
-	b.idleSince = now
-	if b.draining {
-		close(b.leave)
-	}
-}
-
-// dismiss lets a bird take no more calls; it is removed once it has finished
-// those that it has. Dismissing it again changes nothing.
-func (f *flock) dismiss(b *bird) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.drain(b)
-	f.rescale(time.Now())
-}
-
-// drain does what dismiss says. The caller holds mu.
-func (f *flock) drain(b *bird) {
-	if b.draining {
-		return
-	}
-	b.draining = true
-	f.remove(b)
-	f.leaving = append(f.leaving, b)
-	if b.inFlight == 0 {
-		close(b.leave)
-	}
-}
-
-// remove takes a bird from those that may take calls. The caller holds mu.
-func (f *flock) remove(b *bird) {
-	is := func(other *bird) bool { return other == b }
-	f.paused = slices.DeleteFunc(f.paused, is)
-	before := len(f.birds)
-	if f.birds = slices.DeleteFunc(f.birds, is); before > 0 && len(f.birds) == 0 {
-		f.turned = time.Now()
-		f.noteLine(f.turned)
-	}
-}
-
-// gone forgets a bird whose sandbox has been removed.
-func (f *flock) gone(b *bird) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.leaving = slices.DeleteFunc(f.leaving, func(other *bird) bool { return other == b })
-}
-
 // add takes in a bird that was hatched outside of the flock.
 func (f *flock) add(b *bird) {
 	f.mu.Lock()
@@ -305,28 +182,10 @@ func (f *flock) add(b *bird) {
 // join takes in a bird. The caller holds mu.
 func (f *flock) join(b *bird) {
 	b.flock = f
-	f.failures, f.plain = 0, !b.takesRequest
+	f.setbacks.n, f.plain = 0, !b.takesRequest
 	f.d.background(b.live)
 	f.wake()
-	f.enlist(b)
-}
-
-// enlist lets a bird take calls. The caller holds mu.
-func (f *flock) enlist(b *bird) {
-	now := time.Now()
-	if len(f.birds) == 0 {
-		f.turned = now
-	}
-	b.ready, b.idleSince, f.lastJoin = now, now, now
-	f.birds = append(f.birds, b)
-	f.noteLine(now)
-	if f.shutErr != nil {
-		f.drain(b)
-		return
-	}
-	for b.inFlight < f.version.Settings.Concurrency && f.quota.admits() && f.line.give(b) {
-		f.take(b, now)
-	}
+	b.enlist()
 }
 
 // retire says whether live points to another version.
@@ -337,15 +196,21 @@ func (f *flock) retire(retired bool) {
 	f.wake()
 }
 
-// disband sends its birds away once they have finished what they do, because
-// the function was deleted.
+// refuse sends away all that wait. The caller holds mu.
+func (f *flock) refuse(err error) {
+	f.line.fail(err)
+	f.noteLine(time.Now())
+}
+
+// disband takes no more calls, for the function was deleted, and sends its birds away
+// once they have finished what they do.
 func (f *flock) disband() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.shutErr = faas.Errorf(faas.CodeUnknownFunction, "function %s was deleted", f.version.FunctionID)
 	f.refuse(f.shutErr)
 	for _, b := range slices.Concat(f.birds, f.paused) {
-		f.drain(b)
+		b.drain()
 	}
 }
 
@@ -357,47 +222,32 @@ func (f *flock) shut() {
 	f.refuse(f.shutErr)
 }
 
-// refuse sends away all that wait. The caller holds mu.
-func (f *flock) refuse(err error) {
-	f.line.fail(err)
-	f.noteLine(time.Now())
-}
-
-// sandboxes tells about its birds.
-func (f *flock) sandboxes() []faas.SandboxInfo {
+// each shows all its birds, as long as show wants more.
+func (f *flock) each(show func(*bird) (more bool)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	birds := slices.Concat(f.birds, f.paused, f.leaving)
-	infos := make([]faas.SandboxInfo, 0, len(birds))
-	for _, b := range birds {
-		infos = append(infos, b.info())
-	}
-	return infos
-}
-
-// count adds its birds to counts by state.
-func (f *flock) count(counts map[string]int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	counts["starting"] += f.starting
-	counts["paused"] += len(f.paused)
-	counts["draining"] += len(f.leaving)
-	for _, b := range f.birds {
-		if b.inFlight > 0 {
-			counts["busy"]++
-		} else {
-			counts["idle"]++
+	for _, b := range slices.Concat(f.birds, f.paused, f.leaving) {
+		if !show(b) {
+			return
 		}
 	}
 }
 
-// depth says how many calls wait.
-func (f *flock) depth() telemetry.Queue {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	label := f.label()
-	return telemetry.Queue{Function: label[0], Version: label[1], Waiting: f.line.len()}
+// census is how many calls wait in a flock, and how many sandboxes it has, by state.
+type census struct {
+	waiting, starting, idle, busy, paused, draining int
 }
 
-// label is how metrics call the version: function and version.
-func (f *flock) label() []string { return versionLabels(f.version) }
+func (f *flock) census() census {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c := census{waiting: f.line.len(), starting: f.starting, paused: len(f.paused), draining: len(f.leaving)}
+	for _, b := range f.birds {
+		if b.inFlight > 0 {
+			c.busy++
+		} else {
+			c.idle++
+		}
+	}
+	return c
+}

@@ -8,7 +8,7 @@ import (
 
 // openGate opens a bird's way out, if its version has a list of hosts. It is
 // there before the code is, and until the sandbox goes.
-func (b *bird) openGate(d *Dispatcher, v *faas.Version) error {
+func (b *bird) openGate(h *hatchery, v *faas.Version) error {
 	network := networkOf(v)
 	if !network.Listed() {
 		return nil
@@ -18,10 +18,10 @@ func (b *bird) openGate(d *Dispatcher, v *faas.Version) error {
 		return engineError(err)
 	}
 	count := func(outcome egress.Outcome) {
-		d.cfg.Metrics.Version(v.FunctionID, v.Number).Egress(string(outcome))
+		h.cfg.Metrics.Version(v.FunctionID, v.Number).Egress(string(outcome))
 	}
-	log := d.log.With().Str("sandbox", b.inst.ID()).Str("function", v.FunctionID).Int("version", v.Number).Logger()
-	b.gate = d.cfg.Egress.Open(listener, network, count, log)
+	log := h.log.With().Str("sandbox", b.inst.ID()).Str("function", v.FunctionID).Int("version", v.Number).Logger()
+	b.gate = h.cfg.Egress.Open(listener, network, count, log)
 	return nil
 }
 

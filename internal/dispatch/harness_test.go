@@ -271,7 +271,7 @@ func (w *world) check() {
 	for _, f := range flocks {
 		f.mu.Lock()
 		s := f.version.Settings
-		if waiting := f.line.len(); waiting > 0 && f.free() != nil && f.quota.admits() {
+		if waiting := f.line.len(); waiting > 0 && f.free(s.Concurrency) != nil && f.quota.admits() {
 			w.t.Errorf("%d calls wait while a slot is free", waiting)
 		}
 		running := 0
@@ -315,10 +315,10 @@ func (w *world) held() (held, leaving, used, counted room) {
 // worlds in which everybody waits.
 func (w *world) accounted() {
 	w.t.Helper()
-	w.rush.mu.Lock()
-	starting := w.rush.n > 0
-	w.rush.mu.Unlock()
-	for _, p := range w.pools {
+	w.hatchery.rush.mu.Lock()
+	starting := w.hatchery.rush.n > 0
+	w.hatchery.rush.mu.Unlock()
+	for _, p := range w.pools.all {
 		p.mu.Lock()
 		starting = starting || p.coming
 		p.mu.Unlock()
@@ -365,7 +365,7 @@ func (w *world) atRest() string {
 	if len(records) != len(known) {
 		return "the store has records of sandboxes that are gone"
 	}
-	for _, p := range w.pools {
+	for _, p := range w.pools.all {
 		p.mu.Lock()
 		for _, inst := range p.blank {
 			known[inst.ID()] = true

@@ -3,7 +3,6 @@ package dispatch
 import (
 	"context"
 	"crypto/subtle"
-	"slices"
 
 	"github.com/flockofbirds/fob/internal/faas"
 )
@@ -18,26 +17,28 @@ func (d *Dispatcher) Holder(_ context.Context, token string) (sandboxID string, 
 	flocks := d.snapshot()
 	d.mu.RUnlock()
 	for _, f := range flocks {
-		if id := f.holder(token); id != "" {
-			return id, f.version.Key(), true
+		f.each(func(b *bird) bool {
+			if ok = b.holds(token); ok {
+				sandboxID, holds = b.inst.ID(), f.version.Key()
+			}
+			return !ok
+		})
+		if ok {
+			return sandboxID, holds, true
 		}
 	}
 	return "", faas.VersionKey{}, false
 }
 
-// holder returns the ID of the flock's living sandbox that has that token, or "".
-func (f *flock) holder(token string) string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, b := range slices.Concat(f.birds, f.paused, f.leaving) {
-		if subtle.ConstantTimeCompare([]byte(b.inst.Token()), []byte(token)) != 1 {
-			continue
-		}
-		select {
-		case <-b.inst.Done(): // dead or removed
-		default:
-			return b.inst.ID()
-		}
+// holds reports whether a bird's sandbox lives and has that token.
+func (b *bird) holds(token string) bool {
+	if subtle.ConstantTimeCompare([]byte(b.inst.Token()), []byte(token)) != 1 {
+		return false
 	}
-	return ""
+	select {
+	case <-b.inst.Done(): // dead or removed
+		return false
+	default:
+		return true
+	}
 }

@@ -17,6 +17,7 @@ type line struct {
 
 // waiter is one call in the line.
 type waiter struct {
+	flock *flock
 	since time.Time
 	given chan grant // gets exactly one grant, unless the waiter leaves
 	place *list.Element
@@ -78,8 +79,8 @@ func (l *line) fail(err error) {
 }
 
 // wait returns what a waiter was given, or why it does not wait any longer.
-func (f *flock) wait(ctx context.Context, w *waiter) (grant, error) {
-	s := f.version.Settings
+func (w *waiter) wait(ctx context.Context) (grant, error) {
+	s := w.flock.version.Settings
 	timer := time.NewTimer(time.Duration(min(s.QueueTimeout, s.StartTimeout)))
 	defer timer.Stop()
 	for {
@@ -89,7 +90,7 @@ func (f *flock) wait(ctx context.Context, w *waiter) (grant, error) {
 		case <-ctx.Done():
 			return grant{}, ctx.Err()
 		case <-timer.C:
-			left, err := f.patience(w)
+			left, err := w.patience()
 			if left <= 0 {
 				return grant{}, err
 			}
@@ -101,7 +102,8 @@ func (f *flock) wait(ctx context.Context, w *waiter) (grant, error) {
 // patience is how much longer a call may wait, and the error for when that is
 // over. With no sandbox to wait for a slot in, it is one's start that may take
 // so long; queue_timeout counts from when there is one.
-func (f *flock) patience(w *waiter) (left time.Duration, err error) {
+func (w *waiter) patience() (left time.Duration, err error) {
+	f := w.flock
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	since := w.since
@@ -124,15 +126,15 @@ func (f *flock) patience(w *waiter) (left time.Duration, err error) {
 
 // accept takes what a waiter was given, and says how long it took: time since
 // the start of the sandbox that it got counts as start, time before as queue.
-func (w *waiter) accept(g grant, t *faas.Timing) (*bird, error) {
+func (w *waiter) accept(g grant, t *faas.Timing) (slot, error) {
 	waited := time.Since(w.since)
 	if g.err != nil {
 		t.Queue = waited
-		return nil, g.err
+		return slot{}, g.err
 	}
 	if g.bird.ready.After(w.since) {
 		t.Start = min(waited, time.Since(g.bird.begun))
 	}
 	t.Queue = waited - t.Start
-	return g.bird, nil
+	return slot{w.flock, g.bird}, nil
 }

@@ -18,7 +18,13 @@ import (
 // tells of it as long as it lasts, and the log in one line when it begins and one
 // when it ends.
 type outage struct {
-	look chan struct{} // has a token when there is reason to look at once
+	*lifetime
+	engine sandbox.Engine
+	langs  []string
+	log    zerolog.Logger
+	pools  *pools        // which get the sandboxes that are started on trial
+	over   func()        // called at the end of an outage, before anybody hears of it
+	look   chan struct{} // has a token when there is reason to look at once
 
 	mu     sync.Mutex
 	cause  error     // nil while there is none
@@ -50,6 +56,13 @@ const (
 	firstTrial = time.Second
 	lastTrial  = 10 * time.Second
 )
+
+func newOutage(life *lifetime, cfg Config, over func()) *outage {
+	return &outage{
+		lifetime: life, engine: cfg.Engine, langs: cfg.Langs, log: cfg.Log, over: over,
+		look: make(chan struct{}, 1), doubts: make(map[string]*doubt),
+	}
+}
 
 // hurry has the engine looked at soon.
 func (o *outage) hurry() {
@@ -124,11 +137,11 @@ func (o *outage) conclude(cause error, now time.Time) (begins, ends bool, lasted
 	return begins, ends, now.Sub(o.since)
 }
 
-// Outage returns why no sandbox can be made at present, for /readyz, or nil.
-func (d *Dispatcher) Outage() *faas.Error {
-	d.outage.mu.Lock()
-	defer d.outage.mu.Unlock()
-	cause := d.outage.cause
+// report returns why no sandbox can be made at present, for /readyz, or nil.
+func (o *outage) report() *faas.Error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	cause := o.cause
 	if cause == nil {
 		return nil
 	}
@@ -140,134 +153,106 @@ func (d *Dispatcher) Outage() *faas.Error {
 		why = "the folder for their sockets cannot be used"
 	}
 	return faas.Errorf(faas.CodeNoCapacity, "no sandbox can be started since %s, because %s; the dispatcher's log says more",
-		d.outage.since.UTC().Format(time.RFC3339), why).After(engineLook)
+		o.since.UTC().Format(time.RFC3339), why).After(engineLook)
 }
 
-// watchEngine looks at the engine again and again until the dispatcher closes.
-func (d *Dispatcher) watchEngine() {
+// watch looks at the engine again and again until the dispatcher closes.
+func (o *outage) watch() {
 	ticker := time.NewTicker(engineLook)
 	defer ticker.Stop()
 	for {
-		d.lookAtEngine(time.Now())
-		if !d.sleep(engineHurry) {
+		o.lookAround(time.Now())
+		if !o.sleep(engineHurry) {
 			return
 		}
 		select {
-		case <-d.ctx.Done():
+		case <-o.ctx.Done():
 			return
 		case <-ticker.C:
-		case <-d.outage.look:
+		case <-o.look:
 		}
 	}
 }
 
-// lookAtEngine finds out whether there is an outage as of now, and says so if that
+// lookAround finds out whether there is an outage as of now, and says so if that
 // is news.
-func (d *Dispatcher) lookAtEngine(now time.Time) {
-	cause := d.checkEngine()
-	for _, lang := range d.cfg.Langs {
+func (o *outage) lookAround(now time.Time) {
+	cause := o.check()
+	for _, lang := range o.langs {
 		if cause == nil {
-			cause = d.tryLang(lang, now)
+			cause = o.tryLang(lang, now)
 		}
 	}
-	if d.ctx.Err() != nil {
+	if o.ctx.Err() != nil {
 		return
 	}
-	if cause == nil && d.outage.on() {
-		d.forgive() // before anybody hears that all is well
+	if cause == nil && o.on() {
+		o.over() // before anybody hears that all is well
 	}
-	switch begins, ends, lasted := d.outage.conclude(cause, time.Now()); {
+	switch begins, ends, lasted := o.conclude(cause, time.Now()); {
 	case begins:
-		d.log.Error().Err(cause).Msg("no sandbox can be started: what runs goes on, and /readyz says so until that is over")
+		o.log.Error().Err(cause).Msg("no sandbox can be started: what runs goes on, and /readyz says so until that is over")
 	case ends:
-		d.log.Info().Dur("lasted", lasted).Msg("sandboxes can be started again")
+		o.log.Info().Dur("lasted", lasted).Msg("sandboxes can be started again")
 	}
 }
 
-// checkEngine asks the engine whether all is well.
-func (d *Dispatcher) checkEngine() error {
-	ctx, cancel := context.WithTimeout(d.ctx, engineTime)
+// check asks the engine whether all is well.
+func (o *outage) check() error {
+	ctx, cancel := context.WithTimeout(o.ctx, engineTime)
 	defer cancel()
-	err := d.cfg.Engine.Check(ctx)
+	err := o.engine.Check(ctx)
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		err = fmt.Errorf("%w: it has not answered for %v: %w", sandbox.ErrNoEngine, engineTime, err)
 	}
 	return err
 }
 
-// Prepare makes sure that sandboxes of all languages can be started, as
-// sandbox.Engine says. That takes as long as it takes to build what is missing.
-func (d *Dispatcher) Prepare(ctx context.Context) error {
-	if err := d.cfg.Engine.Prepare(ctx, d.cfg.Langs...); err != nil {
-		return err
-	}
-	for _, lang := range d.cfg.Langs {
-		d.outage.started(lang, nil) // what failed before that says nothing any more
-	}
-	d.lookAtEngine(time.Now())
-	return nil
-}
-
 // tryLang returns why sandboxes of a language cannot be started, or nil. Where there
 // is a doubt it has one made, when the time has come, which the pool then has. It does
 // not wait for that.
-func (d *Dispatcher) tryLang(lang string, now time.Time) error {
-	doubt := d.outage.doubted(lang)
-	switch p := d.pools[lang]; {
+func (o *outage) tryLang(lang string, now time.Time) error {
+	doubt := o.doubted(lang)
+	switch p := o.pools.of(lang); {
 	case doubt.err == nil:
 		return nil
 	case doubt.trying:
 	case now.Before(doubt.again):
 		return doubt.failed
-	case d.capacity.try(p.room()):
-		d.outage.try(lang, true)
-		if !d.background(func() { d.trial(p, doubt) }) {
-			d.capacity.give(p.room())
+	case o.pools.capacity.try(p.room()):
+		o.try(lang, true)
+		if !o.background(func() { o.trial(p, doubt) }) {
+			o.pools.capacity.give(p.room())
 		}
 	case errors.Is(doubt.err, sandbox.ErrNoEngine): // it answers again, and there is no room for a trial
-		d.outage.started(lang, nil)
+		o.started(lang, nil)
 		return nil
 	default:
 		return doubt.failed
 	}
 	if doubt.failed == nil { // an outage ends no sooner than the trial
-		return d.outage.current()
+		return o.current()
 	}
 	return doubt.failed
 }
 
 // trial starts a blank sandbox, in room that was reserved, to settle a doubt.
-func (d *Dispatcher) trial(p *pool, doubt doubt) {
+func (o *outage) trial(p *pool, doubt doubt) {
 	err := p.start()
 	if err == nil && doubt.failed == nil {
-		d.log.Warn().Err(doubt.err).Str("lang", p.spec.Lang).Msg("a sandbox could not be started, but another one could")
+		o.log.Warn().Err(doubt.err).Str("lang", p.spec.Lang).Msg("a sandbox could not be started, but another one could")
 	}
-	d.outage.try(p.spec.Lang, false)
-	d.outage.hurry()
-}
-
-// forgive has flocks whose starts failed for the engine's sake try again at once.
-func (d *Dispatcher) forgive() {
-	d.mu.RLock()
-	flocks := d.snapshot()
-	d.mu.RUnlock()
-	for _, f := range flocks {
-		f.mu.Lock()
-		if faas.CodeOf(f.lastErr) == faas.CodeNoCapacity {
-			f.failures, f.lastErr, f.lastFailure = 0, nil, time.Time{}
-			f.rescale(time.Now())
-		}
-		f.mu.Unlock()
-	}
+	o.try(p.spec.Lang, false)
+	o.hurry()
 }
 
 // complain begins the log line of something that the engine failed at. While the
 // log tells of an outage already, or is about to, nobody need read it.
-func (d *Dispatcher) complain(err error) *zerolog.Event {
-	if _, told := errors.AsType[told](err); told || d.outage.on() || errors.Is(err, sandbox.ErrNoEngine) {
-		return d.log.Debug().Err(err)
+func (o *outage) complain(err error) *zerolog.Event {
+	if _, told := errors.AsType[told](err); told || o.on() || errors.Is(err, sandbox.ErrNoEngine) {
+		return o.log.Debug().Err(err)
 	}
-	return d.log.Warn().Err(err)
+	return o.log.Warn().Err(err)
 }
 
 // engineError turns an engine's failure into what a client is told.
@@ -287,15 +272,15 @@ func (t told) Error() string { return t.error.Error() }
 func (t told) Unwrap() error { return t.error }
 
 // hush makes an error told if that is what it is.
-func (d *Dispatcher) hush(err error) error {
+func (o *outage) hush(err error) error {
 	e, ours := errors.AsType[*faas.Error](err)
 	if !ours || e.Code != faas.CodeNoCapacity || e.Cause == nil {
 		return err
 	}
-	if away := errors.Is(err, sandbox.ErrNoEngine); !away && !d.outage.on() {
+	if away := errors.Is(err, sandbox.ErrNoEngine); !away && !o.on() {
 		return err
 	} else if away {
-		d.outage.hurry()
+		o.hurry()
 	}
 	quiet := *e
 	quiet.Cause = nil

@@ -99,7 +99,7 @@ func TestOutageOfTheEngine(t *testing.T) {
 			!strings.Contains(said[1], "can be started again") {
 			t.Errorf("the log says %q", said)
 		}
-		if size, _ := w.pools["python"].count(); size != 2 || deaths == 0 {
+		if size, _ := w.pools.of("python").count(); size != 2 || deaths == 0 {
 			t.Errorf("the pool has %d, after %d deaths", size, deaths)
 		}
 	})
@@ -196,7 +196,7 @@ func TestNoOutageWhileImagesAreBuilt(t *testing.T) {
 			t.Error(err)
 		}
 		synctest.Wait()
-		if size, _ := w.pools["python"].count(); size != 1 {
+		if size, _ := w.pools.of("python").count(); size != 1 {
 			t.Errorf("the pool has %d", size)
 		}
 	})
@@ -220,7 +220,7 @@ func TestPreparedIsReady(t *testing.T) {
 		w.ready(true)
 		time.Sleep(time.Second)
 		w.ready(true)
-		if size, _ := w.pools["python"].count(); size != 1 {
+		if size, _ := w.pools.of("python").count(); size != 1 {
 			t.Errorf("the pool has %d", size)
 		}
 	})

@@ -9,16 +9,17 @@ import (
 const pauseTimeout = 10 * time.Second
 
 // suspend takes an idle bird from those that take calls, and pauses it. The
-// caller holds mu.
-func (f *flock) suspend(b *bird) {
-	f.remove(b)
+// caller holds the flock's mu.
+func (b *bird) suspend() {
+	b.withdraw()
 	b.paused, b.pausing = true, true
-	f.paused = append(f.paused, b)
-	f.d.background(func() { f.pause(b) })
+	b.flock.paused = append(b.flock.paused, b)
+	b.flock.d.background(b.pause)
 }
 
 // pause has the engine pause a bird.
-func (f *flock) pause(b *bird) {
+func (b *bird) pause() {
+	f := b.flock
 	ctx, cancel := context.WithTimeout(f.d.ctx, pauseTimeout)
 	defer cancel()
 	err := b.inst.Pause(ctx)
@@ -26,7 +27,7 @@ func (f *flock) pause(b *bird) {
 	defer f.mu.Unlock()
 	b.pausing = false
 	if err != nil {
-		f.unfit(b, err, "could not pause a sandbox")
+		b.unfit(err, "could not pause a sandbox")
 	}
 	f.rescale(time.Now()) // somebody may have come who needs it
 }
@@ -41,14 +42,15 @@ func (f *flock) awaken(n int) (resumed int) {
 			b.begun = time.Now()
 			f.starting++
 			resumed++
-			f.d.background(func() { f.resume(b) })
+			f.d.background(b.resume)
 		}
 	}
 	return resumed
 }
 
 // resume has the engine let a bird go on, which then takes calls again.
-func (f *flock) resume(b *bird) {
+func (b *bird) resume() {
+	f := b.flock
 	ctx, cancel := context.WithTimeout(f.d.ctx, pauseTimeout)
 	defer cancel()
 	err := b.inst.Resume(ctx)
@@ -58,20 +60,21 @@ func (f *flock) resume(b *bird) {
 	b.paused = false
 	switch {
 	case err != nil:
-		f.unfit(b, err, "could not resume a sandbox")
+		b.unfit(err, "could not resume a sandbox")
 	case !b.draining: // it may have died
 		f.d.cfg.Metrics.ColdStarts.WithLabelValues("resumed").Inc()
-		f.enlist(b)
+		b.enlist()
 	}
 	f.rescale(time.Now()) // what could not be resumed is started anew
 }
 
 // unfit sends a bird away of which it is not known whether it is paused. The
-// caller holds mu.
-func (f *flock) unfit(b *bird, err error, message string) {
-	if f.d.ctx.Err() != nil { // it stays for the next start
+// caller holds the flock's mu.
+func (b *bird) unfit(err error, message string) {
+	d := b.flock.d
+	if d.ctx.Err() != nil { // it stays for the next start
 		return
 	}
-	f.d.complain(err).Str("sandbox", b.inst.ID()).Msg(message)
-	f.drain(b)
+	d.outage.complain(err).Str("sandbox", b.inst.ID()).Msg(message)
+	b.drain()
 }

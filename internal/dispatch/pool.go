@@ -57,7 +57,7 @@ func newPool(d *Dispatcher, lang string, least, most int) *pool {
 // When there is none but one is being made that nobody waits for, it waits for
 // that, until ctx ends.
 func (p *pool) take(ctx context.Context, spec sandbox.Spec) sandbox.Instance {
-	if spec.Network != p.spec.Network || spec.Runtime != p.spec.Runtime || p.d.fixed.Load() && spec.Limits != p.spec.Limits {
+	if spec.Network != p.spec.Network || spec.Runtime != p.spec.Runtime || p.d.hatchery.fixed.Load() && spec.Limits != p.spec.Limits {
 		return nil
 	}
 	p.mu.Lock()
@@ -65,7 +65,7 @@ func (p *pool) take(ctx context.Context, spec sandbox.Spec) sandbox.Instance {
 	taker := p.taken(inst != nil)
 	p.mu.Unlock()
 	if inst == nil {
-		p.d.allot()
+		p.d.pools.allot()
 	}
 	if taker == nil {
 		return inst
@@ -97,7 +97,7 @@ func (p *pool) pop() sandbox.Instance {
 		p.wake()
 		select {
 		case <-inst.Done():
-			p.d.dispose(inst)
+			p.d.aviary.dispose(inst)
 		default:
 			return inst
 		}
@@ -147,12 +147,12 @@ func (p *pool) run() {
 			}
 			continue
 		}
-		p.d.rush.wait(p.d.ctx, poolPatience)
+		p.d.hatchery.rush.wait(p.d.ctx, poolPatience)
 		if size, target := p.count(); size >= target { // one was given back
 			continue
 		}
 		// When starts fail, the trials go on for the pool.
-		if p.d.outage.doubted(p.spec.Lang).failed != nil || !p.d.reserveBlank(p.room()) {
+		if p.d.outage.doubted(p.spec.Lang).failed != nil || !p.d.evictor.reserveBlank(p.room()) {
 			p.d.sleep(poolPause)
 			continue
 		}
@@ -167,10 +167,10 @@ func (p *pool) room() room { return room{1, p.spec.Limits.Memory} }
 // who waits for it, or else into the pool. While there is a doubt it is a trial.
 func (p *pool) start() error {
 	doubt := p.d.outage.doubted(p.spec.Lang)
-	err := p.d.mayCreate(p.d.ctx, p.spec)
+	err := p.d.aviary.turn(p.d.ctx, p.spec)
 	if err == nil {
 		err = p.create()
-		p.d.creating.Release(1)
+		p.d.aviary.creating.Release(1)
 	}
 	if err != nil && doubt.err != nil {
 		p.d.outage.tried(p.spec.Lang, err, time.Now())
@@ -183,7 +183,7 @@ func (p *pool) create() error {
 	p.mu.Lock()
 	p.coming = true
 	p.mu.Unlock()
-	inst, err := p.d.createSandbox(p.d.ctx, p.spec)
+	inst, err := p.d.aviary.create(p.d.ctx, p.spec)
 	p.mu.Lock()
 	p.coming = false
 	taker := p.taker
@@ -210,7 +210,7 @@ func (p *pool) watch(inst sandbox.Instance) {
 	}
 	if p.drop(inst) {
 		p.d.log.Warn().Str("sandbox", inst.ID()).Msg("a blank sandbox died")
-		p.d.remove(inst)
+		p.d.aviary.remove(inst)
 	}
 }
 
@@ -224,7 +224,7 @@ func (p *pool) keep(inst sandbox.Instance) {
 	select {
 	case <-inst.Done(): // and watch may have looked before it was back
 		if p.drop(inst) {
-			p.d.dispose(inst)
+			p.d.aviary.dispose(inst)
 		}
 	default:
 	}
@@ -252,7 +252,7 @@ func (p *pool) trim(n int) {
 		if inst == nil {
 			return
 		}
-		p.d.dispose(inst)
+		p.d.aviary.dispose(inst)
 	}
 }
 
@@ -265,39 +265,12 @@ func (p *pool) evictable() []candidate {
 		all = append(all, candidate{room: p.room(), inst: inst, leave: func() bool {
 			there := p.drop(inst)
 			if there {
-				p.d.dispose(inst)
+				p.d.aviary.dispose(inst)
 			}
 			return there
 		}})
 	}
 	return all
-}
-
-// allot tells each pool how many sandboxes it is to have as of now, so that all
-// of them together hold no more than they may.
-func (d *Dispatcher) allot() {
-	now := time.Now()
-	d.allotting.Lock()
-	defer d.allotting.Unlock()
-	targets := make([]int, len(d.cfg.Langs))
-	most := 0
-	for i, lang := range d.cfg.Langs {
-		p := d.pools[lang]
-		p.mu.Lock()
-		p.size = p.size.rested(now)
-		targets[i] = p.size.target
-		p.mu.Unlock()
-		most = d.capacity.blanks(p.spec.Limits.Memory)
-	}
-	for i, share := range shares(targets, most) {
-		p := d.pools[d.cfg.Langs[i]]
-		p.mu.Lock()
-		if share != p.share {
-			p.share = share
-			p.wake()
-		}
-		p.mu.Unlock()
-	}
 }
 
 // clear removes all blank sandboxes.

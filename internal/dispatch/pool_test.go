@@ -320,7 +320,7 @@ func TestThePoolGrowsAndShrinks(t *testing.T) {
 		sizes := func(size, target int) {
 			t.Helper()
 			synctest.Wait()
-			if s, n := w.pools["python"].count(); s != size || n != target {
+			if s, n := w.pools.of("python").count(); s != size || n != target {
 				t.Fatalf("there are %d of %d blank sandboxes, want %d of %d", s, n, size, target)
 			}
 		}
@@ -359,8 +359,8 @@ func TestPoolsHaveAQuarterOfTheRoom(t *testing.T) {
 			c.Pool, c.PoolMax = map[string]int{"python": 2, "node": 1}, 8
 		}, func(t *testing.T, w *world) {
 			synctest.Wait()
-			python, _ := w.pools["python"].count()
-			node, _ := w.pools["node"].count()
+			python, _ := w.pools.of("python").count()
+			node, _ := w.pools.of("node").count()
 			if got := fmt.Sprint(python, node); got != want {
 				t.Errorf("with room for %d the pools have %s, want %s", n, got, want)
 			}

@@ -37,7 +37,7 @@ func (d *Dispatcher) Prove(ctx context.Context, v *faas.Version, code string) (f
 	if d.ctx.Err() != nil {
 		return nil, draining()
 	}
-	b, err := d.hatch(ctx, v, code, roomPatience)
+	b, err := d.hatchery.hatch(ctx, v, code, roomPatience)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func (p *proof) Publish(fn *faas.Function) {
 // Discard implements faas.Proof.
 func (p *proof) Discard() {
 	p.b.close()
-	p.d.dispose(p.b.inst)
+	p.d.aviary.dispose(p.b.inst)
 }
 
 // Drop has calls refused of those of a function's versions that nothing uses, most of
@@ -151,7 +151,7 @@ func (d *Dispatcher) Deleted(fn *faas.Function) {
 func (f *flock) end(why error) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.starting > 0 || f.line.len() > 0 || len(f.birds)+len(f.paused)+len(f.leaving) > 0 {
+	if f.starting > 0 || f.line.len() > 0 || !f.empty() {
 		return false
 	}
 	if f.shutErr == nil {

@@ -57,22 +57,22 @@ func (q *quota) set(maxConcurrency int) {
 func (q *quota) serve(now time.Time) {
 	for q.admits() {
 		var next *flock
-		var slot *bird
+		var free *bird
 		var since time.Time
 		for _, f := range q.flocks {
 			joined, waiting := f.line.since()
 			if !waiting || next != nil && !joined.Before(since) {
 				continue
 			}
-			if b := f.free(); b != nil {
-				next, slot, since = f, b, joined
+			if b := f.free(f.version.Settings.Concurrency); b != nil {
+				next, free, since = f, b, joined
 			}
 		}
 		if next == nil {
 			return
 		}
-		next.line.give(slot)
-		next.take(slot, now)
+		next.line.give(free)
+		free.take(now)
 	}
 }
 

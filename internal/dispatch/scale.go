@@ -2,7 +2,6 @@ package dispatch
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/flockofbirds/fob/internal/faas"
@@ -26,46 +25,22 @@ func (f *flock) rescale(now time.Time) {
 	idle := f.idle()
 	l := f.load(s, idle, now)
 	d := decide(s, l, now)
-	if now.Sub(f.lastFailure) < f.backoff() {
+	if f.setbacks.hold(now, len(f.birds) > 0) {
 		d.Start = 0
 	}
 	for range d.Start {
 		f.starting++
 		f.d.background(f.start)
 	}
-	resumed := f.awaken(d.Resume)
+	d.Resume = f.awaken(d.Resume)
 	for _, b := range idle[:d.Stop] {
-		f.drain(b)
+		b.drain()
 	}
 	rest := idle[max(d.Stop, l.Paused):]
 	for _, b := range rest[:d.Pause] {
-		f.suspend(b)
+		b.suspend()
 	}
-	f.decided("start", d.Start+resumed)
-	f.decided("stop", d.Stop)
-	f.decided("pause", d.Pause)
-}
-
-// decided counts what the scaler decided, in sandboxes.
-func (f *flock) decided(what string, sandboxes int) {
-	if sandboxes > 0 {
-		f.d.cfg.Metrics.Decisions.WithLabelValues(what).Add(float64(sandboxes))
-	}
-}
-
-// idle lists the birds that the scaler may stop, in the order of load.Idle. The
-// caller holds mu.
-func (f *flock) idle() []*bird {
-	longest := func(a, b *bird) int { return a.idleSince.Compare(b.idleSince) }
-	idle := slices.Clone(f.paused)
-	slices.SortFunc(idle, longest)
-	for _, b := range f.birds {
-		if b.inFlight == 0 {
-			idle = append(idle, b)
-		}
-	}
-	slices.SortFunc(idle[len(f.paused):], longest)
-	return idle
+	d.count(f.d.cfg.Metrics)
 }
 
 // load tells the scaler about the flock. The caller holds mu.
@@ -110,8 +85,9 @@ func (f *flock) start() {
 	defer f.mu.Unlock()
 	f.starting--
 	if err != nil {
-		if !errors.Is(err, f.d.capacity.full) {
-			f.failed(err)
+		if !errors.Is(err, f.d.capacity.full) { // which is nobody's fault
+			f.setbacks.note(err, f.starting > 0)
+			f.d.outage.complain(err).Str("function", f.version.FunctionID).Int("version", f.version.Number).Msg("could not start a sandbox")
 		}
 		if len(f.birds)+len(f.paused)+f.starting == 0 {
 			f.refuse(err)
@@ -121,12 +97,35 @@ func (f *flock) start() {
 	f.join(b)
 }
 
-// failed notes a start that failed for more than want of room. The caller holds
-// mu.
-func (f *flock) failed(err error) {
-	if f.starting == 0 { // several at once count as one
-		f.failures++
+// hatch makes a bird for a stored version.
+func (f *flock) hatch() (*bird, error) {
+	code, err := f.d.cfg.Catalogue.Code(f.d.ctx, f.version)
+	if err != nil {
+		return nil, err
 	}
-	f.lastFailure, f.lastErr = time.Now(), err
-	f.d.complain(err).Str("function", f.version.FunctionID).Int("version", f.version.Number).Msg("could not start a sandbox")
+	f.mu.Lock()
+	awaited := f.line.len() > 0
+	f.mu.Unlock()
+	patience := roomPatience
+	if !awaited { // for min_scale, which is looked at again and again
+		patience = 0
+	}
+	b, err := f.d.hatchery.hatch(f.d.ctx, f.version, code, patience)
+	if faas.CodeOf(err) == faas.CodeBadCode {
+		// It loaded when it was registered, so this is its failing at run
+		// time, such as a service that it reaches for at import.
+		e, _ := errors.AsType[*faas.Error](err)
+		return nil, &faas.Error{Code: faas.CodeRaised, Message: e.Message, Raised: e.Raised}
+	}
+	return b, err
+}
+
+// forgive forgets starts that failed for the engine's sake, and tries again at once.
+func (f *flock) forgive() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if faas.CodeOf(f.setbacks.err) == faas.CodeNoCapacity {
+		f.setbacks = setbacks{}
+		f.rescale(time.Now())
+	}
 }

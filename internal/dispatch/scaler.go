@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/telemetry"
 )
 
 // retiredIdle is how long an idle sandbox is kept that nobody is expected to
@@ -61,6 +62,18 @@ type decision struct {
 	Resume int // so many of those that are paused
 	Stop   int // so many of load's Idle, from the first on
 	Pause  int // so many of those after them that are not paused
+}
+
+// count has metrics know the decision.
+func (d decision) count(metrics *telemetry.Metrics) {
+	for _, done := range [...]struct {
+		what      string
+		sandboxes int
+	}{{"start", d.Start + d.Resume}, {"stop", d.Stop}, {"pause", d.Pause}} {
+		if done.sandboxes > 0 {
+			metrics.Decisions.WithLabelValues(done.what).Add(float64(done.sandboxes))
+		}
+	}
 }
 
 // decide is the scaler: a pure function. It wants, within min_scale and

@@ -17,10 +17,10 @@ const (
 )
 
 // sweep removes strays until the dispatcher closes.
-func (d *Dispatcher) sweep() {
+func (a *aviary) sweep() {
 	suspects := map[string]bool{}
-	for pause := firstSweep; d.sleep(pause); pause = min(2*pause, longestStep) {
-		if suspects = d.removeStrays(suspects); len(suspects) > 0 {
+	for pause := firstSweep; a.sleep(pause); pause = min(2*pause, longestStep) {
+		if suspects = a.removeStrays(suspects); len(suspects) > 0 {
 			pause = firstSweep / 2 // the second look at them
 		}
 	}
@@ -29,13 +29,13 @@ func (d *Dispatcher) sweep() {
 // removeStrays lists the aviary and removes those that the dispatcher does not
 // know, if it did not at the last look either: one that the engine has just made
 // is known only a moment later. It returns those that it saw for the first time.
-func (d *Dispatcher) removeStrays(suspects map[string]bool) map[string]bool {
-	ctx, cancel := context.WithTimeout(d.ctx, sweepTime)
+func (a *aviary) removeStrays(suspects map[string]bool) map[string]bool {
+	ctx, cancel := context.WithTimeout(a.ctx, sweepTime)
 	defer cancel()
-	instances, err := d.cfg.Engine.List(ctx)
+	instances, err := a.engine.List(ctx)
 	if err != nil {
-		if d.ctx.Err() == nil {
-			d.complain(err).Msg("could not look for sandboxes that nobody knows; looking again")
+		if a.ctx.Err() == nil {
+			a.outage.complain(err).Msg("could not look for sandboxes that nobody knows; looking again")
 		}
 		return suspects
 	}
@@ -43,11 +43,11 @@ func (d *Dispatcher) removeStrays(suspects map[string]bool) map[string]bool {
 	for _, inst := range instances {
 		id := inst.ID()
 		switch {
-		case d.capacity.knows(id):
+		case a.capacity.knows(id):
 		case suspects[id]:
-			d.log.Warn().Str("sandbox", id).Msg("removing a sandbox that came up for an earlier start")
-			d.capacity.admit(id, inst.Spec().Limits.Memory)
-			d.background(func() { d.discard(inst) })
+			a.log.Warn().Str("sandbox", id).Msg("removing a sandbox that came up for an earlier start")
+			a.capacity.admit(id, inst.Spec().Limits.Memory)
+			a.background(func() { a.discard(inst) })
 		default:
 			seen[id] = true
 		}

@@ -38,18 +38,18 @@ func TestTheNewestIsNoStray(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		suspects := w.removeStrays(nil)
+		suspects := w.aviary.removeStrays(nil)
 		if !suspects[inst.ID()] || len(w.engine.there()) != 1 {
 			t.Errorf("suspects are %v", suspects)
 		}
 		w.capacity.admit(inst.ID(), 0) // noted now
-		if suspects = w.removeStrays(suspects); len(suspects) != 0 {
+		if suspects = w.aviary.removeStrays(suspects); len(suspects) != 0 {
 			t.Errorf("suspects are %v still", suspects)
 		}
 		synctest.Wait()
 		if len(w.engine.there()) != 1 {
 			t.Error("it was removed")
 		}
-		w.dispose(inst)
+		w.aviary.dispose(inst)
 	})
 }

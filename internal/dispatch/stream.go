@@ -26,9 +26,8 @@ const answerPatience = time.Minute
 // is in flight, and has its slot, until the driver has ended the answer: also
 // when its caller has gone away meanwhile.
 type stream struct {
+	slot
 	ctx    context.Context // of its caller
-	f      *flock
-	b      *bird
 	from   *sandbox.Stream
 	sent   time.Time
 	budget time.Duration
@@ -42,8 +41,8 @@ type stream struct {
 }
 
 // stream is what a caller gets of a response that streams.
-func (f *flock) stream(ctx context.Context, b *bird, r *sandbox.Response, sent time.Time, budget time.Duration) *faas.Result {
-	s := &stream{ctx: ctx, f: f, b: b, from: r.Stream, sent: sent, budget: budget}
+func (in slot) stream(ctx context.Context, r *sandbox.Response, sent time.Time, budget time.Duration) *faas.Result {
+	s := &stream{slot: in, ctx: ctx, from: r.Stream, sent: sent, budget: budget}
 	deadline := sent.Add(budget)
 	if s.made = s.from.Made(); s.made {
 		deadline = time.Now().Add(answerPatience)
@@ -61,7 +60,7 @@ func (f *flock) stream(ctx context.Context, b *bird, r *sandbox.Response, sent t
 // Read implements io.Reader.
 func (s *stream) Read(p []byte) (int, error) {
 	n, err := s.from.Read(p)
-	if errors.Is(err, net.ErrClosed) && s.f.d.ctx.Err() != nil {
+	if errors.Is(err, net.ErrClosed) && s.flock.d.ctx.Err() != nil {
 		err = errClosing
 	}
 	if err != nil {
@@ -81,17 +80,17 @@ func (s *stream) end(err error) error {
 	s.stop()
 	switch run := time.Since(s.sent); {
 	case err == io.EOF:
-		s.f.settle(s.b, nil, run, s.budget)
+		s.settle(nil, run, s.budget)
 		s.err = io.EOF
 	case s.made && errors.Is(err, os.ErrDeadlineExceeded):
 		s.from.Close()
-		s.f.release(s.b)
+		s.release()
 		s.err = faas.Errorf(faas.CodeTimeout, "the answer was not read within %v", answerPatience)
 	case err == errClosing:
-		s.f.release(s.b)
+		s.release()
 		s.err = errClosing
 	default:
-		s.err = s.f.settle(s.b, err, run, s.budget)
+		s.err = s.settle(err, run, s.budget)
 		if s.ctx.Err() != nil { // which is what it came of
 			s.err = s.ctx.Err()
 		}
@@ -114,7 +113,7 @@ func (s *stream) Close() error {
 		return nil
 	}
 	s.from.Cancel()
-	if !s.f.d.background(s.leave) {
+	if !s.flock.d.background(s.leave) {
 		s.from.Close()
 		s.end(errClosing)
 	}
@@ -123,7 +122,7 @@ func (s *stream) Close() error {
 
 // leave sees a stream to its end that nobody reads any more.
 func (s *stream) leave() {
-	d := s.f.d
+	d := s.flock.d
 	stop := context.AfterFunc(d.ctx, func() { s.from.Close() })
 	defer stop()
 	s.from.Cancel()
@@ -135,11 +134,4 @@ func (s *stream) leave() {
 		err = io.EOF
 	}
 	s.end(err)
-}
-
-// isPlain reports whether the version is known not to take the request.
-func (f *flock) isPlain() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.plain
 }

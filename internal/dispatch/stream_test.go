@@ -210,7 +210,7 @@ func TestLeavingAStream(t *testing.T) {
 		w.wantsMetrics("fob_calls_in_flight 0", callsTotal(fn, "cancelled"))
 		time.Sleep(5 * time.Second)
 		still(t, next)
-		if infos := w.flockOf(fn).sandboxes(); len(infos) != 1 || infos[0].InFlight != 1 {
+		if infos, _ := w.Sandboxes(t.Context(), fn.Live()); len(infos) != 1 || infos[0].InFlight != 1 {
 			t.Errorf("the sandboxes are %+v, want one with a call in flight", infos)
 		}
 		w.engine.gate <- struct{}{}
@@ -286,7 +286,7 @@ func TestClosingWhileAStreamIsLeft(t *testing.T) {
 			if n := len(w.engine.there()); n != 1 {
 				t.Errorf("there are %d sandboxes, want the one", n)
 			}
-			if infos := w.flockOf(fn).sandboxes(); infos[0].InFlight != 0 || infos[0].State == "draining" {
+			if infos, _ := w.Sandboxes(t.Context(), fn.Live()); infos[0].InFlight != 0 || infos[0].State == "draining" {
 				t.Errorf("the sandbox is %+v", infos[0])
 			}
 			close(w.engine.gate)
@@ -421,11 +421,11 @@ func TestACallWithoutTime(t *testing.T) {
 	simulated(t, nil, func(t *testing.T, w *world) {
 		fn := w.create("version", "")
 		f := w.flockOf(fn)
-		b, err := f.acquire(t.Context(), &faas.Timing{})
+		slot, err := f.acquire(t.Context(), &faas.Timing{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = f.settle(b, fmt.Errorf("%w: %w", sandbox.ErrNotSent, os.ErrDeadlineExceeded), 0, time.Nanosecond)
+		err = slot.settle(fmt.Errorf("%w: %w", sandbox.ErrNotSent, os.ErrDeadlineExceeded), 0, time.Nanosecond)
 		outcome{err: err}.fails(t, faas.CodeTimeout, "1ns")
 		w.call(t.Context(), faas.Ref{ID: fn.ID}).wants(t, `{"result":1}`)
 		w.wantsRest(1)

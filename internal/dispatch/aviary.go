@@ -1,0 +1,139 @@
+package dispatch
+
+import (
+	"context"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/sandbox"
+)
+
+// aviary is all sandboxes of one dispatcher, blank ones and birds: it has the engine
+// make and remove them, in the room that there is, and keeps the record of what they
+// hold.
+type aviary struct {
+	*lifetime
+	engine   sandbox.Engine
+	records  faas.SandboxStore
+	capacity *capacity
+	outage   *outage
+	log      zerolog.Logger
+	creating *semaphore.Weighted // of the sandboxes that the engine makes at once
+}
+
+// createTimeout bounds the engine's making of a sandbox. It has nothing to do
+// with how long a call is willing to wait: the next one is glad of it too.
+const createTimeout = time.Minute
+
+// maxCreating is how many sandboxes the engine makes at once. More would only
+// make each slower, and a function may ask for a thousand.
+const maxCreating = 4
+
+// closePatience is how long Close waits for an engine that is removing a
+// sandbox; what is left, the next start removes.
+const closePatience = 5 * time.Second
+
+// start has the engine make a sandbox in its turn, in room that was reserved.
+func (a *aviary) start(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
+	if err := a.turn(ctx, spec); err != nil {
+		return nil, err
+	}
+	defer a.creating.Release(1)
+	return a.create(ctx, spec)
+}
+
+// turn waits until the engine is prepared for sandboxes of a language and it is
+// one's turn to have one made, in room that was reserved. When that fails the room is
+// given back. Nothing but ctx bounds it: a driver image may be missing, and to build it
+// takes minutes where the network is slow.
+func (a *aviary) turn(ctx context.Context, spec sandbox.Spec) error {
+	err := a.engine.Prepare(ctx, spec.Lang)
+	if err != nil && ctx.Err() == nil {
+		a.outage.started(spec.Lang, err)
+	}
+	if err == nil {
+		err = a.creating.Acquire(ctx, 1)
+	}
+	if err != nil {
+		a.capacity.give(room{1, spec.Limits.Memory})
+	}
+	return err
+}
+
+// create has the engine make a sandbox now. When that fails the room is given back.
+func (a *aviary) create(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
+	within, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+	inst, err := a.engine.Create(within, spec)
+	if err == nil || ctx.Err() == nil { // else nobody waits for it any more
+		a.outage.started(spec.Lang, err)
+	}
+	if err != nil {
+		a.capacity.give(room{1, spec.Limits.Memory})
+		return nil, err
+	}
+	a.capacity.hold(inst.ID(), spec.Limits.Memory)
+	return inst, nil
+}
+
+// dispose removes a sandbox without keeping anybody waiting, unless that is
+// Close: then there is no later. It returns what is closed once it is removed.
+func (a *aviary) dispose(inst sandbox.Instance) <-chan struct{} {
+	removed := make(chan struct{})
+	work := func() {
+		if a.remove(inst) {
+			close(removed)
+		}
+	}
+	if !a.background(work) {
+		work()
+	}
+	return removed
+}
+
+// remove takes a sandbox away for good, trying again until the engine lets it.
+// It reports false when the dispatcher closes before that.
+func (a *aviary) remove(inst sandbox.Instance) bool {
+	const patience = time.Minute
+	a.capacity.leave(inst.ID())
+	wait := 100 * time.Millisecond
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		stop := context.AfterFunc(a.ctx, func() { time.AfterFunc(closePatience, cancel) })
+		err := inst.Remove(ctx)
+		stop()
+		cancel()
+		if err == nil {
+			a.capacity.left(inst.ID())
+			return true
+		}
+		a.outage.complain(err).Str("sandbox", inst.ID()).Msg("could not remove a sandbox; trying again")
+		if !a.sleep(wait) { // the next start removes it
+			return false
+		}
+		wait = min(2*wait, longestStep)
+	}
+}
+
+// discard removes a sandbox that an earlier dispatcher left, and its record.
+func (a *aviary) discard(inst sandbox.Instance) {
+	a.remove(inst)
+	a.forget(inst)
+}
+
+// record notes what a sandbox holds.
+func (a *aviary) record(inst sandbox.Instance, holds faas.VersionKey) {
+	if err := a.records.RecordSandbox(context.WithoutCancel(a.ctx), inst.ID(), holds); err != nil {
+		a.log.Error().Err(err).Str("sandbox", inst.ID()).Msg("could not record a sandbox; the next start will not adopt it")
+	}
+}
+
+// forget drops the record of a sandbox that is gone.
+func (a *aviary) forget(inst sandbox.Instance) {
+	if err := a.records.ForgetSandboxes(context.WithoutCancel(a.ctx), inst.ID()); err != nil {
+		a.log.Warn().Err(err).Str("sandbox", inst.ID()).Msg("could not drop the record of a sandbox")
+	}
+}

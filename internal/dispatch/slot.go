@@ -1,0 +1,137 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/sandbox"
+)
+
+// slot is a call's place in a bird.
+type slot struct {
+	flock *flock
+	bird  *bird
+}
+
+// finish gives a slot back after a call that took that long.
+func (s slot) finish(run time.Duration) {
+	f := s.flock
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.run == 0 {
+		f.run = run
+	} else {
+		f.run += (run - f.run) / 16
+	}
+	s.bird.handOn()
+}
+
+// release gives a slot back of which nothing is to be learnt.
+func (s slot) release() {
+	s.flock.mu.Lock()
+	defer s.flock.mu.Unlock()
+	s.bird.handOn()
+}
+
+// call makes a call, and gives the slot back, or leaves that to the
+// stream that is the answer.
+func (s slot) call(ctx context.Context, call *faas.Call) (*faas.Result, error) {
+	request := sandbox.Request{Args: call.Args, Body: call.Body, Drop: call.Drop, Stream: call.Stream}
+	if s.bird.takesRequest {
+		request.Method, request.Target, request.Root, request.Host, request.Header = call.Method, call.Target, call.Root, call.Host, call.Header
+	} else if err := refusePlain(call, s.flock.d.cfg.MaxBody); err != nil {
+		s.release()
+		return nil, err
+	} else {
+		request.Form = form(call)
+	}
+	// Until this returns the body is in the sender's hands, and nobody else drops it.
+	call.Drop = nil
+	result, err := s.send(ctx, call, &request)
+	call.Drop = request.Drop
+	return result, err
+}
+
+// send is call once it is known what is sent.
+func (s slot) send(ctx context.Context, call *faas.Call, request *sandbox.Request) (*faas.Result, error) {
+	budget := time.Duration(s.flock.version.Settings.Timeout)
+	if call.Timeout > 0 && call.Timeout < budget {
+		return s.attend(ctx, request, call.Timeout, &call.Trace.Timing.Run)
+	}
+	sent := time.Now()
+	response, err := s.bird.conn.Call(sent.Add(budget), request)
+	call.Trace.Timing.Run = time.Since(sent)
+	if err == nil && response.Stream != nil {
+		return s.stream(ctx, response, sent, budget), nil
+	}
+	return s.outcome(response, err, call.Trace.Timing.Run, budget)
+}
+
+// outcome settles a call that was answered whole, or failed, and says what its
+// caller gets.
+func (s slot) outcome(response *sandbox.Response, err error, run, budget time.Duration) (*faas.Result, error) {
+	failure := s.settle(err, run, budget)
+	switch {
+	case err == nil:
+		return result(response), nil
+	case errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, sandbox.ErrNotSent) && !s.stopped():
+		return nil, faas.Errorf(faas.CodeInternal, "the function was still running after its timeout of %v, and could not be stopped yet", budget)
+	}
+	return nil, failure
+}
+
+// stopped waits until the code of the bird, which is dismissed, is really stopped, other
+// calls in the same sandbox having finished first.
+func (s slot) stopped() bool {
+	return s.flock.d.await(s.bird.removed, time.Duration(s.flock.version.Settings.Timeout)+stopPatience)
+}
+
+// settle gives back the slot of a call that ended with err after that time, nil
+// meaning well, and says what its caller is told. A sandbox of which
+// nothing good is to be expected any more is dismissed.
+func (s slot) settle(err error, run, budget time.Duration) error {
+	if err == nil {
+		s.finish(run)
+		return nil
+	}
+	if driverError, ok := errors.AsType[*sandbox.DriverError](err); ok {
+		s.finish(run)
+		return callError(driverError)
+	}
+	switch {
+	case errors.Is(err, sandbox.ErrBody):
+		s.release()
+		if e, ok := errors.AsType[*faas.Error](err); ok {
+			return e
+		}
+		return faas.Errorf(faas.CodeBadRequest, "the body broke off").Because(err)
+	case errors.Is(err, sandbox.ErrNotSent) && errors.Is(err, os.ErrDeadlineExceeded):
+		s.release()
+		return faas.Errorf(faas.CodeTimeout, "the timeout of %v was over before the call was sent", budget)
+	case errors.Is(err, sandbox.ErrNoRoom):
+		s.release()
+		return noRoom("the function's answer, which is lost")
+	case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE):
+		s.release()
+		return faas.Errorf(faas.CodeNoCapacity, "the dispatcher has too many files and connections open (its limit of open files)").After(time.Second).Because(err)
+	}
+	// Whatever else went wrong, this sandbox is not used again.
+	s.bird.dismiss()
+	switch {
+	case errors.Is(err, sandbox.ErrNotSent):
+		s.release()
+		return err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		s.release()
+		return faas.Errorf(faas.CodeTimeout, "the function was still running after its timeout of %v, and was stopped", budget)
+	case errors.Is(err, sandbox.ErrBadAnswer):
+		s.release()
+		return faas.Errorf(faas.CodeBadAnswer, "%v", err)
+	}
+	defer s.release() // keeps the sandbox until its end is known
+	return s.bird.died(s.flock.d.ctx, "while the function ran", err)
+}
