@@ -24,7 +24,10 @@ type kind[R any] struct {
 	// refuses is put, and none is read.
 	check func(*R) error
 
-	order order // of a list
+	// byCreation orders a list by the revision that created each record, and not by
+	// key. A revision is better than a time: two records may have been created at the
+	// same time, or by clocks that disagree.
+	byCreation bool
 
 	// note has the checker remember what it compares with other records at the end.
 	note func(c *checking, e Entry, r *R)
@@ -48,17 +51,6 @@ func (d *description) at(id string) string { return d.prefix + id }
 func (d *description) holds(key string) bool {
 	return strings.HasPrefix(key, d.prefix) && (!d.single || key == d.prefix)
 }
-
-// order is the order of a list.
-type order int
-
-const (
-	byKey order = iota
-
-	// byCreation goes by revision rather than by time: two may have been created at
-	// the same time, or by clocks that disagree.
-	byCreation
-)
 
 // stamp is part of every record that is stored as JSON: the schema that it was
 // written in.
@@ -167,7 +159,7 @@ func (k *kind[R]) list(ctx context.Context, kv KV) ([]stored[R], error) {
 		}
 		after = page[len(page)-1].Key
 	}
-	if k.order == byCreation {
+	if k.byCreation {
 		slices.SortFunc(all, func(a, b stored[R]) int { return cmp.Compare(a.Created, b.Created) })
 	}
 	return all, nil

@@ -18,7 +18,7 @@ var functionKind = kind[functionRecord]{
 	description: description{name: "function", plural: "functions", prefix: "function/"},
 	key:         func(r *functionRecord) string { return r.ID },
 	check:       (*functionRecord).check,
-	order:       byCreation,
+	byCreation:  true,
 	note:        noteFunction,
 }
 

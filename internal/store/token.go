@@ -21,7 +21,7 @@ var tokenKind = kind[tokenRecord]{
 		}
 		return nil
 	},
-	order: byCreation,
+	byCreation: true,
 }
 
 // tokenRecord is a token. Its secret is nowhere but with who was given it.
