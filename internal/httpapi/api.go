@@ -145,7 +145,7 @@ func (a *API) Open(b Backend) {
 func (a *API) open(b Backend, has Needs) {
 	s := &resources{
 		calls:     &calls{invoker: b.Invoker, registry: b.Registry, bodies: &a.bodies, home: &a.home, hidden: a.hidden, log: a.cfg.Log, fail: a.problem},
-		functions: &functions{registry: b.Registry, locator: b.Locator, drafts: a, unauthorized: a.guard.unauthorized},
+		functions: &functions{registry: b.Registry, locator: b.Locator, bodies: &a.bodies, unauthorized: a.guard.unauthorized},
 		secrets:   &secrets{secrets: b.Secrets, bodies: &a.bodies},
 		tokens:    &tokens{tokens: b.Tokens, bodies: &a.bodies},
 		ops:       &ops{log: a.cfg.Log, build: a.cfg.Build, scrape: a.cfg.Metrics, journal: b.Audit, storage: b.Storage, engine: b.Engine, unready: &a.unready},

@@ -148,8 +148,3 @@ func incomplete(err error) error {
 	}
 	return faas.Errorf(faas.CodeBadRequest, "%s", message)
 }
-
-// readBody is bodies.read.
-func (a *API) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	return a.bodies.read(w, r)
-}

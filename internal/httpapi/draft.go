@@ -15,12 +15,12 @@ import (
 // Content-Type says nothing (HTTPie sends application/json for < hello.py, curl
 // a form type), so the body itself tells: one that begins like a JSON object is
 // meant as one, for hardly any program does.
-func (a *API) readDraft(w http.ResponseWriter, r *http.Request) (name string, draft faas.Draft, err error) {
+func (b *bodies) readDraft(w http.ResponseWriter, r *http.Request) (name string, draft faas.Draft, err error) {
 	given, err := readQuery(r.URL.RawQuery, "lang", "name")
 	if err != nil {
 		return "", draft, err
 	}
-	body, err := a.readBody(w, r)
+	body, err := b.read(w, r)
 	if err != nil {
 		return "", draft, err
 	}
@@ -48,12 +48,12 @@ func (a *API) readDraft(w http.ResponseWriter, r *http.Request) (name string, dr
 }
 
 // readPatch reads settings, as query parameters, a JSON object, or both.
-func (a *API) readPatch(w http.ResponseWriter, r *http.Request) (faas.SettingsPatch, error) {
+func (b *bodies) readPatch(w http.ResponseWriter, r *http.Request) (faas.SettingsPatch, error) {
 	given, err := readQuery(r.URL.RawQuery)
 	if err != nil {
 		return given.settings, err
 	}
-	body, err := a.readBody(w, r)
+	body, err := b.read(w, r)
 	if err == nil && len(bytes.TrimSpace(body)) > 0 {
 		err = given.readObject(body)
 	}

@@ -15,14 +15,8 @@ import (
 type functions struct {
 	registry     faas.Registry
 	locator      faas.Locator
-	drafts       drafts
+	bodies       *bodies
 	unauthorized func(*http.Request, faas.Scope) error
-}
-
-// drafts reads what is to become a version.
-type drafts interface {
-	readDraft(w http.ResponseWriter, r *http.Request) (name string, draft faas.Draft, err error)
-	readPatch(w http.ResponseWriter, r *http.Request) (faas.SettingsPatch, error)
 }
 
 func document(fn *faas.Function, v *faas.Version) api.Function {
@@ -136,7 +130,7 @@ func (s *functions) versions(w http.ResponseWriter, r *http.Request, q asked) er
 // put answers PUT /api/functions/REF: it creates a function by name, or adds a
 // version to one, unless the live version is the same.
 func (s *functions) put(w http.ResponseWriter, r *http.Request, q asked) error {
-	name, draft, err := s.drafts.readDraft(w, r)
+	name, draft, err := s.bodies.readDraft(w, r)
 	if err != nil {
 		return err
 	}
@@ -159,7 +153,7 @@ func (s *functions) put(w http.ResponseWriter, r *http.Request, q asked) error {
 
 // patch answers PATCH /api/functions/REF: changed settings become a new version.
 func (s *functions) patch(w http.ResponseWriter, r *http.Request, q asked) error {
-	settings, err := s.drafts.readPatch(w, r)
+	settings, err := s.bodies.readPatch(w, r)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ func (s *functions) generate(w http.ResponseWriter, r *http.Request, q asked) er
 			return faas.Errorf(faas.CodeForbidden, "your token allows this only for functions that it names: give ?name= with one of these, or use a token with the grant deploy")
 		}
 	}
-	name, draft, err := s.drafts.readDraft(w, r)
+	name, draft, err := s.bodies.readDraft(w, r)
 	if err != nil {
 		return err
 	}
