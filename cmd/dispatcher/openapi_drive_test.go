@@ -105,7 +105,7 @@ func TestOpenAPI(t *testing.T) {
 func driveGenerate(t *testing.T, a *asker) {
 	const code = "def callme():\n    return 42\n"
 	everySetting := "timeout=5s&memory=256MB&cpus=0.5&concurrency=2&max_concurrency=9&target_utilization=0.5&min_scale=0&max_scale=3&" +
-		"stable_window=10s&idle_timeout=1m&pause_after=30s&queue=10&queue_timeout=1s&start_timeout=5s&network=none&public=true&env=A=1,B=2&secrets="
+		"stable_window=10s&idle_timeout=1m&pause_after=30s&queue=10&queue_timeout=1s&start_timeout=5s&network=none&public=true&env=A=1,B=2&description=Adds+up.&secrets="
 	broken := waiver{malformed: true}
 	for _, q := range []ask{
 		{request: "POST /api/gen", body: code, status: 200},

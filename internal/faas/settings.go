@@ -4,7 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"regexp"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Settings are a version's limits, scale and environment.
@@ -43,6 +46,9 @@ type Settings struct {
 	// KeepVersions is how many of the newest versions stay when there is a new
 	// one; the live version's counts.
 	KeepVersions int `json:"keep_versions"`
+
+	// Description is for people, and changes nothing.
+	Description string `json:"description"`
 }
 
 // Unlimited is the MaxConcurrency that limits nothing.
@@ -192,6 +198,25 @@ var SettingTable = []Setting[Settings]{
 			"The live version's value holds.",
 		Value: whole(func(s *Settings) *int { return &s.KeepVersions }, 50, 1, 1000),
 	},
+	{
+		Name: "description", Doc: "what the function is for, in a sentence or two", Example: "Greets whoever calls it.",
+		More: "It is for people, and kept with each version, as the settings are: a change of it is a new version.",
+		Value: value("string", func(s *Settings) *string { return &s.Description }, "",
+			"at most 1000 characters, in one line", "maxLength: 1000", descriptionSetting),
+	},
+}
+
+// descriptionSetting refuses what would not be a line of text where it is shown.
+func descriptionSetting(text string) (string, error) {
+	switch {
+	case !utf8.ValidString(text):
+		return "", errors.New("not UTF-8 text")
+	case utf8.RuneCountInString(text) > 1000:
+		return "", errors.New("too long")
+	case strings.ContainsFunc(text, unicode.IsControl):
+		return "", errors.New("it has a line break or another control character")
+	}
+	return text, nil
 }
 
 func networkSetting(text string) (string, error) {

@@ -96,6 +96,11 @@ func TestSettings(t *testing.T) {
 			map[string]any{"1ms": time.Millisecond, "1h": time.Hour, "5s": 5 * time.Second},
 			"|0|0s|999us|-1s|1h1ns|60|x",
 		},
+		"description": {
+			func(s Settings) any { return s.Description },
+			map[string]any{"": "", "Greets whoever calls it.": "Greets whoever calls it.", strings.Repeat("ß", 1000): strings.Repeat("ß", 1000)},
+			strings.Repeat("x", 1001) + "|two\nlines|a\ttab|\x00|\x1b[31m|\xff",
+		},
 		"network": {
 			func(s Settings) any { return s.Network },
 			map[string]any{
@@ -260,7 +265,7 @@ func TestSettingsTogether(t *testing.T) {
 func TestSettingsJSON(t *testing.T) {
 	text, err := json.Marshal(DefaultSettings())
 	want := `{"timeout":"30s","memory":"128MB","cpus":1,"concurrency":1,"max_concurrency":1000000,"target_utilization":0.8,"min_scale":0,"max_scale":10,` +
-		`"stable_window":"1m0s","idle_timeout":"5m0s","pause_after":"0s","queue":1000,"queue_timeout":"30s","start_timeout":"1m0s","network":"egress","runtime":"","public":false,"env":{},"secrets":[],"cors":"","keep_versions":50}`
+		`"stable_window":"1m0s","idle_timeout":"5m0s","pause_after":"0s","queue":1000,"queue_timeout":"30s","start_timeout":"1m0s","network":"egress","runtime":"","public":false,"env":{},"secrets":[],"cors":"","keep_versions":50,"description":""}`
 	if err != nil || string(text) != want {
 		t.Errorf("got %s, %v, want %s", text, err, want)
 	}
