@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,8 +14,10 @@ import (
 
 // power cuts the power, on a model of the disk.
 func power(t *trial) error {
-	return t.tests("./internal/store", "^TestPowerCut", `(\d+ power cuts .*)`,
-		fmt.Sprintf("FOBTEST_POWERCUT_ROUNDS=%d", pick(t.faults, 2000, 20)))
+	rounds := fmt.Sprintf("FOBTEST_POWERCUT_ROUNDS=%d", pick(t.faults, 2000, 20))
+	return errors.Join(
+		t.tests("./internal/store", "^TestPowerCut", `(\d+ power cuts .*)`, rounds),
+		t.tests("./internal/journal", "^TestPowerCut", `(\d+ power cuts .*)`, rounds))
 }
 
 // diskFull fills small disks.

@@ -18,6 +18,7 @@ var mayImport = map[string][]string{
 	"internal/buffer":    {},
 	"internal/front":     {"internal/buffer"},
 	"internal/durable":   {},
+	"internal/journal":   {"internal/durable"},
 	"internal/secret":    {"internal/durable", "internal/faas"},
 	"internal/sandbox":   {"internal/buffer"},
 	"internal/telemetry": {},

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -289,11 +288,5 @@ func memory(t *testing.T) string {
 // setting is a number from the environment.
 func setting(t *testing.T, name string, unset uint64) uint64 {
 	t.Helper()
-	text := os.Getenv(name)
-	if text == "" {
-		return unset
-	}
-	number, err := strconv.ParseUint(text, 10, 63)
-	check(t, err)
-	return number
+	return powercut.Setting(t, name, unset)
 }

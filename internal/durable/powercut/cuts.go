@@ -143,3 +143,18 @@ func Memory(t testing.TB) string {
 	t.Cleanup(func() { os.RemoveAll(folder) })
 	return folder
 }
+
+// Setting is a number from the environment, such as how many power cuts there are
+// to be.
+func Setting(t testing.TB, name string, unset uint64) uint64 {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return unset
+	}
+	number, err := strconv.ParseUint(text, 10, 63)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return number
+}
