@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -21,18 +20,30 @@ import (
 	"github.com/flockofbirds/fob/internal/httpapi"
 )
 
-// auditEntries reads what the audit log of a data folder has.
-func auditEntries(t *testing.T, data string) []faas.AuditEntry {
+// auditText is what the audit log of a data folder has, line by line.
+func auditText(t *testing.T, data string) string {
 	t.Helper()
-	var all []faas.AuditEntry
-	err := audit.Read(data, faas.AuditQuery{Limit: 1 << 30}, func(line []byte) error {
-		var entry faas.AuditEntry
-		err := json.Unmarshal(line, &entry)
-		all = append(all, entry)
-		return err
+	var text strings.Builder
+	err := audit.Read(data, faas.AuditQuery{Limit: 1 << 30}, func(err error) { t.Error(err) }, func(line []byte) error {
+		text.Write(line)
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	return text.String()
+}
+
+// auditEntries is the same as entries.
+func auditEntries(t *testing.T, data string) []faas.AuditEntry {
+	t.Helper()
+	var all []faas.AuditEntry
+	for line := range strings.Lines(auditText(t, data)) {
+		var entry faas.AuditEntry
+		if err := json.Unmarshal([]byte(line), &entry); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, entry)
 	}
 	return all
 }
@@ -122,12 +133,9 @@ func TestAuditEveryChange(t *testing.T) {
 	if !slices.Equal(listed, there) {
 		t.Errorf("the routes that change something are\n%v\nand those of the test\n%v", there, listed)
 	}
-	text, err := os.ReadFile(filepath.Join(data, audit.Name))
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := auditText(t, data)
 	for _, value := range []string{made.Token, "admin", "canary", "callme", "64MB", "65MB", "memory"} {
-		if strings.Contains(string(text), value) {
+		if strings.Contains(text, value) {
 			t.Errorf("the log has the value %s", value)
 		}
 	}
@@ -155,11 +163,7 @@ func TestAuditHostileNames(t *testing.T) {
 		r.do("DELETE", "/api/functions/"+url.PathEscape(name), "").wantsProblem(t, 400, "bad_request")
 	}
 	r.stop() // what failed is written some time later
-	text, err := os.ReadFile(filepath.Join(data, audit.Name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range string(text) {
+	for _, c := range auditText(t, data) {
 		if c != '\n' && (c < ' ' || c > '~') && c != '…' {
 			t.Errorf("the log has the character %U", c)
 		}
@@ -274,13 +278,10 @@ func TestAuditCommand(t *testing.T) {
 		!strings.Contains(plain, "hello (") || !strings.Contains(plain, "  unknown_function  function.delete  anonymous") || !strings.Contains(plain, "nobody [DELETE /api/functions/nobody]") {
 		t.Errorf("it is\n%s", plain)
 	}
-	raw, err := os.ReadFile(filepath.Join(data, audit.Name))
-	if err != nil {
-		t.Fatal(err)
-	}
+	raw := auditText(t, data)
 	for _, args := range [][]string{{"--json"}, {"--json", "--since=1h"}, {"--json", "--url=" + p.URL}, {"--json", "--since=1h", "--url=" + p.URL}} {
-		if got := run(args...); got != string(raw) {
-			t.Errorf("%v gives\n%s, and the file is\n%s", args, got, raw)
+		if got := run(args...); got != raw {
+			t.Errorf("%v gives\n%s, and the log is\n%s", args, got, raw)
 		}
 	}
 	if got := run("--since=1ms"); got != "" {
@@ -318,6 +319,36 @@ func TestAuditCommand(t *testing.T) {
 	p.gen("?name=hello", "def callme(): pass")
 	next(4)
 	p.terminate()
+}
+
+// TestAuditOfEarlierVersion starts on the data folder of a version whose log was a
+// file of lines: they are read on, and the next entry comes behind them.
+func TestAuditOfEarlierVersion(t *testing.T) {
+	var data string
+	r := boot(t, func(c *Config) {
+		data = c.Data
+		if err := os.CopyFS(data, os.DirFS("../../internal/audit/testdata/lines")); err != nil {
+			t.Fatal(err)
+		}
+	})
+	r.gen("?name=one", "def callme(): pass")
+	all := auditEntries(t, data)
+	if n := len(all); n != 51 || all[0].Seq != 1 || all[n-2].Seq != 52 || all[n-1].Seq != 53 || all[n-1].Name != "one" {
+		t.Errorf("there are %d entries, the last %+v", n, all[n-1])
+	}
+	text := auditText(t, data)
+	for path, want := range map[string]string{
+		"/api/audit":                            text,
+		"/api/audit?after=0&limit=1":            text[:strings.Index(text, "\n")+1],
+		"/api/audit?after=51":                   text[strings.Index(text, `{"seq":52,`):],
+		"/api/audit?limit=1":                    text[strings.Index(text, `{"seq":53,`):],
+		"/api/audit?after=53":                   "",
+		"/api/audit?since=2026-01-01T00:00:00Z": text,
+	} {
+		if a := r.do("GET", path, ""); a.Status != 200 || a.Body != want {
+			t.Errorf("GET %s answers %d\n%s, want\n%s", path, a.Status, a.Body, want)
+		}
+	}
 }
 
 // TestAuditStandby: who does not serve writes no entry.

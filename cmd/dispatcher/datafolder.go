@@ -34,7 +34,7 @@ func guardData(data string) (path string, owner int, err error) {
 		return "", 0, fmt.Errorf("FOB_DATA: %w", err)
 	}
 	owner, err = durable.Guard(data)
-	for _, file := range []string{databaseName, audit.Name, secretKeyName, socketsName} {
+	for _, file := range []string{databaseName, audit.Name, audit.OldName, secretKeyName, socketsName} {
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
 			_, err = durable.Guard(filepath.Join(data, file), owner)
 		}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/flockofbirds/fob/internal/audit"
 )
 
 // openFolders are data folders, and what is in them, that others can change, with
@@ -24,6 +26,7 @@ var openFolders = map[string]struct {
 	"chmod go-w ROOT/data, ":            {0o770, "./"},
 	"chmod go-w ROOT,":                  {0o777, ".."},
 	"chmod go-w ROOT/data/fob.db,":      {0o666, databaseName},
+	"chmod go-w ROOT/data/audit,":       {0o777, "audit"},
 	"chmod go-w ROOT/data/audit.jsonl,": {0o662, "audit.jsonl"},
 	"chmod go-w ROOT/data/secret.key,":  {0o620, secretKeyName},
 	"chmod go-w ROOT/data/sockets,":     {0o777, socketsName},
@@ -36,8 +39,10 @@ func openedFolder(t *testing.T, path string, mode os.FileMode) (root, data strin
 	root = shortDir(t)
 	data = filepath.Join(root, "data")
 	mustCommand(t, data, "token", "create", "x", "--grant", "admin")
-	if err := os.WriteFile(filepath.Join(data, secretKeyName), nil, 0o600); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{secretKeyName, audit.OldName} {
+		if err := os.WriteFile(filepath.Join(data, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := os.Mkdir(filepath.Join(data, socketsName), 0o700); err != nil {
 		t.Fatal(err)

@@ -31,7 +31,7 @@ var mayImport = map[string][]string{
 	"internal/auth":            {"internal/faas"},
 	"internal/store":           {"internal/durable", "internal/faas", "internal/store/survey"},
 	"internal/store/survey":    {},
-	"internal/audit":           {"internal/durable", "internal/faas"},
+	"internal/audit":           {"internal/faas", "internal/journal"},
 	"internal/egress":          {"internal/faas"},
 	"internal/catalogue":       {"internal/faas"},
 	"internal/dispatch":        {"internal/faas", "internal/buffer", "internal/egress", "internal/sandbox", "internal/telemetry"},

@@ -68,7 +68,7 @@ func local(data string) (http.RoundTripper, func() error, error) {
 	if m := db.Migrated(); m.From != 0 {
 		fmt.Fprintf(os.Stderr, "the database was migrated to schema %d, which older dispatchers do not read; what it was is in %s\n", m.To, m.Backup)
 	}
-	log, err := audit.Open(data, audit.MaxSize, func(err error) { fmt.Fprintln(os.Stderr, err) })
+	log, err := audit.Open(data, audit.MaxBytes, toStderr)
 	if err != nil {
 		return nil, nil, errors.Join(err, db.Close())
 	}
@@ -82,7 +82,7 @@ func local(data string) (http.RoundTripper, func() error, error) {
 }
 
 // auditFile reads the audit log of a data folder. It needs no lock, so it reads
-// the file beside a running dispatcher, and when there is none. It is a
+// the files beside a running dispatcher, and when there is none. It is a
 // cli.AuditFile.
 func auditFile(data string, after uint64, since time.Time, limit int, emit func(line []byte) error) error {
 	if _, err := os.Stat(data); err != nil {
@@ -92,8 +92,11 @@ func auditFile(data string, after uint64, since time.Time, limit int, emit func(
 		return err
 	}
 	query := faas.AuditQuery{After: after, Since: since, Limit: limit, Last: after == 0 && since.IsZero()}
-	return audit.Read(data, query, emit)
+	return audit.Read(data, query, toStderr, emit)
 }
+
+// toStderr tells of an error that does not end what a command does.
+func toStderr(err error) { fmt.Fprintln(os.Stderr, err) }
 
 // inProcess is a transport that has a handler in the same process answer.
 type inProcess struct{ handler http.Handler }

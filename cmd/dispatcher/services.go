@@ -98,7 +98,7 @@ func (p *Program) openTokens(ctx context.Context) (func(), error) {
 
 // openAudit opens the audit log.
 func (p *Program) openAudit(context.Context) (func(), error) {
-	log, err := audit.Open(p.cfg.Data, audit.MaxSize, p.auditFailed)
+	log, err := audit.Open(p.cfg.Data, audit.MaxBytes, p.auditFailed)
 	if err != nil {
 		return nil, p.advise(err)
 	}

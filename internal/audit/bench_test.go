@@ -6,7 +6,7 @@ import "testing"
 func BenchmarkRecord(b *testing.B) {
 	for name, clients := range map[string]int{"one": 1, "sixteen": 16} {
 		b.Run(name, func(b *testing.B) {
-			l, err := Open(b.TempDir(), MaxSize, func(err error) { b.Error(err) })
+			l, err := Open(b.TempDir(), MaxBytes, func(err error) { b.Error(err) })
 			if err != nil {
 				b.Fatal(err)
 			}

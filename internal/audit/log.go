@@ -1,5 +1,5 @@
-// Package audit keeps the audit log: a file in the data folder to which each
-// entry is appended as a line of JSON.
+// Package audit keeps the audit log: a journal in the data folder, of which each
+// record is an entry in JSON.
 package audit
 
 import (
@@ -7,99 +7,108 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
-	"github.com/flockofbirds/fob/internal/durable"
 	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/journal"
 )
 
 const (
-	// Name is the file's; older ones are called Name.1 to Name.9.
-	Name = "audit.jsonl"
+	// Name is the folder's.
+	Name = "audit"
 
-	files = 10
+	// MaxBytes bounds all of the log, in bytes; the oldest entries go.
+	MaxBytes = 640 << 20
 
-	// MaxSize is how large a file gets before the next one is begun, in bytes.
-	MaxSize = 64 << 20
+	// segments is how many files it has then. A reader reads one in vain, at most.
+	segments = 80
 
 	// A second's, and a day's, entries of what was not done; the rest is counted.
 	// A day of nothing else, of the longest entries, is some 10 MB: so it is
 	// months before strangers push a change out of the last file.
 	perSecond = 10
 	perDay    = 10_000
-
-	// batch is how many entries are written, and synced, at once at most.
-	batch = 256
 )
 
 // Log is the audit log of one data folder. It implements faas.AuditLog.
 type Log struct {
-	folder  string
-	maxSize int64
-	failed  func(error)
-	entries chan pending
-	ended   chan struct{}
+	data     string // folder
+	maxBytes int64
+	failed   func(error)
+	journal  *journal.Journal
 
-	open   sync.RWMutex // held for reading while an entry is handed to run
-	closed bool
+	closing chan struct{} // closed by Close
+	ended   chan struct{} // and then by run
+	once    sync.Once     // for Close
 
 	mu      sync.Mutex
 	second  period
 	day     period
-	told    time.Time // when omitted was last written
-	omitted int       // since then
-
-	// Only run uses these.
-	file *os.File
-	size int64
-	torn bool // the file does not end with a line's end
-	seq  uint64
+	told    time.Time               // when omitted was last written
+	omitted int                     // since then
+	damage  map[journal.Damage]bool // that failed was told of
 }
 
-// pending is an entry, and who waits until it is on disk.
-type pending struct {
-	entry faas.AuditEntry
-	done  chan struct{} // nil when nobody does
-}
-
-// Open opens the log in a folder, or begins one. Only one may be open for a
-// folder. failed is told of each entry that could not be written, or not be
-// synced. Close must be called.
-func Open(folder string, maxSize int64, failed func(error)) (*Log, error) {
-	l := &Log{folder: folder, maxSize: maxSize, failed: failed, entries: make(chan pending, batch), ended: make(chan struct{})}
-	var err error
-	if l.seq, err = lastSeq(folder); err != nil {
+// Open opens the log of a data folder, or begins one. Only one may be open for a
+// folder. failed is told of each entry that could not be written, or not be synced,
+// and of those that turn out to be damaged. Close must be called.
+func Open(data string, maxBytes int64, failed func(error)) (*Log, error) {
+	l := &Log{data: data, maxBytes: maxBytes, failed: failed, closing: make(chan struct{}), ended: make(chan struct{}), damage: map[journal.Damage]bool{}}
+	last, err := lastOld(data)
+	if err != nil {
 		return nil, fmt.Errorf("reading the audit log: %w", err)
 	}
-	if err := l.openNewest(); err != nil {
+	folder := filepath.Join(data, Name)
+	l.journal, err = journal.Open(folder, journal.Options{
+		Segment: maxBytes / segments, MaxBytes: maxBytes, First: last + 1,
+		Failed: func(err error) { failed(fmt.Errorf("the audit log: %w", err)) },
+	})
+	switch {
+	case faas.DiskFull(err):
 		return nil, fmt.Errorf("opening the audit log: %w", err)
+	case err != nil:
+		return nil, fmt.Errorf("opening the audit log: %w; when that cannot be mended, move %s to another place, and a new log begins", err, folder)
 	}
+	l.dropOld()
 	go l.run()
 	return l, nil
 }
 
 // Record implements faas.AuditLog.
 func (l *Log) Record(entry faas.AuditEntry) {
-	p := pending{entry: entry}
 	if entry.Outcome == faas.AuditOK {
-		p.done = make(chan struct{})
-	} else if !l.admit(time.Now()) {
-		return
+		l.write(entry, l.journal.AppendSync)
+	} else if l.admit(time.Now()) {
+		l.write(entry, l.journal.Append)
 	}
-	l.open.RLock()
-	if l.closed {
-		l.open.RUnlock()
-		l.failed(errors.New("the audit log lacks an entry: it is closed"))
-		return
+}
+
+// write writes an entry.
+func (l *Log) write(entry faas.AuditEntry, appendTo func([]byte) (journal.Record, error)) {
+	if _, err := appendTo(content(entry)); err != nil {
+		l.failed(fmt.Errorf("the audit log lacks an entry: %w", err))
 	}
-	l.entries <- p
-	l.open.RUnlock()
-	if p.done != nil {
-		<-p.done
+}
+
+// content is an entry as the journal has it: without what the journal knows itself.
+func content(entry faas.AuditEntry) []byte {
+	for _, text := range []*string{&entry.Who, &entry.From, &entry.Action, &entry.ID, &entry.Name, &entry.Request, &entry.CallID, &entry.Outcome} {
+		*text = printable(*text)
 	}
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(false) // it is no page, and what is escaped is six times as long
+	err := e.Encode(struct {
+		faas.AuditEntry
+		Seq  int `json:"seq,omitempty"`  // in place of the entry's
+		Time int `json:"time,omitempty"` // likewise
+	}{AuditEntry: entry})
+	if err != nil {
+		panic(err) // texts and numbers, which JSON can hold
+	}
+	return out.Bytes()
 }
 
 // period counts the entries of a while.
@@ -145,182 +154,55 @@ func (l *Log) countOmitted(now time.Time, end bool) (n int) {
 	return n
 }
 
-// Close writes what is left to write, and closes the file.
-func (l *Log) Close() error {
-	l.open.Lock()
-	if !l.closed {
-		l.closed = true
-		close(l.entries)
-	}
-	l.open.Unlock()
-	<-l.ended
-	return l.file.Close()
-}
-
-// run writes entries until Close, those that have come meanwhile together.
-func (l *Log) run() {
-	defer close(l.ended)
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case p, more := <-l.entries:
-			if !more {
-				l.writeOmitted(l.countOmitted(time.Now(), true))
-				return
-			}
-			all := []pending{p}
-			for len(all) < batch && len(l.entries) > 0 {
-				all = append(all, <-l.entries)
-			}
-			l.write(all)
-		case <-tick.C:
-			l.writeOmitted(l.countOmitted(time.Now(), false))
-		}
-	}
-}
-
 // writeOmitted writes that n entries were only counted.
 func (l *Log) writeOmitted(n int) {
 	if n > 0 {
-		l.write([]pending{{entry: faas.AuditEntry{Who: "several", Action: faas.AuditOmitted, Outcome: faas.AuditOmitted, Omitted: n}}})
+		l.write(faas.AuditEntry{Who: "several", Action: faas.AuditOmitted, Outcome: faas.AuditOmitted, Omitted: n}, l.journal.Append)
 	}
 }
 
-// write appends entries, and syncs them when somebody waits for that.
-func (l *Log) write(all []pending) {
-	var text []byte
-	sync := false
-	for _, p := range all {
-		l.seq++
-		text = append(text, l.line(p.entry)...)
-		sync = sync || p.done != nil
-	}
-	if err := l.append(text, sync); err != nil {
-		for range all {
-			l.failed(fmt.Errorf("the audit log lacks an entry: %w", err))
+// run writes what is counted, and makes room, until Close.
+func (l *Log) run() {
+	defer close(l.ended)
+	second, hour := time.NewTicker(time.Second), time.NewTicker(time.Hour)
+	defer second.Stop()
+	defer hour.Stop()
+	for {
+		select {
+		case <-l.closing:
+			l.writeOmitted(l.countOmitted(time.Now(), true))
+			return
+		case <-second.C:
+			l.writeOmitted(l.countOmitted(time.Now(), false))
+		case <-hour.C:
+			l.dropOld()
 		}
 	}
-	for _, p := range all {
-		if p.done != nil {
-			close(p.done)
+}
+
+// Close writes what is left to write, and closes the file.
+func (l *Log) Close() error {
+	l.once.Do(func() { close(l.closing) })
+	<-l.ended
+	return l.journal.Close()
+}
+
+// Read implements faas.AuditLog.
+func (l *Log) Read(query faas.AuditQuery, emit func(line []byte) error) error {
+	return Read(l.data, query, l.damaged, emit)
+}
+
+// damaged tells of damage, once.
+func (l *Log) damaged(err error) {
+	var damage *journal.Damage
+	if errors.As(err, &damage) {
+		l.mu.Lock()
+		known := l.damage[*damage]
+		l.damage[*damage] = true
+		l.mu.Unlock()
+		if known {
+			return
 		}
 	}
-}
-
-// line is an entry as it is written.
-func (l *Log) line(entry faas.AuditEntry) []byte {
-	entry.Seq = l.seq
-	entry.Time = time.Now().UTC().Truncate(time.Millisecond)
-	for _, text := range []*string{&entry.Who, &entry.From, &entry.Action, &entry.ID, &entry.Name, &entry.Request, &entry.CallID, &entry.Outcome} {
-		*text = printable(*text)
-	}
-	var out bytes.Buffer
-	e := json.NewEncoder(&out)
-	e.SetEscapeHTML(false) // it is no page, and what is escaped is six times as long
-	if err := e.Encode(entry); err != nil {
-		panic(err) // texts and numbers, which JSON can hold
-	}
-	return out.Bytes()
-}
-
-// append adds whole lines to the file, and begins the next one when it is full.
-func (l *Log) append(text []byte, sync bool) error {
-	if l.size+int64(len(text)) > l.maxSize && l.size > 0 {
-		if err := l.rotate(); err != nil {
-			l.failed(fmt.Errorf("the audit log goes on in a file that is full: %w", err))
-		}
-	}
-	if l.torn { // a line that a crash, or a full disk, broke off
-		text = append([]byte("\n"), text...)
-	}
-	n, err := l.file.Write(text)
-	l.size += int64(n)
-	if n > 0 {
-		l.torn = n < len(text)
-	}
-	if err == nil && sync {
-		err = l.file.Sync()
-	}
-	return err
-}
-
-// rotate renames the files, each to the next older one's name, and begins a new
-// one. When it fails, the file that was written to is so still, and no file has
-// gone: the next one is there before any is renamed, and a gap, which a failure
-// left, is filled before the oldest file makes room.
-func (l *Log) rotate() (err error) {
-	if err := l.file.Sync(); err != nil {
-		return err
-	}
-	next, err := os.OpenFile(path(l.folder, 0)+".new", os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err == nil {
-		err = errors.Join(next.Chmod(0o600), durable.SameOwner(next, l.folder))
-	}
-	gap := 0
-	for ; gap < files-1 && err == nil; gap++ {
-		if _, err := os.Lstat(path(l.folder, gap)); err != nil {
-			break
-		}
-	}
-	for n := gap; n > 0 && err == nil; n-- {
-		err = os.Rename(path(l.folder, n-1), path(l.folder, n))
-	}
-	if err == nil {
-		err = os.Rename(next.Name(), path(l.folder, 0))
-	}
-	if err != nil {
-		if next != nil {
-			err = errors.Join(err, os.Remove(next.Name()), next.Close())
-		}
-		return err
-	}
-	full := l.file
-	l.file, l.size, l.torn = next, 0, false
-	return errors.Join(durable.SyncFolder(l.folder), full.Close())
-}
-
-// openNewest opens the file, or begins one that is there after a power cut too.
-func (l *Log) openNewest() error {
-	file, err := os.OpenFile(path(l.folder, 0), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	l.size, l.torn, err = ending(l.folder)
-	if err == nil {
-		err = errors.Join(file.Chmod(0o600), durable.SameOwner(file, l.folder))
-	}
-	if err == nil {
-		err = durable.SyncFolder(l.folder)
-	}
-	if err != nil {
-		return errors.Join(err, file.Close())
-	}
-	l.file = file
-	return nil
-}
-
-// ending returns the size of the newest file, and whether its last line lacks
-// its end.
-func ending(folder string) (size int64, torn bool, err error) {
-	file, err := os.Open(path(folder, 0))
-	if err != nil {
-		return 0, false, err
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil || info.Size() == 0 {
-		return 0, false, err
-	}
-	last := make([]byte, 1)
-	_, err = file.ReadAt(last, info.Size()-1)
-	return info.Size(), last[0] != '\n', err
-}
-
-// path is where the nth file is; 0 is the newest.
-func path(folder string, n int) string {
-	if n == 0 {
-		return filepath.Join(folder, Name)
-	}
-	return filepath.Join(folder, fmt.Sprintf("%s.%d", Name, n))
+	l.failed(err)
 }

@@ -1,12 +1,14 @@
 package audit
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/journal"
 )
 
 func TestMain(m *testing.M) {
@@ -26,9 +29,9 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-func open(t *testing.T, folder string, maxSize int64) *Log {
+func open(t *testing.T, folder string, maxBytes int64) *Log {
 	t.Helper()
-	l, err := Open(folder, maxSize, func(err error) { t.Errorf("failed: %v", err) })
+	l, err := Open(folder, maxBytes, func(err error) { t.Errorf("failed: %v", err) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,16 +48,38 @@ func entries(t *testing.T, folder string, query faas.AuditQuery) []faas.AuditEnt
 	}
 	var all []faas.AuditEntry
 	last := uint64(0)
-	err := Read(folder, query, func(line []byte) error {
+	for line := range strings.Lines(text(t, folder, query)) {
 		var entry faas.AuditEntry
-		err := json.Unmarshal(line, &entry)
+		if err := json.Unmarshal([]byte(line), &entry); err != nil {
+			t.Fatal(err)
+		}
 		if entry.Seq <= last {
 			t.Errorf("%d comes behind %d", entry.Seq, last)
 		}
 		last = entry.Seq
 		all = append(all, entry)
-		return err
+	}
+	return all
+}
+
+// text reads the lines that there are.
+func text(t *testing.T, folder string, query faas.AuditQuery) string {
+	t.Helper()
+	var out strings.Builder
+	err := Read(folder, query, func(err error) { t.Error(err) }, func(line []byte) error {
+		out.Write(line)
+		return nil
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// kept returns the files of the journal.
+func kept(t *testing.T, folder string) []string {
+	t.Helper()
+	all, err := filepath.Glob(filepath.Join(folder, Name, "*"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,16 +92,20 @@ func change(name string) faas.AuditEntry {
 
 func TestEntry(t *testing.T) {
 	folder := t.TempDir()
-	l := open(t, folder, MaxSize)
+	l := open(t, folder, MaxBytes)
 	before := time.Now().Add(-time.Millisecond)
 	l.Record(change("hello"))
-	text, err := os.ReadFile(filepath.Join(folder, Name))
-	if err != nil {
+	line := text(t, folder, faas.AuditQuery{Limit: 2})
+	var fields map[string]any
+	if err := json.Unmarshal([]byte(line), &fields); err != nil {
 		t.Fatal(err)
 	}
-	var fields map[string]any
-	if err := json.Unmarshal(text, &fields); err != nil {
-		t.Fatal(err)
+	// It is as it would be if it were encoded as a whole.
+	var entry faas.AuditEntry
+	err := json.Unmarshal([]byte(line), &entry)
+	whole, encodeErr := json.Marshal(entry)
+	if err != nil || encodeErr != nil || string(whole)+"\n" != line {
+		t.Errorf("it is %s, want %s (%v, %v)", line, whole, err, encodeErr)
 	}
 	stamp, err := time.Parse("2006-01-02T15:04:05.999Z", fields["time"].(string))
 	if err != nil || stamp.Before(before) || stamp.After(time.Now()) {
@@ -87,27 +116,33 @@ func TestEntry(t *testing.T) {
 	if fmt.Sprint(fields) != fmt.Sprint(want) {
 		t.Errorf("it is %v, want %v", fields, want)
 	}
-	if info, err := os.Stat(filepath.Join(folder, Name)); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the file: %v, %v", info.Mode(), err)
+	for _, file := range kept(t, folder) {
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("the file: %v, %v", info.Mode(), err)
+		}
 	}
 }
 
 // What the log is opened on is closed to others, even if somebody opened it.
 func TestModeIsMended(t *testing.T) {
 	folder := t.TempDir()
-	if err := os.WriteFile(filepath.Join(folder, Name), nil, 0o644); err != nil {
+	open(t, folder, MaxBytes).Close()
+	file := kept(t, folder)[0]
+	if err := errors.Join(os.Chmod(file, 0o644), os.Chmod(filepath.Join(folder, Name), 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	open(t, folder, MaxSize)
-	if info, err := os.Stat(filepath.Join(folder, Name)); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the file: %v, %v", info.Mode(), err)
+	open(t, folder, MaxBytes)
+	for path, want := range map[string]os.FileMode{file: 0o600, filepath.Join(folder, Name): 0o700} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v", path, info.Mode(), err)
+		}
 	}
 }
 
 func TestHostileTexts(t *testing.T) {
 	folder := t.TempDir()
-	l := open(t, folder, MaxSize)
-	for text, want := range map[string]string{
+	l := open(t, folder, MaxBytes)
+	for name, want := range map[string]string{
 		"plain":                   "plain",
 		"smörgås 鳥":               "smörgås 鳥",
 		"a\r\n{\"seq\":9}":        `a\u000d\u000a{"seq":9}`,
@@ -124,18 +159,13 @@ func TestHostileTexts(t *testing.T) {
 		strings.Repeat("é", 9999): strings.Repeat("é", 128) + "…",
 	} {
 		for _, entry := range []faas.AuditEntry{
-			{Who: text, From: text, Action: text, ID: text, Name: text, Request: text, CallID: text, Outcome: faas.AuditOK},
+			{Who: name, From: name, Action: name, ID: name, Name: name, Request: name, CallID: name, Outcome: faas.AuditOK},
 		} {
 			l.Record(entry)
-			raw, err := os.ReadFile(filepath.Join(folder, Name))
-			if err != nil {
-				t.Fatal(err)
-			}
-			lines := strings.Split(strings.TrimSuffix(string(raw), "\n"), "\n")
 			var got faas.AuditEntry
-			err = json.Unmarshal([]byte(lines[len(lines)-1]), &got)
+			err := json.Unmarshal([]byte(text(t, folder, faas.AuditQuery{Limit: 1, Last: true})), &got)
 			if err != nil || got.Who != want || got.From != want || got.Action != want || got.ID != want || got.Name != want || got.Request != want || got.CallID != want {
-				t.Errorf("%q became %+v (%v), want %q", text, got, err, want)
+				t.Errorf("%q became %+v (%v), want %q", name, got, err, want)
 			}
 		}
 	}
@@ -148,7 +178,7 @@ func TestHostileTexts(t *testing.T) {
 func TestRotationUnderLoad(t *testing.T) {
 	const writers, each = 8, 200
 	folder := t.TempDir()
-	l := open(t, folder, 32<<10)
+	l := open(t, folder, segments*(8<<10))
 	var writing, reading sync.WaitGroup
 	stop := make(chan struct{})
 	reading.Go(func() {
@@ -186,33 +216,33 @@ func TestRotationUnderLoad(t *testing.T) {
 	if len(all) != writers*each || all[len(all)-1].Seq != writers*each {
 		t.Errorf("there are %d entries, want %d", len(all), writers*each)
 	}
-	kept, _ := filepath.Glob(filepath.Join(folder, Name+"*"))
-	if len(kept) < 5 {
-		t.Errorf("there are only the files %v", kept)
+	files := kept(t, folder)
+	if len(files) < 5 {
+		t.Errorf("there are only the files %v", files)
 	}
-	for _, file := range kept {
-		if info, err := os.Stat(file); err != nil || info.Size() > 32<<10 || info.Mode().Perm() != 0o600 {
+	for _, file := range files {
+		if info, err := os.Stat(file); err != nil || info.Size() > 8<<10 || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", file, info, err)
 		}
 	}
 }
 
-// Ten files are kept, and the oldest entries go.
+// There are so many files and no more, and the oldest entries go.
 func TestOldestFileGoes(t *testing.T) {
 	folder := t.TempDir()
-	l := open(t, folder, 1<<10)
-	for range 300 {
+	l := open(t, folder, segments<<10)
+	for range 1000 {
 		l.Record(change("hello"))
 	}
-	kept, _ := filepath.Glob(filepath.Join(folder, "*"))
+	files := kept(t, folder)
 	all := entries(t, folder, faas.AuditQuery{})
-	if len(kept) != files || all[0].Seq == 1 || all[len(all)-1].Seq != 300 || int(300-all[0].Seq)+1 != len(all) {
-		t.Errorf("%d files with the entries %d to %d, %d in number", len(kept), all[0].Seq, all[len(all)-1].Seq, len(all))
+	if len(files) < segments || len(files) > segments*5/4 || all[0].Seq == 1 || all[len(all)-1].Seq != 1000 || int(1000-all[0].Seq)+1 != len(all) {
+		t.Errorf("%d files with the entries %d to %d, %d in number", len(files), all[0].Seq, all[len(all)-1].Seq, len(all))
 	}
 	l.Close()
-	l = open(t, folder, 1<<10)
+	l = open(t, folder, segments<<10)
 	l.Record(change("hello"))
-	if all := entries(t, folder, faas.AuditQuery{}); all[len(all)-1].Seq != 301 {
+	if all := entries(t, folder, faas.AuditQuery{}); all[len(all)-1].Seq != 1001 {
 		t.Errorf("opened again, it goes on with %d", all[len(all)-1].Seq)
 	}
 }
@@ -221,7 +251,7 @@ func TestOldestFileGoes(t *testing.T) {
 func TestRefusalsAreBounded(t *testing.T) {
 	folder := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		l := open(t, folder, MaxSize)
+		l := open(t, folder, MaxBytes)
 		refusal := faas.AuditEntry{Who: "anonymous", Action: faas.AuditRefused, Request: "GET /", Outcome: "unauthorized"}
 		for range 1000 {
 			l.Record(refusal)
@@ -253,7 +283,7 @@ func TestRefusalsAreBounded(t *testing.T) {
 // Close writes the count of what it was not time yet to write.
 func TestCloseWritesAll(t *testing.T) {
 	folder := t.TempDir()
-	l := open(t, folder, MaxSize)
+	l := open(t, folder, MaxBytes)
 	for range 100 {
 		l.Record(faas.AuditEntry{Action: faas.AuditRefused, Outcome: "forbidden"})
 	}
@@ -264,55 +294,104 @@ func TestCloseWritesAll(t *testing.T) {
 	}
 }
 
-// A line that a crash broke off is passed over, and the next one is whole.
-func TestTornLine(t *testing.T) {
+// An entry that a crash broke off is told of, and the next one is whole.
+func TestTornEntry(t *testing.T) {
 	folder := t.TempDir()
-	l := open(t, folder, MaxSize)
+	l := open(t, folder, MaxBytes)
 	l.Record(change("first"))
+	l.Record(change("torn"))
 	l.Close()
-	f, err := os.OpenFile(filepath.Join(folder, Name), os.O_APPEND|os.O_WRONLY, 0)
+	file := kept(t, folder)[0]
+	info, err := os.Stat(file)
+	if err == nil {
+		err = os.Truncate(file, info.Size()-9)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.WriteString(`{"seq":2,"time":"2026-`); err != nil {
+	if all := entries(t, folder, faas.AuditQuery{}); len(all) != 1 {
+		t.Errorf("with a torn entry there are %d, want 1", len(all))
+	}
+	told := 0
+	l, err = Open(folder, MaxBytes, func(error) { told++ })
+	if err != nil {
 		t.Fatal(err)
 	}
-	f.Close()
-	if all := entries(t, folder, faas.AuditQuery{}); len(all) != 1 {
-		t.Errorf("with a torn line there are %d entries, want 1", len(all))
-	}
-	l = open(t, folder, MaxSize)
+	defer l.Close()
 	l.Record(change("second"))
 	all := entries(t, folder, faas.AuditQuery{})
-	if len(all) != 2 || all[1].Name != "second" || all[1].Seq != 2 {
-		t.Errorf("the entries are %+v", all)
+	if len(all) != 2 || all[1].Name != "second" || all[1].Seq != 2 || told != 1 {
+		t.Errorf("told %d times, the entries are %+v", told, all)
 	}
 }
 
-// What cannot be written is told, holds nobody up, and a line that was broken
-// off harms no other.
+// A damaged entry harms no other, and is told of once.
+func TestDamagedEntry(t *testing.T) {
+	folder := t.TempDir()
+	var told []error
+	l, err := Open(folder, MaxBytes, func(err error) { told = append(told, err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"first", "second", "third"} {
+		l.Record(change(name))
+	}
+	file := kept(t, folder)[0]
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[bytes.Index(data, []byte("second"))]++
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		var seen []string
+		err := l.Read(faas.AuditQuery{Limit: 10}, func(line []byte) error {
+			var entry faas.AuditEntry
+			err := json.Unmarshal(line, &entry)
+			seen = append(seen, entry.Name)
+			return err
+		})
+		if err != nil || !slices.Equal(seen, []string{"first", "third"}) {
+			t.Errorf("there are %v (%v)", seen, err)
+		}
+	}
+	if len(told) != 1 || !strings.Contains(told[0].Error(), "record 2 cannot be read") {
+		t.Errorf("told of %v", told)
+	}
+	l.Close()
+	l, err = Open(folder, MaxBytes, func(err error) { told = append(told, err) })
+	if err != nil || len(told) != 2 {
+		t.Fatalf("opened it tells of %v (%v)", told, err)
+	}
+	l.Record(change("fourth"))
+	l.Close()
+}
+
+// What cannot be written is told, and holds nobody up.
 func TestDiskFails(t *testing.T) {
 	folder := t.TempDir()
 	var failures atomic.Int64
-	l, err := Open(folder, MaxSize, func(error) { failures.Add(1) })
+	l, err := Open(folder, MaxBytes, func(error) { failures.Add(1) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	l.Record(change("first"))
-	working := l.file
-	if l.file, err = os.Open(os.DevNull); err != nil { // not open for writing
+	working := l.journal
+	if l.journal, err = journal.Open(filepath.Join(t.TempDir(), "other"), journal.Options{}); err != nil {
 		t.Fatal(err)
 	}
+	l.journal.Close() // as near as it gets to a full disk
 	l.Record(change("lost"))
-	l.file.Close()
 	if n := failures.Load(); n != 1 {
 		t.Errorf("%d failures were told, want 1", n)
 	}
-	l.file, l.torn = working, true
+	l.journal = working
 	l.Record(change("third"))
 	all := entries(t, folder, faas.AuditQuery{})
-	if len(all) != 2 || all[1].Name != "third" || all[1].Seq != 3 {
+	if len(all) != 2 || all[1].Name != "third" {
 		t.Errorf("the entries are %+v", all)
 	}
 	l.Close()
@@ -324,7 +403,7 @@ func TestDiskFails(t *testing.T) {
 
 func TestQueries(t *testing.T) {
 	folder := t.TempDir()
-	l := open(t, folder, 20<<10)
+	l := open(t, folder, segments*(20<<10))
 	const n = 1000
 	var middle time.Time
 	for i := range n {
@@ -394,7 +473,7 @@ func TestKilled(t *testing.T) {
 // writeForEver records, and writes a byte to standard output for each entry
 // that is on disk.
 func writeForEver(folder string) {
-	l, err := Open(folder, 32<<10, func(err error) { panic(err) })
+	l, err := Open(folder, segments*(8<<10), func(error) {}) // what a kill broke off is told of
 	if err != nil {
 		panic(err)
 	}
@@ -404,45 +483,39 @@ func writeForEver(folder string) {
 	}
 }
 
-// A rotation that fails, again and again, loses no file, and one that broke off
-// is gone on with.
+// Files that cannot be begun, again and again, lose no entry, and go on later.
 func TestRotationFails(t *testing.T) {
 	folder := t.TempDir()
-	l, err := Open(folder, 1<<10, func(error) {})
+	told := 0
+	l, err := Open(folder, segments<<10, func(error) { told++ })
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	files := func() int {
-		all, err := filepath.Glob(filepath.Join(folder, Name+"*"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(all)
-	}
-	for files() < 9 {
+	for len(kept(t, folder)) < 9 {
 		l.Record(change("hello"))
 	}
-	// A folder is where the next file is to be, with something in it.
-	obstacle := path(folder, 0) + ".new"
-	if err := os.MkdirAll(filepath.Join(obstacle, "x"), 0o700); err != nil {
+	before := len(entries(t, folder, faas.AuditQuery{}))
+	at := filepath.Join(folder, Name)
+	if err := os.Rename(at, at+".away"); err != nil {
 		t.Fatal(err)
 	}
-	before := len(entries(t, folder, faas.AuditQuery{}))
 	for range 200 {
 		l.Record(change("meanwhile"))
 	}
-	if all := entries(t, folder, faas.AuditQuery{}); len(all) != before+200 || all[0].Seq != 1 {
-		t.Errorf("there are %d entries, from %d on; want %d", len(all), all[0].Seq, before+200)
-	}
-	// A gap is filled.
-	if err := errors.Join(os.RemoveAll(obstacle), os.Rename(path(folder, 8), path(folder, 9)), os.Remove(path(folder, 5))); err != nil {
+	if err := os.Rename(at+".away", at); err != nil {
 		t.Fatal(err)
 	}
-	for files() < 10 {
+	if all := entries(t, folder, faas.AuditQuery{}); len(all) != before+200 || all[0].Seq != 1 || len(kept(t, folder)) != 9 {
+		t.Errorf("there are %d entries, from %d on; want %d", len(all), all[0].Seq, before+200)
+	}
+	if told < 100 {
+		t.Errorf("%d failures were told", told)
+	}
+	for len(kept(t, folder)) < 12 {
 		l.Record(change("after"))
 	}
-	if all := entries(t, folder, faas.AuditQuery{}); all[0].Seq != 1 {
+	if all := entries(t, folder, faas.AuditQuery{}); all[0].Seq != 1 || int(all[len(all)-1].Seq) != len(all) {
 		t.Errorf("they begin at %d", all[0].Seq)
 	}
 }
@@ -451,7 +524,7 @@ func TestRotationFails(t *testing.T) {
 func TestRefusalsOfADayAreBounded(t *testing.T) {
 	folder := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		l := open(t, folder, MaxSize)
+		l := open(t, folder, MaxBytes)
 		for range 48 * 3600 {
 			for range perSecond + 1 {
 				l.Record(faas.AuditEntry{Who: "anonymous", Action: faas.AuditRefused, Request: strings.Repeat("&", 250), Outcome: "unauthorized"})
@@ -471,12 +544,16 @@ func TestRefusalsOfADayAreBounded(t *testing.T) {
 			omissions++
 		}
 	}
-	info, err := os.Stat(path(folder, 0))
-	if err != nil {
-		t.Fatal(err)
+	size := int64(0)
+	for _, file := range kept(t, folder) {
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size += info.Size()
 	}
-	if len(all) > 2*perDay+100 || len(all) < 2*perDay-100 || told-omissions > 48*3600*(perSecond+1) || info.Size() > 12<<20 {
-		t.Errorf("there are %d entries in %d bytes, %d of them omissions", len(all), info.Size(), omissions)
+	if len(all) > 2*perDay+100 || len(all) < 2*perDay-100 || told-omissions > 48*3600*(perSecond+1) || size > 12<<20 {
+		t.Errorf("there are %d entries in %d bytes, %d of them omissions", len(all), size, omissions)
 	}
 	if told != 48*3600*(perSecond+1) {
 		t.Errorf("they tell of %d refusals, want %d", told, 48*3600*(perSecond+1))
@@ -488,7 +565,7 @@ func TestRefusalsOfADayAreBounded(t *testing.T) {
 func TestRefusalsDuringClose(t *testing.T) {
 	folder := t.TempDir()
 	var missing atomic.Int64
-	l, err := Open(folder, MaxSize, func(error) { missing.Add(1) })
+	l, err := Open(folder, MaxBytes, func(error) { missing.Add(1) })
 	if err != nil {
 		t.Fatal(err)
 	}
