@@ -267,3 +267,27 @@ func TestLongHeads(t *testing.T) {
 		}
 	}
 }
+
+// What a call leaves behind in its sandbox is gone after max_calls of them.
+func TestMaxCalls(t *testing.T) {
+	r := boot(t, nil)
+	for lang, code := range map[string]string{
+		"python": "n = 0\ndef callme():\n    global n\n    n += 1\n    return n\n",
+		"node":   "let n = 0\nfunction callme() { return ++n }\n",
+	} {
+		for calls, want := range map[int]string{1: "1 1 1 1 1", 2: "1 2 1 2 1", 0: "1 2 3 4 5"} {
+			id := r.gen(fmt.Sprintf("?lang=%s&max_calls=%d&max_scale=1", lang, calls), code)
+			var got []string
+			for range 5 {
+				var answer struct{ Result int }
+				if err := json.Unmarshal([]byte(r.do("GET", "/api/call/"+id, "").Body), &answer); err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, fmt.Sprint(answer.Result))
+			}
+			if all := strings.Join(got, " "); all != want {
+				t.Errorf("%s with max_calls=%d answered %s, want %s", lang, calls, all, want)
+			}
+		}
+	}
+}

@@ -105,7 +105,7 @@ func (a *adoption) probe(inst sandbox.Instance, v *faas.Version) (adopted bool) 
 	switch {
 	case errors.Is(err, context.DeadlineExceeded): // a busy one may not be able to answer
 		a.background(func() { a.outlast(b, v) })
-	case err != nil || !usable(health):
+	case err != nil || !usable(health), health.InFlight == 0 && v.Settings.MaxCalls > 0: // nobody knows how many calls it has had
 		b.close()
 		a.background(func() { a.aviary.discard(inst) })
 	case health.InFlight == 0:
@@ -139,11 +139,11 @@ func (a *adoption) outlast(b *bird, v *faas.Version) {
 	err := b.rouse(ctx, v)
 	for err == nil && ctx.Err() == nil {
 		health, err := b.conn.Health(ctx)
-		if err == nil && usable(health) && health.InFlight == 0 {
+		if err == nil && usable(health) && health.InFlight == 0 && v.Settings.MaxCalls == 0 {
 			a.adopt(b, v, health)
 			return
 		}
-		if err != nil || !usable(health) {
+		if err != nil || !usable(health) || health.InFlight == 0 {
 			break
 		}
 		select {

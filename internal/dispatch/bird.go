@@ -30,6 +30,8 @@ type bird struct {
 	ready     time.Time
 	idleSince time.Time
 	inFlight  int
+	calls     int  // that it was given
+	spent     bool // it was given its last
 	paused    bool
 	pausing   bool // the engine is at it
 	draining  bool
@@ -114,6 +116,7 @@ func (b *bird) take(now time.Time) {
 	f.quota.running++
 	f.demand.add(1, now)
 	f.noteLine(now)
+	b.spend(now)
 }
 
 // handOn gives a slot in it to the first call in line if there is one. The caller
@@ -125,6 +128,7 @@ func (b *bird) handOn() {
 	now := time.Now()
 	if !b.draining && !limited && f.line.give(b) {
 		f.noteLine(now)
+		b.spend(now)
 		return // the slot has only changed hands
 	}
 	b.inFlight--
@@ -140,12 +144,15 @@ func (b *bird) handOn() {
 	if b.draining {
 		close(b.leave)
 	}
+	if b.spent { // max_scale may have kept back its successor
+		f.rescale(now)
+	}
 }
 
 // enlist lets it take calls. The caller holds the flock's mu.
 func (b *bird) enlist() {
 	f, now := b.flock, time.Now()
-	if len(f.birds) == 0 {
+	if f.unserved() {
 		f.turned = now
 	}
 	b.ready, b.idleSince, f.lastJoin = now, now, now
@@ -155,7 +162,7 @@ func (b *bird) enlist() {
 		b.drain()
 		return
 	}
-	for b.inFlight < f.version.Settings.Concurrency && f.quota.admits() && f.line.give(b) {
+	for !b.draining && b.inFlight < f.version.Settings.Concurrency && f.quota.admits() && f.line.give(b) {
 		b.take(now)
 	}
 }
@@ -165,7 +172,7 @@ func (b *bird) withdraw() {
 	f := b.flock
 	before := len(f.birds)
 	f.remove(b)
-	if before > 0 && len(f.birds) == 0 {
+	if before > 0 && f.unserved() {
 		f.turned = time.Now()
 		f.noteLine(f.turned)
 	}

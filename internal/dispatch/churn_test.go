@@ -183,6 +183,7 @@ func (c *churner) settings() faas.SettingsPatch {
 	if c.closing && limit == "0" { // each function is called at the end
 		limit = "3"
 	}
+	set += " max_calls=" + []string{"0", "1", "3"}[c.random.IntN(3)]
 	return settings(set + " max_concurrency=" + limit)
 }
 

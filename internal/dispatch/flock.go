@@ -94,6 +94,9 @@ func (f *flock) queue(now time.Time) (*waiter, error) {
 	if f.failing(now) {
 		return nil, f.setbacks.err
 	}
+	if f.line.len() == 0 {
+		f.succeeding = f.spent() > 0
+	}
 	w := f.line.join(now)
 	w.flock = f
 	f.wake()
@@ -135,9 +138,9 @@ func (f *flock) refusal() error {
 		return nil
 	case f.failing(time.Now()):
 		return f.setbacks.err
-	case f.quota.admits() && len(f.birds)+f.starting < s.MaxScale: // there may soon be slots
+	case f.quota.admits() && len(f.birds)+f.starting+f.spent() < s.MaxScale: // there may soon be slots
 		return nil
-	case f.line.len() >= s.Queue+f.starting*s.Concurrency:
+	case f.line.len() >= s.Queue+f.starting*slots(s):
 		return f.busy()
 	}
 	return nil
@@ -158,7 +161,7 @@ func (f *flock) throttled(calls int) {
 // being started for does not count as queued.
 func (f *flock) overfull() bool {
 	s := f.version.Settings
-	return f.line.len() > s.Queue+f.starting*s.Concurrency
+	return f.line.len() > s.Queue+f.starting*slots(s)
 }
 
 // checkLine has the scaler look again as long as calls wait.

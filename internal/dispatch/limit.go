@@ -111,7 +111,7 @@ func (w *waiter) patience() (left time.Duration, err error) {
 		since = f.turned
 	}
 	s := f.version.Settings
-	if len(f.birds) == 0 {
+	if f.unserved() {
 		limit := time.Duration(s.StartTimeout)
 		err = faas.Errorf(faas.CodeNoCapacity, "no sandbox was started within the function's start_timeout of %v", limit).After(time.Second)
 		return limit - time.Since(since), err

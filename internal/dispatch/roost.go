@@ -7,6 +7,10 @@ type roost struct {
 	birds   []*bird // that take calls
 	paused  []*bird // that would first have to be resumed
 	leaving []*bird // that only finish theirs
+
+	// succeeding: the last bird to take calls was spent, and its calls, or others in
+	// line, are still there.
+	succeeding bool
 }
 
 // free returns the bird to send the next call to, or nil: of those with fewer than
@@ -42,6 +46,22 @@ func (r *roost) remove(b *bird) {
 	r.paused = slices.DeleteFunc(r.paused, is)
 	r.birds = slices.DeleteFunc(r.birds, is)
 }
+
+// spent is how many birds finish their last calls. They count for max_scale, or
+// that would bound nothing.
+func (r *roost) spent() int {
+	n := 0
+	for _, b := range r.leaving {
+		if b.spent && b.inFlight > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// unserved reports whether calls would wait for a first bird. Those that wait for
+// the successor of a spent one wait for a slot, as they would for a bird that is busy.
+func (r *roost) unserved() bool { return len(r.birds) == 0 && !r.succeeding }
 
 // empty reports whether there is no bird at all.
 func (r *roost) empty() bool { return len(r.birds)+len(r.paused)+len(r.leaving) == 0 }

@@ -22,6 +22,7 @@ func (f *flock) rescale(now time.Time) {
 	}
 	s := f.version.Settings
 	s.MaxConcurrency = min(f.quota.limit, faas.Unlimited) // the live version's
+	s.Concurrency = slots(s)
 	idle := f.idle()
 	l := f.load(s, idle, now)
 	d := decide(s, l, now)
@@ -47,7 +48,7 @@ func (f *flock) rescale(now time.Time) {
 func (f *flock) load(s faas.Settings, idle []*bird, now time.Time) load {
 	f.noteLine(now)
 	l := load{
-		Waiting: f.line.len(), Birds: len(f.birds), Paused: len(f.paused), Starting: f.starting,
+		Waiting: f.line.len(), Birds: len(f.birds), Paused: len(f.paused), Starting: f.starting, Spent: f.spent(),
 		Demand: f.demand.average, Full: f.overfull(), Run: f.run, Retired: f.retired,
 	}
 	l.Peak = f.peak.note(forDemand(s, l.Demand), now, time.Duration(min(s.StableWindow, s.IdleTimeout)))
@@ -72,7 +73,7 @@ func (f *flock) load(s faas.Settings, idle []*bird, now time.Time) load {
 // them. The caller holds mu.
 func (f *flock) noteLine(now time.Time) {
 	waiting := f.line.len()
-	if len(f.birds) == 0 || now.Sub(f.turned) < growPatience {
+	if f.unserved() || now.Sub(f.turned) < growPatience {
 		waiting = 0
 	}
 	f.demand.wait(waiting, now)

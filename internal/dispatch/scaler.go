@@ -29,6 +29,7 @@ type load struct {
 	Birds    int // sandboxes that take calls
 	Paused   int // sandboxes that would once resumed
 	Starting int // or being resumed
+	Spent    int // sandboxes that finish their last calls
 
 	// Demand is InFlight and Waiting averaged over the short window, and Peak
 	// the most sandboxes that it wanted in the stable one (or idle_timeout, if
@@ -82,7 +83,7 @@ func (d decision) count(metrics *telemetry.Metrics) {
 // One goes when it was idle, and demand wanted less, for the stable window; the
 // last one, or any, after idle_timeout.
 func decide(s faas.Settings, l load, now time.Time) decision {
-	low, high := s.MinScale, min(s.MaxScale, ceilDiv(s.MaxConcurrency, s.Concurrency))
+	low, high := s.MinScale, min(s.MaxScale-l.Spent, ceilDiv(s.MaxConcurrency, s.Concurrency))
 	idleTimeout, peak := time.Duration(s.IdleTimeout), l.Peak
 	if l.Retired || s.MaxConcurrency == 0 {
 		low, idleTimeout, peak = 0, min(idleTimeout, retiredIdle), 0
@@ -127,10 +128,14 @@ func decide(s faas.Settings, l load, now time.Time) decision {
 
 // wanted is how many sandboxes the calls that are there want.
 func wanted(s faas.Settings, l load) int {
-	if l.InFlight+l.Waiting == 0 {
+	if l.InFlight+l.Waiting+l.Spent == 0 {
 		return 0 // demand that has just ended is none
 	}
-	return max(forLine(s, l), forDemand(s, l.Demand))
+	want := max(forLine(s, l), forDemand(s, l.Demand))
+	if s.MaxCalls > 0 { // so many it takes, however fast they are
+		want = max(want, ceilDiv(l.Waiting, s.MaxCalls))
+	}
+	return want
 }
 
 // forDemand is how many sandboxes it takes to have so many calls at a time and

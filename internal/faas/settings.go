@@ -24,6 +24,7 @@ type Settings struct {
 	TargetUtilization float64  `json:"target_utilization"` // share of concurrency that the scaler aims at
 	MinScale          int      `json:"min_scale"`          // sandboxes kept
 	MaxScale          int      `json:"max_scale"`          // sandboxes at most
+	MaxCalls          int      `json:"max_calls"`          // that a sandbox takes; 0 is no bound
 	StableWindow      Duration `json:"stable_window"`      // of less demand, until sandboxes go
 	IdleTimeout       Duration `json:"idle_timeout"`       // until the last idle sandbox is removed
 	PauseAfter        Duration `json:"pause_after"`        // until an idle sandbox is paused; 0 is never
@@ -127,6 +128,11 @@ var SettingTable = []Setting[Settings]{
 	{
 		Name: "max_scale", Everyday: true, Doc: "sandboxes at most", Example: "20",
 		Value: whole(func(s *Settings) *int { return &s.MaxScale }, 10, 1, 1000),
+	},
+	{
+		Name: "max_calls", Doc: "calls that a sandbox takes before it is replaced (0: no bound)", Example: "1000",
+		More:  "With 1 each call has a sandbox of its own. `min_scale` below `max_scale` has the next one ready.",
+		Value: whole(func(s *Settings) *int { return &s.MaxCalls }, 0, 0, 1_000_000),
 	},
 	{
 		Name: "stable_window", Doc: "how long demand must have been lower before sandboxes go", Example: "30s",

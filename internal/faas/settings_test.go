@@ -66,6 +66,11 @@ func TestSettings(t *testing.T) {
 			map[string]any{"1": 1, "1000": 1000},
 			"|0|-1|1001|x|0.5",
 		},
+		"max_calls": {
+			func(s Settings) any { return s.MaxCalls },
+			map[string]any{"0": 0, "1": 1, "1000000": 1_000_000},
+			"|-1|1000001|x|0.5|none",
+		},
 		"stable_window": {
 			func(s Settings) any { return time.Duration(s.StableWindow) },
 			map[string]any{"1s": time.Second, "1h": time.Hour, "90s": 90 * time.Second},
@@ -264,7 +269,7 @@ func TestSettingsTogether(t *testing.T) {
 
 func TestSettingsJSON(t *testing.T) {
 	text, err := json.Marshal(DefaultSettings())
-	want := `{"timeout":"30s","memory":"128MB","cpus":1,"concurrency":1,"max_concurrency":1000000,"target_utilization":0.8,"min_scale":0,"max_scale":10,` +
+	want := `{"timeout":"30s","memory":"128MB","cpus":1,"concurrency":1,"max_concurrency":1000000,"target_utilization":0.8,"min_scale":0,"max_scale":10,"max_calls":0,` +
 		`"stable_window":"1m0s","idle_timeout":"5m0s","pause_after":"0s","queue":1000,"queue_timeout":"30s","start_timeout":"1m0s","network":"egress","runtime":"","public":false,"env":{},"secrets":[],"cors":"","keep_versions":50,"description":""}`
 	if err != nil || string(text) != want {
 		t.Errorf("got %s, %v, want %s", text, err, want)

@@ -133,7 +133,7 @@ func TestRecordKeepsAll(t *testing.T) {
 	v := fn.Live()
 	v.Settings.MinScale, v.Settings.PauseAfter, v.Settings.Network, v.Settings.Public = 1, 1, faas.NetworkNone, true
 	v.Settings.Env, v.Settings.Secrets, v.Settings.Runtime = `{"A":"1"}`, "B,C", "runsc"
-	v.Settings.CORS, v.Settings.Description = faas.AnyOrigin, "Greets."
+	v.Settings.CORS, v.Settings.Description, v.Settings.MaxCalls = faas.AnyOrigin, "Greets.", 1
 	for _, value := range []any{*fn, *v, v.Settings} {
 		for field, held := range reflect.ValueOf(value).Fields() {
 			if held.IsZero() {

@@ -1,0 +1,28 @@
+package dispatch
+
+import (
+	"time"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+// spend counts a call that was given to it. With as many as max_calls it is spent: it
+// drains, and where another is wanted the scaler has that started at once, before the
+// last call ends. The caller holds the flock's mu.
+func (b *bird) spend(now time.Time) {
+	b.calls++
+	if most := b.flock.version.Settings.MaxCalls; most == 0 || b.calls < most {
+		return
+	}
+	b.spent, b.flock.succeeding = true, true
+	b.drain()
+	b.flock.rescale(now)
+}
+
+// slots is how many calls a sandbox takes at a time.
+func slots(s faas.Settings) int {
+	if s.MaxCalls == 0 {
+		return s.Concurrency
+	}
+	return min(s.Concurrency, s.MaxCalls)
+}
