@@ -13,7 +13,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/pkg/stdcopy"
 	"github.com/rs/zerolog"
 
@@ -52,7 +51,7 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instanc
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	image, err := e.image(ctx, spec.Lang)
+	image, err := e.images.id(ctx, spec.Lang)
 	if err != nil {
 		return nil, err
 	}
@@ -61,12 +60,12 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instanc
 	if err != nil && errors.Is(err, sandbox.ErrNoFolder) {
 		inst, err = e.create(ctx, spec, image)
 	}
-	if err != nil && e.imageLost(ctx, spec.Lang, err) {
-		if image, err = e.image(ctx, spec.Lang); err == nil {
+	if err != nil && e.images.lost(ctx, spec.Lang, err) {
+		if image, err = e.images.id(ctx, spec.Lang); err == nil {
 			inst, err = e.create(ctx, spec, image)
 		}
 	}
-	if err != nil && e.networkLost(ctx, err) {
+	if err != nil && e.network.lost(ctx, err) {
 		inst, err = e.create(ctx, spec, image)
 	}
 	if err != nil {
@@ -78,7 +77,7 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instanc
 // create makes one attempt and leaves nothing behind when it fails.
 func (e *Engine) create(ctx context.Context, spec sandbox.Spec, image string) (*instance, error) {
 	begin := time.Now()
-	mode, err := e.mode(ctx, spec.Network)
+	mode, err := e.network.mode(ctx, spec.Network)
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +117,7 @@ func (i *instance) boot(ctx context.Context, image, network string) error {
 		return err
 	}
 	var err error
-	if i.recipe, err = e.recipe(image, i.Spec()); err != nil {
+	if i.recipe, err = e.confines.recipe(image, i.Spec()); err != nil {
 		return err
 	}
 	if err := e.sockets.open(i.id); err != nil {
@@ -132,9 +131,9 @@ func (i *instance) boot(ctx context.Context, image, network string) error {
 	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), creationTime)
 	defer cancel()
 	name := "fob-" + e.config.Aviary + "-" + i.id // for people; we go by the ID
-	config := e.containerConfig(i, image)
+	config := e.confines.container(i.id, i.token, i.spec, image)
 	config.Labels[labelRecipe] = i.recipe
-	created, err := e.api.ContainerCreate(whole, config, e.hostConfig(i, network), nil, nil, name)
+	created, err := e.api.ContainerCreate(whole, config, e.confines.host(i.id, i.spec, network), nil, nil, name)
 	if err != nil {
 		if strings.Contains(err.Error(), "bind source path does not exist") {
 			if _, gone := os.Stat(e.sockets.folder(i.id)); errors.Is(gone, fs.ErrNotExist) {
@@ -161,7 +160,7 @@ func (i *instance) boot(ctx context.Context, image, network string) error {
 	if err != nil {
 		return fault("looking at a new sandbox", err)
 	}
-	i.host, i.network = e.address(i.id, c)
+	i.host, i.network = addressOf(i.id, c)
 	if err := i.awaitDriver(ctx); err != nil {
 		return err
 	}
@@ -206,79 +205,6 @@ func (i *instance) awaitDriver(ctx context.Context) error {
 		case <-poll.C:
 		}
 	}
-}
-
-func (e *Engine) containerConfig(i *instance, image string) *container.Config {
-	return &container.Config{
-		Image:    image,
-		Hostname: i.id,
-		User:     e.user,
-		Env: []string{
-			"FOB_SOCKET=" + socketMount + "/" + sandbox.SocketName,
-			tokenVariable + i.token,
-			"FOB_SECRETS=" + secretMount,
-			"HOME=/tmp",
-		},
-		Labels: map[string]string{
-			labelAviary:  e.config.Aviary,
-			labelSandbox: i.id,
-			labelLang:    i.spec.Lang,
-			labelRuntime: i.spec.Runtime,
-		},
-	}
-}
-
-// hostConfig is the design's "Sandbox, by default".
-func (e *Engine) hostConfig(i *instance, network string) *container.HostConfig {
-	resources := e.resources(i.spec.Runtime, i.spec.Limits)
-	resources.Ulimits = []*container.Ulimit{
-		{Name: "nofile", Soft: openFiles, Hard: openFiles},
-		// With 0 the kernel would still hand a core to a program that the machine
-		// has for them; 1 byte keeps it from that, and is too few for a file.
-		{Name: "core", Soft: 1, Hard: 1},
-	}
-	init := true
-	return &container.HostConfig{
-		NetworkMode:    container.NetworkMode(network),
-		IpcMode:        container.IPCModePrivate,
-		RestartPolicy:  container.RestartPolicy{Name: container.RestartPolicyDisabled},
-		Runtime:        i.spec.Runtime,
-		ReadonlyRootfs: true,
-		CapDrop:        []string{"ALL"},
-		SecurityOpt:    []string{"no-new-privileges:true"},
-		Init:           &init,
-		Resources:      resources,
-		Tmpfs: map[string]string{
-			"/tmp":      "rw,noexec,nosuid,nodev,mode=1777,size=64m,nr_inodes=16384",
-			secretMount: e.secretOptions(),
-			// Private IPC brings these two, writable; /tmp is to be the only
-			// place for files, with the only limit to keep.
-			"/dev/shm":    "ro,noexec,nosuid,nodev,size=64k",
-			"/dev/mqueue": "ro,noexec,nosuid,nodev,size=64k",
-		},
-		// A mount of this kind, unlike a bind in the older notation, is
-		// refused when its source is missing rather than making one.
-		Mounts: []mount.Mount{{
-			Type:   mount.TypeBind,
-			Source: e.sockets.engineFolder(i.id),
-			Target: socketMount,
-		}},
-		LogConfig: container.LogConfig{
-			Type: "json-file",
-			Config: map[string]string{
-				"max-size": "1m",
-				"max-file": "2",
-				"mode":     "non-blocking", // printing must never block a function
-			},
-		},
-	}
-}
-
-// secretOptions are those of the mount for secrets, which is the driver's alone and
-// holds what a version may have of them.
-func (e *Engine) secretOptions() string {
-	uid, gid, _ := strings.Cut(e.user, ":")
-	return "rw,noexec,nosuid,nodev,mode=0700,size=1m,uid=" + uid + ",gid=" + gid
 }
 
 // tail returns the last lines of a container's log.

@@ -17,7 +17,6 @@ import (
 	"github.com/docker/docker/client"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
@@ -65,20 +64,19 @@ type Engine struct {
 	log     zerolog.Logger
 	api     *client.Client
 	sockets *socketDir
-	runtime string          // the engine's own
-	user    string          // UID:GID that drivers run as
 	machine sandbox.Machine // that runs the containers
 	inside  bool            // we are one of the engine's containers
 
 	claim    *claim // nil when there is none to keep
 	stop     context.CancelFunc
 	watching sync.WaitGroup
-	building map[string]*build // by image; never changes size after New
-	network  network
+	images   *images
+	network  *network
+	confines *confines
+	remover  *remover
 
 	mu    sync.Mutex
 	known map[string]*instance // by sandbox ID, those being created included
-	stuck map[string]bool      // containers and folders that could not be removed
 }
 
 // New connects to the Docker engine that the environment names (DOCKER_HOST
@@ -101,10 +99,9 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 		log:     config.Log,
 		api:     api,
 		sockets: sockets,
-		user:    driverUser(os.Geteuid()),
-		network: network{name: "fob-" + config.Aviary + "-egress", turn: semaphore.NewWeighted(1)},
+		network: newNetwork(api, config.Log, config.Aviary),
+		remover: newRemover(api, config.Log),
 		known:   map[string]*instance{},
-		stuck:   map[string]bool{},
 	}
 	err = e.greet(ctx)
 	if err == nil && config.Owner != "" {
@@ -152,15 +149,16 @@ func (e *Engine) greet(ctx context.Context) error {
 			return fmt.Errorf("the Docker engine has no runtime %q: install it and list it in /etc/docker/daemon.json, or take it out of FOB_RUNTIME and FOB_RUNTIMES", runtime)
 		}
 	}
-	e.runtime = info.DefaultRuntime
 	e.machine = sandbox.Machine{CPUs: info.NCPU, Memory: info.MemTotal}
-	if e.building, err = e.images(); err != nil {
+	e.confines = &confines{aviary: e.config.Aviary, user: driverUser(os.Geteuid()), runtime: info.DefaultRuntime, cpus: info.NCPU, sockets: e.sockets}
+	if e.images, err = newImages(e.api, e.log, e.config.BaseImage); err != nil {
 		return err
 	}
 	if err := e.meet(ctx); err != nil {
 		return err
 	}
-	return e.locate(ctx, info.Name)
+	e.inside, err = e.sockets.locate(ctx, e.api, e.log, info.Name)
+	return err
 }
 
 // meet tells the log of other aviaries on the engine: whoever wonders at sandboxes
@@ -243,9 +241,9 @@ func (e *Engine) Close() error {
 	return errors.Join(err, e.api.Close())
 }
 
-// ours selects what belongs to the aviary.
-func (e *Engine) ours() filters.Args {
-	return filters.NewArgs(filters.Arg("label", labelAviary+"="+e.config.Aviary))
+// ours selects what belongs to an aviary.
+func ours(aviary string) filters.Args {
+	return filters.NewArgs(filters.Arg("label", labelAviary+"="+aviary))
 }
 
 // List implements sandbox.Engine. It also clears the socket folders of
@@ -269,7 +267,7 @@ func (e *Engine) List(ctx context.Context) ([]sandbox.Instance, error) {
 	for n, c := range running {
 		id := c.Labels[labelSandbox]
 		if !sandbox.IsID(id) || e.isCopy(c, running) { // in our aviary, but no sandbox of ours
-			looking.Go(func() error { e.evict(ctx, c); return nil })
+			looking.Go(func() error { e.remover.evict(ctx, c); return nil })
 			continue
 		}
 		listed[id] = true
@@ -294,7 +292,7 @@ func (e *Engine) List(ctx context.Context) ([]sandbox.Instance, error) {
 		if inUse || listed[id] {
 			continue
 		}
-		e.told(id, e.sockets.clear(id)).Str("sandbox", id).Msg("the socket folder of a sandbox that is no more cannot be cleared: it is tried again and again")
+		e.remover.told(id, e.sockets.clear(id)).Str("sandbox", id).Msg("the socket folder of a sandbox that is no more cannot be cleared: it is tried again and again")
 	}
 	return found, nil
 }
@@ -370,7 +368,7 @@ func (e *Engine) reconcile(ctx context.Context) ([]container.Summary, error) {
 		}
 	}
 	e.mu.Unlock()
-	containers, err := e.api.ContainerList(ctx, container.ListOptions{All: true, Filters: e.ours()})
+	containers, err := e.api.ContainerList(ctx, container.ListOptions{All: true, Filters: ours(e.config.Aviary)})
 	if err != nil {
 		return nil, fault("listing sandboxes", err)
 	}

@@ -45,7 +45,7 @@ func (e *Engine) watch(ctx context.Context) {
 func (e *Engine) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	wanted := e.ours()
+	wanted := ours(e.config.Aviary)
 	wanted.Add("type", string(events.ContainerEventType))
 	for _, action := range []events.Action{events.ActionDie, events.ActionOOM, events.ActionDestroy} {
 		wanted.Add("event", string(action))

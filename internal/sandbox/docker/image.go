@@ -18,6 +18,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	buildtypes "github.com/docker/docker/api/types/build"
+	"github.com/docker/docker/client"
+	"github.com/rs/zerolog"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/flockofbirds/fob/drivers"
@@ -42,37 +44,44 @@ const labelImage = "fob.image"
 // quiet is the longest that a running build says nothing on the log.
 const quiet = 3 * time.Second
 
-// images lists the driver images that there can be, by language.
-func (e *Engine) images() (map[string]*build, error) {
-	if e.config.BaseImage == "" {
+// images are the driver images, which are built when they are missing.
+type images struct {
+	api  *client.Client
+	log  zerolog.Logger
+	base string            // that they are built from
+	of   map[string]*build // by language; never changes size
+}
+
+func newImages(api *client.Client, log zerolog.Logger, base string) (*images, error) {
+	if base == "" {
 		return nil, errors.New("there is no base image for drivers: set FOB_BASE_IMAGE, for example to debian:trixie-slim")
 	}
 	all := map[string]*build{}
 	for _, lang := range drivers.Langs() {
 		all[lang] = &build{
 			lang:  lang,
-			image: "fob-" + lang + ":" + drivers.Digest(lang, e.config.BaseImage),
+			image: "fob-" + lang + ":" + drivers.Digest(lang, base),
 			turn:  semaphore.NewWeighted(1),
 		}
 	}
-	return all, nil
+	return &images{api: api, log: log, base: base, of: all}, nil
 }
 
 // Prepare implements sandbox.Engine: it builds the driver images that are
 // missing.
 func (e *Engine) Prepare(ctx context.Context, langs ...string) error {
 	for _, lang := range langs {
-		if _, err := e.image(ctx, lang); err != nil {
+		if _, err := e.images.id(ctx, lang); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// image returns the ID of a language's driver image, having built it if need
+// id returns the ID of a language's driver image, having built it if need
 // be. Who asks for one that is being built waits for it.
-func (e *Engine) image(ctx context.Context, lang string) (string, error) {
-	b := e.building[lang]
+func (m *images) id(ctx context.Context, lang string) (string, error) {
+	b := m.of[lang]
 	if b == nil {
 		return "", fmt.Errorf("there is no driver for the language %q: use one of %s", lang, strings.Join(drivers.Langs(), ", "))
 	}
@@ -83,17 +92,17 @@ func (e *Engine) image(ctx context.Context, lang string) (string, error) {
 	if b.id != "" {
 		return b.id, nil
 	}
-	id, err := e.findImage(ctx, b)
+	id, err := m.find(ctx, b)
 	if err == nil && id != "" {
-		rebased, rebasedErr := e.rebased(ctx, id)
+		rebased, rebasedErr := m.rebased(ctx, id)
 		if err = rebasedErr; rebased {
-			e.log.Info().Str("image", b.image).Str("base", e.config.BaseImage).Msg("the base image is another one than the " + b.lang + " driver image was built from, which is built again")
+			m.log.Info().Str("image", b.image).Str("base", m.base).Msg("the base image is another one than the " + b.lang + " driver image was built from, which is built again")
 			id = ""
 		}
 	}
 	if err == nil && id == "" {
-		if err = e.build(ctx, b); err == nil {
-			id, err = e.findImage(ctx, b)
+		if err = m.build(ctx, b); err == nil {
+			id, err = m.find(ctx, b)
 		}
 		if err == nil && id == "" {
 			err = fmt.Errorf("the image %s was built, and somebody removed it at once", b.image)
@@ -106,16 +115,16 @@ func (e *Engine) image(ctx context.Context, lang string) (string, error) {
 	return id, nil
 }
 
-// findImage returns the ID of a driver image, or "" when there is none that we built.
-func (e *Engine) findImage(ctx context.Context, b *build) (id string, err error) {
-	found, err := e.api.ImageInspect(ctx, b.image)
+// find returns the ID of a driver image, or "" when there is none that we built.
+func (m *images) find(ctx context.Context, b *build) (id string, err error) {
+	found, err := m.api.ImageInspect(ctx, b.image)
 	switch {
 	case errdefs.IsNotFound(err):
 		return "", nil
 	case err != nil:
 		return "", fault("looking for the image "+b.image, err)
 	case found.Config == nil || found.Config.Labels[labelImage] != b.image:
-		e.log.Warn().Str("image", b.image).Str("id", found.ID).Msg("somebody gave a driver image's name to another image: it is built again")
+		m.log.Warn().Str("image", b.image).Str("id", found.ID).Msg("somebody gave a driver image's name to another image: it is built again")
 		return "", nil
 	}
 	return found.ID, nil
@@ -124,15 +133,15 @@ func (e *Engine) findImage(ctx context.Context, b *build) (id string, err error)
 // rebased reports whether the base image's name stands for another image than that
 // from which a driver image was built: for one with other layers. A base image that
 // is not here any more says nothing.
-func (e *Engine) rebased(ctx context.Context, id string) (bool, error) {
-	base, err := e.api.ImageInspect(ctx, e.config.BaseImage)
+func (m *images) rebased(ctx context.Context, id string) (bool, error) {
+	base, err := m.api.ImageInspect(ctx, m.base)
 	if errdefs.IsNotFound(err) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fault("looking for the base image "+e.config.BaseImage, err)
+		return false, fault("looking for the base image "+m.base, err)
 	}
-	built, err := e.api.ImageInspect(ctx, id)
+	built, err := m.api.ImageInspect(ctx, id)
 	if errdefs.IsNotFound(err) {
 		return true, nil // it has just gone
 	}
@@ -143,19 +152,19 @@ func (e *Engine) rebased(ctx context.Context, id string) (bool, error) {
 	return len(from) > len(built.RootFS.Layers) || !slices.Equal(from, built.RootFS.Layers[:len(from)]), nil
 }
 
-// imageLost notes that a container could not be created for want of its image,
+// lost notes that a container could not be created for want of its image,
 // and reports whether that is what err says.
-func (e *Engine) imageLost(ctx context.Context, lang string, err error) bool {
+func (m *images) lost(ctx context.Context, lang string, err error) bool {
 	if !errdefs.IsNotFound(err) || !strings.Contains(strings.ToLower(err.Error()), "no such image") {
 		return false
 	}
-	b := e.building[lang]
+	b := m.of[lang]
 	if b.turn.Acquire(ctx, 1) != nil {
 		return false
 	}
 	defer b.turn.Release(1)
 	if b.id != "" {
-		e.log.Warn().Str("image", b.image).Msg("somebody removed the " + b.lang + " driver image: it is built again if need be")
+		m.log.Warn().Str("image", b.image).Msg("somebody removed the " + b.lang + " driver image: it is built again if need be")
 		b.id = ""
 	}
 	return true
@@ -163,18 +172,18 @@ func (e *Engine) imageLost(ctx context.Context, lang string, err error) bool {
 
 // build builds a driver image with the engine's own builder, which every
 // engine has.
-func (e *Engine) build(ctx context.Context, b *build) error {
+func (m *images) build(ctx context.Context, b *build) error {
 	begin := time.Now()
 	source, err := pack(b.lang)
 	if err != nil {
 		return fmt.Errorf("packing the %s driver: %w", b.lang, err)
 	}
-	log := e.log.With().Str("image", b.image).Logger()
-	log.Info().Str("base", e.config.BaseImage).Msg("building the " + b.lang + " driver image; it is kept for next time")
-	response, err := e.api.ImageBuild(ctx, source, buildtypes.ImageBuildOptions{
+	log := m.log.With().Str("image", b.image).Logger()
+	log.Info().Str("base", m.base).Msg("building the " + b.lang + " driver image; it is kept for next time")
+	response, err := m.api.ImageBuild(ctx, source, buildtypes.ImageBuildOptions{
 		Version:     buildtypes.BuilderV1,
 		Tags:        []string{b.image},
-		BuildArgs:   buildArgs(e.config.BaseImage, os.Getenv),
+		BuildArgs:   buildArgs(m.base, os.Getenv),
 		Labels:      map[string]string{"fob.driver": b.lang, labelImage: b.image},
 		Remove:      true,
 		ForceRemove: true,
@@ -193,7 +202,7 @@ func (e *Engine) build(ctx context.Context, b *build) error {
 		return fmt.Errorf("building the image %s: %w", b.image, ctx.Err())
 	}
 	if err != nil {
-		return e.explain(b, err, output.step, output.last)
+		return m.explain(b, err, output.step, output.last)
 	}
 	log.Info().Dur("ms", time.Since(begin)).Msg("the " + b.lang + " driver image is built")
 	return nil
@@ -214,14 +223,14 @@ func buildArgs(base string, getenv func(string) string) map[string]*string {
 }
 
 // explain says why a build failed and what to do.
-func (e *Engine) explain(b *build, err error, step string, last []string) error {
+func (m *images) explain(b *build, err error, step string, last []string) error {
 	var refused buildError
 	if !errors.As(err, &refused) {
 		return fmt.Errorf("building the image %s: %w: the engine broke off: %w", b.image, sandbox.ErrNoEngine, err)
 	}
 	advice := "the build needs the network, for the distribution's packages"
 	if strings.Contains(step, " : FROM ") {
-		advice = fmt.Sprintf("the base image %s is not here and cannot be pulled: set FOB_BASE_IMAGE to one that can, or import one of that name (docker import, docker load)", e.config.BaseImage)
+		advice = fmt.Sprintf("the base image %s is not here and cannot be pulled: set FOB_BASE_IMAGE to one that can, or import one of that name (docker import, docker load)", m.base)
 	}
 	return fmt.Errorf("building the image %s: %w; %s; the end of the output: %s", b.image, err, advice, strings.Join(last, " | "))
 }

@@ -46,17 +46,17 @@ func TestImageOfUnknownBase(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer api.Close()
-	e := &Engine{api: api, log: zerolog.Nop(), config: Config{BaseImage: base}}
-	if e.building, err = e.images(); err != nil {
+	images, err := newImages(api, zerolog.Nop(), base)
+	if err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if id, err := e.image(t.Context(), "python"); id != "" || err == nil {
+		if id, err := images.id(t.Context(), "python"); id != "" || err == nil {
 			t.Errorf("it has the ID %q, and the error is %v", id, err)
 		}
 	}
 	broken = false
-	if id, err := e.image(t.Context(), "python"); id != "sha256:1" || err != nil {
+	if id, err := images.id(t.Context(), "python"); id != "sha256:1" || err != nil {
 		t.Errorf("it has the ID %q, and the error is %v", id, err)
 	}
 }

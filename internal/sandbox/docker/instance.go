@@ -73,8 +73,8 @@ func (e *Engine) adopt(id string, c container.InspectResponse) *instance {
 		spec.Network = networkNone
 	}
 	spec.Limits = sandbox.Limits{Memory: c.HostConfig.Memory, CPUs: float64(c.HostConfig.NanoCPUs) / 1e9}
-	if pids := c.HostConfig.PidsLimit; pids != nil && *pids-e.ownPids(spec.Runtime) != sandbox.DefaultPids {
-		spec.Limits.Pids = *pids - e.ownPids(spec.Runtime)
+	if pids := c.HostConfig.PidsLimit; pids != nil && *pids-e.confines.ownPids(spec.Runtime) != sandbox.DefaultPids {
+		spec.Limits.Pids = *pids - e.confines.ownPids(spec.Runtime)
 	}
 	created, err := time.Parse(time.RFC3339Nano, c.Created)
 	if err != nil {
@@ -83,7 +83,7 @@ func (e *Engine) adopt(id string, c container.InspectResponse) *instance {
 	inst := e.newInstance(id, tokenOf(c), spec, created)
 	inst.ref = c.ID
 	inst.recipe = c.Config.Labels[labelRecipe]
-	inst.host, inst.network = e.address(id, c)
+	inst.host, inst.network = addressOf(id, c)
 	inst.started.Store(true)
 	inst.ready.Store(true)
 	if !alive(c.State.Status) {
@@ -102,9 +102,9 @@ func tokenOf(c container.InspectResponse) string {
 	return ""
 }
 
-// address returns the container's address on the egress network, and that network's
+// addressOf returns the container's address on the egress network, and that network's
 // ID. Without one the address is the host name.
-func (e *Engine) address(id string, c container.InspectResponse) (host, network string) {
+func addressOf(id string, c container.InspectResponse) (host, network string) {
 	for _, end := range c.NetworkSettings.Networks { // it has joined one at most
 		if end != nil && end.IPAddress != "" {
 			return end.IPAddress, end.NetworkID
@@ -186,10 +186,10 @@ func (i *instance) Resize(ctx context.Context, limits sandbox.Limits) error {
 		return fmt.Errorf("sandbox %s is dead: its limits cannot be changed", i.id)
 	default:
 	}
-	_, err := i.e.api.ContainerUpdate(ctx, i.container(), container.UpdateConfig{Resources: i.e.resources(i.Spec().Runtime, limits)})
+	_, err := i.e.api.ContainerUpdate(ctx, i.container(), container.UpdateConfig{Resources: i.e.confines.resources(i.Spec().Runtime, limits)})
 	if err != nil {
 		err = fault("changing the limits of sandbox "+i.id, err)
-		if i.e.ownPids(i.Spec().Runtime) > 0 { // gVisor knows no such command
+		if i.e.confines.ownPids(i.Spec().Runtime) > 0 { // gVisor knows no such command
 			err = fmt.Errorf("%w: %w", sandbox.ErrFixedLimits, err)
 		}
 		return err
@@ -241,38 +241,6 @@ func (i *instance) setPaused(ctx context.Context, paused bool, set func(ctx cont
 			return err
 		case <-time.After(20 * time.Millisecond):
 		}
-	}
-}
-
-// kernelPids is how many threads a runtime that brings a kernel of its own may
-// have for itself. gVisor has about 70 with one process in it.
-const kernelPids = 192
-
-// ownPids is what the limit on processes and threads must allow on top for a
-// runtime's own, which it counts as well.
-func (e *Engine) ownPids(runtime string) int64 {
-	if runtime == "" {
-		runtime = e.runtime
-	}
-	if strings.Contains(runtime, "runc") || runtime == "crun" {
-		return 0
-	}
-	return kernelPids
-}
-
-// resources are the limits in Docker's terms. It refuses more processors than
-// the machine has, which means no more than all of them.
-func (e *Engine) resources(runtime string, limits sandbox.Limits) container.Resources {
-	pids := limits.Pids
-	if pids == 0 { // which would be no limit to Docker
-		pids = sandbox.DefaultPids
-	}
-	pids += e.ownPids(runtime)
-	return container.Resources{
-		Memory:     limits.Memory,
-		MemorySwap: limits.Memory,
-		NanoCPUs:   int64(min(limits.CPUs, float64(e.machine.CPUs)) * 1e9),
-		PidsLimit:  &pids,
 	}
 }
 
@@ -396,16 +364,16 @@ func (i *instance) Remove(ctx context.Context) error {
 // not say what came of it, that is looked for by its labels.
 func (i *instance) removeContainer(ctx context.Context) error {
 	if id := i.container(); id != "" {
-		return i.e.removeContainer(ctx, id)
+		return i.e.remover.remove(ctx, id)
 	}
-	mine := i.e.ours()
+	mine := ours(i.e.config.Aviary)
 	mine.Add("label", labelSandbox+"="+i.id)
 	found, err := i.e.api.ContainerList(ctx, container.ListOptions{All: true, Filters: mine})
 	if err != nil {
 		return fault("looking for what was created", err)
 	}
 	for _, c := range found {
-		if err := i.e.removeContainer(ctx, c.ID); err != nil {
+		if err := i.e.remover.remove(ctx, c.ID); err != nil {
 			return err
 		}
 	}
@@ -422,4 +390,19 @@ func (i *instance) lastWords(ctx context.Context) string {
 		return "its log is empty"
 	}
 	return "the end of its log: " + strings.ReplaceAll(text, "\n", " | ")
+}
+
+// Outdated implements sandbox.Instance.
+func (i *instance) Outdated(ctx context.Context) (bool, error) {
+	spec := i.Spec()
+	image, err := i.e.images.id(ctx, spec.Lang)
+	if err != nil {
+		return false, err
+	}
+	today, err := i.e.confines.recipe(image, spec)
+	if err != nil || i.recipe != today || spec.Network == networkNone {
+		return i.recipe != today, err
+	}
+	network, err := i.e.network.ensure(ctx)
+	return i.network != network, err
 }

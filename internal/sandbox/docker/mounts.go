@@ -14,51 +14,52 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/client"
+	"github.com/rs/zerolog"
 )
 
-// locate finds out how the Docker engine calls our folder for sockets. When we
-// run in a container ourselves that is not our own name for it, but the source
-// of one of our mounts. Which container is ours is found by a file that we
-// write and the engine then sees: names, cgroups and network settings differ
-// between setups, and two containers can share them.
+// locate finds out how the Docker engine calls our folder for sockets, and whether we
+// are inside one of its containers. Then that is not our own name for the folder, but
+// the source of one of our mounts. Which container is ours is found by a file that we
+// write and the engine then sees: names, cgroups and network settings differ between
+// setups, and two containers can share them.
 //
 // An engine may fail to look: those of 28 cannot look into a container that has
 // something mounted at /var/run/…, where its image has a link. Then the container
 // is gone by whose ID the kernel tells us, if it has our mount.
-func (e *Engine) locate(ctx context.Context, engineHost string) error {
-	dir, err := filepath.EvalSymlinks(e.sockets.path)
+func (d *socketDir) locate(ctx context.Context, api *client.Client, log zerolog.Logger, engineHost string) (inside bool, err error) {
+	dir, err := filepath.EvalSymlinks(d.path)
 	if err != nil {
-		return fmt.Errorf("finding the folder for sockets: %w", err)
+		return false, fmt.Errorf("finding the folder for sockets: %w", err)
 	}
 	marker := filepath.Join(dir, ".marker-"+rand.Text())
 	if err := os.WriteFile(marker, nil, 0o600); err != nil {
-		return fmt.Errorf("writing in the folder for sockets: %w; set FOB_SOCKETS to a folder of your own", err)
+		return false, fmt.Errorf("writing in the folder for sockets: %w; set FOB_SOCKETS to a folder of your own", err)
 	}
 	defer os.Remove(marker)
-	e.sockets.source = dir
+	d.source = dir
 	for deadline := time.Now().Add(locatePatience); ; {
-		source, unseen, err := e.seen(ctx, dir, marker)
+		source, unseen, err := seen(ctx, api, log, dir, marker)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if source != "" {
-			e.sockets.source, e.inside = source, true
-			return nil
+			d.source = source
+			return true, nil
 		}
 		// An engine of the same host name runs beside us, as on a plain
 		// machine or in a container with an engine of its own.
 		if own, _ := os.Hostname(); !inContainer() || own == engineHost {
 			if unseen != nil {
-				e.log.Warn().Err(unseen).Msg("the Docker engine cannot look into all containers; as this one runs beside it, that does not matter")
+				log.Warn().Err(unseen).Msg("the Docker engine cannot look into all containers; as this one runs beside it, that does not matter")
 			}
-			return nil
+			return false, nil
 		}
 		if time.Now().After(deadline) {
-			return errors.Join(errNotShared(e.sockets.path), unseen)
+			return false, errors.Join(errNotShared(d.path), unseen)
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return false, ctx.Err()
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
@@ -70,8 +71,8 @@ const locatePatience = 3 * time.Second
 
 // seen returns what the engine calls our folder if a container sees the marker
 // in it, and else "" and why the engine could not look into one that may be ours.
-func (e *Engine) seen(ctx context.Context, dir, marker string) (source string, unseen, err error) {
-	containers, err := e.api.ContainerList(ctx, container.ListOptions{All: true})
+func seen(ctx context.Context, api *client.Client, log zerolog.Logger, dir, marker string) (source string, unseen, err error) {
+	containers, err := api.ContainerList(ctx, container.ListOptions{All: true})
 	if err != nil {
 		return "", nil, fault("looking for the container that this runs in", err)
 	}
@@ -82,10 +83,10 @@ func (e *Engine) seen(ctx context.Context, dir, marker string) (source string, u
 			continue
 		}
 		source := filepath.Join(mount.Source, rest)
-		_, err := e.api.ContainerStatPath(ctx, c.ID, marker)
+		_, err := api.ContainerStatPath(ctx, c.ID, marker)
 		switch {
 		case err == nil:
-			e.log.Debug().Str("container", c.ID[:12]).Str("folder", source).Msg("the socket folder is a mount of this container")
+			log.Debug().Str("container", c.ID[:12]).Str("folder", source).Msg("the socket folder is a mount of this container")
 			return source, nil, nil
 		case errdefs.IsNotFound(err): // not there, or the container has just ended
 			continue
@@ -97,7 +98,7 @@ func (e *Engine) seen(ctx context.Context, dir, marker string) (source string, u
 			return "", nil, err
 		} else if ours {
 			told = source
-			e.log.Info().Err(unseen).Str("folder", source).Msg("the socket folder is a mount of this container, by its ID")
+			log.Info().Err(unseen).Str("folder", source).Msg("the socket folder is a mount of this container, by its ID")
 		}
 	}
 	return told, unseen, nil

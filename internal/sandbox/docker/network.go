@@ -11,6 +11,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	dockernet "github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/client"
+	"github.com/rs/zerolog"
 	"golang.org/x/sync/semaphore"
 )
 
@@ -35,29 +37,35 @@ func bridgeName(aviary string) string {
 
 // network is the aviary's bridge: out to the world, but not to one another.
 type network struct {
-	name string
-	turn *semaphore.Weighted // a lock that a context can end the wait for
+	api    *client.Client
+	log    zerolog.Logger
+	aviary string
+	name   string
+	turn   *semaphore.Weighted // a lock that a context can end the wait for
 
 	// What was found to be as it should be, or made; empty until then. Guarded by
 	// turn. Sandboxes join by it: what somebody else gives the name to is another.
 	id string
 }
 
+func newNetwork(api *client.Client, log zerolog.Logger, aviary string) *network {
+	return &network{api: api, log: log, aviary: aviary, name: "fob-" + aviary + "-egress", turn: semaphore.NewWeighted(1)}
+}
+
 // mode returns what a container's network mode is for a Spec's network.
-func (e *Engine) mode(ctx context.Context, name string) (string, error) {
-	switch name {
+func (n *network) mode(ctx context.Context, wanted string) (string, error) {
+	switch wanted {
 	case networkNone:
 		return "none", nil
 	case networkEgress:
-		return e.ensureNetwork(ctx)
+		return n.ensure(ctx)
 	}
-	return "", fmt.Errorf("there is no network %q: use %s or %s", name, networkEgress, networkNone)
+	return "", fmt.Errorf("there is no network %q: use %s or %s", wanted, networkEgress, networkNone)
 }
 
-// ensureNetwork returns the ID of the egress network, having made it if it is not
+// ensure returns the ID of the egress network, having made it if it is not
 // there.
-func (e *Engine) ensureNetwork(ctx context.Context) (id string, err error) {
-	n := &e.network
+func (n *network) ensure(ctx context.Context) (id string, err error) {
 	if err := n.turn.Acquire(ctx, 1); err != nil {
 		return "", err
 	}
@@ -69,14 +77,14 @@ func (e *Engine) ensureNetwork(ctx context.Context) (id string, err error) {
 	// was killed while it asked. It lets nobody have a second of the same bridge,
 	// and shows the first one a moment later.
 	for tries := 0; ; tries++ {
-		n.id, err = e.findNetwork(ctx)
+		n.id, err = n.find(ctx)
 		if err != nil || n.id != "" {
 			return n.id, err
 		}
-		made, err := e.api.NetworkCreate(ctx, n.name, dockernet.CreateOptions{
+		made, err := n.api.NetworkCreate(ctx, n.name, dockernet.CreateOptions{
 			Driver:  "bridge",
-			Options: map[string]string{iccOption: "false", bridgeOption: bridgeName(e.config.Aviary)},
-			Labels:  map[string]string{labelAviary: e.config.Aviary},
+			Options: map[string]string{iccOption: "false", bridgeOption: bridgeName(n.aviary)},
+			Labels:  map[string]string{labelAviary: n.aviary},
 		})
 		if err == nil {
 			n.id = made.ID
@@ -93,17 +101,17 @@ func (e *Engine) ensureNetwork(ctx context.Context) (id string, err error) {
 	}
 }
 
-// findNetwork returns the ID of the network, or "" when there is none, and fails if it
+// find returns the ID of the network, or "" when there is none, and fails if it
 // is not as it should be.
-func (e *Engine) findNetwork(ctx context.Context) (id string, err error) {
-	name := e.network.name
-	found, err := e.api.NetworkInspect(ctx, name, dockernet.InspectOptions{})
+func (n *network) find(ctx context.Context) (id string, err error) {
+	name := n.name
+	found, err := n.api.NetworkInspect(ctx, name, dockernet.InspectOptions{})
 	switch {
 	case errdefs.IsNotFound(err):
 		return "", nil
 	case err != nil:
 		return "", fault("looking for the sandboxes' network", err)
-	case found.Labels[labelAviary] != e.config.Aviary:
+	case found.Labels[labelAviary] != n.aviary:
 		return "", fmt.Errorf("there is a Docker network %s that is not this dispatcher's: remove it, or set FOB_AVIARY to another name", name)
 	case found.Options[iccOption] != "false":
 		return "", fmt.Errorf("the Docker network %s lets sandboxes reach one another: remove it, and it will be made anew", name)
@@ -111,19 +119,19 @@ func (e *Engine) findNetwork(ctx context.Context) (id string, err error) {
 	return found.ID, nil
 }
 
-// networkLost notes that a container could not be started for want of the
+// lost notes that a container could not be started for want of the
 // network, and reports whether that is what err says.
-func (e *Engine) networkLost(ctx context.Context, err error) bool {
+func (n *network) lost(ctx context.Context, err error) bool {
 	if !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "network") {
 		return false
 	}
-	if e.network.turn.Acquire(ctx, 1) != nil {
+	if n.turn.Acquire(ctx, 1) != nil {
 		return false
 	}
-	defer e.network.turn.Release(1)
-	if e.network.id != "" {
-		e.log.Warn().Str("network", e.network.name).Msg("somebody removed the sandboxes' network: it is looked for again, and made if need be")
-		e.network.id = ""
+	defer n.turn.Release(1)
+	if n.id != "" {
+		n.log.Warn().Str("network", n.name).Msg("somebody removed the sandboxes' network: it is looked for again, and made if need be")
+		n.id = ""
 	}
 	return true
 }
@@ -141,32 +149,32 @@ func poolHint(err error) error {
 	return err
 }
 
-// removeNetworks removes the aviary's networks.
-func (e *Engine) removeNetworks(ctx context.Context) error {
-	if err := e.network.turn.Acquire(ctx, 1); err != nil {
+// purge removes the aviary's networks.
+func (n *network) purge(ctx context.Context) error {
+	if err := n.turn.Acquire(ctx, 1); err != nil {
 		return err
 	}
-	defer e.network.turn.Release(1)
-	e.network.id = ""
-	networks, err := e.api.NetworkList(ctx, dockernet.ListOptions{Filters: e.ours()})
+	defer n.turn.Release(1)
+	n.id = ""
+	networks, err := n.api.NetworkList(ctx, dockernet.ListOptions{Filters: ours(n.aviary)})
 	if err != nil {
 		return fault("listing networks to purge", err)
 	}
-	for _, n := range networks {
-		if err := e.removeNetwork(ctx, n.ID); err != nil {
+	for _, found := range networks {
+		if err := n.remove(ctx, found.ID); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// removeNetwork removes one network. A container's endpoint can outlive the
+// remove removes one network. A container's endpoint can outlive the
 // container by a moment, hence the tries.
-func (e *Engine) removeNetwork(ctx context.Context, id string) error {
+func (n *network) remove(ctx context.Context, id string) error {
 	poll := time.NewTicker(50 * time.Millisecond)
 	defer poll.Stop()
 	for tries := 0; ; tries++ {
-		err := e.api.NetworkRemove(ctx, id)
+		err := n.api.NetworkRemove(ctx, id)
 		if err == nil || errdefs.IsNotFound(err) {
 			return nil
 		}

@@ -133,3 +133,16 @@ func (d *socketDir) list() ([]string, error) {
 	}
 	return ids, nil
 }
+
+// purge removes the folders of all sandboxes.
+func (d *socketDir) purge() error {
+	folders, err := d.list()
+	if err != nil {
+		return err
+	}
+	var all []error
+	for _, id := range folders {
+		all = append(all, d.clear(id))
+	}
+	return errors.Join(all...)
+}

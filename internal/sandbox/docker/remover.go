@@ -1,0 +1,88 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/client"
+	"github.com/rs/zerolog"
+)
+
+// remover removes containers, and tells the log once of each thing that it cannot.
+type remover struct {
+	api *client.Client
+	log zerolog.Logger
+
+	mu    sync.Mutex
+	stuck map[string]bool // containers and folders that could not be removed
+}
+
+func newRemover(api *client.Client, log zerolog.Logger) *remover {
+	return &remover{api: api, log: log, stuck: map[string]bool{}}
+}
+
+// evictTime is how long List waits for the removal of what is no sandbox.
+const evictTime = 5 * time.Second
+
+// evict removes a container that has our aviary's label and is none of its sandboxes.
+// One that cannot be removed, or not soon, keeps nobody from its sandboxes.
+func (r *remover) evict(ctx context.Context, c container.Summary) {
+	ctx, cancel := context.WithTimeout(ctx, evictTime)
+	defer cancel()
+	err := r.remove(ctx, c.ID)
+	if err == nil {
+		r.log.Warn().Str("container", c.ID).Strs("names", c.Names).Msg("removed a container that had our aviary's label and was none of its sandboxes")
+	}
+	r.told(c.ID, err).Str("container", c.ID).Strs("names", c.Names).Msg("a container that has our aviary's label, and is none of its sandboxes, cannot be removed: it is tried again and again")
+}
+
+// told begins a line of the log about what cannot be removed: a warning the first
+// time, and none without an error.
+func (r *remover) told(id string, err error) *zerolog.Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil {
+		delete(r.stuck, id)
+		return nil
+	}
+	if r.stuck[id] {
+		return r.log.Debug().Err(err)
+	}
+	r.stuck[id] = true
+	return r.log.Warn().Err(err)
+}
+
+// remove kills and removes a container with its volumes, and waits
+// until it is gone. One that is gone already is no error.
+func (r *remover) remove(ctx context.Context, id string) error {
+	// gofail: var removeBegin struct{}
+	// return errors.New("failpoint removeBegin")
+	err := r.api.ContainerRemove(ctx, id, container.RemoveOptions{Force: true, RemoveVolumes: true})
+	switch {
+	case err == nil || errdefs.IsNotFound(err):
+		return nil
+	case !errdefs.IsConflict(err):
+		return fault("removing a sandbox", err)
+	}
+	// Somebody else is removing it already.
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		_, inspectErr := r.api.ContainerInspect(ctx, id)
+		if errdefs.IsNotFound(inspectErr) {
+			return nil
+		}
+		if inspectErr != nil {
+			return fault("waiting for a sandbox's removal", inspectErr)
+		}
+		select {
+		case <-ctx.Done():
+			return fault("removing a sandbox", errors.Join(err, ctx.Err()))
+		case <-poll.C:
+		}
+	}
+}
