@@ -1,7 +1,7 @@
 // Package catalogue keeps what is registered: functions, their versions and
 // aliases, who may name which secret, and what the operator permits. It owns the
-// record of a function and the moment when a change is visible. Whether a version
-// works it has a Runner prove.
+// record of a function and the moment when a change is visible. A Runner proves that
+// a version works.
 package catalogue
 
 import (

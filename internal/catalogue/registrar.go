@@ -12,30 +12,29 @@ import (
 // DefaultLang is the language of code that does not say its own.
 const DefaultLang = "python"
 
-// Runner is where functions run, as far as it takes one to change what is
-// registered. It hears of changes to one function one after the other.
+// Runner runs functions. A registrar asks it to prove new versions, and tells it what
+// becomes of the others. Changes to one function come one after the other.
 type Runner interface {
-	// Prove loads a version, which no store and no call knows yet, into a sandbox.
-	// When it fails nothing is left of it.
+	// Prove loads a version that nobody knows yet into a sandbox. When it fails the
+	// sandbox is gone.
 	Prove(ctx context.Context, v *faas.Version, code string) (faas.Proof, error)
 
-	// Drop has calls refused of those of a function's versions that nothing uses,
-	// most of them at the most, and returns their numbers. The next is Changed or
-	// Undrop.
+	// Drop takes those versions of a function that nothing uses, at most that many,
+	// refuses calls of them, and returns their numbers. Changed or Undrop follows.
 	Drop(fn *faas.Function, versions []int, most int) (unused []int)
 
 	// Undrop takes Drop back.
 	Undrop(fn *faas.Function, unused []int)
 
-	// Changed hears that calls see after and no longer before, which had the
-	// versions that were dropped.
+	// Changed says that calls now see after instead of before, and that some of
+	// before's versions were dropped.
 	Changed(before, after *faas.Function, dropped []int)
 
-	// Deleted hears that a function is no more. Calls of it that run go on.
+	// Deleted says that a function is gone. Its calls that run go on.
 	Deleted(fn *faas.Function)
 }
 
-// Registrar changes what a catalogue has. With it, it is a faas.Registry.
+// Registrar changes what a catalogue has. It implements faas.Registry.
 type Registrar struct {
 	*Catalogue
 	runner Runner

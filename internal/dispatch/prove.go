@@ -70,9 +70,9 @@ func (p *proof) Discard() {
 	p.d.aviary.dispose(p.b.inst)
 }
 
-// Drop has calls refused of those of a function's versions that nothing uses, most of
-// them at the most, and returns their numbers. What was called keeps its flock, which
-// has ended, and no flock is made for the others.
+// Drop takes those versions of a function that nothing uses, at most that many, refuses
+// calls of them, and returns their numbers. A version that was called keeps its flock,
+// which has ended; no flock is made for the others.
 func (d *Dispatcher) Drop(fn *faas.Function, versions []int, most int) (unused []int) {
 	after := fn.Without(versions)
 	for _, number := range versions {
@@ -110,8 +110,9 @@ func (d *Dispatcher) forget(fn *faas.Function, versions []int) {
 	}
 }
 
-// Changed hears that calls see after and no longer before, which had the versions
-// that were dropped: the quota is after's, and the flock that was live is retired.
+// Changed says that calls now see after instead of before, and that some of before's
+// versions were dropped. The quota becomes after's, and the flock that was live is
+// retired.
 func (d *Dispatcher) Changed(before, after *faas.Function, dropped []int) {
 	d.mu.Lock()
 	q := d.quota(after)
@@ -127,7 +128,7 @@ func (d *Dispatcher) Changed(before, after *faas.Function, dropped []int) {
 	}
 }
 
-// Deleted hears that a function is no more. Calls of it that run go on.
+// Deleted says that a function is gone. Its calls that run go on.
 func (d *Dispatcher) Deleted(fn *faas.Function) {
 	var flocks []*flock
 	d.mu.Lock()
