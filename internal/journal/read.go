@@ -148,13 +148,13 @@ func (r *reader) frames(in *scanner, s segment, path string) (more bool, err err
 			if r.last < last && !r.damaged(last) {
 				return false, nil
 			}
-			r.last, r.file, r.end = last, path, 0
+			r.last, r.file, r.end = max(r.last, last), path, 0
 		}
 		if f.offset > before && !f.begins && r.last+1 < f.number && !r.damaged(f.number-1) {
 			return false, nil
 		}
 		r.end = in.end
-		if f.begins {
+		if f.begins || f.number <= r.last { // a file that the system has listed twice, as it came and others went
 			continue
 		}
 		r.last = f.number
