@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/httpapi"
 )
 
 var update = flag.Bool("update", false, "have TestGenerated write what it compares")
@@ -19,10 +20,14 @@ var update = flag.Bool("update", false, "have TestGenerated write what it compar
 // settingsPage is where users find all settings.
 const settingsPage = "docs/reference/settings.md"
 
-// TestGenerated compares the parts of documents that say what settings functions
-// have with the settings' declarations. With -update it writes them.
+// TestGenerated compares the parts of documents that say what settings, error codes
+// and routes there are with their declarations. With -update it writes them.
 func TestGenerated(t *testing.T) {
-	for path, generate := range map[string]func(string) string{"api/openapi.yaml": openAPISettings, settingsPage: settingsTables} {
+	for path, generate := range map[string]func(string) string{
+		"api/openapi.yaml": func(text string) string { return openAPICodes(openAPISettings(text)) },
+		settingsPage:       settingsTables,
+		"SECURITY.md":      accessTable,
+	} {
 		text := readFile(t, path)
 		want := generate(text)
 		switch {
@@ -32,7 +37,7 @@ func TestGenerated(t *testing.T) {
 				t.Error(err)
 			}
 		default:
-			t.Errorf("%s differs from the declarations of settings; go test ./cmd/dispatcher -run TestGenerated -update writes it", path)
+			t.Errorf("%s differs from what is declared; go test ./cmd/dispatcher -run TestGenerated -update writes it", path)
 		}
 	}
 }
@@ -108,14 +113,6 @@ func exampleJSON(s *faas.Setting[faas.Settings]) string {
 // settingsTables fills in the two tables of settings of a page.
 func settingsTables(page string) string {
 	for kind, everyday := range map[string]bool{"everyday setting": true, "setting for tuning": false} {
-		header := "| " + kind + " | default | range | what it does |\n|---|---|---|---|\n"
-		before, rest, found := strings.Cut(page, header)
-		if !found {
-			return page + "there is no table " + header
-		}
-		for strings.HasPrefix(rest, "|") {
-			_, rest, _ = strings.Cut(rest, "\n")
-		}
 		var rows strings.Builder
 		for _, s := range faas.SettingTable {
 			if s.Everyday != everyday {
@@ -127,7 +124,52 @@ func settingsTables(page string) string {
 			}
 			fmt.Fprintf(&rows, "| `%s` | `%s` | %s | %s |\n", s.Name, preset, s.Range, sentence(s.Doc, s.More))
 		}
-		page = before + header + rows.String() + rest
+		page = withRows(page, "| "+kind+" | default | range | what it does |\n|---|---|---|---|\n", rows.String())
 	}
 	return page
+}
+
+// withRows returns a page whose table with that header has these rows.
+func withRows(page, header, rows string) string {
+	before, rest, found := strings.Cut(page, header)
+	if !found {
+		return page + "there is no table " + header
+	}
+	for strings.HasPrefix(strings.TrimLeft(rest, " "), "|") {
+		_, rest, _ = strings.Cut(rest, "\n")
+	}
+	return before + header + rows + rest
+}
+
+// openAPICodes fills in the table of errors, and the codes of the schema Problem.
+func openAPICodes(document string) string {
+	var rows, codes strings.Builder
+	for _, c := range faas.CodeTable {
+		fmt.Fprintf(&rows, "    | %d | `%s` | %s |\n", c.Status, c.Code, c.When)
+		fmt.Fprintf(&codes, "            - %s\n", c.Code)
+	}
+	document = withRows(document, "    | status | code | when |\n    |---|---|---|\n", rows.String())
+	list := regexp.MustCompile(`(?m)(^        code:\n(?:          .*\n)*          enum:\n)(?:            - .*\n)+`)
+	return list.ReplaceAllString(document, "${1}"+codes.String())
+}
+
+// accessColumns are the callers that the table of SECURITY.md tells apart: those
+// without a good token, and those whose token grants that scope alone.
+var accessColumns = []string{"open", "invoke", "read", "deploy", "admin"}
+
+// accessTable fills in what each route asks of them.
+func accessTable(page string) string {
+	var rows strings.Builder
+	for _, rt := range httpapi.Routes() {
+		fmt.Fprintf(&rows, "| `%s %s` | %s |\n", rt.Method, rt.Path, strings.Join(accessRow(&rt), " | "))
+	}
+	return withRows(page, "| route | "+strings.Join(accessColumns, " | ")+" |\n|---|---|---|---|---|---|\n", rows.String())
+}
+
+func accessRow(rt *httpapi.Route) []string {
+	row := []string{rt.Asks("")}
+	for _, scope := range accessColumns[1:] {
+		row = append(row, rt.Asks(faas.Scope(scope)))
+	}
+	return row
 }
