@@ -19,8 +19,8 @@ type Setting[T any] struct {
 	Name     string
 	Everyday bool   // one that most people need; the others are for tuning
 	Private  bool   // errors do not show its value, which may be meant for nobody
-	Doc      string // what it is, as a clause
-	More     string // what else there is to know, in sentences
+	Doc      string // what it is, as a clause in Markdown
+	More     string // what else there is to know, in sentences of Markdown
 	Example  string // a value, as in a query
 	Value[T]
 }
@@ -186,7 +186,8 @@ func (p *SettingsPatch) Set(name, text string) error {
 		if !s.Private {
 			name += "=" + clip(text, 80)
 		}
-		return Errorf(CodeBadRequest, "%s: %v (%s, %s)", name, err, s.Doc, s.Range)
+		doc := strings.ReplaceAll(s.Doc, "`", "") // an error is no Markdown
+		return Errorf(CodeBadRequest, "%s: %v (%s, %s)", name, err, doc, s.Range)
 	}
 	if p.given == nil {
 		p.given = make(map[string]bool)

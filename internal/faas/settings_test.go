@@ -366,3 +366,13 @@ func TestBytes(t *testing.T) {
 		}
 	}
 }
+
+// What documents say in Markdown errors say without it.
+func TestSettingErrorsArePlainText(t *testing.T) {
+	for _, s := range SettingTable {
+		var p SettingsPatch
+		if err := p.Set(s.Name, "\x00"); err == nil || strings.Contains(err.Error(), "`") {
+			t.Errorf("%s: %v", s.Name, err)
+		}
+	}
+}

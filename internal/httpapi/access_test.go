@@ -119,6 +119,27 @@ func TestRefusedBeforeTheBody(t *testing.T) {
 	}
 }
 
+// Whoever may make some functions by name hears what is wrong with a setting, wherever
+// in the query the name is.
+func TestGenForSomeSaysWhatIsWrong(t *testing.T) {
+	a, _ := guarded(t, false, map[string]string{"bob": "deploy:new"})
+	for query, want := range map[string]int{
+		"name=new&timeout=bad":     http.StatusBadRequest,
+		"timeout=bad&name=new":     http.StatusBadRequest,
+		"timeout=5s&zz=1&name=new": http.StatusBadRequest,
+		"name=new&name=other":      http.StatusBadRequest,
+		"timeout=bad&name=other":   http.StatusForbidden,
+		"timeout=bad":              http.StatusForbidden,
+		"name=other&name=new":      http.StatusForbidden,
+		"name=%zz&name=new":        http.StatusForbidden,
+	} {
+		w := serve(a, "POST", "/api/gen?"+query, code, "Authorization", "Bearer "+secretOf("bob"))
+		if w.Code != want {
+			t.Errorf("?%s: answered %d %s, want %d", query, w.Code, w.Body, want)
+		}
+	}
+}
+
 type unread struct{ reads int }
 
 func (u *unread) Read([]byte) (int, error) { u.reads++; return 0, http.ErrBodyReadAfterClose }

@@ -12,8 +12,7 @@ func (s *functions) generate(w http.ResponseWriter, r *http.Request, q asked) er
 	if !q.who.May(faas.ScopeDeploy, nil) {
 		// It may make the functions that it was granted by name. Whether there
 		// are others, of whatever name, is not for it to know.
-		given, _ := readQuery(r.URL.RawQuery, "lang", "name")
-		name := given.words["name"]
+		name := nameInQuery(r.URL.RawQuery)
 		if name == "" || !q.who.May(faas.ScopeDeploy, &faas.Function{Name: name}) {
 			return faas.Errorf(faas.CodeForbidden, "your token allows this only for functions that it names: give ?name= with one of these, or use a token with the grant deploy")
 		}
@@ -31,4 +30,16 @@ func (s *functions) generate(w http.ResponseWriter, r *http.Request, q asked) er
 	w.Header().Set("Location", "/api/functions/"+fn.ID)
 	// gofail: var answerGen struct{}
 	return answer(w, http.StatusOK, api.Registered{ID: fn.ID})
+}
+
+// nameInQuery returns the name that a query gives, or "". What is wrong with the
+// query readDraft says.
+func nameInQuery(query string) (name string) {
+	_ = eachParameter(query, func(string) error { return nil }, func(key, value string) error {
+		if key == "name" {
+			name = value
+		}
+		return nil
+	})
+	return name
 }
