@@ -47,8 +47,9 @@ func (f *feed) publish(revision int64, changes []Change) {
 	f.last = revision
 	f.recent = append(f.recent, changes...)
 	if over := len(f.recent) - minRecent; over > minRecent {
-		f.first = f.recent[over].Revision - 1 // all of a commit or nothing
-		for f.recent[over-1].Revision > f.first {
+		// All of a commit or nothing, and one may have more changes than are kept else.
+		f.first = f.recent[over].Revision - 1
+		for over > 0 && f.recent[over-1].Revision > f.first {
 			over--
 		}
 		f.recent = slices.Clone(f.recent[over:])

@@ -32,6 +32,7 @@ func KV(t *testing.T, open func(t *testing.T) store.KV) {
 		"ended context":      endedContext,
 		"closed":             closed,
 		"watch":              watch,
+		"watch large":        watchLarge,
 		"watch ends":         watchEnds,
 		"watch mirrors":      watchMirrors,
 	} {

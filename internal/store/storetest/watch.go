@@ -77,6 +77,32 @@ func watch(t *testing.T, kv store.KV) {
 	}
 }
 
+// watchLarge tells of a commit with more changes than are kept of small ones.
+func watchLarge(t *testing.T, kv store.KV) {
+	const keys = 3000
+	for i := 0; i < keys; i += 100 {
+		var txn store.Txn
+		for j := range 100 {
+			txn.Put = append(txn.Put, store.Pair{Key: fmt.Sprintf("k/%d", i+j)})
+		}
+		commit(t, kv, txn)
+	}
+	for round := range 3 {
+		start := now(t, kv)
+		if round == 0 {
+			commit(t, kv, store.Txn{DeletePrefix: []string{"k/"}})
+			if changes, revision, err := kv.Watch(t.Context(), "k/", start); err != nil || len(changes) != keys || revision != start+1 {
+				t.Errorf("of %d keys deleted it tells %d, up to %d; %v", keys, len(changes), revision-start, err)
+			}
+			continue
+		}
+		commit(t, kv, put("l", ""))
+		if changes, _, err := kv.Watch(t.Context(), "", start); err != nil || len(changes) != 1 {
+			t.Errorf("after it: %v, %v", changes, err)
+		}
+	}
+}
+
 // watchEnds when its context does, when the KV is closed, and when it is too late.
 func watchEnds(t *testing.T, kv store.KV) {
 	start := now(t, kv)
