@@ -37,7 +37,7 @@ func (b *Bolt) migrate(path string, from int) (*Bolt, error) {
 	if err != nil {
 		return fail(err)
 	}
-	if err := b.room("migrate the database", 1); err != nil {
+	if err := b.room("migrate the database", filepath.Dir(real)); err != nil {
 		return fail(err)
 	}
 	next, err := b.copyAside(real, from)

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"go.etcd.io/bbolt"
@@ -89,5 +91,40 @@ func makeSecond(t *testing.T, path string, functions, size int) {
 	})
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestMigrationFillsDisk runs out of room half way, as when somebody else takes what
+// there was: the old database is as it was, and nothing is left beside it.
+func TestMigrationFillsDisk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("it takes root to make a small disk")
+	}
+	folder := t.TempDir()
+	if err := syscall.Mount("tmpfs", folder, "tmpfs", 0, "size=5m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(folder, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	path := filepath.Join(folder, "fob.db")
+	makeSecond(t, path, 3, 1_000_000)
+	b, found, err := openFile(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.copyAside(path, found.schema); !faas.DiskFull(b.explain(err)) {
+		t.Errorf("it says %v", err)
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	if names, err := filepath.Glob(path + "*"); err != nil || len(names) != 1 {
+		t.Errorf("there are %v (%v)", names, err)
+	}
+	if report, err := Check(path); err != nil || report.Err() != nil || report.Schema != 2 {
+		t.Errorf("%v, %v", report, err)
 	}
 }

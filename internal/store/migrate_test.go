@@ -318,6 +318,23 @@ func TestMigrationNeedsRoom(t *testing.T) {
 	check(t, openBolt(t, path).Close())
 }
 
+// The room that counts is where the link leads to.
+func TestMigrationOfLinkNeedsRoom(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("it takes root to make a small disk")
+	}
+	old := unpacked(t, "schema-2.db")
+	folder := t.TempDir()
+	check(t, unix.Mount("tmpfs", folder, "tmpfs", 0, fmt.Sprintf("size=%d", len(old)*3/2)))
+	t.Cleanup(func() { check(t, unix.Unmount(folder, unix.MNT_DETACH)) })
+	file, path := filepath.Join(folder, "real.db"), filepath.Join(t.TempDir(), "fob.db")
+	check(t, os.WriteFile(file, old, 0o600))
+	check(t, os.Symlink(file, path))
+	_, err := store.OpenBolt(t.Context(), path, false)
+	wantMessage(t, err, "migrate", fmt.Sprintf("needs %d", len(old)+len(old)/10))
+	wantAlone(t, file)
+}
+
 // TestMigrationRefuses what is damaged, and changes nothing then.
 func TestMigrationRefuses(t *testing.T) {
 	old := unpacked(t, "schema-1.db")
@@ -346,12 +363,19 @@ func TestMigrationRefuses(t *testing.T) {
 	wantMessage(t, err, "meta/schema", "dispatcher restore --data")
 }
 
-// What the path links to is migrated, and the link stays one.
+// What the path links to is migrated, and the link stays one. What a migration left that
+// was killed is cleared away there, too.
 func TestMigrationOfLink(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "real.db")
 	path := filepath.Join(t.TempDir(), "fob.db")
 	check(t, os.WriteFile(file, unpacked(t, "schema-2.db"), 0o600))
+	check(t, os.WriteFile(file+".new-123", []byte("cut off"), 0o600))
 	check(t, os.Symlink(file, path))
+	defer func() {
+		if names, err := filepath.Glob(file + "*"); err != nil || len(names) != 2 {
+			t.Errorf("there are %v (%v)", names, err)
+		}
+	}()
 	kv := openBolt(t, path)
 	if got := kv.Migrated().Backup; got != file+".schema-2" {
 		t.Errorf("it is kept at %s", got)

@@ -77,13 +77,22 @@ func OpenBolt(ctx context.Context, path string, wait bool, locked ...func()) (*B
 }
 
 // settle makes the directory entry durable, which whoever created the file may
-// not have lived to do, and clears away what dead initialisations left. One
+// not have lived to do, and clears away what dead processes left. One
 // still at work has lost the race to whoever made path and can take the loss
-// of its temporary file.
+// of its temporary file. What a migration or a restore left is where path leads to,
+// if it is a link.
 func (b *Bolt) settle(path string) error {
-	leftovers, err := filepath.Glob(globEscape(path) + temporary + "*")
+	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return err
+	}
+	var leftovers []string
+	for _, path := range []string{path, real} {
+		found, err := filepath.Glob(globEscape(path) + temporary + "*")
+		if err != nil {
+			return err
+		}
+		leftovers = append(leftovers, found...)
 	}
 	for _, name := range leftovers {
 		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -24,7 +24,7 @@ func (b *Bolt) Snapshot(ctx context.Context) (*os.File, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := b.room("back up the database", 1); err != nil {
+	if err := b.room("back up the database", b.folder); err != nil {
 		return nil, err
 	}
 	file, err := os.CreateTemp(b.folder, filepath.Base(b.file.Name())+temporary+"*")
@@ -57,19 +57,19 @@ func (b *Bolt) Snapshot(ctx context.Context) (*os.File, error) {
 	return file, nil
 }
 
-// room fails with faas.CodeNoSpace when the disk has no room for copies of the
+// room fails with faas.CodeNoSpace when the folder's disk has no room for a copy of the
 // database, and a tenth of its size besides.
-func (b *Bolt) room(doing string, copies int64) error {
+func (b *Bolt) room(doing, folder string) error {
 	var disk syscall.Statfs_t
-	if err := syscall.Statfs(b.folder, &disk); err != nil {
-		return fmt.Errorf("the free space in %s: %w", b.folder, err)
+	if err := syscall.Statfs(folder, &disk); err != nil {
+		return fmt.Errorf("the free space in %s: %w", folder, err)
 	}
 	info, err := b.file.Stat()
 	if err != nil {
 		return fmt.Errorf("the database in %s: %w", b.folder, err)
 	}
-	if free, need := int64(disk.Bavail)*int64(disk.Bsize), copies*info.Size()+info.Size()/10; free < need {
-		return faas.NoSpace(doing, "FOB_DATA", fmt.Errorf("%s has %d bytes free, and that needs %d: %w", b.folder, free, need, syscall.ENOSPC))
+	if free, need := int64(disk.Bavail)*int64(disk.Bsize), info.Size()+info.Size()/10; free < need {
+		return faas.NoSpace(doing, "FOB_DATA", fmt.Errorf("%s has %d bytes free, and that needs %d: %w", folder, free, need, syscall.ENOSPC))
 	}
 	return nil
 }
