@@ -73,6 +73,8 @@ func (s *Store) PutSecret(ctx context.Context, secret *faas.SealedSecret) error 
 // ResealSecrets implements faas.SecretStore.
 func (s *Store) ResealSecrets(ctx context.Context, all []*faas.SealedSecret) error {
 	const doing = "store the secrets"
+	s.resealing.Lock()
+	defer s.resealing.Unlock()
 	for len(all) > 0 {
 		n, err := s.resealSome(ctx, all)
 		if err != nil {

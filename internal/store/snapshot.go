@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"go.etcd.io/bbolt"
@@ -19,8 +20,9 @@ import (
 // beginning, in a file that is gone once it is closed. Nobody waits for whoever
 // reads it: bbolt lets no commit enlarge the database while it is being copied.
 // It fails when what was copied is damaged, and when the copy would not leave a
-// tenth of its size free on the disk: others need some of that, too.
-func (b *Bolt) Snapshot(ctx context.Context) (*os.File, error) {
+// tenth of its size free on the disk: others need some of that, too. begun are called
+// at the moment that the copy is of.
+func (b *Bolt) Snapshot(ctx context.Context, begun ...func()) (*os.File, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -35,6 +37,9 @@ func (b *Bolt) Snapshot(ctx context.Context) (*os.File, error) {
 	if err == nil {
 		err = guard(func() error {
 			return b.db.View(func(tx *bbolt.Tx) error {
+				for _, f := range begun {
+					f()
+				}
 				_, err := tx.WriteTo(file)
 				return err
 			})
@@ -74,14 +79,18 @@ func (b *Bolt) room(doing, folder string) error {
 	return nil
 }
 
-// Snapshot returns a copy of the database, as Bolt.Snapshot does.
+// Snapshot returns a copy of the database, as Bolt.Snapshot does, and never one from
+// the midst of ResealSecrets: no key file of before or after would open all of it.
 func (s *Store) Snapshot(ctx context.Context) (*os.File, error) {
 	const doing = "back up the database"
 	b, ok := s.kv.(*Bolt)
 	if !ok {
 		return nil, internal(doing, fmt.Errorf("it is a %T, which has no file", s.kv))
 	}
-	file, err := b.Snapshot(ctx)
+	s.resealing.RLock()
+	begun := sync.OnceFunc(s.resealing.RUnlock)
+	defer begun()
+	file, err := b.Snapshot(ctx, begun)
 	return file, internal(doing, err)
 }
 

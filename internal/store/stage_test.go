@@ -36,7 +36,7 @@ func withLarge(fn *faas.Function, fill byte) (*faas.Function, string) {
 // is being stored.
 func wantNoStrays(t *testing.T, kv KV, fn *faas.Function) {
 	t.Helper()
-	s := &Store{kv}
+	s := &Store{kv: kv}
 	want := 0
 	if found, err := functionKind.get(t.Context(), kv, fn.ID); err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func TestCodeAfterCrash(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantNoStrays(t, kv, fn)
-		functions, readErr := (&Store{kv}).Functions(t.Context())
+		functions, readErr := (&Store{kv: kv}).Functions(t.Context())
 		if readErr != nil || len(functions) != 1 || (functions[0].Live().Number == 2) != (err == nil) {
 			t.Errorf("after %d commits: %v, %v; %v", cut, functions, readErr, err)
 		}
@@ -134,7 +134,7 @@ func TestCodeOfTheLoser(t *testing.T) {
 				t.Fatal(err)
 			}
 			commits, rivalErr := 0, error(nil)
-			loser := &Store{&hooked{kv, func(Txn) error {
+			loser := &Store{kv: &hooked{kv, func(Txn) error {
 				if commits++; commits == at {
 					rivalErr = rival(s)
 				}

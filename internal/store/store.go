@@ -6,13 +6,17 @@ import (
 	"encoding/hex"
 	"errors"
 	"strconv"
+	"sync"
 
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
 // Store keeps the typed records in a KV. It implements faas.Store and
 // faas.SecretStore.
-type Store struct{ kv KV }
+type Store struct {
+	kv        KV
+	resealing sync.RWMutex // held by ResealSecrets, and for reading where a copy begins
+}
 
 var (
 	_ faas.Store       = (*Store)(nil)
@@ -54,7 +58,7 @@ func New(ctx context.Context, kv KV) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{kv}
+	s := &Store{kv: kv}
 	return s, s.dropAllStaged(ctx)
 }
 
