@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -150,4 +152,36 @@ func TestCodeOfTheLoser(t *testing.T) {
 			wantNoStrays(t, kv, fn)
 		}
 	}
+}
+
+// TestOpenOnFullDisk: what a large code has left on a disk that is full keeps nobody
+// from starting, and goes at the next start with room for it.
+func TestOpenOnFullDisk(t *testing.T) {
+	kv := NewMemory()
+	s, err := New(t.Context(), kv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fn, code := withLarge(&faas.Function{ID: "id", Name: "hello", Created: time.Now()}, 'a')
+	commits := 0
+	full := &hooked{kv, func(Txn) error {
+		if commits++; commits > 2 {
+			return fmt.Errorf("the database: %w", syscall.ENOSPC)
+		}
+		return nil
+	}}
+	if err := (&Store{kv: full}).CreateFunction(t.Context(), fn, code, ""); faas.CodeOf(err) != faas.CodeNoSpace {
+		t.Errorf("the disk is full, and it says %v", err)
+	}
+	s, err = New(t.Context(), full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if functions, err := s.Functions(t.Context()); err != nil || len(functions) != 0 {
+		t.Errorf("functions: %v, %v", functions, err)
+	}
+	if _, err := New(t.Context(), kv); err != nil {
+		t.Fatal(err)
+	}
+	wantNoStrays(t, kv, fn)
 }

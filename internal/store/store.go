@@ -59,7 +59,11 @@ func New(ctx context.Context, kv KV) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{kv: kv}
-	return s, s.dropAllStaged(ctx)
+	// What a full disk has left, too, does no harm: the next start clears it up.
+	if err := s.dropAllStaged(ctx); err != nil && !faas.DiskFull(err) {
+		return nil, err
+	}
+	return s, nil
 }
 
 // initialise makes an empty KV a store. When another dispatcher is quicker,
