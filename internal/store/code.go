@@ -8,8 +8,9 @@ import (
 )
 
 // chunkSize is how much code one record has, in bytes: what a transaction has room for
-// besides a function and a version. The code of most functions is one record.
-const chunkSize = 768 << 10
+// besides a function with all its versions and the settings of one, which are six times
+// as large in JSON when they are control characters. The code of most functions is one record.
+const chunkSize = 512 << 10
 
 // codeKind is the kind of code as it was registered, by the function's ID and digest,
 // with a number behind for each further chunk of it. It stands between the two keys that never

@@ -197,7 +197,7 @@ func TestMigrationFromThird(t *testing.T) {
 		if digest, is := strings.CutPrefix(r.key, "meta/code/"); is {
 			_, digest, _ = strings.Cut(digest, "/")
 			codes["sha256:"+digest] = r.value
-			chunks := max(1, (len(r.value)+(768<<10)-1)/(768<<10))
+			chunks := max(1, (len(r.value)+(512<<10)-1)/(512<<10))
 			if records += chunks; chunks > 1 {
 				large++
 			}
@@ -226,7 +226,7 @@ func TestMigrationFromThird(t *testing.T) {
 		t.Errorf("there are %d records, want %d; %d codes are large", len(entries), records, large)
 	}
 	for _, e := range entries {
-		if len(e.Value) > 768<<10 {
+		if len(e.Value) > 512<<10 {
 			t.Errorf("%s has %d bytes", e.Key, len(e.Value))
 		}
 	}

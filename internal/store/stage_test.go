@@ -185,3 +185,35 @@ func TestOpenOnFullDisk(t *testing.T) {
 	}
 	wantNoStrays(t, kv, fn)
 }
+
+// TestLargestVersion: the largest settings of a function with the most versions leave
+// room for a chunk of code.
+func TestLargestVersion(t *testing.T) {
+	kv := NewMemory()
+	s, err := New(t.Context(), kv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fn := &faas.Function{ID: "id", Name: "hello", Created: time.Now(), Aliases: map[string]int{faas.Live: 1000}}
+	var kept []keptVersion
+	for n := 1; n <= 1000; n++ {
+		fn.Versions = append(fn.Versions, n)
+		kept = append(kept, keptVersion{n, faas.Digest(fmt.Sprint(n))})
+	}
+	record, err := functionKind.put(fn.ID, &functionRecord{Function: fn, Versions: kept})
+	if err == nil {
+		err = kv.Commit(t.Context(), Txn{Put: []Pair{record}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	fn, code := withLarge(fn, 'a')
+	// As JSON each of these is six bytes.
+	env := strings.Repeat("<", 32<<10-1)
+	if err := fn.Live().Settings.Env.UnmarshalJSON([]byte(`{"A":"` + env + `"}`)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.AddVersion(t.Context(), fn, code, "00aa"); err != nil {
+		t.Errorf("%v: %v", err, errors.Unwrap(err))
+	}
+}

@@ -26,7 +26,7 @@ func largeCode(t *testing.T, s faas.Store) {
 		t.Fatal(err)
 	}
 	want := map[int]string{1: code}
-	for i, size := range []int{768 << 10, 768<<10 + 1, 1 << 20, 1<<21 - 1, 3 << 19, 0, 5_900_000} {
+	for i, size := range []int{512 << 10, 512<<10 + 1, 1 << 20, 1<<21 - 1, 3 << 19, 0, 5_900_000} {
 		code := large(fmt.Sprint("version", i), size)
 		next, _ := NextFunction(fn)
 		next = withCode(next, code)
