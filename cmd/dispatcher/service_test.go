@@ -13,7 +13,6 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/flockofbirds/fob/internal/audit"
 	"github.com/flockofbirds/fob/internal/store"
 )
 
@@ -129,16 +128,19 @@ func TestStandbyRunsNothingOfTheActive(t *testing.T) {
 // A program whose opening fails half way leaves nothing open.
 func TestOpenFailsHalfWay(t *testing.T) {
 	cfg := testConfig(t)
-	if err := os.Mkdir(filepath.Join(cfg.Data, audit.Name), 0o700); err != nil {
+	cfg.KeyFile = filepath.Join(cfg.Data, "secret.key")
+	if err := os.WriteFile(cfg.KeyFile, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	p, err := New(cfg, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Run(t.Context(), func() { t.Error("it is ready") }); err == nil || !strings.Contains(err.Error(), "audit log") {
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := p.Run(ctx, func() { t.Error("it is ready"); cancel() }); err == nil || !strings.Contains(err.Error(), cfg.KeyFile) {
 		t.Errorf("it ended with %v", err)
 	}
+	cancel()
 	for _, s := range p.services {
 		if s.running {
 			t.Errorf("%s still runs", s.name)
