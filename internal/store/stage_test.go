@@ -158,8 +158,7 @@ func TestCodeOfTheLoser(t *testing.T) {
 // from starting, and goes at the next start with room for it.
 func TestOpenOnFullDisk(t *testing.T) {
 	kv := NewMemory()
-	s, err := New(t.Context(), kv)
-	if err != nil {
+	if _, err := New(t.Context(), kv); err != nil {
 		t.Fatal(err)
 	}
 	fn, code := withLarge(&faas.Function{ID: "id", Name: "hello", Created: time.Now()}, 'a')
@@ -173,7 +172,7 @@ func TestOpenOnFullDisk(t *testing.T) {
 	if err := (&Store{kv: full}).CreateFunction(t.Context(), fn, code, ""); faas.CodeOf(err) != faas.CodeNoSpace {
 		t.Errorf("the disk is full, and it says %v", err)
 	}
-	s, err = New(t.Context(), full)
+	s, err := New(t.Context(), full)
 	if err != nil {
 		t.Fatal(err)
 	}
