@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,14 +48,28 @@ func TestRootLeavesTheOwner(t *testing.T) {
 	if err != nil || len(entries) != 3 {
 		t.Errorf("there are %v, %v", entries, err)
 	}
-	for _, entry := range entries {
+	files := 0
+	err = filepath.WalkDir(data, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || path == data {
+			return err
+		}
 		info, err := entry.Info()
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
-		if is := info.Sys().(*syscall.Stat_t); is.Uid != owner || is.Gid != owner || info.Mode().Perm() != 0o600 {
-			t.Errorf("%s is %d's and %v", entry.Name(), is.Uid, info.Mode())
+		mode := fs.FileMode(0o600)
+		if entry.IsDir() {
+			mode = 0o700
+		} else {
+			files++
 		}
+		if is := info.Sys().(*syscall.Stat_t); is.Uid != owner || is.Gid != owner || info.Mode().Perm() != mode {
+			t.Errorf("%s is %d's and %v", path, is.Uid, info.Mode())
+		}
+		return nil
+	})
+	if err != nil || files < 3 {
+		t.Errorf("%d files, %v", files, err)
 	}
 }
 
