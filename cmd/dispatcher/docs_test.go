@@ -261,7 +261,7 @@ func TestDocsNames(t *testing.T) {
 		text := readFile(t, document)
 		for _, name := range regexp.MustCompile(`\bFOB_[A-Z_]+\b`).FindAllString(text, -1) {
 			if !slices.Contains(names, name) {
-				t.Errorf("%s names the setting %s, and there is none", document, name)
+				t.Errorf("%s names the setting %s, which does not exist", document, name)
 			}
 		}
 		for _, m := range regexp.MustCompile("(?m)(?:^|`|FOB_\\S+ )make ([a-z]+)").FindAllStringSubmatch(text, -1) {

@@ -25,7 +25,7 @@ func (p *Program) newEngine(ctx context.Context, aviary string) (sandbox.Engine,
 	if p.cfg.Engine == "process" {
 		engine, err := process.New(process.Config{Dir: p.cfg.Sockets, Aviary: aviary, Log: p.log})
 		if err != nil {
-			return nil, err // not a nil *process.Engine, which is no nil sandbox.Engine
+			return nil, err // a sandbox.Engine that holds a nil *process.Engine would not be nil
 		}
 		return engine, nil
 	}

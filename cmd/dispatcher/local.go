@@ -82,8 +82,7 @@ func local(data string) (http.RoundTripper, func() error, error) {
 }
 
 // auditFile reads the audit log of a data folder. It needs no lock, so it reads
-// the files beside a running dispatcher, and when there is none. It is a
-// cli.AuditFile.
+// the files whether a dispatcher runs or not. It is a cli.AuditFile.
 func auditFile(data string, after uint64, since time.Time, limit int, emit func(line []byte) error) error {
 	if _, err := os.Stat(data); err != nil {
 		return fmt.Errorf("the data folder: %w; name another with FOB_DATA, or a dispatcher with FOB_URL", err)

@@ -50,7 +50,7 @@ func TestDocsMetrics(t *testing.T) {
 	for _, document := range documents(t) {
 		for _, metric := range regexp.MustCompile(`\bfob_[a-z_]+`).FindAllString(readFile(t, document), -1) {
 			if _, known := there[metric]; !known {
-				t.Errorf("%s names the metric %s, and there is none", document, metric)
+				t.Errorf("%s names the metric %s, which does not exist", document, metric)
 			}
 		}
 	}
