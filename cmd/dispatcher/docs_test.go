@@ -117,8 +117,8 @@ func TestDocsFunctionSettings(t *testing.T) {
 }
 
 func apply(name, text string, base faas.Settings) (faas.Settings, error) {
-	patch, err := faas.ParseSettings(map[string]string{name: text})
-	if err != nil {
+	var patch faas.SettingsPatch
+	if err := patch.Set(name, text); err != nil {
 		return base, err
 	}
 	return patch.Apply(base)

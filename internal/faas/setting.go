@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -162,17 +160,6 @@ func spell(v any) string {
 type SettingsPatch struct {
 	values Settings
 	given  map[string]bool // by name
-}
-
-// ParseSettings reads settings from texts by name, as a query has them.
-func ParseSettings(texts map[string]string) (SettingsPatch, error) {
-	var p SettingsPatch
-	for _, name := range slices.Sorted(maps.Keys(texts)) {
-		if err := p.Set(name, texts[name]); err != nil {
-			return SettingsPatch{}, err
-		}
-	}
-	return p, nil
 }
 
 // Set adds a setting, read from a text as a query has it. A setting that there is

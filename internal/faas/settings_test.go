@@ -3,7 +3,9 @@ package faas
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -338,9 +340,11 @@ func TestOlderSettings(t *testing.T) {
 type texts map[string]string
 
 func (t texts) Apply(base Settings) (Settings, error) {
-	patch, err := ParseSettings(t)
-	if err != nil {
-		return base, err
+	var patch SettingsPatch
+	for _, name := range slices.Sorted(maps.Keys(t)) {
+		if err := patch.Set(name, t[name]); err != nil {
+			return base, err
+		}
 	}
 	return patch.Apply(base)
 }

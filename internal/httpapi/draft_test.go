@@ -57,9 +57,11 @@ func TestDraft(t *testing.T) {
 // parse returns settings that were given as text.
 func parse(t *testing.T, texts map[string]string) faas.SettingsPatch {
 	t.Helper()
-	patch, err := faas.ParseSettings(texts)
-	if err != nil {
-		t.Fatal(err)
+	var patch faas.SettingsPatch
+	for name, text := range texts {
+		if err := patch.Set(name, text); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return patch
 }
