@@ -43,8 +43,8 @@ func (h *heapLimit) measure() {
 	h.set()
 }
 
-// leave sets how many bytes of the budget are mapped memory.
-func (h *heapLimit) leave(mapped int64) {
+// setMapped sets how many bytes of the budget are mapped memory.
+func (h *heapLimit) setMapped(mapped int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.mapped = mapped

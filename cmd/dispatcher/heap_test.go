@@ -20,17 +20,17 @@ func TestHeapLimit(t *testing.T) {
 		t.Errorf("at first it is the budget and %d bytes", base)
 	}
 	for mapped, want := range map[int64]int64{0: budget, 1 << 29: 1 << 29, budget: 0, 2 * budget: 0} {
-		if h.leave(mapped); limit() != want+base {
+		if h.setMapped(mapped); limit() != want+base {
 			t.Errorf("with %d mapped it is %d, want %d", mapped, limit(), want+base)
 		}
 	}
-	h.leave(budget)
+	h.setMapped(budget)
 	if h.measure(); limit() < besides || limit() > most {
 		t.Errorf("measured again it is %d", limit())
 	}
 	t.Setenv("GOMEMLIMIT", "1GiB")
 	debug.SetMemoryLimit(1 << 30)
-	if newHeapLimit(budget).leave(1); limit() != 1<<30 {
+	if newHeapLimit(budget).setMapped(1); limit() != 1<<30 {
 		t.Errorf("beside GOMEMLIMIT it is %d", limit())
 	}
 }

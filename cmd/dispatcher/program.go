@@ -91,7 +91,7 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 	}
 	p.buffers = buffer.New(held)
 	p.heap = newHeapLimit(held)
-	p.buffers.Tell(p.heap.leave)
+	p.buffers.Tell(p.heap.setMapped)
 	p.metrics.Holds(p.buffers.Total(), p.buffers.Used)
 	p.api = httpapi.New(httpapi.Config{
 		Log:     log,

@@ -50,7 +50,7 @@ func (b *Budget) Read(r io.Reader, length, most int64, use Use) (*Body, error) {
 	err := body.fill(r, cap(body.data))
 	if err == nil && int64(len(body.data)) < most {
 		if err = body.grow(most); err == nil {
-			err = body.take(r, use)
+			err = body.readRest(r, use)
 		}
 	}
 	if err == io.EOF {
@@ -85,9 +85,9 @@ func (b *Body) grow(most int64) error {
 	return nil
 }
 
-// take reads until the end or there is no more room, and takes that room from the
+// readRest reads until the end or there is no more room, and takes that room from the
 // budget as bytes come.
-func (b *Body) take(r io.Reader, use Use) error {
+func (b *Body) readRest(r io.Reader, use Use) error {
 	for len(b.data) < cap(b.data) {
 		until := cap(b.data)
 		if b.mapped != nil {

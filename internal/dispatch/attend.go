@@ -50,7 +50,7 @@ func (s slot) attend(ctx context.Context, request *sandbox.Request, wait time.Du
 			// A context is its request's, and ends with it: of a caller that has been
 			// told nobody may ask for it any more.
 			if !claimed.CompareAndSwap(false, true) {
-				s.stream(context.Background(), response, sent, budget).Body.(*stream).leave()
+				s.stream(context.Background(), response, sent, budget).Body.(*stream).abandon()
 				return
 			}
 			a.result = s.stream(ctx, response, sent, budget)
@@ -112,7 +112,7 @@ func (s *stream) until(end time.Time, err error) io.ReadCloser {
 		stop()
 		timer.Stop()
 		if err == io.ErrClosedPipe { // nobody reads on
-			s.leave()
+			s.abandon()
 			return
 		}
 		w.CloseWithError(err)

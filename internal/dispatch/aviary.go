@@ -11,9 +11,9 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-// aviary is all sandboxes of one dispatcher, blank ones and birds: it has the engine
-// make and remove them, in the room that there is, and keeps the record of what they
-// hold.
+// An aviary is all the sandboxes that one dispatcher made, blank ones and birds. It
+// has the engine create and remove them, within the capacity, and keeps the record of
+// which version each one holds.
 type aviary struct {
 	*lifetime
 	engine   sandbox.Engine
@@ -98,7 +98,7 @@ func (a *aviary) dispose(inst sandbox.Instance) <-chan struct{} {
 // It reports false when the dispatcher closes before that.
 func (a *aviary) remove(inst sandbox.Instance) bool {
 	const patience = time.Minute
-	a.capacity.leave(inst.ID())
+	a.capacity.removing(inst.ID())
 	wait := 100 * time.Millisecond
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -107,7 +107,7 @@ func (a *aviary) remove(inst sandbox.Instance) bool {
 		stop()
 		cancel()
 		if err == nil {
-			a.capacity.left(inst.ID())
+			a.capacity.removed(inst.ID())
 			return true
 		}
 		a.outage.complain(err).Str("sandbox", inst.ID()).Msg("could not remove a sandbox; trying again")

@@ -14,7 +14,8 @@ import (
 // reasonPatience is how long a broken call waits to learn why its sandbox died.
 const reasonPatience = 3 * time.Second
 
-// bird is one sandbox that has a version loaded.
+// A bird is one sandbox of a flock: it has the flock's version loaded and takes
+// calls.
 type bird struct {
 	inst         sandbox.Instance
 	conn         *sandbox.Conn
@@ -22,7 +23,7 @@ type bird struct {
 	takesRequest bool
 	recorded     bool          // the store knows already what it holds
 	begun        time.Time     // when its start or load began
-	leave        chan struct{} // closed when it drains and has no call left
+	drained      chan struct{} // closed when it drains and has no call left
 	removed      chan struct{} // closed when no code of it runs any more
 
 	// Its flock's mu guards these.
@@ -59,10 +60,10 @@ func (b *bird) live() {
 		d.log.Warn().Str("sandbox", b.inst.ID()).Str("function", f.version.FunctionID).Msg("a sandbox died")
 		// Whoever has a call in it asks for the reason before letting go.
 		select {
-		case <-b.leave:
+		case <-b.drained:
 		case <-d.ctx.Done():
 		}
-	case <-b.leave:
+	case <-b.drained:
 	case <-d.ctx.Done():
 		b.close()
 		return
@@ -109,8 +110,8 @@ func (b *bird) died(ctx context.Context, when string, cause error) error {
 	return faas.Errorf(faas.CodeSandboxDied, "%s %s", why, when).Because(cause)
 }
 
-// take has a call run in it. The caller holds the flock's mu.
-func (b *bird) take(now time.Time) {
+// startCall counts a call that begins in the bird. The caller holds the flock's mu.
+func (b *bird) startCall(now time.Time) {
 	f := b.flock
 	b.inFlight++
 	f.quota.running++
@@ -142,7 +143,7 @@ func (b *bird) handOn() {
 	}
 	b.idleSince = now
 	if b.draining {
-		close(b.leave)
+		close(b.drained)
 	}
 	if b.spent { // max_scale may have kept back its successor
 		f.rescale(now)
@@ -163,7 +164,7 @@ func (b *bird) enlist() {
 		return
 	}
 	for !b.draining && b.inFlight < f.version.Settings.Concurrency && f.quota.admits() && f.line.give(b) {
-		b.take(now)
+		b.startCall(now)
 	}
 }
 
@@ -197,7 +198,7 @@ func (b *bird) drain() {
 	b.withdraw()
 	b.flock.leaving = append(b.flock.leaving, b)
 	if b.inFlight == 0 {
-		close(b.leave)
+		close(b.drained)
 	}
 }
 

@@ -211,8 +211,8 @@ func (c *capacity) give(r room) {
 	c.grant(time.Now())
 }
 
-// leave notes that a sandbox is being removed: its room is about to come free.
-func (c *capacity) leave(id string) {
+// removing notes that a sandbox is being removed: its room is about to come free.
+func (c *capacity) removing(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if p := c.places[id]; p != nil && !p.leaving {
@@ -222,9 +222,9 @@ func (c *capacity) leave(id string) {
 	}
 }
 
-// left gives back the room of a sandbox that has been removed.
-func (c *capacity) left(id string) {
-	c.leave(id)
+// removed gives back the room of a sandbox that has been removed.
+func (c *capacity) removed(id string) {
+	c.removing(id)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p := c.places[id]

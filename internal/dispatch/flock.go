@@ -10,9 +10,9 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// flock is a version's sandboxes and the line of calls that wait for a slot in
-// one of them. A free slot, a call that waits for it and a quota that lets it
-// run never exist at the same time.
+// A flock is the sandboxes of one version, with the line of calls that wait for
+// a slot in one of them. A free slot, a waiting call and a quota that lets the
+// call run never exist at the same time.
 type flock struct {
 	d       *Dispatcher
 	version *faas.Version
@@ -53,7 +53,7 @@ func (f *flock) acquire(ctx context.Context, t *faas.Timing) (slot, error) {
 		return slot{}, f.shutErr
 	}
 	if b := f.free(f.version.Settings.Concurrency); b != nil && f.quota.admits() {
-		b.take(now)
+		b.startCall(now)
 		f.mu.Unlock()
 		return slot{f, b}, nil
 	}

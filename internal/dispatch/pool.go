@@ -262,7 +262,7 @@ func (p *pool) evictable() []candidate {
 	defer p.mu.Unlock()
 	var all []candidate
 	for _, inst := range p.blank {
-		all = append(all, candidate{room: p.room(), inst: inst, leave: func() bool {
+		all = append(all, candidate{room: p.room(), inst: inst, evict: func() bool {
 			there := p.drop(inst)
 			if there {
 				p.d.aviary.dispose(inst)

@@ -72,7 +72,7 @@ func (q *quota) serve(now time.Time) {
 			return
 		}
 		next.line.give(free)
-		free.take(now)
+		free.startCall(now)
 	}
 }
 

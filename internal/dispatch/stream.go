@@ -113,15 +113,15 @@ func (s *stream) Close() error {
 		return nil
 	}
 	s.from.Cancel()
-	if !s.flock.d.background(s.leave) {
+	if !s.flock.d.background(s.abandon) {
 		s.from.Close()
 		s.end(errClosing)
 	}
 	return nil
 }
 
-// leave sees a stream to its end that nobody reads any more.
-func (s *stream) leave() {
+// abandon reads and discards the rest of a stream whose reader has gone away.
+func (s *stream) abandon() {
 	d := s.flock.d
 	stop := context.AfterFunc(d.ctx, func() { s.from.Close() })
 	defer stop()

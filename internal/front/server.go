@@ -1,7 +1,7 @@
 // Package front is the HTTP server in front of the API. Calls are short, and
 // net/http's own cost is more than that of dispatching them, so plain requests
 // are read and answered here: one goroutine a connection, one read and one
-// write a request. Whatever is not plain (see plain.go), and with it all that is
+// write a request. Whatever is not plain (see head.go), and with it all that is
 // hard about HTTP, goes to net/http, connection and all. docs/inside/benchmarks.md has
 // what that bought.
 package front

@@ -170,7 +170,7 @@ func (w *wire) whole(r *Response, maxAnswer int64) error {
 	case err != nil:
 		return chunkError(err)
 	case int64(len(body.Bytes())) > maxAnswer:
-		return tooLarge(maxAnswer)
+		return answerTooLarge(maxAnswer)
 	}
 	r.Body = body.Bytes()
 	if from.plain {

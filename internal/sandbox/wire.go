@@ -220,7 +220,7 @@ func (w *wire) readBody(h *head, maxAnswer int64) error {
 	case h.length < 0:
 		return fmt.Errorf("%w: neither Content-Length nor Transfer-Encoding", ErrBadAnswer)
 	case h.length > maxAnswer:
-		return tooLarge(maxAnswer)
+		return answerTooLarge(maxAnswer)
 	}
 	if h.length <= buffer.Free { // as nearly all are
 		h.Body = make([]byte, h.length)
@@ -248,7 +248,7 @@ func (w *wire) readBody(h *head, maxAnswer int64) error {
 	return nil
 }
 
-func tooLarge(maxAnswer int64) error {
+func answerTooLarge(maxAnswer int64) error {
 	return fmt.Errorf("%w: it is larger than %d bytes", ErrBadAnswer, maxAnswer)
 }
 

@@ -46,9 +46,9 @@ type claim struct {
 	lost bool                 // somebody else has a mark, and the log has said so
 }
 
-// take makes the aviary ours. It fails when another data folder's dispatcher runs
+// acquire makes the aviary ours. It fails when another data folder's dispatcher runs
 // with it.
-func (c *claim) take(ctx context.Context) error {
+func (c *claim) acquire(ctx context.Context) error {
 	for {
 		if err := c.await(ctx); err != nil {
 			return err
@@ -213,8 +213,8 @@ func (c *claim) keep(ctx context.Context) {
 	}
 }
 
-// leave removes the mark of a dispatcher that ends.
-func (c *claim) leave() error {
+// release removes the mark of a dispatcher that ends.
+func (c *claim) release() error {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanUpTime)
 	defer cancel()
 	_, err := c.drop(ctx, "")

@@ -32,35 +32,35 @@ func TestDockerClaim(t *testing.T) {
 	a := of("a")
 	t.Cleanup(func() {
 		for _, c := range []*claim{a, of("b")} {
-			if err := c.leave(); err != nil {
+			if err := c.release(); err != nil {
 				t.Error(err)
 			}
 		}
 	})
-	if err := a.take(t.Context()); err != nil {
+	if err := a.acquire(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	ctx, kill := context.WithCancel(t.Context())
 	died := make(chan struct{})
 	go func() { defer close(died); a.keep(ctx) }()
 
-	if err := of("b").take(t.Context()); err == nil || !strings.Contains(err.Error(), "belongs to a running dispatcher with another data folder, /data/a") {
+	if err := of("b").acquire(t.Context()); err == nil || !strings.Contains(err.Error(), "belongs to a running dispatcher with another data folder, /data/a") {
 		t.Errorf("a copy that starts beside it: %v", err)
 	}
 	begin := time.Now()
-	if err := of("a").take(t.Context()); err != nil || time.Since(begin) > 3*time.Second {
+	if err := of("a").acquire(t.Context()); err != nil || time.Since(begin) > 3*time.Second {
 		t.Errorf("the same folder, after %v: %v", time.Since(begin), err)
 	}
 	kill()
 	<-died
 	begin = time.Now()
-	if err := of("b").take(t.Context()); err != nil || time.Since(begin) < time.Second {
+	if err := of("b").acquire(t.Context()); err != nil || time.Since(begin) < time.Second {
 		t.Errorf("another folder after its death, and after %v: %v", time.Since(begin), err)
 	}
 	if n := marks(); n != 1 {
 		t.Errorf("there are %d marks", n)
 	}
-	if err := of("b").leave(); err != nil || marks() != 0 {
+	if err := of("b").release(); err != nil || marks() != 0 {
 		t.Errorf("at the end there are %d marks: %v", marks(), err)
 	}
 
@@ -73,12 +73,12 @@ func TestDockerClaim(t *testing.T) {
 		if alone, err := of("b").settle(t.Context()); alone || err != nil || marks() != 1 {
 			t.Errorf("the second goes on: %v, %v, and there are %d marks", alone, err, marks())
 		}
-		if err := of("a").leave(); err != nil {
+		if err := of("a").release(); err != nil {
 			t.Error(err)
 		}
 	}
 	begin = time.Now()
-	if err := of("a").take(t.Context()); err != nil || time.Since(begin) > time.Second {
+	if err := of("a").acquire(t.Context()); err != nil || time.Since(begin) > time.Second {
 		t.Errorf("after its end, and after %v: %v", time.Since(begin), err)
 	}
 }

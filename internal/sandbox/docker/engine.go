@@ -123,7 +123,7 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 // that, which costs no more than the check.
 func (e *Engine) own(ctx context.Context) error {
 	c := &claim{api: e.api, log: e.log, aviary: e.config.Aviary, owner: e.config.Owner, place: e.config.Place, renewal: renewal, time: claimTime}
-	err := c.take(ctx)
+	err := c.acquire(ctx)
 	switch {
 	case errdefs.IsPermissionDenied(err):
 		e.log.Warn().Err(err).Msg("the aviary cannot be marked as this data folder's, so that a copy of it in use would not be noticed: let through the endpoints for volumes that SECURITY.md lists")
@@ -236,7 +236,7 @@ func (e *Engine) Close() error {
 	e.watching.Wait()
 	var err error
 	if e.claim != nil {
-		err = e.claim.leave()
+		err = e.claim.release()
 	}
 	return errors.Join(err, e.api.Close())
 }

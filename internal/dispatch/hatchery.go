@@ -191,7 +191,7 @@ func (h *hatchery) newBird(inst sandbox.Instance, begun time.Time) *bird {
 		inst:    inst,
 		conn:    sandbox.NewConn(inst, h.cfg.MaxBody, h.cfg.Buffers),
 		begun:   begun,
-		leave:   make(chan struct{}),
+		drained: make(chan struct{}),
 		removed: make(chan struct{}),
 	}
 	var once sync.Once // it may go on for as long as the sandbox lives

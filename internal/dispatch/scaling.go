@@ -81,7 +81,7 @@ func (f *flock) noteLine(now time.Time) {
 
 // start adds a bird, or tells those who wait why there is none.
 func (f *flock) start() {
-	b, err := f.hatch()
+	b, err := f.hatchStored()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.starting--
@@ -98,8 +98,8 @@ func (f *flock) start() {
 	f.join(b)
 }
 
-// hatch makes a bird for a stored version.
-func (f *flock) hatch() (*bird, error) {
+// hatchStored hatches a bird with the version's stored code.
+func (f *flock) hatchStored() (*bird, error) {
 	code, err := f.d.cfg.Catalogue.Code(f.d.ctx, f.version)
 	if err != nil {
 		return nil, err

@@ -130,7 +130,7 @@ type candidate struct {
 	inst  sandbox.Instance
 	of    faas.VersionKey // none for a blank one
 	idle  time.Time       // since when; not set for a blank one
-	leave func() bool     // lets it go, unless it is in use by now
+	evict func() bool     // removes it and reports true, unless it is in use by now
 }
 
 // victims chooses whom of the candidates, the first ones first, to evict for
@@ -178,8 +178,8 @@ func (e *evictor) idle(until time.Time) []candidate {
 // evict lets candidates go that are still idle.
 func (e *evictor) evict(chosen []candidate) {
 	for _, c := range chosen {
-		if c.leave() {
-			e.capacity.leave(c.inst.ID())
+		if c.evict() {
+			e.capacity.removing(c.inst.ID())
 			e.evictions.Inc()
 			e.log.Debug().Str("sandbox", c.inst.ID()).Str("function", c.of.FunctionID).Int("version", c.of.Number).
 				Time("idle_since", c.idle).Msg("evicting a sandbox to make room")
@@ -197,7 +197,7 @@ func (f *flock) evictable(until time.Time) []candidate {
 			all = append(all, candidate{
 				room: room{1, b.inst.Spec().Limits.Memory}, inst: b.inst,
 				of: f.version.Key(), idle: b.idleSince,
-				leave: b.evict,
+				evict: b.evict,
 			})
 		}
 	}

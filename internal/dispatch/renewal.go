@@ -93,7 +93,7 @@ func (r *renewal) try(b *bird, faulty bool) (settled bool, err error) {
 		return true, nil // closed
 	}
 	defer d.renewing.Release(1)
-	if r.leaves(b, false) {
+	if r.onItsWayOut(b, false) {
 		return true, nil
 	}
 	d.hatchery.rush.wait(d.ctx, poolPatience)
@@ -104,12 +104,12 @@ func (r *renewal) try(b *bird, faulty bool) (settled bool, err error) {
 	var next *bird
 	switch {
 	case err != nil:
-	case r.leaves(b, true):
+	case r.onItsWayOut(b, true):
 		return true, nil
 	case d.evictor.crowded(v) && (faulty || r.makeWay(b)): // rather than another function's
 		return !faulty, nil
 	default:
-		next, err = r.f.hatch()
+		next, err = r.f.hatchStored()
 	}
 	switch {
 	case d.ctx.Err() != nil && err != nil:
@@ -129,9 +129,9 @@ func (r *renewal) try(b *bird, faulty bool) (settled bool, err error) {
 	return true, nil
 }
 
-// leaves reports whether a bird is on its way out. One that is idle, and nothing
-// keeps, is sent on it.
-func (r *renewal) leaves(b *bird, send bool) bool {
+// onItsWayOut reports whether a bird is leaving. If send is set, it makes an idle bird
+// that nothing keeps leave first.
+func (r *renewal) onItsWayOut(b *bird, send bool) bool {
 	f := r.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -149,7 +149,7 @@ func (r *renewal) makeWay(b *bird) bool {
 	defer f.mu.Unlock()
 	if b.inFlight == 0 && f.starting == 0 { // else the last one's may still be coming
 		b.drain()
-		f.d.capacity.leave(b.inst.ID()) // so that nothing else makes room for the successor
+		f.d.capacity.removing(b.inst.ID()) // so that nothing else makes room for the successor
 		f.rescale(time.Now())
 	}
 	return b.draining
