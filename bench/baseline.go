@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"time"
+
+	"github.com/flockofbirds/fob/internal/client"
 )
 
 // serveBaseline serves what the dispatcher is compared with.
@@ -30,7 +32,7 @@ func startBaseline(name, socket string) (*baseline, error) {
 	if err != nil {
 		return nil, err
 	}
-	addr, err := freeAddr()
+	addr, err := client.FreeAddr()
 	if err != nil {
 		return nil, err
 	}
@@ -54,14 +56,4 @@ func (b *baseline) stop() {
 		b.cmd.Process.Kill()
 		b.cmd.Wait()
 	}
-}
-
-// freeAddr is an address that nobody listened on just now.
-func freeAddr() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer listener.Close()
-	return listener.Addr().String(), nil
 }

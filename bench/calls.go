@@ -78,7 +78,7 @@ func calls(b *bench) (report, error) {
 			return nil, err
 		}
 	}
-	return r, d.stop()
+	return r, d.Terminate()
 }
 
 func (r *callsReport) measure(b *bench, d *dispatcher, lang string) error {
@@ -120,7 +120,7 @@ func (r *callsReport) measure(b *bench, d *dispatcher, lang string) error {
 		}
 	}
 	for i, l := range lanes {
-		four, err := d.running(l.four)
+		four, err := d.Running(l.four)
 		if err != nil {
 			return err
 		}
@@ -143,7 +143,7 @@ func (r *callsReport) measure(b *bench, d *dispatcher, lang string) error {
 				compare(ways[toDispatcher].rounds, from.ways[toDispatcher].rounds).CallsPerSecond})
 		}
 		for _, name := range []string{l.one, l.four} {
-			if _, err := d.ask("DELETE", "/api/functions/"+name, ""); err != nil {
+			if err := d.Delete(name); err != nil {
 				return err
 			}
 		}
@@ -159,7 +159,7 @@ func newLane(d *dispatcher, lang string, clients int) (*lane, error) {
 		l.one:  fmt.Sprintf("concurrency=%d&max_scale=1", 4*clients),
 		l.four: "concurrency=1&max_scale=4",
 	} {
-		if _, err := d.ask("PUT", fmt.Sprintf("/api/functions/%s?lang=%s&idle_timeout=1h&%s", name, lang, settings), noop[lang]); err != nil {
+		if err := d.Put(fmt.Sprintf("%s?lang=%s&idle_timeout=1h&%s", name, lang, settings), noop[lang]); err != nil {
 			return nil, err
 		}
 	}

@@ -54,7 +54,7 @@ func churn(b *bench) (report, error) {
 	if r.After, err = quiet(d, blank, patience); err != nil {
 		return nil, err
 	}
-	return r, d.stop()
+	return r, d.Terminate()
 }
 
 // work has the workers go on until the time is over. Two register, call and
@@ -91,46 +91,46 @@ func (r *churnReport) work(d *dispatcher, lasts time.Duration) (err error) {
 	}
 	workers.Wait()
 	if err == nil {
-		_, err = d.ask("DELETE", fmt.Sprintf("/api/functions/churn-%d", r.Workers-1), "")
+		err = d.Delete(fmt.Sprintf("churn-%d", r.Workers-1))
 	}
 	return err
 }
 
 // call calls a function that stays. The first time it registers it.
 func (*churnReport) call(d *dispatcher, name, lang string) error {
-	response, answer, err := d.do("GET", "/api/call/"+name, "")
+	answer, err := d.Do("GET", "/api/call/"+name, "")
 	switch {
-	case err == nil && response.StatusCode == 404:
-		_, err = d.ask("PUT", "/api/functions/"+name+"?lang="+lang, noop[lang])
-	case err == nil && response.StatusCode != 200:
-		err = fmt.Errorf("a call was answered %s: %s", response.Status, answer)
+	case err == nil && answer.Status == 404:
+		err = d.Put(name+"?lang="+lang, noop[lang])
+	case err == nil && answer.Status != 200:
+		err = fmt.Errorf("a call was answered %d: %s", answer.Status, answer.Body)
 	}
 	return err
 }
 
 // register registers a function, calls it and deletes it.
 func (*churnReport) register(d *dispatcher, name, lang string) error {
-	if _, err := d.ask("PUT", "/api/functions/"+name+"?lang="+lang, noop[lang]); err != nil {
+	if err := d.Put(name+"?lang="+lang, noop[lang]); err != nil {
 		return err
 	}
-	if _, err := d.ask("GET", "/api/call/"+name, ""); err != nil {
+	if _, err := d.Call(name); err != nil {
 		return err
 	}
-	_, err := d.ask("DELETE", "/api/functions/"+name, "")
+	err := d.Delete(name)
 	return err
 }
 
 // toZero calls a function that is scaled to zero, and waits until it is so
 // again. The first time it registers the function.
 func (*churnReport) toZero(d *dispatcher, name, lang string) error {
-	response, answer, err := d.do("GET", "/api/call/"+name, "")
-	if err == nil && response.StatusCode == 404 {
-		_, err = d.ask("PUT", "/api/functions/"+name+"?lang="+lang+"&idle_timeout=1ms", noop[lang])
-	} else if err == nil && response.StatusCode != 200 {
-		err = fmt.Errorf("a call was answered %s: %s", response.Status, answer)
+	answer, err := d.Do("GET", "/api/call/"+name, "")
+	if err == nil && answer.Status == 404 {
+		err = d.Put(name+"?lang="+lang+"&idle_timeout=1ms", noop[lang])
+	} else if err == nil && answer.Status != 200 {
+		err = fmt.Errorf("a call was answered %d: %s", answer.Status, answer.Body)
 	}
 	for err == nil {
-		ids, failed := d.running(name)
+		ids, failed := d.Running(name)
 		if failed != nil || len(ids) == 0 {
 			return failed
 		}
@@ -145,9 +145,9 @@ func quiet(d *dispatcher, blank int, patience time.Duration) (process, error) {
 	if err := d.settle(blank); err != nil {
 		return process{}, err
 	}
-	d.client.CloseIdleConnections()
+	d.HTTP.CloseIdleConnections()
 	time.Sleep(patience)
-	values, err := d.metrics()
+	values, err := d.Metrics()
 	return process{values["process_resident_memory_bytes"], int(values["go_goroutines"]), int(values["process_open_fds"])}, err
 }
 

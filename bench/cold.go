@@ -82,17 +82,17 @@ func cold(b *bench) (report, error) {
 				}
 				time.Sleep(ahead)
 				begun := time.Now()
-				response, answer, err := d.do("GET", "/api/call/"+coldName(i, n), "")
+				answer, err := d.Do("GET", "/api/call/"+coldName(i, n), "")
 				took[i] = append(took[i], time.Since(begun))
 				if err != nil {
 					return nil, err
 				}
-				if response.StatusCode != 200 {
-					return nil, fmt.Errorf("a first call was answered %s: %s", response.Status, answer)
+				if answer.Status != 200 {
+					return nil, fmt.Errorf("a first call was answered %d: %s", answer.Status, answer.Body)
 				}
-				timing := serverTiming(response.Header.Get("Server-Timing"))
+				timing := serverTiming(answer.Header.Get("Server-Timing"))
 				start[i], run[i] = append(start[i], timing["start"]), append(run[i], timing["run"])
-				if _, err := d.ask("DELETE", "/api/functions/"+coldName(i, n), ""); err != nil {
+				if err := d.Delete(coldName(i, n)); err != nil {
 					return nil, err
 				}
 			}
@@ -105,7 +105,7 @@ func cold(b *bench) (report, error) {
 				return nil, err
 			}
 		}
-		if err := d.stop(); err != nil {
+		if err := d.Terminate(); err != nil {
 			return nil, err
 		}
 	}

@@ -40,7 +40,7 @@ func crowd(b *bench) (report, error) {
 	if err := d.start(); err != nil {
 		return nil, err
 	}
-	values, err := d.metrics()
+	values, err := d.Metrics()
 	if err != nil {
 		return nil, err
 	}
@@ -69,10 +69,10 @@ func crowd(b *bench) (report, error) {
 		clients.Go(func() {
 			for n := range calls {
 				sent := time.Now()
-				response, answer, err := d.do("GET", fmt.Sprintf("/api/call/fn-%d", n), "")
+				answer, err := d.Do("GET", fmt.Sprintf("/api/call/fn-%d", n), "")
 				lasted, status := time.Since(sent), 0
 				if err == nil {
-					status = response.StatusCode
+					status = answer.Status
 				}
 				mu.Lock()
 				took = append(took, lasted)
@@ -91,14 +91,14 @@ func crowd(b *bench) (report, error) {
 	if err := <-watched; err != nil {
 		return nil, err
 	}
-	if values, err = d.metrics(); err != nil {
+	if values, err = d.Metrics(); err != nil {
 		return nil, err
 	}
 	r.Evictions = int(values["fob_evictions_total"])
 	for _, kind := range []string{"pooled", "created", "resumed"} {
 		r.ColdStarts += int(values[`fob_cold_starts_total{kind="`+kind+`"}`])
 	}
-	return r, d.stop()
+	return r, d.Terminate()
 }
 
 // watch notes how many containers the engine has, until it is told to stop. It

@@ -48,7 +48,7 @@ func functions(b *bench) (report, error) {
 	for n := range starts {
 		progress("starting with %d and with %d functions: %d of %d", r.Few.Functions, r.Many.Functions, n+1, starts)
 		for _, s := range both {
-			if err := s.d.stop(); err != nil { // which does nothing the first time
+			if err := s.d.Terminate(); err != nil { // which does nothing the first time
 				return nil, err
 			}
 			begun := time.Now()
@@ -56,12 +56,12 @@ func functions(b *bench) (report, error) {
 				return nil, err
 			}
 			boots[s] = append(boots[s], s.d.boot)
-			values, err := s.d.metrics()
+			values, err := s.d.Metrics()
 			if err != nil {
 				return nil, err
 			}
 			s.MemoryAtBoot = values["process_resident_memory_bytes"]
-			if _, err := s.d.ask("GET", "/api/call/fn-0", ""); err != nil {
+			if _, err := s.d.Call("fn-0"); err != nil {
 				return nil, err
 			}
 			firsts[s] = append(firsts[s], time.Since(begun))
@@ -91,7 +91,7 @@ func functions(b *bench) (report, error) {
 	}
 	for _, s := range both {
 		s.Calls = median(s.rounds)
-		if err := s.d.stop(); err != nil {
+		if err := s.d.Terminate(); err != nil {
 			return nil, err
 		}
 	}
@@ -104,7 +104,7 @@ func (s *scale) stats() error {
 	var took []time.Duration
 	for range 50 {
 		begun := time.Now()
-		answer, err := s.d.ask("GET", "/api/stats", "")
+		answer, err := s.d.Ask("GET", "/api/stats", "")
 		if err != nil {
 			return err
 		}
@@ -114,7 +114,7 @@ func (s *scale) stats() error {
 			return fmt.Errorf("/api/stats lists %d functions, not %d: %w", len(stats.Functions), s.Functions, err)
 		}
 	}
-	values, err := s.d.metrics()
+	values, err := s.d.Metrics()
 	s.Stats, s.MemoryAfterStats = spreadOf(took), values["process_resident_memory_bytes"]
 	return err
 }

@@ -159,7 +159,7 @@ func (b *bench) commit() (string, error) {
 		return "", err
 	}
 	defer d.remove()
-	answer, err := d.ask("GET", "/api/version", "")
+	answer, err := d.Ask("GET", "/api/version", "")
 	if err != nil {
 		return "", err
 	}
@@ -167,7 +167,7 @@ func (b *bench) commit() (string, error) {
 	if err := json.Unmarshal([]byte(answer), &version); err != nil {
 		return "", err
 	}
-	return version.Commit, d.stop()
+	return version.Commit, d.Terminate()
 }
 
 // pick is the measure of a full or of a quick run.

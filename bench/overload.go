@@ -33,11 +33,11 @@ func overload(b *bench) (report, error) {
 	}
 	defer d.remove()
 	path := fmt.Sprintf("/api/functions/nap?min_scale=%d&max_scale=%[1]d&queue=1000&queue_timeout=%v", r.Sandboxes, r.Wait)
-	if _, err := d.ask("PUT", path, "import time\ndef callme(): time.sleep(0.05)"); err != nil {
+	if _, err := d.Ask("PUT", path, "import time\ndef callme(): time.sleep(0.05)"); err != nil {
 		return nil, err
 	}
 	for {
-		ids, err := d.running("nap")
+		ids, err := d.Running("nap")
 		if err != nil {
 			return nil, err
 		}
@@ -46,7 +46,7 @@ func overload(b *bench) (report, error) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	d.client.Transport.(*http.Transport).MaxIdleConnsPerHost = 2000
+	d.HTTP.Transport.(*http.Transport).MaxIdleConnsPerHost = 2000
 	progress("calling a 50 ms function at twice the pace of its %d sandboxes for %v", r.Sandboxes, r.Lasted)
 
 	var mu sync.Mutex // guards what the calls note
@@ -58,14 +58,14 @@ func overload(b *bench) (report, error) {
 		<-pace.C
 		calls.Go(func() {
 			sent := time.Now()
-			response, answer, err := d.do("GET", "/api/call/nap", "")
+			answer, err := d.Do("GET", "/api/call/nap", "")
 			took := time.Since(sent)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
-			case err == nil && response.StatusCode == http.StatusOK:
+			case err == nil && answer.Status == http.StatusOK:
 				served = append(served, took)
-			case err == nil && (response.StatusCode == 429 || response.StatusCode == 503) && response.Header.Get("Retry-After") != "":
+			case err == nil && (answer.Status == 429 || answer.Status == 503) && answer.Header.Get("Retry-After") != "":
 				r.Refused++
 			default:
 				r.Unexplained++
@@ -78,7 +78,7 @@ func overload(b *bench) (report, error) {
 	calls.Wait()
 	r.Served = spreadOf(served)
 	r.Goodput = float64(len(served)) / r.Lasted.Seconds()
-	return r, d.stop()
+	return r, d.Terminate()
 }
 
 func (r *overloadReport) print(out io.Writer) {

@@ -37,17 +37,17 @@ func register(b *bench) (report, error) {
 				}
 				name := fmt.Sprintf("gen-%s-%d", lang, n)
 				begun := time.Now()
-				if _, err := d.ask("POST", "/api/gen?lang="+lang+"&name="+name, noop[lang]); err != nil {
+				if _, err := d.Ask("POST", "/api/gen?lang="+lang+"&name="+name, noop[lang]); err != nil {
 					return nil, err
 				}
 				took = append(took, time.Since(begun))
-				if _, err := d.ask("DELETE", "/api/functions/"+name, ""); err != nil {
+				if err := d.Delete(name); err != nil {
 					return nil, err
 				}
 			}
 			all = append(all, registration{lang, from, spreadOf(took)})
 		}
-		if err := d.stop(); err != nil {
+		if err := d.Terminate(); err != nil {
 			return nil, err
 		}
 		count = (count + 1) / 2 // which takes longer each

@@ -13,7 +13,7 @@ import (
 func arguments(s *siege) error {
 	codes := map[string]string{"python": "def callme(a): return len(a)", "node": "const callme = (a) => a.length"}
 	for lang, code := range codes {
-		if _, err := s.d.ask("PUT", "/api/functions/"+lang+"-counts?public=true&max_scale=1&lang="+lang, code); err != nil {
+		if err := s.d.Put(lang+"-counts?public=true&max_scale=1&lang="+lang, code); err != nil {
 			return err
 		}
 	}
@@ -28,7 +28,7 @@ func arguments(s *siege) error {
 	answered := 0
 	for end := time.Now().Add(s.duration()); time.Now().Before(end) || answered < 2*len(codes); {
 		for lang := range codes {
-			response, err := client.Post(s.d.url+"/api/call/"+lang+"-counts", "application/json", strings.NewReader(body))
+			response, err := client.Post(s.d.URL+"/api/call/"+lang+"-counts", "application/json", strings.NewReader(body))
 			if err != nil {
 				return err
 			}
@@ -52,7 +52,7 @@ func arguments(s *siege) error {
 		return fmt.Errorf("%v sandboxes were started meanwhile", after-before)
 	}
 	for lang := range codes {
-		if _, err := s.d.ask("DELETE", "/api/functions/"+lang+"-counts", ""); err != nil {
+		if err := s.d.Delete(lang + "-counts"); err != nil {
 			return err
 		}
 	}

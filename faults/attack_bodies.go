@@ -19,7 +19,7 @@ const largest = 6 << 20
 // What they are answered is 200, or one of the refusals.
 func bodies(settings string, allowed ...int) func(s *siege) error {
 	return func(s *siege) error {
-		if _, err := s.d.ask("PUT", "/api/functions/taker?public=true&memory=256MB&concurrency=4&"+settings, "def callme(request): return len(request.body)"); err != nil {
+		if err := s.d.Put("taker?public=true&memory=256MB&concurrency=4&"+settings, "def callme(request): return len(request.body)"); err != nil {
 			return err
 		}
 		const clients = 200
@@ -33,7 +33,7 @@ func bodies(settings string, allowed ...int) func(s *siege) error {
 		for range clients {
 			all.Go(func() {
 				for time.Now().Before(end) {
-					response, err := client.Post(s.d.url+"/api/call/taker", "application/octet-stream", strings.NewReader(body))
+					response, err := client.Post(s.d.URL+"/api/call/taker", "application/octet-stream", strings.NewReader(body))
 					if err != nil { // it was still sending when the connection was closed
 						broken.Add(1)
 						continue
@@ -70,7 +70,7 @@ func bodies(settings string, allowed ...int) func(s *siege) error {
 
 // halfBodies opens 2,000 connections that send half of a body of 64 KB, and wait.
 func halfBodies(s *siege) error {
-	if _, err := s.d.ask("PUT", "/api/functions/taker?public=true", "def callme(request): return len(request.body)"); err != nil {
+	if err := s.d.Put("taker?public=true", "def callme(request): return len(request.body)"); err != nil {
 		return err
 	}
 	const connections, length = 2000, 64 << 10
@@ -83,7 +83,7 @@ func halfBodies(s *siege) error {
 		}
 	}()
 	for range connections {
-		nc, err := net.Dial("tcp", strings.TrimPrefix(s.d.url, "http://"))
+		nc, err := net.Dial("tcp", strings.TrimPrefix(s.d.URL, "http://"))
 		if err != nil {
 			return err
 		}

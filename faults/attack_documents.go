@@ -25,7 +25,7 @@ func documents(s *siege) error {
 	}
 	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: len(to)}}
 	defer client.CloseIdleConnections()
-	before, err := processorTime(s.d.cmd.Process.Pid)
+	before, err := processorTime(s.d.PID())
 	if err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func documents(s *siege) error {
 	for _, way := range to {
 		clients.Go(func() {
 			for time.Now().Before(end) {
-				request, err := http.NewRequest(way.method, s.d.url+way.path, strings.NewReader(document))
+				request, err := http.NewRequest(way.method, s.d.URL+way.path, strings.NewReader(document))
 				if err != nil {
 					s.violate("documents: %v", err)
 					return
@@ -59,7 +59,7 @@ func documents(s *siege) error {
 		})
 	}
 	clients.Wait()
-	after, err := processorTime(s.d.cmd.Process.Pid)
+	after, err := processorTime(s.d.PID())
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 func impatient(s *siege) error {
 	const sandboxes = 2
 	path := fmt.Sprintf("/api/functions/awaited?public=true&max_scale=%d&queue=4&timeout=5s", sandboxes)
-	if _, err := s.d.ask("PUT", path, "import time\ndef callme():\n    time.sleep(0.02)\n    return 'done'"); err != nil {
+	if _, err := s.d.Ask("PUT", path, "import time\ndef callme():\n    time.sleep(0.02)\n    return 'done'"); err != nil {
 		return err
 	}
 	before, err := s.coldStarts()
@@ -31,7 +31,7 @@ func impatient(s *siege) error {
 	for range 2 {
 		all.Go(func() {
 			for time.Now().Before(end) {
-				switch problem, err := callAwaited(client, s.d.url, "200us"); {
+				switch problem, err := callAwaited(client, s.d.URL, "200us"); {
 				case err != nil:
 					other.Add(1)
 					s.violate("impatient: %v", err)
@@ -60,10 +60,10 @@ func impatient(s *siege) error {
 	if n := after - before; n > sandboxes {
 		s.violate("impatient: %d calls had %v sandboxes started", late.Load(), n)
 	}
-	if problem, err := callAwaited(client, s.d.url, "10s"); err != nil || problem.Status != http.StatusOK {
+	if problem, err := callAwaited(client, s.d.URL, "10s"); err != nil || problem.Status != http.StatusOK {
 		s.violate("impatient: afterwards a call is answered %+v, %v", problem, err)
 	}
-	_, err = s.d.ask("DELETE", "/api/functions/awaited", "")
+	err = s.d.Delete("awaited")
 	return err
 }
 
@@ -97,7 +97,7 @@ func callAwaited(client *http.Client, url, wait string) (told, error) {
 
 // coldStarts counts the sandboxes that came to take calls.
 func (s *siege) coldStarts() (total float64, err error) {
-	values, err := s.d.metrics()
+	values, err := s.d.Metrics()
 	for name, value := range values {
 		if strings.HasPrefix(name, "fob_cold_starts_total{") {
 			total += value

@@ -32,7 +32,7 @@ def answer(status, rest):
 func fromInside(name, code, settings string, clients, longest int) func(s *siege) error {
 	return func(s *siege) error {
 		path := "/api/functions/" + name + "?public=true&max_scale=4&timeout=2s&" + settings
-		if _, err := s.d.ask("PUT", path, wireTaker+code); err != nil {
+		if _, err := s.d.Ask("PUT", path, wireTaker+code); err != nil {
 			return err
 		}
 		client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: clients}}
@@ -43,7 +43,7 @@ func fromInside(name, code, settings string, clients, longest int) func(s *siege
 		for range clients {
 			all.Go(func() {
 				for time.Now().Before(end) {
-					response, err := client.Get(s.d.url + "/api/call/" + name)
+					response, err := client.Get(s.d.URL + "/api/call/" + name)
 					if err != nil {
 						broken.Add(1)
 						continue
@@ -68,7 +68,7 @@ func fromInside(name, code, settings string, clients, longest int) func(s *siege
 		if n := most.Load(); n > int64(longest) {
 			s.violate("%s: an answer has %d bytes", name, n)
 		}
-		_, err := s.d.ask("DELETE", "/api/functions/"+name, "")
+		err := s.d.Delete(name)
 		return err
 	}
 }

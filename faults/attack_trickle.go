@@ -12,10 +12,10 @@ import (
 // trickle has functions with a tenth of a processor each stream single bytes.
 func trickle(s *siege) error {
 	code := "def callme():\n    while True:\n        yield b'x'"
-	if _, err := s.d.ask("PUT", "/api/functions/trickle?public=true&cpus=0.1&max_scale=1&timeout=60s", code); err != nil {
+	if err := s.d.Put("trickle?public=true&cpus=0.1&max_scale=1&timeout=60s", code); err != nil {
 		return err
 	}
-	response, err := http.Get(s.d.url + "/api/call/trickle")
+	response, err := http.Get(s.d.URL + "/api/call/trickle")
 	if err != nil {
 		return err
 	}
@@ -33,10 +33,10 @@ func trickle(s *siege) error {
 // trickleIn has a client send a body that streams in single bytes.
 func trickleIn(s *siege) error {
 	code := "def callme(request):\n    return sum(len(piece) for piece in request.stream())"
-	if _, err := s.d.ask("PUT", "/api/functions/sink?public=true&max_scale=1&timeout=60s", code); err != nil {
+	if err := s.d.Put("sink?public=true&max_scale=1&timeout=60s", code); err != nil {
 		return err
 	}
-	nc, err := net.Dial("tcp", strings.TrimPrefix(s.d.url, "http://"))
+	nc, err := net.Dial("tcp", strings.TrimPrefix(s.d.URL, "http://"))
 	if err != nil {
 		return err
 	}

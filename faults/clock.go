@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -11,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/flockofbirds/fob/internal/client"
 )
 
 // wallClock is the machine's clock while a row moves it.
@@ -111,7 +112,7 @@ func clock(t *trial) error {
 	}
 	defer d.remove(t.engine)
 	shows := &bearer{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
-	d.client.Transport = shows
+	d.HTTP.Transport = shows
 	if err := d.boot(); err != nil {
 		return err
 	}
@@ -135,15 +136,11 @@ func clock(t *trial) error {
 		return err
 	}
 	// A token with an expiry date is asked for from here on.
-	text, err := d.ask("POST", "/api/tokens", `{"name": "clock", "grants": ["admin"], "expires": "2h"}`)
+	made, err := d.MakeToken("clock", "2h", "admin")
 	if err != nil {
 		return err
 	}
-	var made struct{ Token string }
-	if err := json.Unmarshal([]byte(text), &made); err != nil {
-		return err
-	}
-	shows.token = made.Token
+	shows.token = made.Secret
 	if err := j.jumps(); err != nil {
 		return err
 	}
@@ -171,7 +168,7 @@ func (j *jumping) jumps() error {
 	if err != nil {
 		return err
 	}
-	kept, pool := len(strings.Fields(before.Sandboxes)), sum(before.Metrics, "fob_pool_target")
+	kept, pool := len(strings.Fields(before.Sandboxes)), before.Metrics.Sum("fob_pool_target")
 	if pool < 2 {
 		return errors.New("the pool has not grown, so that it cannot shrink")
 	}
@@ -266,17 +263,17 @@ func (j *jumping) jump(by time.Duration, meanwhile func()) error {
 // aspect is what must be the same before and after.
 type aspect struct {
 	Sandboxes string // of the functions that are idle or called, and how many there are
-	Metrics   map[string]float64
+	Metrics   client.Metrics
 }
 
 // look takes stock; when the pool is full, if it is told to wait for that.
 func (j *jumping) look(wait bool) (now aspect, err error) {
 	full := func() bool {
-		now.Metrics, err = j.d.metrics()
-		return err == nil && sum(now.Metrics, "fob_pool_size") == sum(now.Metrics, "fob_pool_target")
+		now.Metrics, err = j.d.Metrics()
+		return err == nil && now.Metrics.Sum("fob_pool_size") == now.Metrics.Sum("fob_pool_target")
 	}
 	if !full() && wait {
-		err = j.d.await(time.Minute, "the pool is full", full)
+		err = j.d.Await(time.Minute, "the pool is full", full)
 	}
 	if err != nil {
 		return now, err
@@ -287,7 +284,7 @@ func (j *jumping) look(wait bool) (now aspect, err error) {
 }
 
 // call calls a function, which must answer 200.
-func (j *jumping) call(ref string) answer {
+func (j *jumping) call(ref string) client.Answer {
 	a := j.ask("GET", "/api/call/"+ref, "")
 	for part := range strings.SplitSeq(a.Header.Get("Server-Timing"), ",") {
 		_, text, _ := strings.Cut(part, ";dur=")
@@ -300,9 +297,9 @@ func (j *jumping) call(ref string) answer {
 }
 
 // ask makes a request, which must succeed.
-func (j *jumping) ask(method, path, body string) answer {
+func (j *jumping) ask(method, path, body string) client.Answer {
 	j.sent.Add(1)
-	a, err := j.d.do(method, path, body)
+	a, err := j.d.Do(method, path, body)
 	if err == nil && a.Status/100 == 2 {
 		j.good.Add(1)
 	} else {

@@ -27,7 +27,7 @@ func crowd(t *trial) error {
 	}
 	defer d.remove(t.engine)
 	// Each call of a crowd may have a connection of its own.
-	d.client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 512}}
+	d.HTTP = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 512}}
 	if err := d.boot(); err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func crowd(t *trial) error {
 // call makes a call that must be answered 200, and returns the answer's body.
 func (c *crowding) call(what, path string) (string, bool) {
 	c.sent.Add(1)
-	a, err := c.d.do("GET", path, "")
+	a, err := c.d.Do("GET", path, "")
 	if err == nil && a.Status == 200 {
 		c.good.Add(1)
 		return a.Body, true
@@ -67,7 +67,7 @@ func (c *crowding) wrong(format string, args ...any) {
 func (c *crowding) firstCalls() error {
 	const calls, most = 500, 8 // so many calls of 50 ms would like to have more sandboxes
 	settings := fmt.Sprintf("?max_scale=%d&memory=64MB&idle_timeout=500ms", most)
-	if _, err := c.d.ask("PUT", "/api/functions/first"+settings, "import time\ndef callme(n): time.sleep(.05); return n"); err != nil {
+	if err := c.d.Put("first"+settings, "import time\ndef callme(n): time.sleep(.05); return n"); err != nil {
 		return err
 	}
 	rounds := pick(c.faults, 10, 1)
@@ -76,7 +76,7 @@ func (c *crowding) firstCalls() error {
 		if err := c.awaitNone("first"); err != nil {
 			return err
 		}
-		before, err := c.d.metrics()
+		before, err := c.d.Metrics()
 		if err != nil {
 			return err
 		}
@@ -95,13 +95,13 @@ func (c *crowding) firstCalls() error {
 		close(gate)
 		all.Wait()
 		slowest = max(slowest, time.Since(begun))
-		after, err := c.d.metrics()
+		after, err := c.d.Metrics()
 		if err != nil {
 			return err
 		}
 		// Each start takes a sandbox from the pool, or creates one; the pool
 		// makes one for each that was taken.
-		started := sum(after, "fob_cold_starts_total") - sum(before, "fob_cold_starts_total")
+		started := after.Sum("fob_cold_starts_total") - before.Sum("fob_cold_starts_total")
 		creates := after[engineCreates] - before[engineCreates]
 		c.history.note("first calls", "started", started, "creates", creates, "ms", time.Since(begun).Milliseconds())
 		if started < 1 || started > most {
@@ -120,13 +120,13 @@ const engineCreates = `fob_engine_call_seconds_count{call="create"}`
 
 // awaitNone waits until a function has no sandbox, and the pool is full.
 func (c *crowding) awaitNone(ref string) error {
-	return c.d.await(time.Minute, ref+" has no sandbox, and the pool is full", func() bool {
-		ids, err := c.d.running(ref)
+	return c.d.Await(time.Minute, ref+" has no sandbox, and the pool is full", func() bool {
+		ids, err := c.d.Running(ref)
 		if err != nil || len(ids) > 0 {
 			return false
 		}
-		m, err := c.d.metrics()
-		return err == nil && sum(m, "fob_pool_size") == sum(m, "fob_pool_target") && sum(m, "fob_sandboxes{") == sum(m, "fob_pool_size")
+		m, err := c.d.Metrics()
+		return err == nil && m.Sum("fob_pool_size") == m.Sum("fob_pool_target") && m.Sum("fob_sandboxes{") == m.Sum("fob_pool_size")
 	})
 }
 
@@ -135,7 +135,7 @@ func (c *crowding) awaitNone(ref string) error {
 func (c *crowding) deploys() error {
 	const every = time.Second / 200
 	put := func(version int) error {
-		_, err := c.d.ask("PUT", "/api/functions/changing?memory=64MB&idle_timeout=500ms", fmt.Sprintf("def callme(): return %d", version))
+		err := c.d.Put("changing?memory=64MB&idle_timeout=500ms", fmt.Sprintf("def callme(): return %d", version))
 		return err
 	}
 	if err := put(1); err != nil {
@@ -203,12 +203,12 @@ func (c *crowding) deploys() error {
 func (c *crowding) scaleDowns() error {
 	const functions, clients = 6, 2 // so many clients each
 	for n := range functions {
-		if _, err := c.d.ask("PUT", fmt.Sprintf("/api/functions/brief%d?memory=64MB&idle_timeout=1ms&max_scale=2", n), "def callme(n): return n"); err != nil {
+		if err := c.d.Put(fmt.Sprintf("brief%d?memory=64MB&idle_timeout=1ms&max_scale=2", n), "def callme(n): return n"); err != nil {
 			return err
 		}
 	}
 	const stopDecisions = `fob_scaler_decisions_total{decision="stop"}`
-	before, err := c.d.metrics()
+	before, err := c.d.Metrics()
 	if err != nil {
 		return err
 	}
@@ -237,7 +237,7 @@ func (c *crowding) scaleDowns() error {
 			break
 		}
 		time.Sleep(100 * time.Millisecond)
-		m, err := c.d.metrics()
+		m, err := c.d.Metrics()
 		if err != nil {
 			c.violate("scale-downs: %v", err)
 			break
@@ -254,13 +254,13 @@ func (c *crowding) scaleDowns() error {
 // end looks whether all sandboxes go but the pool's, and then those too.
 func (c *crowding) end() error {
 	var left []string
-	if err := c.d.await(time.Minute, "only the pool is left", func() bool {
-		m, err := c.d.metrics()
+	if err := c.d.Await(time.Minute, "only the pool is left", func() bool {
+		m, err := c.d.Metrics()
 		if err != nil {
 			return false
 		}
 		left, err = c.engine.sandboxes(c.d.aviary)
-		return err == nil && len(left) == int(sum(m, "fob_pool_target")) && int(sum(m, "fob_pool_size")) == len(left)
+		return err == nil && len(left) == int(m.Sum("fob_pool_target")) && int(m.Sum("fob_pool_size")) == len(left)
 	}); err != nil {
 		c.violate("the sandboxes %v are left: %v", left, err)
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/flockofbirds/fob/internal/client"
 )
 
 // dockerd is a Docker engine of our own, to be harmed: with its own folders, its
@@ -23,7 +25,7 @@ type dockerd struct {
 	net    *exec.Cmd
 	cmd    *exec.Cmd
 	ended  chan struct{}
-	log    logFile
+	log    client.Log
 	images []string // of the drivers, which were loaded
 }
 
@@ -82,7 +84,7 @@ func (t *trial) driverImages() ([]string, error) {
 		return nil, err
 	}
 	var names []string
-	return names, d.await(time.Minute, "its pools are full", func() bool {
+	return names, d.Await(time.Minute, "its pools are full", func() bool {
 		all, err := t.engine.containers(d.aviary)
 		names = nil
 		for _, c := range all {
@@ -132,7 +134,7 @@ func (o *dockerd) up(flags ...string) error {
 			return nil
 		}
 		if o.over() || time.Now().After(deadline) {
-			return fmt.Errorf("the engine of our own does not start: %s", o.log.tail())
+			return fmt.Errorf("the engine of our own does not start: %s", o.log.Tail())
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"syscall"
 	"time"
+
+	"github.com/flockofbirds/fob/internal/client"
 )
 
 // engineFaults harms an engine of our own: killed, restarted, standing still, and
@@ -21,7 +23,7 @@ func engineFaults(t *trial) error {
 	if err := d.boot(); err != nil {
 		return err
 	}
-	if _, err := d.ask("PUT", "/api/functions/warm?min_scale=1&concurrency=20", "def callme(): return 'warm'"); err != nil {
+	if err := d.Put("warm?min_scale=1&concurrency=20", "def callme(): return 'warm'"); err != nil {
 		return err
 	}
 	down := pick(t.faults, 4*time.Second, 1500*time.Millisecond)
@@ -50,38 +52,40 @@ func engineFaults(t *trial) error {
 			what := fmt.Sprintf("the engine is %s, round %d", f.name, round)
 			progress("engine: %s", what)
 			// One that will need a new sandbox.
-			if _, err := d.ask("PUT", "/api/functions/cold?idle_timeout=100ms&start_timeout=1s", fmt.Sprintf("def callme(): return %d", round)); err != nil {
+			if err := d.Put("cold?idle_timeout=100ms&start_timeout=1s", fmt.Sprintf("def callme(): return %d", round)); err != nil {
 				return fmt.Errorf("%s: %w", what, err)
 			}
-			if err := d.await(time.Minute, "the cold function has no sandbox", func() bool {
-				ids, err := d.running("cold")
+			if err := d.Await(time.Minute, "the cold function has no sandbox", func() bool {
+				ids, err := d.Running("cold")
 				return err == nil && len(ids) == 0
 			}); err != nil {
 				return err
 			}
 			// And one that is deleted meanwhile.
-			if _, err := d.ask("PUT", "/api/functions/doomed", "def callme(): return 1"); err != nil {
+			if err := d.Put("doomed", "def callme(): return 1"); err != nil {
 				return fmt.Errorf("%s: %w", what, err)
 			}
 			fine := ok
 			if !f.lives { // what was in it when it ended is a 502
-				fine = func(a answer, err error) bool { return ok(a, err) || refused(a, err) || err == nil && a.Status == 502 }
+				fine = func(a client.Answer, err error) bool {
+					return ok(a, err) || refused(a, err) || err == nil && a.Status == 502
+				}
 			}
 			warm := d.steadily("/api/call/warm", 20*time.Millisecond, fine)
 			t.history.note("harm", "what", what)
 			if err := f.harm(); err != nil {
 				return err
 			}
-			if a, err := d.do("DELETE", "/api/functions/doomed", ""); err != nil || a.Status != 204 {
+			if a, err := d.Do("DELETE", "/api/functions/doomed", ""); err != nil || a.Status != 204 {
 				t.violate("%s: a deletion is answered %d %s, %v", what, a.Status, a.Body, err)
 			}
 			if f.name != "stopped" { // which is told from a slow one only later
-				if err := d.await(10*time.Second, "/readyz is 503", func() bool { return refused(d.do("GET", "/readyz", "")) }); err != nil {
+				if err := d.Await(10*time.Second, "/readyz is 503", func() bool { return refused(d.Do("GET", "/readyz", "")) }); err != nil {
 					t.violate("%s: %v", what, err)
 				}
 			}
 			for begun := time.Now(); time.Since(begun) < down; time.Sleep(100 * time.Millisecond) {
-				a, err := d.do("GET", "/api/call/cold", "")
+				a, err := d.Do("GET", "/api/call/cold", "")
 				t.history.note("cold call", "status", a.Status, "body", a.Body, "error", err)
 				if !refused(a, err) {
 					t.violate("%s: what needs a new sandbox is answered %d %s, %v", what, a.Status, a.Body, err)
@@ -90,7 +94,7 @@ func engineFaults(t *trial) error {
 				if f.name == "stopped" { // a registration would wait for it as long as its client does
 					continue
 				}
-				a, err = d.do("PUT", "/api/functions/more", "def callme(): return 'more'")
+				a, err = d.Do("PUT", "/api/functions/more", "def callme(): return 'more'")
 				t.history.note("registration", "status", a.Status, "body", a.Body, "error", err)
 				if !refused(a, err) {
 					t.violate("%s: a registration is answered %d %s, %v", what, a.Status, a.Body, err)
@@ -103,7 +107,7 @@ func engineFaults(t *trial) error {
 			t.history.note("mended", "what", what)
 			mended := time.Now()
 			for _, path := range []string{"/api/call/warm", "/api/call/cold", "/readyz"} {
-				if err := d.await(reconcilePatience-time.Since(mended), path+" is 200", func() bool { return ok(d.do("GET", path, "")) }); err != nil {
+				if err := d.Await(reconcilePatience-time.Since(mended), path+" is 200", func() bool { return ok(d.Do("GET", path, "")) }); err != nil {
 					t.violate("%s: %v", what, err)
 				}
 			}
@@ -117,7 +121,7 @@ func engineFaults(t *trial) error {
 			slowest = max(slowest, took)
 			calls += warm.stop(what)
 			// Each function is new in each round, so that its versions are few.
-			if _, err := d.ask("DELETE", "/api/functions/cold", ""); err != nil {
+			if err := d.Delete("cold"); err != nil {
 				return err
 			}
 		}

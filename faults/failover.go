@@ -43,19 +43,19 @@ func failover(t *trial) error {
 			if err := active.boot(); err != nil {
 				return err
 			}
-			if _, err := active.ask("PUT", "/api/functions/f?concurrency=16&min_scale=1", "def callme(): return 1"); err != nil {
+			if err := active.Put("f?concurrency=16&min_scale=1", "def callme(): return 1"); err != nil {
 				return err
 			}
 			if err := standby.start(); err != nil {
 				return err
 			}
-			if err := standby.await(time.Minute, "the standby listens", func() bool {
-				a, err := standby.do("GET", "/healthz", "")
+			if err := standby.Await(time.Minute, "the standby listens", func() bool {
+				a, err := standby.Do("GET", "/healthz", "")
 				return err == nil && a.Status == 200
 			}); err != nil {
 				return err
 			}
-			p := newProbes(t, active.url, standby.url)
+			p := newProbes(t, active.URL, standby.URL)
 			go p.run(5 * time.Second)
 			time.Sleep(2 * time.Second)
 			ended := time.Now()

@@ -34,17 +34,17 @@ func fence(t *trial) error {
 		// settings change, so changes come as fast as the disk takes them.
 		w := &fenced{t: t, active: active}
 		for n := range 4 {
-			if _, err := active.ask("PUT", fmt.Sprintf("/api/functions/f%d?max_concurrency=0", n), "def callme(): return 1"); err != nil {
+			if err := active.Put(fmt.Sprintf("f%d?max_concurrency=0", n), "def callme(): return 1"); err != nil {
 				return err
 			}
 			w.writers.Go(func() { w.write(n) })
 		}
 		time.Sleep(time.Duration(300+t.random.IntN(500)) * time.Millisecond)
 		t.history.note("stop")
-		active.cmd.Process.Signal(syscall.SIGSTOP)
+		active.Signal(syscall.SIGSTOP)
 		stopped := time.Now()
-		if err := standby.await(time.Minute, "the standby serves", func() bool {
-			_, err := standby.ask("GET", "/readyz", "")
+		if err := standby.Await(time.Minute, "the standby serves", func() bool {
+			_, err := standby.Ask("GET", "/readyz", "")
 			return err == nil
 		}); err != nil {
 			return err
@@ -55,7 +55,7 @@ func fence(t *trial) error {
 			return err
 		}
 		t.history.note("continue")
-		active.cmd.Process.Signal(syscall.SIGCONT)
+		active.Signal(syscall.SIGCONT)
 		w.writers.Wait() // each hears that the connection broke
 		time.Sleep(500 * time.Millisecond)
 		after, err := w.found(standby)
@@ -72,7 +72,7 @@ func fence(t *trial) error {
 			acknowledged += w.acked[n] - 1
 			unheard += after[n] - w.acked[n]
 		}
-		if !active.over() {
+		if !active.Over() {
 			t.violate("the dispatcher that was stopped still runs")
 		}
 		active.dying.Store(true)
@@ -98,7 +98,7 @@ type fenced struct {
 func (w *fenced) write(n int) {
 	w.acked[n] = 1
 	for {
-		a, err := w.active.do("PATCH", fmt.Sprintf("/api/functions/f%d?timeout=%dms", n, 1000+w.acked[n]), "")
+		a, err := w.active.Do("PATCH", fmt.Sprintf("/api/functions/f%d?timeout=%dms", n, 1000+w.acked[n]), "")
 		if err != nil {
 			w.t.history.note("unheard", "function", n, "error", err)
 			return

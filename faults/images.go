@@ -28,7 +28,7 @@ func images(t *trial) error {
 	if err := d.boot(); err != nil {
 		return err
 	}
-	if _, err := d.ask("PUT", "/api/functions/old?min_scale=1&concurrency=20", "def callme(): return 'old'"); err != nil {
+	if err := d.Put("old?min_scale=1&concurrency=20", "def callme(): return 'old'"); err != nil {
 		return err
 	}
 	// broken sees that a change is refused, that the log says why, and that what
@@ -38,30 +38,30 @@ func images(t *trial) error {
 	broken := func(what, lang, word string, mend func() error) error {
 		progress("images: %s", what)
 		steady := d.steadily("/api/call/old", 20*time.Millisecond, ok)
-		a, err := d.do("PUT", "/api/functions/old?min_scale=1&concurrency=20&lang="+lang, codes[lang])
+		a, err := d.Do("PUT", "/api/functions/old?min_scale=1&concurrency=20&lang="+lang, codes[lang])
 		t.history.note("put", "what", what, "status", a.Status, "body", a.Body, "error", err)
 		if !refused(a, err) {
 			t.violate("%s: a new version is answered %d %s, %v", what, a.Status, a.Body, err)
 		}
 		// What the dispatcher writes to us may come after its answer.
-		if err := d.await(5*time.Second, fmt.Sprintf("the log says %q", word), func() bool { return strings.Contains(d.log.text(), word) }); err != nil {
+		if err := d.Await(5*time.Second, fmt.Sprintf("the log says %q", word), func() bool { return strings.Contains(d.Log.String(), word) }); err != nil {
 			t.violate("%s: %v", what, err)
 		}
 		if mend != nil {
 			if err := mend(); err != nil {
 				return errors.Join(err, fmt.Errorf("%d", steady.stop(what)))
 			}
-			if err := d.await(reconcilePatience, "a function can be registered", func() bool {
-				return ok(d.do("PUT", "/api/functions/again?idle_timeout=100ms&lang="+lang, codes[lang])) || ok(d.do("GET", "/api/call/again", ""))
+			if err := d.Await(reconcilePatience, "a function can be registered", func() bool {
+				return ok(d.Do("PUT", "/api/functions/again?idle_timeout=100ms&lang="+lang, codes[lang])) || ok(d.Do("GET", "/api/call/again", ""))
 			}); err != nil {
 				t.violate("%s: %v", what, err)
 			}
-			if _, err := d.ask("DELETE", "/api/functions/again", ""); err != nil {
+			if err := d.Delete("again"); err != nil {
 				t.violate("%s: %v", what, err)
 			}
 		}
 		calls += steady.stop(what)
-		if text, err := d.ask("GET", "/api/call/old", ""); err != nil || text != `{"result": "old"}` {
+		if text, err := d.Call("old"); err != nil || text != `{"result": "old"}` {
 			t.violate("%s: the old version answers %s, %v", what, text, err)
 		}
 		return nil
@@ -104,13 +104,13 @@ func images(t *trial) error {
 	if err := d.start("FOB_BASE_IMAGE=" + bare); err != nil {
 		return err
 	}
-	if err := d.await(reconcilePatience, "the old version serves", func() bool { return ok(d.do("GET", "/api/call/old", "")) }); err != nil {
+	if err := d.Await(reconcilePatience, "the old version serves", func() bool { return ok(d.Do("GET", "/api/call/old", "")) }); err != nil {
 		return err
 	}
-	if err := d.await(reconcilePatience, "the log says that no image can be built", func() bool { return strings.Contains(d.log.text(), "sandboxes cannot be made yet") }); err != nil {
+	if err := d.Await(reconcilePatience, "the log says that no image can be built", func() bool { return strings.Contains(d.Log.String(), "sandboxes cannot be made yet") }); err != nil {
 		return err
 	}
-	if a, err := d.do("GET", "/readyz", ""); !refused(a, err) || !strings.Contains(a.Body, "driver images could not be prepared") {
+	if a, err := d.Do("GET", "/readyz", ""); !refused(a, err) || !strings.Contains(a.Body, "driver images could not be prepared") {
 		t.violate("without driver images /readyz answers %d %s, %v", a.Status, a.Body, err)
 	}
 	if err := broken("the image cannot be built", "python", "building the image fob-", nil); err != nil {

@@ -12,6 +12,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/flockofbirds/fob/api"
+	"github.com/flockofbirds/fob/internal/client"
 )
 
 // blow is how one round's dispatcher comes to its end.
@@ -63,7 +66,7 @@ type killing struct {
 // kill kills a dispatcher round after round, at failpoints and elsewhere, and
 // looks after each restart whether all is as it was acknowledged.
 func kill(t *trial) error {
-	control, err := freeAddr()
+	control, err := client.FreeAddr()
 	if err != nil {
 		return err
 	}
@@ -91,7 +94,7 @@ func kill(t *trial) error {
 	if err := other.boot(); err != nil {
 		return err
 	}
-	if _, err := other.ask("PUT", "/api/functions/count?min_scale=1", "n = 0\ndef callme():\n    global n\n    n += 1\n    return n"); err != nil {
+	if err := other.Put("count?min_scale=1", "n = 0\ndef callme():\n    global n\n    n += 1\n    return n"); err != nil {
 		return err
 	}
 
@@ -99,15 +102,11 @@ func kill(t *trial) error {
 		return err
 	}
 	// With a first token all need one.
-	text, err := k.d.ask("POST", "/api/tokens", `{"name": "root", "grants": ["admin"]}`)
+	root, err := k.d.MakeToken("root", "", "admin")
 	if err != nil {
 		return err
 	}
-	var root struct{ Token string }
-	if err := json.Unmarshal([]byte(text), &root); err != nil {
-		return err
-	}
-	k.d.token = root.Token
+	k.d.Token = root.Secret
 	k.ledger.tokens = map[string]bool{}
 	if k.points, err = k.list(); err != nil {
 		return err
@@ -120,7 +119,7 @@ func kill(t *trial) error {
 		if err := k.round(round, blows[round%len(blows)]()); err != nil {
 			return fmt.Errorf("round %d: %w", round, err)
 		}
-		if text, err := other.ask("GET", "/api/call/count", ""); err != nil || text != fmt.Sprintf(`{"result": %d}`, round+1) {
+		if text, err := other.Call("count"); err != nil || text != fmt.Sprintf(`{"result": %d}`, round+1) {
 			t.violate("round %d: the other aviary's sandbox answers %s, %v", round, text, err)
 		}
 		if time.Since(told) > 10*time.Second {
@@ -371,12 +370,12 @@ func (k *killing) settled(round int, reached chan struct{}) bool {
 			return false
 		default:
 		}
-		if k.d.over() {
-			k.violate("round %d: the dispatcher ended by itself: %s", round, k.d.log.tail())
+		if k.d.Over() {
+			k.violate("round %d: the dispatcher ended by itself: %s", round, k.d.Log.Tail())
 			return false
 		}
 		if !checked {
-			if _, err := k.d.ask("GET", "/readyz", ""); err == nil {
+			if _, err := k.d.Ask("GET", "/readyz", ""); err == nil {
 				checked = k.check()
 			}
 		} else if wrong = k.stray(); wrong == "" {
@@ -388,7 +387,7 @@ func (k *killing) settled(round int, reached chan struct{}) bool {
 		}
 		if time.Since(begun) > reconcilePatience {
 			k.strayRounds++
-			k.violate("round %d: not reconciled after %v: %s; the end of the log: %s", round, reconcilePatience, wrong, k.d.log.tail())
+			k.violate("round %d: not reconciled after %v: %s; the end of the log: %s", round, reconcilePatience, wrong, k.d.Log.Tail())
 			return false
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -398,11 +397,11 @@ func (k *killing) settled(round int, reached chan struct{}) bool {
 // check compares what there is with what was acknowledged. It returns false when
 // the dispatcher does not answer, as at a failpoint.
 func (k *killing) check() bool {
-	text, err := k.d.ask("GET", "/api/functions?limit=1000", "")
+	text, err := k.d.Ask("GET", "/api/functions?limit=1000", "")
 	if err != nil {
 		return false
 	}
-	var page struct{ Functions []document }
+	var page api.Functions
 	if err := json.Unmarshal([]byte(text), &page); err != nil {
 		k.violate("the list of functions is %s", text)
 		return true
@@ -417,7 +416,7 @@ func (k *killing) check() bool {
 	for _, f := range k.functions {
 		now, err := k.d.read(f.name)
 		if err != nil {
-			if k.d.over() {
+			if k.d.Over() {
 				return false
 			}
 			k.violate("%v", err)
@@ -435,7 +434,7 @@ func (k *killing) check() bool {
 			continue
 		}
 		// Calls that cost no start must say what is live.
-		if ids, err := k.d.running(now.id); err == nil && len(ids) > 0 {
+		if ids, err := k.d.Running(now.id); err == nil && len(ids) > 0 {
 			k.once(f)
 		}
 	}
@@ -479,7 +478,7 @@ func (k *killing) change(f *function, random *rand.Rand, over chan struct{}, hea
 		}
 		c := f.plan(kind)
 		k.history.note("ask", "name", f.name, "change", c.number, "method", c.method, "path", c.path)
-		a, err := k.d.do(c.method, c.path, c.body)
+		a, err := k.d.Do(c.method, c.path, c.body)
 		if err != nil {
 			k.history.note("unheard", "name", f.name, "change", c.number, "error", err)
 			k.unheard.Add(1)
@@ -489,7 +488,7 @@ func (k *killing) change(f *function, random *rand.Rand, over chan struct{}, hea
 			return
 		}
 		k.history.note("answer", "name", f.name, "change", c.number, "status", a.Status)
-		var doc struct{ ID string }
+		var doc api.Registered
 		json.Unmarshal([]byte(a.Body), &doc)
 		f.settle(c, a.Status/100 == 2, doc.ID)
 		switch {
@@ -531,7 +530,7 @@ func (k *killing) once(f *function) bool {
 		deletes-- // it is being deleted
 	}
 	f.mu.Unlock()
-	a, err := k.d.do("GET", "/api/call/"+f.name, "")
+	a, err := k.d.Do("GET", "/api/call/"+f.name, "")
 	if err != nil {
 		if !k.d.dying.Load() {
 			k.violate("a call of %s: %v, and the dispatcher lives", f.name, err)

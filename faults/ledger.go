@@ -7,6 +7,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/flockofbirds/fob/api"
+	"github.com/flockofbirds/fob/internal/client"
 )
 
 // ledger is what was acknowledged of a secret and of tokens. One client changes
@@ -34,7 +37,7 @@ func (k *killing) changeSecret(random *rand.Rand, over chan struct{}) {
 		}
 		next := l.next
 		l.mu.Unlock()
-		a, err := k.d.do(method, secretPath, body)
+		a, err := k.d.Do(method, secretPath, body)
 		k.history.note("secret", "method", method, "next", next, "status", a.Status, "error", err)
 		if !k.heard(method+" of a secret", a, err) {
 			return
@@ -62,7 +65,7 @@ func (k *killing) changeTokens(random *rand.Rand, over chan struct{}) {
 			method, path, body = "DELETE", "/api/tokens/"+l.gone, ""
 		}
 		l.mu.Unlock()
-		a, err := k.d.do(method, path, body)
+		a, err := k.d.Do(method, path, body)
 		k.history.note("token", "method", method, "path", path, "status", a.Status, "error", err)
 		if !k.heard(method+" of a token", a, err) {
 			return
@@ -92,7 +95,7 @@ func (k *killing) wait(random *rand.Rand, over chan struct{}) bool {
 }
 
 // heard counts the answer to a change, and returns false when there is none.
-func (k *killing) heard(what string, a answer, err error) bool {
+func (k *killing) heard(what string, a client.Answer, err error) bool {
 	switch {
 	case err != nil:
 		k.unheard.Add(1)
@@ -113,20 +116,11 @@ func (k *killing) checkLedger() {
 	l := &k.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var secrets struct {
-		Secrets []struct {
-			Name    string
-			Version int
-		}
-	}
-	var tokens struct{ Tokens []struct{ ID, Name string } }
+	var secrets api.Secrets
+	var tokens api.Tokens
 	for path, into := range map[string]any{"/api/secrets": &secrets, "/api/tokens": &tokens} {
-		text, err := k.d.ask("GET", path, "")
-		if err == nil {
-			err = json.Unmarshal([]byte(text), into)
-		}
-		if err != nil {
-			if !k.d.over() {
+		if err := k.d.Read(path, into); err != nil {
+			if !k.d.Over() {
 				k.violate("%s: %v", path, err)
 			}
 			return

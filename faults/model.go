@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/flockofbirds/fob/api"
 )
 
 // keptVersions is how many of the newest versions a dispatcher must have still.
@@ -163,50 +165,33 @@ func (s *state) String() string {
 	return fmt.Sprintf("%s with the versions %q", s.id, s.versions)
 }
 
-// document is a function as the API shows it.
-type document struct {
-	ID      string
-	Name    string
-	Aliases map[string]int
-	Version shownVersion
-}
-
-type shownVersion struct {
-	Version  int
-	Digest   string
-	Settings struct{ Timeout string }
-}
-
 // read asks a dispatcher for a function, with the code of all its versions.
 func (d *dispatcher) read(name string) (*state, error) {
-	var doc document
+	var doc api.Function
 	there, err := d.get("/api/functions/"+name, &doc)
 	if err != nil || !there {
 		return nil, err
 	}
-	var page struct {
-		Versions []shownVersion
-		Next     *string
-	}
+	var page api.Versions
 	path := "/api/functions/" + doc.ID + "/versions?limit=1000"
 	if there, err = d.get(path, &page); err != nil || !there || page.Next != nil || len(page.Versions) == 0 {
 		return nil, fmt.Errorf("GET %s: %t, %+v, %w", path, there, page, err)
 	}
-	s := &state{id: doc.ID, versions: make([]version, page.Versions[0].Version)}
+	s := &state{id: doc.ID, versions: make([]version, page.Versions[0].Number)}
 	for i, v := range page.Versions {
-		if i > 0 && v.Version >= page.Versions[i-1].Version || v.Version < 1 {
-			return nil, fmt.Errorf("%s has version %d after %d", name, v.Version, page.Versions[i-1].Version)
+		if i > 0 && v.Number >= page.Versions[i-1].Number || v.Number < 1 {
+			return nil, fmt.Errorf("%s has version %d after %d", name, v.Number, page.Versions[i-1].Number)
 		}
-		code, err := d.ask("GET", fmt.Sprintf("/api/cs/%s@%d", doc.ID, v.Version), "")
+		code, err := d.Ask("GET", fmt.Sprintf("/api/cs/%s@%d", doc.ID, v.Number), "")
 		if err != nil {
 			return nil, err
 		}
 		if digest := sha256.Sum256([]byte(code)); v.Digest != "sha256:"+hex.EncodeToString(digest[:]) {
-			return nil, fmt.Errorf("the code of %s@%d is not that of its digest: %q", name, v.Version, code)
+			return nil, fmt.Errorf("the code of %s@%d is not that of its digest: %q", name, v.Number, code)
 		}
-		s.versions[v.Version-1] = version{code, v.Settings.Timeout}
+		s.versions[v.Number-1] = version{code, time.Duration(v.Settings.Timeout).String()}
 	}
-	if doc.Name != name || doc.Aliases["live"] != len(s.versions) || doc.Version.Version != len(s.versions) {
+	if doc.Name != name || doc.Aliases["live"] != len(s.versions) || doc.Version.Number != len(s.versions) {
 		return nil, fmt.Errorf("%s is half done: %+v", name, doc)
 	}
 	return s, nil
@@ -214,7 +199,7 @@ func (d *dispatcher) read(name string) (*state, error) {
 
 // get reads what there is at a path, if there is something.
 func (d *dispatcher) get(path string, into any) (there bool, err error) {
-	a, err := d.do("GET", path, "")
+	a, err := d.Do("GET", path, "")
 	if err != nil || a.Status == 404 {
 		return false, err
 	}

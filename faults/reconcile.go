@@ -16,13 +16,13 @@ const reconcilePatience = 30 * time.Second
 // stray compares the aviary's containers and folders with what the dispatcher
 // knows of these versions, which must be all. It returns what is wrong.
 func (d *dispatcher) stray(e *engine, refs []string) string {
-	metrics, err := d.metrics()
+	metrics, err := d.Metrics()
 	if err != nil {
 		return err.Error()
 	}
 	var known []string
 	for _, ref := range refs {
-		ids, err := d.running(ref)
+		ids, err := d.Running(ref)
 		if err != nil {
 			return err.Error()
 		}
@@ -39,7 +39,7 @@ func (d *dispatcher) stray(e *engine, refs []string) string {
 	}
 	blank := int(metrics[`fob_sandboxes{state="blank"}`])
 	switch folders := d.sockets(); {
-	case blank != int(sum(metrics, "fob_pool_target{")):
+	case blank != int(metrics.Sum("fob_pool_target{")):
 		return fmt.Sprintf("the pools have %d sandboxes", blank)
 	case len(there)-len(known) != blank:
 		return fmt.Sprintf("of the containers %v the dispatcher knows %v, and %d blank ones", there, known, blank)
@@ -57,7 +57,7 @@ func (d *dispatcher) reconciled(e *engine, refs ...string) (took time.Duration, 
 			return time.Since(begun), nil
 		}
 		if time.Since(begun) > reconcilePatience {
-			return 0, fmt.Errorf("not reconciled after %v: %s; the end of the dispatcher's log: %s", reconcilePatience, wrong, d.log.tail())
+			return 0, fmt.Errorf("not reconciled after %v: %s; the end of the dispatcher's log: %s", reconcilePatience, wrong, d.Log.Tail())
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/flockofbirds/fob/internal/client"
 )
 
 // steady calls a function at a steady pace, and counts the answers.
@@ -19,7 +21,7 @@ type steady struct {
 
 // steadily begins. Each answer that fine does not like is counted as what it
 // says.
-func (d *dispatcher) steadily(path string, every time.Duration, fine func(a answer, err error) bool) *steady {
+func (d *dispatcher) steadily(path string, every time.Duration, fine func(a client.Answer, err error) bool) *steady {
 	s := &steady{d: d, path: path, quit: make(chan struct{}), answers: map[string]int{}}
 	s.all.Go(func() {
 		ticker := time.NewTicker(every)
@@ -31,7 +33,7 @@ func (d *dispatcher) steadily(path string, every time.Duration, fine func(a answ
 			case <-ticker.C:
 			}
 			s.all.Go(func() {
-				a, err := d.do("GET", path, "")
+				a, err := d.Do("GET", path, "")
 				outcome := "fine"
 				if !fine(a, err) {
 					outcome = fmt.Sprintf("%d %.300s %v", a.Status, a.Body, err)
@@ -61,9 +63,9 @@ func (s *steady) stop(what string) int {
 }
 
 // ok is a call that went through.
-func ok(a answer, err error) bool { return err == nil && a.Status == 200 }
+func ok(a client.Answer, err error) bool { return err == nil && a.Status == 200 }
 
 // refused is a 503 that says when to come back.
-func refused(a answer, err error) bool {
+func refused(a client.Answer, err error) bool {
 	return err == nil && a.Status == 503 && a.Header.Get("Retry-After") != ""
 }

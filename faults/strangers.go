@@ -64,7 +64,7 @@ func strangers(t *trial) error {
 	if err := d.boot(); err != nil {
 		return err
 	}
-	if _, err := d.ask("PUT", "/api/functions/neighbour?min_scale=1&concurrency=10", "def callme(): return 'here'"); err != nil {
+	if err := d.Put("neighbour?min_scale=1&concurrency=10", "def callme(): return 'here'"); err != nil {
 		return err
 	}
 	s := &siege{trial: t, d: d}
@@ -114,7 +114,7 @@ func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 // and looks at the dispatcher's memory and processor time.
 func (s *siege) besides(work func() error) (sight, error) {
 	var seen sight
-	pid := s.d.cmd.Process.Pid
+	pid := s.d.PID()
 	// The peak counts from now on.
 	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0); err != nil {
 		return seen, err
@@ -140,7 +140,7 @@ func (s *siege) besides(work func() error) (sight, error) {
 			}
 			all.Go(func() {
 				sent := time.Now()
-				err := callNeighbour(client, s.d.url)
+				err := callNeighbour(client, s.d.URL)
 				mu.Lock()
 				defer mu.Unlock()
 				if err == nil {
