@@ -90,7 +90,7 @@ func main() {
 	for _, text := range strings.Split(*clients, ",") {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 || n > 250 { // concurrency, four times as much (a, b, c, e), goes up to 1000
-			fail(fmt.Errorf("-clients: %q is no number from 1 to 250", text))
+			fail(fmt.Errorf("-clients: %q is not a number from 1 to 250", text))
 		}
 		b.clients = append(b.clients, n)
 	}

@@ -17,10 +17,10 @@ import (
 	"github.com/flockofbirds/fob/internal/store"
 )
 
-// databaseName is the database's in the data folder.
+// databaseName is the database's file in the data folder.
 const databaseName = "fob.db"
 
-// backup writes a copy of the database.
+// backup is the command that writes a copy of the database.
 type backup struct {
 	cli.Remote
 	File string `arg:"" help:"Where to. - is standard output."`
@@ -51,10 +51,10 @@ func (c *backup) Run(local cli.Local) error {
 	})
 }
 
-// fetchBackup asks a dispatcher for a backup.
+// fetchBackup asks a dispatcher for a backup and hands it to use.
 func fetchBackup(remote *cli.Remote, local cli.Local, use func(io.Reader) error) error {
 	if path := filepath.Join(remote.Data, databaseName); remote.URL == "" {
-		// Or it would be set up now, to be backed up.
+		// Otherwise a new database would be created, only to be backed up.
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("there is no database %s: name another data folder with FOB_DATA, or a dispatcher with FOB_URL", path)
 		}
@@ -62,7 +62,7 @@ func fetchBackup(remote *cli.Remote, local cli.Local, use func(io.Reader) error)
 	return remote.Ask(local, http.MethodGet, "/api/backup", nil, func(r *http.Response) error { return use(r.Body) })
 }
 
-// check reads all of a database.
+// check is the command that reads and checks a whole database.
 type check struct {
 	cli.Remote
 	File string `arg:"" optional:"" help:"A backup (the data folder's database, or what the dispatcher that uses it hands out)."`
@@ -97,9 +97,9 @@ func (c *check) Run(local cli.Local) error {
 	return fmt.Errorf("%s has problems:\n  %s", path, strings.Join(report.Problems, "\n  "))
 }
 
-// ofRunning checks a backup of a dispatcher that runs.
+// ofRunning checks a backup of the dispatcher that runs.
 func (c *check) ofRunning(local cli.Local) (report *store.Report, err error) {
-	folder := c.Data // which has room for it, unlike many a /tmp
+	folder := c.Data // has room for it, which /tmp may not
 	if c.URL != "" {
 		folder = ""
 	}
@@ -110,7 +110,7 @@ func (c *check) ofRunning(local cli.Local) (report *store.Report, err error) {
 	return report, err
 }
 
-// restore puts a backup in the place of the database.
+// restore is the command that puts a backup in the place of the database.
 type restore struct {
 	Data string `env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Data folder to restore to (${default})."`
 	File string `arg:"" help:"The backup; - for standard input."`

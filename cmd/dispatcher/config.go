@@ -17,7 +17,7 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-// Config is a dispatcher's settings, as flags and FOB_ environment variables.
+// Config holds a dispatcher's settings. Each is a flag and a FOB_ environment variable.
 type Config struct {
 	Addr      string   `group:"Everyday:" env:"FOB_ADDR" default:"127.0.0.1:9999" placeholder:"HOST:PORT" help:"Address to listen on (${default})."`
 	Data      string   `group:"Everyday:" env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Where functions are kept (${default})."`
@@ -28,8 +28,8 @@ type Config struct {
 	TrustedProxies []string `env:"FOB_TRUSTED_PROXIES" sep:"," placeholder:"CIDR,…" help:"Addresses of the proxies in front, whose X-Forwarded-For, -Proto and -Host count (none)."`
 
 	Anonymous   bool         `env:"FOB_ANONYMOUS" help:"Listen beyond this machine without any token, because the network itself keeps others out."`
-	RateToken   httpapi.Rate `env:"FOB_RATE_TOKEN" placeholder:"N[/BURST]" help:"Requests a second that are answered to a token (unlimited)."`
-	RateAddress httpapi.Rate `env:"FOB_RATE_ADDRESS" placeholder:"N[/BURST]" help:"Requests a second that are answered to an address (unlimited)."`
+	RateToken   httpapi.Rate `env:"FOB_RATE_TOKEN" placeholder:"N[/BURST]" help:"Requests a second that one token may make (unlimited)."`
+	RateAddress httpapi.Rate `env:"FOB_RATE_ADDRESS" placeholder:"N[/BURST]" help:"Requests a second that one address may make (unlimited)."`
 	KeyFile     string       `env:"FOB_KEY_FILE" placeholder:"FILE" help:"Key that secrets are sealed with (secret.key in the data folder)."`
 
 	Engine    string `group:"Everyday:" env:"FOB_ENGINE" default:"docker" placeholder:"NAME" help:"What makes sandboxes: docker, or process for trials, without any isolation (${default})."`
@@ -39,12 +39,12 @@ type Config struct {
 	Runtime  string   `env:"FOB_RUNTIME" placeholder:"NAME" help:"OCI runtime of the sandboxes, such as runsc (the engine's own)."`
 	Runtimes []string `env:"FOB_RUNTIMES" sep:"," placeholder:"NAME,…" help:"Other OCI runtimes that a function may ask for (none)."`
 
-	Network          string   `env:"FOB_NETWORK" default:"egress" placeholder:"NETWORK" help:"Network of functions that say nothing, and of blank sandboxes: none, egress or allow=HOST[:PORT],… (${default})."`
+	Network          string   `env:"FOB_NETWORK" default:"egress" placeholder:"NETWORK" help:"Network of functions that set none, and of blank sandboxes: none, egress or allow=HOST[:PORT],… (${default})."`
 	MaxNetwork       string   `env:"FOB_MAX_NETWORK" default:"egress" placeholder:"NETWORK" help:"The most that a function may have: none, allow=HOST[:PORT],…, allow=* or egress (${default})."`
 	PrivateAddresses []string `env:"FOB_PRIVATE_ADDRESSES" sep:"," placeholder:"CIDR,…" help:"Private address ranges that functions with network=allow=… may reach (none)."`
 
-	Pool        map[string]int `env:"FOB_POOL" default:"python=2,node=1" mapsep:"," placeholder:"LANG=N,…" help:"Blank sandboxes kept started at least, by language (python=2,node=1)."`
-	PoolMax     int            `env:"FOB_POOL_MAX" default:"8" placeholder:"N" help:"Blank sandboxes of a language at most, when there are often none left (${default})."`
+	Pool        map[string]int `env:"FOB_POOL" default:"python=2,node=1" mapsep:"," placeholder:"LANG=N,…" help:"Blank sandboxes kept ready at least, by language (python=2,node=1)."`
+	PoolMax     int            `env:"FOB_POOL_MAX" default:"8" placeholder:"N" help:"Blank sandboxes kept ready at most, for a language whose pool often runs empty (${default})."`
 	LoadTimeout time.Duration  `env:"FOB_LOAD_TIMEOUT" default:"10s" placeholder:"DURATION" help:"How long a function's code may take to load, its imports included (${default})."`
 	MaxBody     faas.Bytes     `env:"FOB_MAX_BODY" default:"6MB" placeholder:"SIZE" help:"Largest request and answer (${default})."`
 
@@ -60,12 +60,12 @@ type Config struct {
 	RemoveSandboxes bool          `env:"FOB_REMOVE_SANDBOXES" help:"Remove all sandboxes at the end, instead of leaving them for the next start."`
 }
 
-// Validate says what is wrong with the settings and what to change, and fills
-// in those that follow from others. Kong calls it too.
+// Validate checks the settings and says what to change. It also fills in the settings
+// that follow from others. Kong calls it too.
 func (c *Config) Validate() error {
 	host, _, err := net.SplitHostPort(c.Addr)
 	if err != nil {
-		return fmt.Errorf("FOB_ADDR=%s is no HOST:PORT such as 127.0.0.1:9999", c.Addr)
+		return fmt.Errorf("FOB_ADDR=%s is not HOST:PORT, as in 127.0.0.1:9999", c.Addr)
 	}
 	switch c.Engine {
 	case "docker":
@@ -82,7 +82,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	if u, err := url.Parse(c.PublicURL); c.PublicURL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
-		return fmt.Errorf("FOB_PUBLIC_URL=%s is no URL such as https://fob.example.com", c.PublicURL)
+		return fmt.Errorf("FOB_PUBLIC_URL=%s is not a URL like https://fob.example.com", c.PublicURL)
 	}
 	c.PublicURL = strings.TrimSuffix(c.PublicURL, "/")
 	for lang, n := range c.Pool {
@@ -126,8 +126,7 @@ func (c *Config) Validate() error {
 	if _, err := c.trustedProxies(); err != nil {
 		return err
 	}
-	// Sockets and mounts need paths that do not depend on where we were
-	// started.
+	// Sockets and mounts need paths that do not depend on the working directory.
 	if c.Data, err = filepath.Abs(c.Data); err != nil {
 		return fmt.Errorf("FOB_DATA: %w", err)
 	}
@@ -146,7 +145,7 @@ func (c *Config) Validate() error {
 	return nil
 }
 
-// runtimes are all OCI runtimes that are named.
+// runtimes returns every OCI runtime that the settings name.
 func (c *Config) runtimes() []string {
 	if c.Runtime == "" {
 		return c.Runtimes
@@ -154,8 +153,9 @@ func (c *Config) runtimes() []string {
 	return append([]string{c.Runtime}, c.Runtimes...)
 }
 
-// networks are what functions have when they say nothing, the most that they may
-// have, and the private ranges that those with a list of hosts reach.
+// networks returns the network of functions that do not set one, the widest network
+// that a function may have, and the private ranges that functions with a list of hosts
+// may reach.
 func (c *Config) networks() (network, most faas.Network, private []netip.Prefix, err error) {
 	if network, err = faas.ParseNetwork(c.Network); err != nil {
 		return network, most, nil, fmt.Errorf("FOB_NETWORK=%s: %w; give none, egress or allow=HOST[:PORT],…", c.Network, err)
@@ -170,12 +170,12 @@ func (c *Config) networks() (network, most faas.Network, private []netip.Prefix,
 	return network, most, private, err
 }
 
-// trustedProxies are the addresses that may say for whom they ask.
+// trustedProxies returns the addresses whose word about the client is taken.
 func (c *Config) trustedProxies() ([]netip.Prefix, error) {
 	return parseRanges("FOB_TRUSTED_PROXIES", c.TrustedProxies)
 }
 
-// parseRanges reads a setting of ranges of addresses, and of single ones.
+// parseRanges reads a setting that lists address ranges and single addresses.
 func parseRanges(setting string, texts []string) (ranges []netip.Prefix, err error) {
 	for _, text := range texts {
 		prefix, err := netip.ParsePrefix(text)
@@ -184,22 +184,21 @@ func parseRanges(setting string, texts []string) (ranges []netip.Prefix, err err
 			prefix, err = addr.Prefix(addr.BitLen())
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %q is no range such as 10.1.0.0/16 or 10.1.2.3/32", setting, text)
+			return nil, fmt.Errorf("%s: %q is not a range like 10.1.0.0/16 or 10.1.2.3/32", setting, text)
 		}
 		ranges = append(ranges, prefix)
 	}
 	return ranges, nil
 }
 
-// Of the machine, unless something else is said.
+// The shares of the machine that are used unless settings say otherwise.
 const (
 	sandboxesPerCPU = 100
 	memoryShare     = 0.8
 )
 
-// caps are how many sandboxes there may be, and how much memory they may use
-// together in bytes: what was said, or else what follows from the machine that
-// they run on.
+// caps returns how many sandboxes there may be, and how many bytes of memory they may
+// use together. What the settings leave open follows from the machine.
 func (c *Config) caps(machine func() (sandbox.Machine, error)) (sandboxes int, memory int64, err error) {
 	sandboxes, memory = c.MaxSandboxes, int64(c.MaxMemory)
 	if sandboxes > 0 && memory > 0 {
@@ -213,23 +212,23 @@ func (c *Config) caps(machine func() (sandbox.Machine, error)) (sandboxes int, m
 		sandboxes = sandboxesPerCPU * m.CPUs
 	}
 	if memory == 0 {
-		memory = int64(memoryShare*float64(m.Memory)) >> 20 << 20 // whole MB, for people
+		memory = int64(memoryShare*float64(m.Memory)) >> 20 << 20 // whole MB are easier to read
 	}
 	return sandboxes, memory, nil
 }
 
-// minBuffers is how many bodies the budget holds at least: a registration takes
-// that of five, and large bodies get no more than three quarters of it.
+// minBuffers is how many bodies of FOB_MAX_BODY the budget must hold. A registration
+// takes as much as five, and large bodies get at most three quarters of the budget.
 const minBuffers = 8
 
-// bufferShare is how much of the memory that this process may use is for bodies,
-// answers and connections when nothing is said, and leastBuffer is the least.
+// bufferShare is the default share of this process's memory that bodies, answers and
+// connections may use, and leastBuffer the least that they get.
 const (
 	bufferShare = 8
 	leastBuffer = 64 << 20
 )
 
-// buffers is how many bytes of requests, answers and connections may be held.
+// buffers returns how many bytes requests, answers and connections may use.
 func (c *Config) buffers(machine func() (sandbox.Machine, error)) (int64, error) {
 	if c.MaxBuffer > 0 {
 		return int64(c.MaxBuffer), nil
@@ -241,8 +240,8 @@ func (c *Config) buffers(machine func() (sandbox.Machine, error)) (int64, error)
 	return max(m.Memory/bufferShare>>20<<20, leastBuffer, minBuffers*int64(c.MaxBody)), nil
 }
 
-// defaultData is where functions are kept when nothing is said: the system's
-// place for root, else the user's (XDG Base Directory Specification).
+// defaultData returns the default data folder: the system's place for root, the user's
+// own for others (XDG Base Directory Specification).
 func defaultData(uid int, getenv func(string) string) string {
 	if uid == 0 {
 		return "/var/lib/fob"

@@ -14,16 +14,16 @@ import (
 	"github.com/flockofbirds/fob/internal/durable"
 )
 
-// controlName is the socket in the data folder on which the dispatcher that has
-// its lock answers like on its address, but asks for no token: whoever may open
-// it could as well read and change the folder itself.
+// controlName is the control socket in the data folder. The dispatcher that holds the
+// folder's lock answers on it as on its address, but asks for no token: whoever can
+// open the socket can read and change the folder anyway.
 const controlName = "control.sock"
 
-// maxSocketPath is how long a path a Unix socket's address holds, in bytes.
+// maxSocketPath is the longest path that fits a Unix socket's address, in bytes.
 const maxSocketPath = 107
 
-// listenControl opens the control socket. The caller has the folder's lock, so
-// one that is there is a dead dispatcher's.
+// listenControl opens the control socket. The caller holds the folder's lock, so a
+// socket that is already there belongs to a dead dispatcher.
 func listenControl(data string) (net.Listener, error) {
 	path := filepath.Join(data, controlName)
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -35,22 +35,22 @@ func listenControl(data string) (net.Listener, error) {
 	}
 	defer done()
 	private := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
-		// Before it is bound, so that it is never open to others.
+		// Set the mode before the bind, so that the socket is never open to others.
 		return errors.Join(c.Control(func(fd uintptr) { err = syscall.Fchmod(int(fd), 0o600) }), err)
 	}}
 	listener, err := private.Listen(context.Background(), "unix", short)
 	if err != nil {
 		return nil, fmt.Errorf("the control socket: %w", err)
 	}
-	// The path is the next dispatcher's to clear away, for by the time that we
-	// close this it may be that one's.
+	// Do not unlink the socket on close: by then it may be the next dispatcher's. That
+	// one clears away what it finds.
 	listener.(*net.UnixListener).SetUnlinkOnClose(false)
 	return listener, nil
 }
 
-// dialControl connects to the control socket of a data folder, unless others than
-// its owner could have put one there, or listen on it. The error wraps
-// fs.ErrNotExist or syscall.ECONNREFUSED when no dispatcher has it open.
+// dialControl connects to the control socket of a data folder. It refuses when somebody
+// other than the folder's owner could have created the socket or listens on it. The
+// error wraps fs.ErrNotExist or syscall.ECONNREFUSED when no dispatcher listens.
 func dialControl(ctx context.Context, data string) (net.Conn, error) {
 	owner, err := durable.Guard(data)
 	if err != nil {
@@ -72,8 +72,8 @@ func dialControl(ctx context.Context, data string) (net.Conn, error) {
 	return conn, nil
 }
 
-// shortPath returns a path for a socket that fits its address: a longer one
-// leads through the open folder.
+// shortPath returns a path for a socket that fits its address. A path that is too long
+// is replaced by one through the open folder.
 func shortPath(path string) (short string, done func(), err error) {
 	if len(path) <= maxSocketPath {
 		return path, func() {}, nil

@@ -13,21 +13,22 @@ import (
 	"github.com/flockofbirds/fob/internal/durable"
 )
 
-// In the data folder, unless other settings say so.
+// Where things are in the data folder unless settings say otherwise.
 const (
 	secretKeyName = "secret.key"
 	socketsName   = "sockets"
 )
 
-// ownData returns the absolute path of a data folder. It fails where others than
-// its owner can change it, or what is in it: they could put a control socket of
-// their own there, and be told secrets. One that is not there will be ours.
+// ownData returns the absolute path of a data folder. It fails when somebody other than
+// the owner can change the folder or what is in it: they could plant a control socket
+// there and be told secrets. A folder that does not exist yet passes, because we shall
+// create it.
 func ownData(data string) (string, error) {
 	data, _, err := guardData(data)
 	return data, err
 }
 
-// guardData is ownData, and tells whose the folder is, too.
+// guardData does what ownData does, and also returns the folder's owner.
 func guardData(data string) (path string, owner int, err error) {
 	data, err = filepath.Abs(data)
 	if err != nil {
@@ -42,8 +43,8 @@ func guardData(data string) (path string, owner int, err error) {
 	return data, owner, guarded("FOB_DATA", err)
 }
 
-// ownPlaces is ownData for all places that a dispatcher uses. Whoever has the data
-// folder has what is below it, too; what is elsewhere may be another user's.
+// ownPlaces checks every place that a dispatcher uses, as ownData does. What is below
+// the data folder belongs to the folder's owner; other places may be another user's.
 func (c *Config) ownPlaces() error {
 	data, owner, err := guardData(c.Data)
 	if err != nil {
@@ -55,7 +56,7 @@ func (c *Config) ownPlaces() error {
 	} {
 		var err error
 		switch {
-		case place.path == filepath.Join(data, place.usual): // has just been looked at
+		case place.path == filepath.Join(data, place.usual): // checked already
 		case strings.HasPrefix(place.path, data+"/"):
 			_, err = durable.Guard(place.path, owner)
 		default:
@@ -68,8 +69,8 @@ func (c *Config) ownPlaces() error {
 	return nil
 }
 
-// guarded names the setting in an error of durable.Guard's, but for that there is
-// nothing yet.
+// guarded adds the setting's name to an error of durable.Guard. A place that does not
+// exist yet is no error.
 func guarded(setting string, err error) error {
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -77,8 +78,8 @@ func guarded(setting string, err error) error {
 	return fmt.Errorf("%s: %w", setting, err)
 }
 
-// folderIdentity tells a data folder from a copy of it, by whatever path, and from
-// whatever container, it is looked at: its device and inode.
+// folderIdentity returns the device and inode of a data folder. They tell the folder
+// from a copy of it, whichever path or container it is looked at from.
 func folderIdentity(data string) (string, error) {
 	info, err := os.Stat(data)
 	if err != nil {

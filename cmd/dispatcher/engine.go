@@ -13,19 +13,19 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox/process"
 )
 
-// prepareAgain is how long to wait after driver images could not be built.
+// prepareAgain is the pause after driver images could not be built.
 const prepareAgain = 10 * time.Second
 
-// engineAgain is how long to wait for an engine that is not there before the next look.
+// engineAgain is the pause between two looks for an engine that is away.
 const engineAgain = time.Second
 
-// newEngine returns the engine that the settings name. For Docker's it waits until
-// that answers.
+// newEngine returns the engine that the settings name. It waits until a Docker engine
+// answers.
 func (p *Program) newEngine(ctx context.Context, aviary string) (sandbox.Engine, error) {
 	if p.cfg.Engine == "process" {
 		engine, err := process.New(process.Config{Dir: p.cfg.Sockets, Aviary: aviary, Log: p.log})
 		if err != nil {
-			return nil, err // a sandbox.Engine that holds a nil *process.Engine would not be nil
+			return nil, err // not engine, err: a nil *process.Engine in a sandbox.Engine is not nil
 		}
 		return engine, nil
 	}
@@ -56,7 +56,7 @@ func (p *Program) newEngine(ctx context.Context, aviary string) (sandbox.Engine,
 			return engine, nil
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case !errors.Is(err, sandbox.ErrNoEngine) || errors.Is(err, fs.ErrPermission): // which no wait mends
+		case !errors.Is(err, sandbox.ErrNoEngine) || errors.Is(err, fs.ErrPermission): // waiting mends neither
 			return nil, err
 		case !waits:
 			waits = true
@@ -71,8 +71,8 @@ func (p *Program) newEngine(ctx context.Context, aviary string) (sandbox.Engine,
 	}
 }
 
-// prepare makes sure that sandboxes can be created, and then is ready. Until it
-// succeeds, sandboxes that live on serve already.
+// prepare makes sure that sandboxes can be created, and then calls ready. Until it
+// succeeds, calls are answered by sandboxes of an earlier start.
 func (p *Program) prepare(ctx context.Context, ready func()) {
 	for told := false; ; told = true {
 		p.api.Unready(faas.Errorf(faas.CodeStarting, "driver images are being prepared").After(time.Second))

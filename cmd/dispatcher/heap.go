@@ -7,16 +7,17 @@ import (
 	"sync"
 )
 
-// besides is how much memory the collector may have besides what the budget for
-// requests and answers says, in bytes, and what there is without any and a quarter
-// more. With the program's own pages, some 15 MB, that stays below the 30 MB over
-// the budget that docs/inside/reliability.md allows.
+// besides is how many bytes the heap may have on top of the budget for requests and
+// answers, and on top of five quarters of the heap at rest. With about 15 MB for the
+// program's own pages, memory stays below the budget plus 30 MB, the bound that
+// docs/inside/reliability.md states.
 const besides = 4 << 20
 
-// heapLimit limits the collector's heap to the part of the budget that mapped
-// memory does not have, and besides: else it would keep as much garbage as there
-// is of everything else, and what a crowd of connections had for a while when they
-// are gone. Who sets GOMEMLIMIT knows better.
+// heapLimit sets the collector's memory limit to the part of the budget that is not
+// mapped memory, plus what the program needs without requests. Without a limit the
+// collector would let as much garbage build up as there is live memory, and would keep
+// what a crowd of connections had used after they were gone. When GOMEMLIMIT is set,
+// heapLimit does nothing.
 type heapLimit struct {
 	budget int64
 	off    bool
@@ -26,14 +27,14 @@ type heapLimit struct {
 	base   int64
 }
 
-// newHeapLimit returns a limit that holds at once.
+// newHeapLimit returns a limit that is in force at once.
 func newHeapLimit(budget int64) *heapLimit {
 	h := &heapLimit{budget: budget, off: os.Getenv("GOMEMLIMIT") != ""}
 	h.measure()
 	return h
 }
 
-// measure takes what the heap has now for what it has without requests.
+// measure takes the present heap as the heap without requests.
 func (h *heapLimit) measure() {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
@@ -43,7 +44,7 @@ func (h *heapLimit) measure() {
 	h.set()
 }
 
-// setMapped sets how many bytes of the budget are mapped memory.
+// setMapped tells how many bytes of the budget are mapped memory.
 func (h *heapLimit) setMapped(mapped int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -51,7 +52,7 @@ func (h *heapLimit) setMapped(mapped int64) {
 	h.set()
 }
 
-// set sets the limit. The caller holds mu.
+// set applies the limit. The caller holds mu.
 func (h *heapLimit) set() {
 	if !h.off {
 		debug.SetMemoryLimit(max(0, h.budget-h.mapped) + h.base)

@@ -9,9 +9,9 @@ import (
 	"syscall"
 )
 
-// lockHolder returns the ID of the process that has the lock (flock) of the
-// file at path, or 0 when the kernel lists none: nobody has it, or a process
-// that is not seen from here, in another PID namespace.
+// lockHolder returns the ID of the process that holds the lock (flock) on the file at
+// path. It returns 0 when the kernel lists no holder: the lock is free, or its holder
+// is in a PID namespace that cannot be seen from here.
 func lockHolder(path string) (int, error) {
 	name, err := lockName(path)
 	if err != nil {
@@ -22,8 +22,8 @@ func lockHolder(path string) (int, error) {
 		return 0, fmt.Errorf("the lock's holder cannot be looked up: %w", err)
 	}
 	for line := range strings.Lines(string(locks)) {
-		// Such as "1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF". Who only
-		// waits has an arrow before FLOCK.
+		// A line reads "1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF". A process
+		// that only waits has an arrow before FLOCK.
 		f := strings.Fields(line)
 		if len(f) > 5 && f[1] == "FLOCK" && f[5] == name {
 			pid, err := strconv.Atoi(f[4])
@@ -36,8 +36,8 @@ func lockHolder(path string) (int, error) {
 	return 0, nil
 }
 
-// lockName is what /proc/locks calls a file: device and inode. The device is
-// that of the mount, for some file systems tell stat another one.
+// lockName returns the name that /proc/locks has for a file: device and inode. The
+// device is the mount's, because stat reports another one on some file systems.
 func lockName(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -59,7 +59,7 @@ func lockName(path string) (string, error) {
 		return "", err
 	}
 	for line := range strings.Lines(string(mounts)) {
-		// Such as "29 23 254:0 / / rw - ext4 /dev/vda1 rw".
+		// A line reads "29 23 254:0 / / rw - ext4 /dev/vda1 rw".
 		fields := strings.Fields(line)
 		if len(fields) < 3 || fields[0] != strings.TrimSpace(id) {
 			continue
@@ -73,16 +73,16 @@ func lockName(path string) (string, error) {
 	return "", fmt.Errorf("/proc/self/mountinfo lacks the mount of %s", path)
 }
 
-// findProcess pins a process: what is signalled later is this one, or nothing,
-// whoever has its ID by then. It fails with os.ErrProcessDone when there is
-// none.
+// findProcess pins a process: a later signal reaches this process or nobody, even if
+// its ID has been reused. It fails with os.ErrProcessDone when there is no such
+// process.
 func findProcess(pid int) (pinned, error) {
 	p, err := os.FindProcess(pid)
 	if err != nil {
 		return nil, err
 	}
-	// Without a handle (pidfd) it would be signalled by its ID. One that has
-	// ended has none either, which the signal that does nothing tells apart.
+	// Without a handle (pidfd) the signal would go by ID. A process that has ended has
+	// no handle either; signal 0 tells the two apart.
 	if err := p.WithHandle(func(uintptr) {}); err != nil {
 		if errors.Is(p.Signal(syscall.Signal(0)), os.ErrProcessDone) {
 			err = os.ErrProcessDone

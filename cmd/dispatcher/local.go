@@ -23,8 +23,8 @@ import (
 	"github.com/flockofbirds/fob/internal/store"
 )
 
-// attach reaches the dispatcher of a data folder over its control socket. It is
-// a cli.Running.
+// attach reaches the dispatcher of a data folder over its control socket. It is a
+// cli.Running.
 func attach(data string) (http.RoundTripper, func() error, error) {
 	data, err := ownData(data)
 	if err != nil {
@@ -42,13 +42,13 @@ func attach(data string) (http.RoundTripper, func() error, error) {
 	return transport, func() error { transport.CloseIdleConnections(); return nil }, nil
 }
 
-// noneListens reports whether an error of dialControl says that nobody does.
+// noneListens reports whether an error of dialControl means that no dispatcher runs.
 func noneListens(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
-// local is attach, but when no dispatcher runs it answers itself, with what can
-// be answered from the store alone. It is a cli.Local.
+// local does what attach does. When no dispatcher runs, it answers in this process, as
+// far as the store alone can answer. It is a cli.Local.
 func local(data string) (http.RoundTripper, func() error, error) {
 	data, err := ownData(data)
 	if err != nil {
@@ -81,8 +81,8 @@ func local(data string) (http.RoundTripper, func() error, error) {
 	return &inProcess{handler: api.Local()}, func() error { return errors.Join(log.Close(), db.Close()) }, nil
 }
 
-// auditFile reads the audit log of a data folder. It needs no lock, so it reads
-// the files whether a dispatcher runs or not. It is a cli.AuditFile.
+// auditFile reads the audit log of a data folder. It needs no lock, so it works whether
+// a dispatcher runs or not. It is a cli.AuditFile.
 func auditFile(data string, after uint64, since time.Time, limit int, emit func(line []byte) error) error {
 	if _, err := os.Stat(data); err != nil {
 		return fmt.Errorf("the data folder: %w; name another with FOB_DATA, or a dispatcher with FOB_URL", err)
@@ -94,14 +94,14 @@ func auditFile(data string, after uint64, since time.Time, limit int, emit func(
 	return audit.Read(data, query, toStderr, emit)
 }
 
-// toStderr tells of an error that does not end what a command does.
+// toStderr reports an error that does not stop the command.
 func toStderr(err error) { fmt.Fprintln(os.Stderr, err) }
 
-// inProcess is a transport that has a handler in the same process answer.
+// inProcess is a transport whose requests a handler in this process answers.
 type inProcess struct{ handler http.Handler }
 
-// RoundTrip implements http.RoundTripper. The answer's body is piped, so that a
-// long one is not held.
+// RoundTrip implements http.RoundTripper. It pipes the answer's body, so a long answer
+// is never held whole.
 func (t *inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Body == nil {
 		r.Body = http.NoBody
@@ -112,7 +112,7 @@ func (t *inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 		defer func() {
 			switch p := recover(); p {
 			case nil:
-			case http.ErrAbortHandler: // the answer is not whole
+			case http.ErrAbortHandler: // the answer broke off
 				w.WriteHeader(http.StatusInternalServerError)
 				out.CloseWithError(io.ErrUnexpectedEOF)
 			default:
@@ -120,7 +120,7 @@ func (t *inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 			}
 		}()
 		t.handler.ServeHTTP(w, r)
-		w.WriteHeader(http.StatusOK) // unless that has been done
+		w.WriteHeader(http.StatusOK) // does nothing if a status has been written
 		out.Close()
 	}()
 	<-w.begun
@@ -130,8 +130,8 @@ func (t *inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// piped is a http.ResponseWriter into a pipe. Close begun says that status and
-// sent are set.
+// piped is an http.ResponseWriter that writes into a pipe. It closes begun once status
+// and sent are set.
 type piped struct {
 	header http.Header
 	body   *io.PipeWriter

@@ -13,7 +13,7 @@ import (
 	"github.com/flockofbirds/fob/internal/telemetry"
 )
 
-// commands are the sub-commands.
+// commands are the program's sub-commands.
 type commands struct {
 	ShowVersion kong.VersionFlag `name:"version" help:"Print the version."`
 
@@ -29,7 +29,7 @@ type commands struct {
 	Help    help       `cmd:"" help:"Say how a command is used."`
 }
 
-// version prints which dispatcher this is.
+// version is the command that prints which dispatcher this is.
 type version struct{}
 
 // Run implements the command.
@@ -38,14 +38,14 @@ func (version) Run(vars kong.Vars) error {
 	return nil
 }
 
-// help is --help, for those who look for a command.
+// help is the command that does what --help does.
 type help struct {
 	Command []string `arg:"" optional:"" help:"The command (all)."`
 }
 
 // Run implements the command.
 func (h *help) Run(k *kong.Context) error {
-	_, err := k.Kong.Parse(append(h.Command, "--help")) // which ends the process
+	_, err := k.Kong.Parse(append(h.Command, "--help")) // ends the process
 	return err
 }
 
@@ -53,9 +53,9 @@ func main() {
 	os.Exit(execute(os.Args[1:]))
 }
 
-// execute runs a command, and returns the status that the process is to end with.
+// execute runs a command and returns the process's exit status.
 func execute(args []string) (status int) {
-	// Errors may quote what strangers said.
+	// Errors may quote text from strangers.
 	stderr := telemetry.Neutral(os.Stderr)
 	b := build("")
 	parser := kong.Must(&commands{},

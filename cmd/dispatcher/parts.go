@@ -20,23 +20,25 @@ import (
 	"github.com/flockofbirds/fob/internal/store"
 )
 
-// controlTimeout is how long what the control socket is asked may take to finish,
-// once the engine is closed.
+// controlTimeout bounds how long requests on the control socket may take to finish once
+// the engine is closed.
 const controlTimeout = time.Second
 
-// removeTimeout is how long the engine may take to remove all sandboxes at the end.
+// removeTimeout bounds how long the engine may take to remove all sandboxes at the end.
 const removeTimeout = time.Minute
 
-// parts lists the program's services. The HTTP server is not among them: it answers
-// before the first is opened, and has answered all calls before the last is closed.
+// parts lists the program's services in the order in which they are opened. The HTTP
+// server is not among them: it answers before the first service is opened, and finishes
+// all calls before the last is closed.
 func (p *Program) parts() services {
-	// Its turn is after all that a command over it needs, so that one that runs when
-	// the program ends can finish. It listens before that, from the lock on.
+	// The control socket comes after everything that a command over it needs, so that a
+	// command that runs at shutdown can finish. It listens earlier, though: as soon as
+	// the lock is held.
 	control := &service{name: "control socket", runs: onActive, open: p.openControl}
 	return services{
 		{name: "takeover", runs: onStandby, open: p.openTakeover},
-		{name: "store", runs: onAny, open: func(ctx context.Context) (func(), error) { // where a standby waits
-			return p.openStore(ctx, func() { control.start(ctx) }) // if that fails, it fails again in its turn
+		{name: "store", runs: onAny, open: func(ctx context.Context) (func(), error) { // a standby waits here
+			return p.openStore(ctx, func() { control.start(ctx) }) // if it fails, it fails again when its turn comes
 		}},
 		{name: "tokens", runs: onActive, open: p.openTokens},
 		{name: "audit log", runs: onActive, open: p.openAudit},
@@ -50,7 +52,8 @@ func (p *Program) parts() services {
 	}
 }
 
-// openTakeover has a frozen active dispatcher ended while this one is on standby.
+// openTakeover watches for a frozen active dispatcher while this one is on standby, and
+// ends it.
 func (p *Program) openTakeover(ctx context.Context) (func(), error) {
 	if !p.cfg.Standby {
 		return nil, nil
@@ -62,8 +65,8 @@ func (p *Program) openTakeover(ctx context.Context) (func(), error) {
 	return p.watchActive(ctx), nil
 }
 
-// openStore opens the database, and calls locked once it has the lock. A standby
-// waits for that.
+// openStore opens the database and calls locked once it holds the lock. A standby waits
+// here for the lock.
 func (p *Program) openStore(ctx context.Context, locked func()) (func(), error) {
 	db, err := store.Open(ctx, filepath.Join(p.cfg.Data, databaseName), p.cfg.Standby, locked)
 	if err != nil {
@@ -81,7 +84,8 @@ func (p *Program) openStore(ctx context.Context, locked func()) (func(), error) 
 	}, nil
 }
 
-// openTokens reads the tokens. It fails when anybody could run code here.
+// openTokens reads the tokens. It fails when anybody on the network could run code
+// here.
 func (p *Program) openTokens(ctx context.Context) (func(), error) {
 	tokens, err := auth.Open(ctx, p.store, p.exposed())
 	if err != nil {
@@ -110,11 +114,11 @@ func (p *Program) openAudit(context.Context) (func(), error) {
 	}, nil
 }
 
-// openControl listens on the control socket. To a standby it is the sign that this
-// dispatcher lives: it is open from when the lock is had, for to read a large
-// database takes a while, and closed late.
+// openControl listens on the control socket. An open control socket is what tells a
+// standby that this dispatcher lives. It is therefore opened as soon as the lock is
+// held, since reading a large database takes a while, and closed late.
 func (p *Program) openControl(context.Context) (func(), error) {
-	p.api.Unready(faas.Errorf(faas.CodeStarting, "the dispatcher is starting").After(time.Second)) // and no longer on standby
+	p.api.Unready(faas.Errorf(faas.CodeStarting, "the dispatcher is starting").After(time.Second)) // no longer "on standby"
 	listener, err := listenControl(p.cfg.Data)
 	if err != nil {
 		return nil, p.advise(err)
@@ -129,8 +133,7 @@ func (p *Program) openControl(context.Context) (func(), error) {
 	}, nil
 }
 
-// openEngine waits for the engine that makes sandboxes, and works out how many there
-// may be.
+// openEngine waits for the engine, and works out how many sandboxes there may be.
 func (p *Program) openEngine(ctx context.Context) (func(), error) {
 	aviary := p.cfg.Aviary
 	if aviary == "" {
@@ -162,7 +165,7 @@ func (p *Program) openEngine(ctx context.Context) (func(), error) {
 	}, nil
 }
 
-// openSecrets finds the key of the secrets, and says which secrets it does not open.
+// openSecrets finds the key of the secrets, and logs the secrets that it cannot open.
 func (p *Program) openSecrets(ctx context.Context) (func(), error) {
 	keeper, unreadable, err := secret.New(ctx, p.store, p.cfg.KeyFile)
 	if err != nil {
@@ -176,8 +179,8 @@ func (p *Program) openSecrets(ctx context.Context) (func(), error) {
 	return nil, nil
 }
 
-// openEgress makes the way out of sandboxes that have no network. Each sandbox has
-// a gate in it, which dispatch closes.
+// openEgress makes the proxy that is the way out of sandboxes without a network. Each
+// of these sandboxes has a gate in it, which dispatch closes.
 func (p *Program) openEgress(context.Context) (func(), error) {
 	_, _, private, err := p.cfg.networks()
 	if err != nil {
@@ -187,7 +190,7 @@ func (p *Program) openEgress(context.Context) (func(), error) {
 	if err != nil {
 		return nil, err
 	}
-	p.egress = egress.New(egress.Config{Private: private, MaxConnections: int64(files) / 4}) // each needs two
+	p.egress = egress.New(egress.Config{Private: private, MaxConnections: int64(files) / 4}) // each needs two files
 	return nil, nil
 }
 
@@ -207,7 +210,8 @@ func (p *Program) openCatalogue(ctx context.Context) (func(), error) {
 	return nil, err
 }
 
-// openDispatch takes up the sandboxes that are there, and begins the pool, the tick, the sweep and the watch of the engine, which end with it.
+// openDispatch adopts the sandboxes that are there, and starts the pool, the tick, the
+// sweep and the watch of the engine. They end when it is closed.
 func (p *Program) openDispatch(ctx context.Context) (func(), error) {
 	network, _, _, err := p.cfg.networks()
 	if err != nil {
@@ -240,10 +244,10 @@ func (p *Program) openDispatch(ctx context.Context) (func(), error) {
 	return p.dispatcher.Close, nil
 }
 
-// openAPI lets requests in. Which are let in no more at the end, the HTTP server
-// and the control socket say.
+// openAPI lets requests in. It closes nothing: the HTTP server and the control socket
+// stop letting requests in.
 func (p *Program) openAPI(context.Context) (func(), error) {
-	p.heap.measure() // all functions are read
+	p.heap.measure() // all functions are read by now
 	p.api.Open(httpapi.Backend{
 		Registry: catalogue.NewRegistrar(p.catalogue, p.dispatcher),
 		Locator:  p.dispatcher,
@@ -257,14 +261,14 @@ func (p *Program) openAPI(context.Context) (func(), error) {
 	return nil, nil
 }
 
-// auditFailed is told of what the audit log lacks. What was to be recorded is
-// done already, so there is nobody to refuse it to.
+// auditFailed hears what the audit log could not record. The action itself is done by
+// then, so it cannot be refused any more.
 func (p *Program) auditFailed(err error) {
 	p.metrics.AuditFailures.Inc()
 	p.log.Error().Err(err).Msg("the audit log is not complete")
 }
 
-// advise adds what to do about a failure in the data folder, if it is known.
+// advise adds what to do about a failure in the data folder, where that is known.
 func (p *Program) advise(err error) error {
 	if faas.DiskFull(err) {
 		return fmt.Errorf("%w; free space in %s", err, p.cfg.Data)
@@ -272,8 +276,9 @@ func (p *Program) advise(err error) error {
 	return err
 }
 
-// maxFiles is how many files the program may have open. Clients' connections get
-// half of them and functions' half of that, so that sandboxes and files find some left.
+// maxFiles returns how many files the program may have open. Clients' connections get
+// half of them, and functions' outgoing connections half of that, so that some are left
+// for sandboxes and files.
 func maxFiles() (int, error) {
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {

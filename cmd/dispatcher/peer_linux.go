@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// checkPeer fails unless who listens at the other end of a Unix socket is root or
-// that user.
+// checkPeer fails unless the process that listens at the other end of a Unix socket
+// runs as root or as owner.
 func checkPeer(conn net.Conn, owner int) error {
 	raw, err := conn.(*net.UnixConn).SyscallConn()
 	if err != nil {

@@ -32,10 +32,10 @@ import (
 // release is the version of this program.
 const release = "0.1.0"
 
-// commit is what it was built from; the linker sets it (-X main.commit=…).
+// commit is the commit that this was built from. The linker sets it (-X main.commit=…).
 var commit = "unknown"
 
-// Program is the dispatcher, wired up. Tests boot it as main does.
+// Program is the wired-up dispatcher. Tests boot it just as main does.
 type Program struct {
 	cfg      Config
 	log      zerolog.Logger
@@ -46,11 +46,11 @@ type Program struct {
 	buffers  *buffer.Budget
 	heap     *heapLimit
 
-	control *http.Server // of the control socket
+	control *http.Server // serves the control socket
 
 	services services
 
-	// Set once Run has opened them.
+	// Run sets these as it opens them.
 	store      *store.Store
 	tokens     *auth.Keeper
 	audit      *audit.Log
@@ -60,12 +60,12 @@ type Program struct {
 	egress     *egress.Proxy
 	dispatcher *dispatch.Dispatcher
 
-	maxSandboxes int   // that the engine may have at a time
-	maxMemory    int64 // bytes for all of them
+	maxSandboxes int   // at a time
+	maxMemory    int64 // bytes, for all sandboxes together
 }
 
-// New checks the settings and listens, so that a wrong one or a busy port is
-// known at once. Run must be called.
+// New checks the settings and listens, so that a wrong setting or a busy port is known
+// at once. The caller must call Run.
 func New(cfg Config, log zerolog.Logger) (*Program, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -135,9 +135,8 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 	return p, nil
 }
 
-// newServer returns the server in front of the API. What no client may take its
-// time for has its limit here, but for bodies and answers, which have theirs in
-// the API.
+// newServer returns the HTTP server in front of the API. It limits everything that a
+// slow client could hold up, except bodies and answers, which the API limits.
 func newServer(api *httpapi.API, maxConns int) *front.Server {
 	return &front.Server{
 		Prefix:   httpapi.CallPrefix,
@@ -149,19 +148,20 @@ func newServer(api *httpapi.API, maxConns int) *front.Server {
 			ReadHeaderTimeout: 10 * time.Second,
 			IdleTimeout:       2 * time.Minute,
 			MaxHeaderBytes:    128 << 10,
-			// Else OPTIONS * would be answered past the API, and its limits.
+			// Otherwise net/http would answer OPTIONS * itself, past the API and its
+			// limits.
 			DisableGeneralOptionsHandler: true,
 		},
 	}
 }
 
-// exposed reports whether others than those on this machine may reach the
-// program, as far as can be told from here.
+// exposed reports whether other machines may be able to reach the program, as far as
+// this can be told from here.
 func (p *Program) exposed() bool {
 	return !p.cfg.Anonymous && !p.listener.Addr().(*net.TCPAddr).IP.IsLoopback()
 }
 
-// URL is where the program answers, on this machine.
+// URL returns the address at which the program answers on this machine.
 func (p *Program) URL() string {
 	addr := p.listener.Addr().(*net.TCPAddr)
 	host := addr.IP.String()
@@ -171,8 +171,8 @@ func (p *Program) URL() string {
 	return "http://" + net.JoinHostPort(host, strconv.Itoa(addr.Port))
 }
 
-// Run serves until ctx ends, then drains and closes everything. It calls ready
-// once, when functions can be registered and called.
+// Run serves until ctx ends, then drains and closes everything. It calls ready once,
+// when functions can be registered and called.
 func (p *Program) Run(ctx context.Context, ready func()) error {
 	served := make(chan error, 1)
 	go func() { served <- p.server.Serve(p.listener) }()
@@ -207,7 +207,7 @@ func (p *Program) Run(ctx context.Context, ready func()) error {
 	return nil
 }
 
-// drain stops accepting and finishes calls in flight.
+// drain stops accepting connections and waits for calls in flight to finish.
 func (p *Program) drain() {
 	p.api.Unready(faas.Errorf(faas.CodeDraining, "the dispatcher is shutting down").After(time.Second))
 	p.log.Info().Dur("drain_timeout", p.cfg.DrainTimeout).Msg("shutting down: finishing calls in flight")
@@ -217,10 +217,10 @@ func (p *Program) drain() {
 		p.log.Warn().Err(err).Msg("not all calls finished in time")
 		p.server.Close()
 	}
-	p.listener.Close() // in case Serve never had it
+	p.listener.Close() // Serve may never have had it
 }
 
-// build says which dispatcher this is.
+// build returns what /api/version answers.
 func build(engine string) api.Build {
 	return api.Build{Version: release, Commit: commit, Go: runtime.Version(), Engine: engine}
 }

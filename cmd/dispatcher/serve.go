@@ -15,9 +15,9 @@ import (
 	"github.com/flockofbirds/fob/internal/telemetry"
 )
 
-// serve runs the dispatcher.
+// serve is the command that runs the dispatcher.
 type serve struct {
-	Config `group:"Tuning:"` // but for what says otherwise
+	Config `group:"Tuning:"` // except fields that name another group
 
 	LogLevel  string `name:"log-level" group:"Everyday:" env:"FOB_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"Least level to log: debug (a line a call), info, warn or error."`
 	LogFormat string `name:"log-format" group:"Tuning:" env:"FOB_LOG_FORMAT" default:"auto" enum:"auto,json,text" help:"json, text, or auto: text on a terminal, else json."`
@@ -35,7 +35,7 @@ A function's own settings are given when it is registered; GET /api/openapi.yaml
 ` + functionSettings()
 }
 
-// functionSettings lists the everyday settings of functions.
+// functionSettings lists the everyday settings of functions, for the help.
 func functionSettings() string {
 	var list strings.Builder
 	for _, s := range faas.SettingTable {
@@ -64,30 +64,30 @@ func (s *serve) Run(k *kong.Context) error {
 	if err != nil {
 		return err
 	}
-	// No core of this process, which has had secrets in its memory, nor of what it
-	// starts: 1 byte is too few for a file, and unlike 0 keeps the kernel from handing
-	// it to a program that the machine has for cores.
+	// This process, which has had secrets in memory, must leave no core file, nor must
+	// what it starts. A limit of 1 byte is too small for a file; unlike 0, it also
+	// keeps the kernel from piping the core to a program.
 	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{Cur: 1, Max: 1}); err != nil {
 		log.Warn().Err(err).Msg("core dumps cannot be switched off")
 	}
 	program.metrics.WatchLog(out)
 	ctx, stop := untilSignal()
 	defer stop()
-	return program.Run(ctx, func() { go greet(program) }) // who may not read it
+	return program.Run(ctx, func() { go greet(program) }) // whoever reads it may be slow
 }
 
-// untilSignal returns a context that ends with the first signal that is to end the
-// process. A second one ends it at once.
+// untilSignal returns a context that ends with the first signal that asks the process
+// to end. A second one ends the process at once.
 //
-// SIGHUP counts neither as the first nor as the second: at the end of a terminal it
-// comes twice, from the shell and from the kernel, and SIGTERM comes with it, before
-// or after, at the end of a login. One that was ignored at
-// our start, as nohup has it, stays so, and so does SIGQUIT. SIGPIPE, for a reader of
-// our output that has gone, is no reason to end.
+// SIGHUP counts neither as the first nor as the second. When a terminal closes, it
+// comes twice, from the shell and from the kernel; when a login ends, SIGTERM comes
+// with it, before or after. If SIGHUP was ignored when we started, as under nohup, it
+// stays ignored; so does SIGQUIT. SIGPIPE, which says that the reader of our output is
+// gone, does not end the process.
 func untilSignal() (ctx context.Context, stop context.CancelFunc) {
 	ctx, stop = context.WithCancel(context.Background())
-	// What is notified, to nobody, does not end the process. To ignore it would have
-	// the drivers of the engine process ignore it too.
+	// A signal that is notified, even to nobody, does not end the process. Ignoring it
+	// would also make the drivers of the process engine ignore it.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -97,7 +97,7 @@ func untilSignal() (ctx context.Context, stop context.CancelFunc) {
 		}
 	}
 	go func() {
-		asked := false // by a signal that counts
+		asked := false // a signal that counts has come
 		for s := range signals {
 			stop()
 			if s == syscall.SIGHUP {
@@ -113,7 +113,7 @@ func untilSignal() (ctx context.Context, stop context.CancelFunc) {
 	return ctx, stop
 }
 
-// greet shows, once ready, what to paste.
+// greet prints, once the program is ready, what to paste into a shell.
 func greet(p *Program) {
 	url := p.cfg.PublicURL
 	if url == "" {
@@ -122,7 +122,7 @@ func greet(p *Program) {
 	fmt.Print(greeting(url))
 }
 
-// greeting is what README.md begins with, too.
+// greeting is the text that README.md begins with, too.
 func greeting(url string) string {
 	return fmt.Sprintf(`
 Flock of Birds is ready at %[1]s. Make a function, and call it:
@@ -133,8 +133,8 @@ Flock of Birds is ready at %[1]s. Make a function, and call it:
 `, url)
 }
 
-// strangeSettings returns the FOB_ variables in environ that no flag reads: a
-// misspelt setting is not to be passed over in silence.
+// strangeSettings returns the FOB_ variables in environ that no flag reads, so that a
+// misspelt setting is reported.
 func strangeSettings(commands []*kong.Command, environ []string) []string {
 	known := []string{}
 	for _, command := range commands {
@@ -153,8 +153,8 @@ func strangeSettings(commands []*kong.Command, environ []string) []string {
 	return strange
 }
 
-// quotedSettings returns the FOB_ variables in environ whose values have quotes
-// around them: not every reader of env files takes those away, Docker's least of all.
+// quotedSettings returns the FOB_ variables in environ whose values are in quotes. Some
+// readers of env files, such as Docker's, leave the quotes in place.
 func quotedSettings(environ []string) []string {
 	var quoted []string
 	for _, entry := range environ {
@@ -167,7 +167,7 @@ func quotedSettings(environ []string) []string {
 	return quoted
 }
 
-// quotedAdvice is what to do about one of them.
+// quotedAdvice says what to do about such a variable.
 func quotedAdvice(name string) string {
 	return name + " has quotes around its value, and they count: Docker's --env-file, for one, does not take them away; write it without"
 }

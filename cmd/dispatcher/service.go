@@ -5,30 +5,30 @@ import (
 	"slices"
 )
 
-// service is a part of the program that runs from when it is opened until it is
+// A service is a part of the program that runs from when it is opened until it is
 // closed.
 type service struct {
 	name string
 	runs role
 
-	// open begins the service and returns what ends it, or nil when nothing has to.
-	// When it fails it has closed again what it opened itself.
+	// open begins the service and returns a function that ends it, or nil if nothing
+	// has to be done. When open fails, it has already closed whatever it opened.
 	open func(context.Context) (closes func(), err error)
 
 	running bool
 	closes  func()
 }
 
-// role says on which dispatchers a service runs.
+// A role says on which dispatchers a service runs.
 type role int
 
 const (
-	onAny     role = iota // on each, whatever it does
-	onStandby             // on one that waits to take over, and only while it waits
-	onActive              // on the one that has the data folder's lock, and on no other
+	onAny     role = iota // on every dispatcher
+	onStandby             // on one that waits to take over, while it waits
+	onActive              // only on the one that holds the data folder's lock
 )
 
-// start opens the service, unless it runs.
+// start opens the service unless it runs already.
 func (s *service) start(ctx context.Context) error {
 	if s.running {
 		return nil
@@ -41,7 +41,7 @@ func (s *service) start(ctx context.Context) error {
 	return nil
 }
 
-// stop closes the service, if it runs.
+// stop closes the service if it runs.
 func (s *service) stop() {
 	if s.running && s.closes != nil {
 		s.closes()
@@ -49,13 +49,13 @@ func (s *service) stop() {
 	s.running, s.closes = false, nil
 }
 
-// services are a program's parts in the order in which they are opened. Each may
-// use those before it.
+// services are a program's services in the order in which they are opened. Each may use
+// those before it.
 type services []*service
 
-// open opens one after the other. Those of a standby end before the first of the
-// active dispatcher begins, and when nothing is waited for any more. After a failure
-// close closes what runs by then.
+// open opens the services one after the other. Those of a standby end before the first
+// of the active dispatcher begins, or when opening fails. After a failure the caller
+// calls close for the others.
 func (all services) open(ctx context.Context) error {
 	for _, s := range all {
 		if s.runs == onActive {
@@ -69,7 +69,7 @@ func (all services) open(ctx context.Context) error {
 	return nil
 }
 
-// endWaiting closes what runs on a standby alone.
+// endWaiting closes the services that run only on a standby.
 func (all services) endWaiting() {
 	for _, s := range all {
 		if s.runs == onStandby {
@@ -78,7 +78,7 @@ func (all services) endWaiting() {
 	}
 }
 
-// close closes what runs, the last first.
+// close closes the services that run, the last one first.
 func (all services) close() {
 	for _, s := range slices.Backward(all) {
 		s.stop()

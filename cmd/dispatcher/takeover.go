@@ -19,63 +19,61 @@ import (
 )
 
 const (
-	// minTakeoverAfter is the shortest patience: a busy machine keeps processes
-	// waiting too.
+	// minTakeoverAfter is the shortest patience. On a busy machine a healthy process
+	// may have to wait, too.
 	minTakeoverAfter = time.Second
 
-	// patienceSteps is how many steps the patience has. In each the active
-	// dispatcher is looked at once.
+	// patienceSteps is how many steps the patience is divided into. The active
+	// dispatcher is asked once in each.
 	patienceSteps = 20
 
-	// complainEvery is how often the log is told the same at most.
+	// complainEvery is the shortest time between two log lines that say the same.
 	complainEvery = time.Minute
 )
 
-// takeover ends the dispatcher that has the lock of a data folder once it is
-// frozen, on behalf of a standby that waits for that lock. A stopped process
-// keeps the lock, and would write on as soon as it is continued; one that is
-// killed does neither, whoever continues it.
+// takeover ends a frozen dispatcher on behalf of a standby that waits for its lock. A
+// stopped process keeps the lock of the data folder, and would go on writing as soon as
+// somebody continues it. A killed one does neither.
 type takeover struct {
 	patience time.Duration
 	log      zerolog.Logger
 
-	ask    func(context.Context) error   // nil is a sign of life; may wait long
-	holder func() (pid int, err error)   // who has the lock; 0 is nobody that is seen
-	find   func(pid int) (pinned, error) // os.ErrProcessDone when there is none
-	stuck  func(why error)               // told why a silent one is not ended, and nil when that is over
+	ask    func(context.Context) error   // nil is a sign of life; may take long
+	holder func() (pid int, err error)   // who holds the lock; 0 if no holder can be seen
+	find   func(pid int) (pinned, error) // os.ErrProcessDone if there is no such process
+	stuck  func(why error)               // called with why a silent dispatcher is not ended, and with nil when that is over
 
-	// Of the present silence.
+	// About the present silence.
 	silence   time.Duration
-	looked    bool // for who has the lock
+	looked    bool // the holder of the lock was looked up
 	pid       int
-	process   pinned // pid's, unless findErr
+	process   pinned // the process pid, unless findErr
 	findErr   error
 	killed    bool
 	complains bool
 
-	complained time.Time // when the log last heard of it
+	complained time.Time // when the last complaint was logged
 }
 
-// pinned is a process that no other can be taken for, as *os.Process is when it
-// has a handle.
+// pinned is a process whose ID cannot be taken over by another one. An *os.Process with
+// a handle is one.
 type pinned interface {
 	Signal(os.Signal) error
 	Release() error
 }
 
-// unaskedError says that the active dispatcher could not even be asked, for a
-// reason of our own.
+// unaskedError says that the active dispatcher could not be asked, for a reason on our
+// side.
 type unaskedError struct{ error }
 
 func (e unaskedError) Unwrap() error { return e.error }
 
-// watch looks at the active dispatcher until ctx ends.
+// watch asks the active dispatcher for a sign of life until ctx ends.
 //
-// Silence is counted in steps that this process was awake for, and each counts
-// once however long it took: nothing follows from a clock that jumps, a machine
-// that was suspended, or processors that we did not get ourselves. A question
-// stays open until it is answered, so that one answer in all the patience is
-// enough.
+// It measures silence in steps during which this process was awake. Each step counts
+// once, however long it took: a clock that jumps, a suspended machine, or a lack of
+// processor time on our side prove nothing. A question stays open until it is answered,
+// so one answer within the patience is enough.
 func (t *takeover) watch(ctx context.Context) {
 	step := t.patience / patienceSteps
 	answer := make(chan error, 1)
@@ -105,13 +103,13 @@ func (t *takeover) watch(ctx context.Context) {
 	}
 }
 
-// missed counts a step without a sign of life, and ends the holder after the
-// last one that it is given, unless what came of the question, answer, is that it
-// does not listen: then it is no dispatcher that serves. The silence is one
-// process's: it begins anew when another has the lock.
+// missed counts a step without a sign of life, and ends the holder of the lock after
+// the last step. It does not end a holder when answer says that nobody listens: that is
+// no dispatcher that serves. The count starts again when another process holds the
+// lock.
 func (t *takeover) missed(step time.Duration, answer error) {
 	pid, err := t.holder()
-	if err == nil && pid == os.Getpid() { // the wait is over
+	if err == nil && pid == os.Getpid() { // we hold the lock ourselves: the wait is over
 		t.forget()
 		return
 	}
@@ -142,7 +140,7 @@ func (t *takeover) missed(step time.Duration, answer error) {
 	}
 }
 
-// end kills the holder, and sees to it that it has gone.
+// end kills the holder and waits until it is gone.
 func (t *takeover) end() {
 	err := t.process.Signal(syscall.SIGKILL)
 	switch {
@@ -159,7 +157,7 @@ func (t *takeover) end() {
 	}
 }
 
-// complain says why a silent dispatcher is not ended.
+// complain logs why a silent dispatcher is not ended.
 func (t *takeover) complain(why error) {
 	t.complains = true
 	t.stuck(why)
@@ -169,10 +167,10 @@ func (t *takeover) complain(why error) {
 	}
 }
 
-// forget ends a silence.
+// forget starts a new count, because there was a sign of life.
 func (t *takeover) forget() {
 	if t.process != nil {
-		t.process.Release() // fails for one that is released only
+		t.process.Release() // fails only if it was released already
 	}
 	if t.complains {
 		t.stuck(nil)
@@ -180,14 +178,14 @@ func (t *takeover) forget() {
 	t.silence, t.looked, t.pid, t.process, t.findErr, t.killed, t.complains = 0, false, 0, nil, nil, false, false
 }
 
-// askControl returns what asks the dispatcher of a data folder over its control
-// socket whether it lives. A frozen one's kernel still accepts, so it is the
-// answer that counts. The connection is kept: one that has run out of file
-// descriptors lives, too.
+// askControl returns a function that asks the dispatcher of a data folder over its
+// control socket whether it lives. The kernel accepts connections for a frozen process,
+// so only an answer counts. The connection is kept: a dispatcher that has run out of
+// file descriptors lives, too.
 func askControl(data string) (ask func(context.Context) error, done func()) {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		conn, err := dialControl(ctx, data)
-		for _, silent := range []error{nil, fs.ErrNotExist, syscall.ECONNREFUSED, syscall.EAGAIN} { // not there; dead; backlog full
+		for _, silent := range []error{nil, fs.ErrNotExist, syscall.ECONNREFUSED, syscall.EAGAIN} { // no socket; dead; backlog full
 			if errors.Is(err, silent) {
 				return conn, err
 			}
@@ -208,8 +206,8 @@ func askControl(data string) (ask func(context.Context) error, done func()) {
 	}, transport.CloseIdleConnections
 }
 
-// watchActive has a frozen active dispatcher ended while this one is on
-// standby. The caller calls stop once the lock is had, or not waited for.
+// watchActive watches for a frozen active dispatcher while this one is on standby, and
+// ends it. The caller calls stop when it holds the lock or no longer waits for it.
 func (p *Program) watchActive(ctx context.Context) (stop func()) {
 	ask, done := askControl(p.cfg.Data)
 	t := &takeover{
@@ -233,8 +231,8 @@ func (p *Program) watchActive(ctx context.Context) (stop func()) {
 	}
 }
 
-// onStandby has /readyz answer that this dispatcher waits, and, unless stuck is
-// nil, that it waits in vain.
+// onStandby has /readyz answer that this dispatcher waits, and why it waits in vain if
+// stuck is not nil.
 func (p *Program) onStandby(stuck error) {
 	detail := "this dispatcher is on standby: another one serves"
 	if stuck != nil {

@@ -76,7 +76,7 @@ func baseURL(text string) (string, error) {
 	}
 	u, err := url.Parse(full)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-		return "", fmt.Errorf("FOB_URL=%s is no URL such as http://127.0.0.1:9999", text)
+		return "", fmt.Errorf("FOB_URL=%s is not a URL like http://127.0.0.1:9999", text)
 	}
 	if u.Hostname() == "" { // as in :9999
 		u.Host = "localhost" + u.Host

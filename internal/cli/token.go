@@ -18,7 +18,7 @@ import (
 
 // Token has the commands about tokens.
 type Token struct {
-	Create TokenCreate `cmd:"" help:"Make a token and print its secret, which is not to be had again."`
+	Create TokenCreate `cmd:"" help:"Make a token and print its secret, which cannot be shown again."`
 	List   TokenList   `cmd:"" help:"List the tokens."`
 	Revoke TokenRevoke `cmd:"" help:"End a token."`
 }

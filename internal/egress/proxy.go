@@ -205,7 +205,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	to, err := parseTarget(authority, port)
 	if err != nil {
-		g.malformed(w, r, fmt.Sprintf("%s is no HOST:PORT to go to: %v", strconv.QuoteToASCII(clip(authority)), err))
+		g.malformed(w, r, fmt.Sprintf("%s is not a HOST:PORT to connect to: %v", strconv.QuoteToASCII(clip(authority)), err))
 		return
 	}
 	if !g.network.Allows(to.host, to.port) {

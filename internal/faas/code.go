@@ -1,7 +1,7 @@
 package faas
 
-// Code says what kind of error it is. Codes are part of the HTTP contract:
-// CodeTable has all there is to say of each.
+// Code is the kind of an error. Codes are part of the HTTP contract; CodeTable says all
+// about each.
 type Code string
 
 // The codes.
@@ -40,7 +40,7 @@ const (
 	CodeNoSpace          Code = "no_space"
 )
 
-// The codes that only HTTP has.
+// The codes that only HTTP needs.
 const (
 	CodeBadHost         Code = "bad_host"
 	CodeCrossSite       Code = "cross_site"
@@ -51,29 +51,29 @@ const (
 	CodeUnsupportedHTTP Code = "unsupported_http_version"
 )
 
-// CodeInfo is what the HTTP contract says of a code. Texts are Markdown.
+// CodeInfo is what the HTTP contract says about a code. Its texts are Markdown.
 type CodeInfo struct {
 	Code      Code
 	Status    int
 	Fault     Fault
 	Retryable bool
 	Title     string // the same for all errors of the code
-	When      string // it is answered
+	When      string // in which situation it is the answer
 	Remedy    string // what to do about it
 }
 
-// Fault says whose fault an error is, as the header Fob-Error has it.
+// Fault says whose fault an error is. The header Fob-Error has it.
 type Fault string
 
 // The faults.
 const (
-	FaultFunction Fault = "function" // of its code, its arguments, its limits
-	FaultPlatform Fault = "platform" // of anything else
+	FaultFunction Fault = "function" // the function's code, arguments or limits
+	FaultPlatform Fault = "platform" // anything else
 )
 
 const retryable, final = true, false
 
-// CodeTable has every code, by status. The tables in the documents and the
+// CodeTable declares every code, ordered by status. The tables in the documents and the
 // statuses of answers come from it.
 var CodeTable = []CodeInfo{
 	{CodeBadRequest, 400, FaultPlatform, final, "Malformed request",
@@ -105,7 +105,7 @@ var CodeTable = []CodeInfo{
 	{CodeConflict, 409, FaultPlatform, retryable, "Changed meanwhile",
 		"somebody else changed the function at the same time", "try again"},
 	{CodeLastToken, 409, FaultPlatform, final, "The last token",
-		"it is the last token, and others than this machine reach the dispatcher", "make another one first"},
+		"it is the last token, and other machines can reach the dispatcher", "make another one first"},
 	{CodeInUse, 409, FaultPlatform, final, "In use",
 		"a function's live version names the secret", "`detail` says which; change its `secrets` first"},
 	{CodeTooLarge, 413, FaultPlatform, final, "Too large",
@@ -137,7 +137,7 @@ var CodeTable = []CodeInfo{
 	{CodeSandboxDied, 502, FaultFunction, final, "Sandbox died",
 		"the sandbox crashed or ran out of memory; the function may have run in part", "look at its code, raise `memory`"},
 	{CodeBadAnswer, 502, FaultFunction, final, "Bad answer from the function",
-		"what came out of the sandbox is not an answer, is larger than `FOB_MAX_BODY`, or redirects to the dispatcher other than to the function itself", "`detail` says which; return less, or a generator"},
+		"what the sandbox sent is not a valid answer or is larger than `FOB_MAX_BODY`; or it redirects to a path of the dispatcher outside the function", "`detail` says which; return less, or a generator"},
 	{CodeNoCapacity, 503, FaultPlatform, retryable, "No capacity",
 		"no slot came free within `queue_timeout`; no sandbox started within `start_timeout`; there was no room for another one, or none could be started; " +
 			"or there are too many connections or large requests at a time",
@@ -149,7 +149,7 @@ var CodeTable = []CodeInfo{
 	{CodeStarting, 503, FaultPlatform, retryable, "Starting",
 		"the dispatcher has just started, or its driver images are missing", "try again; see its log"},
 	{CodeStorage, 503, FaultPlatform, final, "Database failed",
-		"the database is damaged or its disk failed: nothing can be registered or changed. Calls go on. When it takes a restart, `/readyz` says so",
+		"the database is damaged or its disk failed: nothing can be registered or changed. Calls go on. If it takes a restart, `/readyz` says so",
 		"its log says what to do: restore a backup"},
 	{CodeTimeout, 504, FaultFunction, final, "Ran out of time",
 		"the code ran longer than `timeout`, or loaded longer than `FOB_LOAD_TIMEOUT`, and has been stopped; or the caller's `Fob-Timeout` is over, and the code runs on",
@@ -160,8 +160,7 @@ var CodeTable = []CodeInfo{
 		"a change cannot be stored, because the disk that has `FOB_DATA` or `FOB_KEY_FILE` is full; nothing was changed", "free space there; no restart is needed"},
 }
 
-// Info returns what the table has of a code, or of CodeInternal for one that it
-// lacks.
+// Info returns the table's entry for a code. An unknown code has CodeInternal's.
 func (c Code) Info() CodeInfo {
 	for i := range CodeTable {
 		if CodeTable[i].Code == c {
@@ -175,6 +174,6 @@ func (c Code) Info() CodeInfo {
 // platform's.
 func (c Code) FunctionsFault() bool { return c.Info().Fault == FaultFunction }
 
-// Retryable reports whether the same request may well succeed later without
-// anybody changing anything, and is known not to have run.
+// Retryable reports whether the same request may succeed later although nobody changes
+// anything, and is known not to have run.
 func (c Code) Retryable() bool { return c.Info().Retryable }

@@ -14,19 +14,19 @@ import (
 // The limits of a version's plain environment.
 const (
 	maxEnv     = 100
-	maxEnvSize = 32 << 10 // bytes of all names and values
+	maxEnvSize = 32 << 10 // bytes, of all names and values together
 )
 
-// Env is the plain environment of a version. It is kept as the JSON object that
-// it is shown as, with its names in order and "" for none: so it never changes
-// under anybody, and Settings can be compared.
+// Env is the plain environment of a version, as the JSON object that the API shows,
+// with its names in order. Without variables it is "". Being text, it cannot be changed
+// by accident, and Settings stay comparable.
 type Env string
 
 // Map returns the variables by name.
 func (e Env) Map() map[string]string {
 	variables := map[string]string{}
 	if e != "" {
-		// It was made by newEnv.
+		// newEnv made it, so it is valid.
 		_ = json.Unmarshal([]byte(e), &variables)
 	}
 	return variables
@@ -59,8 +59,8 @@ func newEnv(variables map[string]string) (Env, error) {
 	return Env(text), err
 }
 
-// Names is a sorted list of names without repetition, separated by commas, for
-// the reason that Env is text too.
+// Names is a sorted list of distinct names, with commas between them. It is text for
+// the same reasons as Env.
 type Names string
 
 // List returns the names.
@@ -88,8 +88,9 @@ func newNames(names []string) Names {
 	return Names(strings.Join(slices.Compact(slices.Sorted(slices.Values(names))), ","))
 }
 
-// parseEnv reads A=1,B=2 or a JSON object of texts; nothing is none. A
-// message never shows a value, which may be one that should be a secret.
+// parseEnv reads "A=1,B=2" or a JSON object of strings. An empty text is no variables.
+// Its errors never show a value, because somebody may have put a secret there by
+// mistake.
 func parseEnv(text string) (Env, error) {
 	variables := map[string]string{}
 	add := func(name, value string) error {
@@ -134,7 +135,7 @@ func parseEnv(text string) (Env, error) {
 	return newEnv(variables)
 }
 
-// eachText gives the members of a JSON object of texts.
+// eachText calls give for each member of a JSON object of strings.
 func eachText(object string, give func(name, value string) error) error {
 	if !json.Valid([]byte(object)) {
 		return errors.New("not valid JSON")
@@ -155,7 +156,7 @@ func eachText(object string, give func(name, value string) error) error {
 	return nil
 }
 
-// parseNames reads A,B or a JSON list; nothing is none.
+// parseNames reads "A,B" or a JSON list of strings. An empty text is no names.
 func parseNames(text string) (Names, error) {
 	var given []string
 	if strings.HasPrefix(strings.TrimSpace(text), "[") {
@@ -177,7 +178,7 @@ func parseNames(text string) (Names, error) {
 	return names, nil
 }
 
-// bothPlainAndSecret returns a name that settings have in env and in secrets.
+// bothPlainAndSecret returns a name that is both in env and in secrets.
 func bothPlainAndSecret(s *Settings) (name string, both bool) {
 	if s.Env == "" || s.Secrets == "" {
 		return "", false
@@ -191,8 +192,9 @@ func bothPlainAndSecret(s *Settings) (name string, both bool) {
 	return "", false
 }
 
-// Variables that count only as a process starts. A driver has started when it gets
-// a function's, and makes count what it can: these it cannot.
+// Variables that take effect only when a process starts. A driver has already started
+// when it gets a function's variables. It makes most of them take effect; it cannot do
+// so for these.
 var (
 	startOnly = []string{"GLIBC_TUNABLES", "OPENSSL_CONF"}
 
@@ -201,13 +203,13 @@ var (
 		"NODE_PRESERVE_SYMLINKS_MAIN", "NODE_REDIRECT_WARNINGS", "NODE_USE_ENV_PROXY", "NODE_USE_SYSTEM_CA", "NODE_V8_COVERAGE", "UV_USE_IO_URING",
 	}
 
-	// Node asks them for its locale, which is en-US without any, or with these values.
+	// Node takes its locale from these. It is en-US without them, or with these values.
 	nodeLocale  = []string{"LANG", "LC_ALL", "LC_MESSAGES"}
 	usualLocale = regexp.MustCompile(`^(?:C|POSIX|en_US)(?:\.[\w-]+)?$`)
 )
 
-// CheckEnvironment says which variable of a version's cannot be what it would be
-// to a process that starts with it, or nil.
+// CheckEnvironment returns an error that names a variable which cannot have the effect
+// that it would have on a newly started process, or nil.
 func CheckEnvironment(lang string, s Settings) error {
 	env := s.Env.Map()
 	for _, name := range append(slices.Sorted(maps.Keys(env)), s.Secrets.List()...) {

@@ -9,43 +9,42 @@ import (
 	"time"
 )
 
-// Error is an error of the domain. Its message is safe to show to a client.
+// Error is an error whose message is safe to show to a client.
 type Error struct {
 	Code    Code
 	Message string
 
-	// RetryAfter is when it is worth trying again; 0 says nothing.
+	// RetryAfter is how long to wait before trying again; 0 says nothing.
 	RetryAfter time.Duration
 
-	// Raised is what the user's code did, when it was its fault.
+	// Raised is what the user's code raised, if the error is its fault.
 	Raised *Raised
 
-	// Cause is what lies beneath. It goes to the log, not to the client.
+	// Cause is the underlying error. It goes to the log, not to the client.
 	Cause error
 }
 
-// Raised is an error in the user's code, as its driver reports it.
+// Raised is an error in the user's code, as the driver reports it.
 type Raised struct {
-	Type      string `json:"type,omitempty"` // such as KeyError
+	Type      string `json:"type,omitempty"` // KeyError, for example
 	Message   string `json:"message"`
 	Line      int    `json:"line,omitempty"` // 1-based, in the user's code
 	Traceback string `json:"traceback,omitempty"`
 }
 
-// Errorf returns an *Error with a formatted message, all of which a client
-// will see.
+// Errorf returns an *Error with a formatted message. A client will see all of it.
 func Errorf(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// UnknownFunction returns the error for a ref to no function. One for a function
-// that the caller may know nothing of is the same, to the letter.
+// UnknownFunction returns the error for a ref that names no function. A function that
+// the caller may not know about gets exactly the same error.
 func UnknownFunction(ref Ref) *Error {
 	return Errorf(CodeUnknownFunction, "there is no function %s; GET /api/functions lists those that there are", ref.ID+ref.Name)
 }
 
-// UnknownVersion returns the error for a ref to a version that fn does not have, or
-// not any more.
+// UnknownVersion returns the error for a version that fn does not have, or no longer
+// has.
 func UnknownVersion(fn *Function, number int) *Error {
 	name, why := fn.Name, ""
 	if name == "" {
@@ -57,8 +56,8 @@ func UnknownVersion(fn *Function, number int) *Error {
 	return Errorf(CodeUnknownFunction, "function %s has no version %d%s; there are %s", name, number, why, ranges(fn.Versions))
 }
 
-// ranges writes ascending numbers as in 1, 40 to 91: the last of these ranges, when
-// there are many.
+// ranges writes ascending numbers as "1, 40 to 91". Of many ranges it writes the last
+// ones.
 func ranges(numbers []int) string {
 	var all []string
 	for i := 0; i < len(numbers); {
@@ -82,13 +81,13 @@ func ranges(numbers []int) string {
 	return strings.Join(all, ", ")
 }
 
-// Because sets what lies beneath e and returns e.
+// Because sets the underlying error and returns e.
 func (e *Error) Because(cause error) *Error {
 	e.Cause = cause
 	return e
 }
 
-// After sets when it is worth trying again and returns e.
+// After sets RetryAfter and returns e.
 func (e *Error) After(d time.Duration) *Error {
 	e.RetryAfter = d
 	return e
@@ -103,19 +102,19 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Cause }
 
-// DiskFull reports whether err says that a disk, or a quota on it, has no room.
+// DiskFull reports whether err means that a disk, or a quota on it, is full.
 func DiskFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// NoSpace returns the error for what could not be done because DiskFull is true
-// of the cause. where is the setting that names the full disk's folder or file.
+// NoSpace returns the error for something that failed with a cause for which DiskFull
+// is true. where is the setting that names the file or folder on the full disk.
 func NoSpace(doing, where string, cause error) *Error {
 	return Errorf(CodeNoSpace, "could not %s, for the disk that has %s is full: free space there and try again", doing, where).
 		After(10 * time.Second).Because(cause)
 }
 
-// CodeOf returns the code of the first *Error in err's chain, CodeInternal for
+// CodeOf returns the code of the first *Error in err's chain. It is CodeInternal for
 // any other error and "" for nil.
 func CodeOf(err error) Code {
 	if err == nil {

@@ -1,104 +1,104 @@
-// Package faas holds the words of Flock of Birds: functions, versions,
-// aliases, refs, calls, results and errors, and the interfaces at which the
-// other packages meet. It imports nothing of ours and does no I/O.
+// Package faas defines the terms of Flock of Birds: functions, versions, aliases, refs,
+// calls, results and errors, and the interfaces at which the other packages meet. It
+// imports no other package of this module and does no I/O.
 package faas
 
 import "context"
 
-// Invoker is the one spine: HTTP handlers, queue workers, triggers and replay
-// all call functions through it, and metrics, tracing and recording wrap it.
-// It is shaped like http.RoundTripper: a non-nil error means that there is no
-// result, and is (or wraps) an *Error. The caller must close Result.Body.
+// Invoker is the one way to call functions. HTTP handlers, queue workers, triggers and
+// replay all go through it; metrics, tracing and recording wrap it. It is shaped like
+// http.RoundTripper: with a non-nil error there is no result, and the error is (or
+// wraps) an *Error. The caller must close Result.Body.
 type Invoker interface {
 	Invoke(ctx context.Context, call *Call) (*Result, error)
 }
 
-// Registry is what one can do with functions besides calling them. Every error
-// is (or wraps) an *Error. Functions and versions that it hands out are
+// Registry is everything that can be done with functions besides calling them. Every
+// error is (or wraps) an *Error. The functions and versions that it returns are
 // immutable snapshots.
 type Registry interface {
-	// Create registers a new function with one version, loaded and healthy
-	// in a sandbox and safe on disk before it returns. An empty name is none.
-	// It checks all of the draft: CheckCode, the language, the settings.
+	// Create registers a function with one version. When it returns, the version is
+	// loaded and healthy in a sandbox, and safe on disk. An empty name means that the
+	// function has no name. Create checks the whole draft: code, language and settings.
 	Create(ctx context.Context, name string, draft Draft) (*Function, error)
 
-	// Put adds a version to the function that ref names and moves the alias
-	// live to it, or creates the function when ref is a name that is free.
-	// Settings that the draft is silent on are kept. When the live version is
-	// what the draft asks for, nothing changes.
+	// Put adds a version to the function that ref names and moves the alias live to it.
+	// If ref is a free name, Put creates the function. Settings that the draft does not
+	// give are kept. If the live version is already what the draft asks for, nothing
+	// changes.
 	Put(ctx context.Context, ref Ref, draft Draft) (*Function, Change, error)
 
-	// Patch adds a version with the code of the live one and changed settings,
-	// unless these are the live one's, too.
+	// Patch adds a version with the live version's code and changed settings. If the
+	// settings are the live version's already, nothing changes.
 	Patch(ctx context.Context, ref Ref, settings SettingsPatch) (*Function, Change, error)
 
-	// Delete removes a function, its versions and its sandboxes; calls in
-	// flight finish first. ref must name the function alone.
+	// Delete removes a function with its versions and sandboxes. Calls in flight finish
+	// first. ref must name the function alone, without a version or an alias.
 	Delete(ctx context.Context, ref Ref) error
 
 	// Resolve finds what a ref names.
 	Resolve(ctx context.Context, ref Ref) (*Function, *Version, error)
 
-	// Versions returns up to limit of a function's versions, the newest first,
-	// beginning with the one before the number before (0 for the first page).
+	// Versions returns up to limit of a function's versions, the newest first. It
+	// begins with the version below the number before; 0 stands for the first page.
 	Versions(ctx context.Context, fn *Function, before, limit int) ([]*Version, error)
 
-	// List returns up to limit functions whose names begin with prefix ("" for
-	// all, also those without a name), in order of creation, beginning after the
-	// function with the ID or place after ("" for the first page).
+	// List returns up to limit functions in order of creation. Their names begin with
+	// prefix; with "" it lists all, also functions without a name. It begins after the
+	// function whose ID or place is after; "" stands for the first page.
 	List(ctx context.Context, prefix, after string, limit int) ([]*Function, error)
 
 	// IDs returns the IDs of all functions in order of creation.
 	IDs(ctx context.Context) ([]string, error)
 
-	// Code returns a version's code as it was registered.
+	// Code returns a version's code exactly as it was registered.
 	Code(ctx context.Context, version *Version) (string, error)
 }
 
-// Proof is a version that is loaded in a sandbox, and which nobody can call yet. One
-// of Publish and Discard must be called, once.
+// Proof is a version that is loaded in a sandbox and that nobody can call yet. Its
+// owner must call either Publish or Discard, once.
 type Proof interface {
-	// SandboxID names the sandbox.
+	// SandboxID returns the sandbox's ID.
 	SandboxID() string
 
-	// Publish gives the sandbox to fn's calls. fn, whose live version it holds, is
-	// stored by then, and about to be seen.
+	// Publish gives the sandbox to calls of fn, whose live version it has loaded. The
+	// caller has stored fn, and makes it visible next.
 	Publish(fn *Function)
 
 	// Discard removes the sandbox.
 	Discard()
 }
 
-// Locator tells where functions run.
+// Locator finds the sandboxes in which functions run.
 type Locator interface {
-	// Sandboxes tells where a version runs at this moment.
+	// Sandboxes returns the sandboxes in which a version runs now.
 	Sandboxes(ctx context.Context, version *Version) ([]SandboxInfo, error)
 
-	// Holder finds the sandbox whose own token this is, and what it is loaded
-	// with. There is none (ok is false) for a sandbox that is blank or gone.
+	// Holder finds the sandbox to which a sandbox token belongs, and the version that
+	// it has loaded. ok is false if no living sandbox with a version has the token.
 	Holder(ctx context.Context, token string) (sandboxID string, holds VersionKey, ok bool)
 }
 
-// Change is what a PUT or PATCH did.
+// Change is the outcome of a PUT or PATCH.
 type Change int
 
 // The changes.
 const (
-	Unchanged Change = iota // it was so before
+	Unchanged Change = iota // it was like that before
 	Changed                 // there is a new version
 	Created                 // there is a new function
 )
 
-// Store keeps everything through crash and failover. Every method that changes
-// something returns once the change is synced to disk, and changes all or
-// nothing. Errors are (or wrap) *Error.
+// Store keeps everything safe through crashes and failovers. A method that changes
+// something does so wholly or not at all, and returns once the change is synced to
+// disk. Errors are (or wrap) *Error.
 type Store interface {
 	FunctionStore
 	SandboxStore
 	TokenStore
 
-	// Aviary returns the store's own name for its sandboxes, minted when
-	// the store was first initialised: 8 hexadecimal digits.
+	// Aviary returns the store's name for its sandboxes: 8 hexadecimal digits, chosen
+	// when the store was created.
 	Aviary(ctx context.Context) (string, error)
 
 	Close() error
@@ -116,32 +116,31 @@ type FunctionStore interface {
 	// Code returns one version's code.
 	Code(ctx context.Context, functionID string, version int) (string, error)
 
-	// CreateFunction stores a new function, its first version with its code,
-	// and which sandbox that version is loaded in. It fails with CodeNameTaken
-	// when another function has the name.
+	// CreateFunction stores a new function, its first version with the code, and the ID
+	// of the sandbox that has it loaded. It fails with CodeNameTaken if another
+	// function has the name.
 	CreateFunction(ctx context.Context, fn *Function, code string, sandboxID string) error
 
-	// AddVersion stores fn, whose live version is new, with that version's code
-	// and the sandbox that it is loaded in, and drops the versions that fn does
-	// not have any more. Code that a version of the function has already is
-	// there, and may be left out. It fails with CodeConflict when fn does not
-	// follow directly on what is stored.
+	// AddVersion stores fn, whose live version is new, with that version's code and the
+	// ID of the sandbox that has it loaded. It drops the versions that fn no longer
+	// has. Code that another version of the function has is stored already, so it may
+	// be left out. AddVersion fails with CodeConflict if fn does not directly follow
+	// what is stored.
 	AddVersion(ctx context.Context, fn *Function, code string, sandboxID string) error
 
-	// DeleteFunction removes a function with all that belongs to it.
+	// DeleteFunction removes a function and all that belongs to it.
 	DeleteFunction(ctx context.Context, id string) error
 }
 
-// SandboxStore is the part of a Store that keeps which sandbox holds what.
+// SandboxStore is the part of a Store that keeps which version each sandbox holds.
 type SandboxStore interface {
-	// Sandboxes returns the record of which sandbox holds which version.
+	// Sandboxes returns the version that each sandbox holds, by sandbox ID.
 	Sandboxes(ctx context.Context) (map[string]VersionKey, error)
 
-	// RecordSandbox notes that a sandbox was loaded with a version. Losing
-	// such a note in a power cut is harmless (the sandbox dies with it), so
-	// it need not be synced.
+	// RecordSandbox records that a sandbox has loaded a version. It need not be synced:
+	// a power cut that loses the record also ends the sandbox.
 	RecordSandbox(ctx context.Context, sandboxID string, version VersionKey) error
 
-	// ForgetSandboxes drops the records of sandboxes that are gone.
+	// ForgetSandboxes drops the records of sandboxes that no longer exist.
 	ForgetSandboxes(ctx context.Context, sandboxIDs ...string) error
 }

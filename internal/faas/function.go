@@ -12,27 +12,27 @@ import (
 	"github.com/google/uuid"
 )
 
-// Live is the alias that every function has; a ref that says neither a
-// version nor an alias means it.
+// Live is the alias that every function has. A ref without a version or an alias means
+// it.
 const Live = "live"
 
-// Function is what a user registers. It is immutable: a change makes a new
-// value. Of its versions it holds the live one; the others are the store's to
-// tell, for there may be many, and hardly any is asked for.
+// Function is what a user registers. It is immutable; a change makes a new value. It
+// holds only the live version. The store has the others, because there may be many and
+// they are rarely needed.
 type Function struct {
 	ID       string         `json:"id"`             // a UUID
 	Name     string         `json:"name,omitempty"` // unique, or empty
 	Created  time.Time      `json:"created"`
-	Aliases  map[string]int `json:"aliases"`  // alias → version number; has Live
-	Versions []int          `json:"versions"` // the numbers of those that are kept, ascending
-	Current  *Version       `json:"-"`        // the one that Live points to
+	Aliases  map[string]int `json:"aliases"`  // alias → version number; always has Live
+	Versions []int          `json:"versions"` // numbers of the versions that are kept, ascending
+	Current  *Version       `json:"-"`        // the version that Live points to
 }
 
-// Version is a function's code, language and settings. It never changes. Its
-// code is kept apart (Store.Code), for it is needed only when a sandbox loads.
+// Version is a function's code, language and settings. It never changes. The code is
+// kept apart (Store.Code), because only loading a sandbox needs it.
 type Version struct {
 	FunctionID string    `json:"function"`
-	Number     int       `json:"version"` // 1, 2, 3 … inside its function
+	Number     int       `json:"version"` // counts from 1 within its function
 	Lang       string    `json:"lang"`
 	Settings   Settings  `json:"settings"`
 	Created    time.Time `json:"created"`
@@ -40,13 +40,13 @@ type Version struct {
 	Digest     string    `json:"digest"` // "sha256:" and 64 hexadecimal digits, of the code
 }
 
-// Digest returns the digest of code, as a version has it.
+// Digest returns the digest of code in the form that Version.Digest has.
 func Digest(code string) string {
 	sum := sha256.Sum256([]byte(code))
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// VersionKey names a version without holding it.
+// VersionKey identifies a version.
 type VersionKey struct {
 	FunctionID string `json:"function"`
 	Number     int    `json:"version"`
@@ -55,7 +55,7 @@ type VersionKey struct {
 // Key returns the version's key.
 func (v *Version) Key() VersionKey { return VersionKey{v.FunctionID, v.Number} }
 
-// Has reports whether the function has a version of that number, and has it still.
+// Has reports whether the function has, and still keeps, the version of that number.
 func (f *Function) Has(number int) bool {
 	_, ok := slices.BinarySearch(f.Versions, number)
 	return ok
@@ -64,7 +64,7 @@ func (f *Function) Has(number int) bool {
 // Live returns the version that the alias live points to.
 func (f *Function) Live() *Version { return f.Current }
 
-// Latest returns the highest number of a version, 0 when there is none yet.
+// Latest returns the highest version number, or 0 if there is none yet.
 func (f *Function) Latest() int {
 	if len(f.Versions) == 0 {
 		return 0
@@ -72,7 +72,7 @@ func (f *Function) Latest() int {
 	return f.Versions[len(f.Versions)-1]
 }
 
-// With returns a copy of f that has one more version, which live points to.
+// With returns a copy of f with v added as its live version.
 func (f *Function) With(v *Version) *Function {
 	next := *f
 	next.Versions = append(slices.Clip(f.Versions), v.Number)
@@ -85,15 +85,15 @@ func (f *Function) With(v *Version) *Function {
 	return &next
 }
 
-// Without returns a copy of f that lacks some versions.
+// Without returns a copy of f without some versions.
 func (f *Function) Without(numbers []int) *Function {
 	next := *f
 	next.Versions = slices.DeleteFunc(slices.Clone(f.Versions), func(n int) bool { return slices.Contains(numbers, n) })
 	return &next
 }
 
-// Surplus returns the versions, oldest first, that are neither among the newest,
-// as many as keep_versions of the live one says, nor what an alias points to.
+// Surplus returns the versions that may be dropped, oldest first: all except those that
+// an alias points to and the newest, as many as keep_versions of the live version says.
 func (f *Function) Surplus() []int {
 	var surplus []int
 	for _, number := range f.Versions[:max(0, len(f.Versions)-f.Live().Settings.KeepVersions)] {
@@ -108,18 +108,18 @@ func (f *Function) Surplus() []int {
 	return surplus
 }
 
-// Draft is what a client hands in to become a version.
+// Draft is what a client sends to make a version.
 type Draft struct {
 	Code     string
-	Lang     string // empty: that of the live version, else python
+	Lang     string // empty: the live version's, else python
 	Settings SettingsPatch
 }
 
-// SandboxInfo tells about one sandbox that runs a version.
+// SandboxInfo describes one sandbox that has a version loaded.
 type SandboxInfo struct {
 	ID       string    `json:"id"`
 	State    string    `json:"state"` // "ready", "busy", "paused" or "draining"
-	Host     string    `json:"host"`  // as the engine's network knows it
+	Host     string    `json:"host"`  // on the engine's network
 	Port     int       `json:"port"`  // of the driver, which asks for the sandbox's token there
 	InFlight int       `json:"in_flight"`
 	Started  time.Time `json:"started"`
@@ -127,12 +127,12 @@ type SandboxInfo struct {
 
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
 
-// CheckName says what is wrong with a function's name, or nil. A name is 1 to
-// 63 letters, digits, - and _, begins with a letter or digit, and does not
-// look like an ID, so that a ref is never ambiguous.
+// CheckName returns what is wrong with a function's name, or nil. A name is 1 to 63
+// letters, digits, - and _, begins with a letter or digit, and does not look like an
+// ID, so that refs are never ambiguous.
 func CheckName(name string) error {
 	if !namePattern.MatchString(name) {
-		return Errorf(CodeBadRequest, "%q is no function name: use 1 to 63 letters, digits, - and _, beginning with a letter or digit", clip(name, 80))
+		return Errorf(CodeBadRequest, "%q is not a function name: use 1 to 63 letters, digits, - and _, beginning with a letter or digit", clip(name, 80))
 	}
 	if uuid.Validate(name) == nil {
 		return Errorf(CodeBadRequest, "%q looks like a function ID: choose a name that does not", name)
@@ -140,7 +140,7 @@ func CheckName(name string) error {
 	return nil
 }
 
-// clip shortens user input for a message.
+// clip shortens a user's text for a message.
 func clip(s string, limit int) string {
 	if len(s) <= limit {
 		return s
@@ -148,8 +148,8 @@ func clip(s string, limit int) string {
 	return s[:limit] + "…"
 }
 
-// Lang returns the language that a client means, whatever of its usual names it
-// says. What is none of these stays as it is.
+// Lang returns the language that a client means by one of its usual names. It returns
+// any other name unchanged.
 func Lang(name string) string {
 	switch lower := strings.ToLower(name); lower {
 	case "py", "python3":
@@ -161,11 +161,10 @@ func Lang(name string) string {
 	}
 }
 
-// NoTypes says what to do with TypeScript, behind a sentence that calls it so.
+// NoTypes is the advice about TypeScript that follows a clause which identifies it.
 const NoTypes = "which there is no driver for: make JavaScript of it, as with npx esbuild hello.ts > hello.js, and add lang=node"
 
-// CheckLang fails with CodeUnknownLanguage for a language that is not among those
-// that there are drivers for.
+// CheckLang fails with CodeUnknownLanguage if there is no driver for a language.
 func CheckLang(lang string, drivers []string) error {
 	if slices.Contains(drivers, lang) {
 		return nil
@@ -176,13 +175,13 @@ func CheckLang(lang string, drivers []string) error {
 	return Errorf(CodeUnknownLanguage, "there is no driver for the language %.40q; there are %v", lang, drivers)
 }
 
-// TooMuchMemory is told, with that code, to who wants a sandbox of more memory than
-// all may have together.
+// TooMuchMemory returns the error for a sandbox that would need more memory than all
+// sandboxes together may have.
 func TooMuchMemory(code Code, memory, all Bytes) error {
 	return Errorf(code, "memory=%v is more than all sandboxes together may have, %v: give it less, or raise FOB_MAX_MEMORY", memory, all)
 }
 
-// CheckCode says what is wrong with code before any language looks at it.
+// CheckCode returns what is wrong with code, whatever its language, or nil.
 func CheckCode(code string) error {
 	switch {
 	case strings.TrimSpace(strings.TrimPrefix(code, "\ufeff")) == "":
@@ -190,13 +189,13 @@ func CheckCode(code string) error {
 	case !utf8.ValidString(code) || isUTF16(code):
 		return NotUTF8("the code", code)
 	case strings.IndexByte(code, 0) >= 0:
-		return Errorf(CodeBadRequest, "the code has a NUL byte in it, so it is no program text")
+		return Errorf(CodeBadRequest, "the code has a NUL byte in it, so it is not program text")
 	}
 	return nil
 }
 
-// NotUTF8 returns the error for text of a client's that is not UTF-8, or is but
-// by chance.
+// NotUTF8 returns the error for a client's text that is not UTF-8, or that is UTF-8
+// only by chance.
 func NotUTF8[T string | []byte](what string, text T) error {
 	if isUTF16(string(text[:min(len(text), 64)])) {
 		return Errorf(CodeBadRequest, "%s is UTF-16 text: save it as UTF-8, in PowerShell with Out-File -Encoding utf8 in place of >", what)
@@ -204,8 +203,8 @@ func NotUTF8[T string | []byte](what string, text T) error {
 	return Errorf(CodeBadRequest, "%s is not UTF-8 text", what)
 }
 
-// isUTF16 reports whether text begins as UTF-16 does: with a mark, or with
-// characters every other byte of which is NUL.
+// isUTF16 reports whether text begins as UTF-16 does: with a byte order mark, or with
+// characters in which every other byte is 0.
 func isUTF16(text string) bool {
 	if strings.HasPrefix(text, "\xff\xfe") || strings.HasPrefix(text, "\xfe\xff") {
 		return true

@@ -9,16 +9,15 @@ import (
 	"strings"
 )
 
-// The networks a version can have. The third begins with NetworkAllow, and a
-// list of hosts follows.
+// The networks that a version can have. After NetworkAllow follows a list of hosts.
 const (
 	NetworkEgress = "egress" // out to the world, not to other sandboxes
-	NetworkNone   = "none"   // no network at all
-	NetworkAllow  = "allow=" // none, but a proxy that reaches the hosts that are listed
+	NetworkNone   = "none"   // no network
+	NetworkAllow  = "allow=" // no network, but a proxy that reaches the listed hosts
 )
 
-// maxHosts is how many hosts a list may have, and maxName how many bytes a
-// host's name (RFC 1035).
+// maxHosts is how many hosts a list may have, and maxName the length of a host name in
+// bytes (RFC 1035).
 const (
 	maxHosts = 50
 	maxName  = 253
@@ -26,25 +25,25 @@ const (
 
 // Network is what a version may reach. The zero value is no network.
 type Network struct {
-	mode  string // NetworkEgress or NetworkAllow; empty is none
+	mode  string // NetworkEgress or NetworkAllow; empty for none
 	hosts []hostRule
 }
 
-// hostRule is one HOST[:PORT] of a list. Just one of the three says which hosts.
+// hostRule is one HOST[:PORT] of a list. Exactly one of any, suffix and name is set.
 type hostRule struct {
 	any    bool       // *
 	suffix string     // .example.com for *.example.com
 	name   string     // example.com, or an address
-	ip     netip.Addr // set when name is one
-	port   uint16     // 0 is webPorts
+	ip     netip.Addr // set if name is an address
+	port   uint16     // 0 means webPorts
 }
 
-// webPorts are those that a host without a port is listed with.
+// webPorts are the ports of a host that is listed without a port.
 var webPorts = [...]uint16{80, 443}
 
-// ParseNetwork reads the setting network: none, egress, or
-// allow=HOST[:PORT],… where HOST is a name, *.NAME for all names below it, * for
-// any, or an IP address (IPv6 in brackets).
+// ParseNetwork reads the setting network: none, egress, or allow=HOST[:PORT],… A HOST
+// is a name, *.NAME for all names below it, * for any host, or an IP address (IPv6 in
+// brackets).
 func ParseNetwork(text string) (Network, error) {
 	switch text {
 	case NetworkNone:
@@ -110,10 +109,10 @@ func ParsePort(text string) (uint16, error) {
 	return uint16(n), nil
 }
 
-// ParseHost reads the HOST of HOST:PORT, and returns it in its one spelling:
-// a name in lower case, without the dot at its end; or an address, of which ip
-// is set too. What some programs take for an address and others for a name
-// (2130706433, 0x7f.1, 127.1, an IPv6 zone) is neither.
+// ParseHost reads the HOST of HOST:PORT and returns its canonical spelling: a name in
+// lower case without a dot at its end, or an address, for which ip is set as well. It
+// refuses what some programs read as an address and others as a name (2130706433,
+// 0x7f.1, 127.1, an IPv6 zone).
 func ParseHost(text string) (name string, ip netip.Addr, err error) {
 	inner, bracketed := strings.CutPrefix(text, "[")
 	if bracketed {
@@ -144,7 +143,7 @@ func ParseHost(text string) (name string, ip netip.Addr, err error) {
 	return name, ip, nil
 }
 
-// checkHostName says what is wrong with a host's name in lower case, or nil.
+// checkHostName returns what is wrong with a host name in lower case, or nil.
 func checkHostName(name string) error {
 	if name == "" {
 		return errors.New("there is no host")
@@ -168,14 +167,14 @@ func checkHostName(name string) error {
 		}
 		last = label
 	}
-	// The rule by which browsers tell IPv4 addresses from names (WHATWG URL).
+	// Browsers use this rule to tell IPv4 addresses from names (WHATWG URL).
 	if strings.Trim(last, "0123456789") == "" || strings.HasPrefix(last, "0x") && strings.Trim(last[2:], "0123456789abcdef") == "" {
 		return errors.New("neither a name nor an address that is written as 192.0.2.1")
 	}
 	return nil
 }
 
-// String returns the network in its one spelling, which ParseNetwork reads.
+// String returns the network in its canonical spelling, which ParseNetwork reads.
 func (n Network) String() string {
 	switch n.mode {
 	case "":
@@ -206,11 +205,11 @@ func (r hostRule) String() string {
 	return host
 }
 
-// Listed reports whether it is a list of hosts, for which there is the proxy.
+// Listed reports whether the network is a list of hosts, which the proxy reaches.
 func (n Network) Listed() bool { return n.mode == NetworkAllow }
 
-// Bridged is the network that a sandbox needs for it: NetworkEgress, or
-// NetworkNone, with or without the proxy.
+// Bridged returns the network that the sandbox itself has: NetworkEgress or
+// NetworkNone. A list of hosts is NetworkNone, with the proxy beside it.
 func (n Network) Bridged() string {
 	if n.mode == NetworkEgress {
 		return NetworkEgress
@@ -218,17 +217,16 @@ func (n Network) Bridged() string {
 	return NetworkNone
 }
 
-// Allows reports whether a list has a host, spelled as ParseHost returns it, at
-// a port. What it leads to is another question: a name that is listed may have
-// any address.
+// Allows reports whether a list includes a host, spelled as ParseHost returns it, at a
+// port. It says nothing about the address: a listed name may resolve to any.
 func (n Network) Allows(host string, port uint16) bool {
-	ip, _ := netip.ParseAddr(host) // the zero value for a name
+	ip, _ := netip.ParseAddr(host) // the zero Addr for a name
 	wanted := hostRule{name: host, ip: ip, port: port}
 	return slices.ContainsFunc(n.hosts, func(r hostRule) bool { return r.covers(wanted) })
 }
 
-// Covers reports whether whatever the other network reaches can be reached
-// with this one too.
+// Covers reports whether everything that the other network reaches can be reached with
+// this one, too.
 func (n Network) Covers(other Network) bool {
 	switch {
 	case n.mode == NetworkEgress || other.mode == "":
@@ -251,7 +249,8 @@ func (n Network) Covers(other Network) bool {
 	return true
 }
 
-// covers reports whether a rule has all that another one has, whose port is set.
+// covers reports whether a rule includes everything that another one does. other's port
+// is set.
 func (r hostRule) covers(other hostRule) bool {
 	if r.port != other.port && (r.port != 0 || !slices.Contains(webPorts[:], other.port)) {
 		return false

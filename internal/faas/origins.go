@@ -11,19 +11,19 @@ import (
 	"strings"
 )
 
-// Origins is which web pages may call a function: those of no other site when
-// it is empty, of any when it is AnyOrigin, or else of the origins in it, which
-// commas separate, each written as browsers write it.
+// Origins says which web pages may call a function. Empty, it allows no page of another
+// site; AnyOrigin allows every page; otherwise it lists the allowed origins, as
+// browsers write them, with commas between.
 type Origins string
 
-// AnyOrigin is the Origins of a function that any page may call.
+// AnyOrigin is the Origins of a function that every page may call.
 const AnyOrigin Origins = "*"
 
-// maxOrigins is how many origins a function may list.
+// maxOrigins bounds the origins that a function may list.
 const maxOrigins = 20
 
-// Allows reports whether a page of that origin, which is empty when the browser
-// did not say it, may call the function.
+// Allows reports whether a page of that origin may call the function. The origin is
+// empty if the browser did not send it.
 func (o Origins) Allows(origin string) bool {
 	if o == AnyOrigin {
 		return true
@@ -39,7 +39,7 @@ func (o Origins) Allows(origin string) bool {
 	return false
 }
 
-// parseOrigins reads what people write.
+// parseOrigins reads a list of origins as people write them.
 func parseOrigins(text string) (Origins, error) {
 	text = strings.TrimSpace(text)
 	if text == "" || text == string(AnyOrigin) {
@@ -63,8 +63,8 @@ func parseOrigins(text string) (Origins, error) {
 
 var originHost = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$`)
 
-// parseOrigin returns an origin as browsers send it: in lower case, and without
-// the port that its scheme has anyway.
+// parseOrigin returns an origin as browsers send it: in lower case, and without the
+// default port of its scheme.
 func parseOrigin(text string) (string, error) {
 	bad := errors.New("not an origin such as https://app.example.com or http://localhost:3000, with nothing behind it")
 	text = strings.ToLower(text)

@@ -8,8 +8,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// Place is a function's place in the order of creation. It says that by itself, so
-// that a list can go on behind a function that is gone.
+// Place is a function's place in the order of creation. It does not depend on the
+// function being there, so a list can continue after one that was deleted.
 type Place struct {
 	Created int64 // in nanoseconds since 1970
 	ID      string
@@ -18,17 +18,17 @@ type Place struct {
 // Place returns the function's place.
 func (f *Function) Place() Place { return Place{f.Created.UnixNano(), f.ID} }
 
-// Compare returns less than 0 when p comes before other, 0 when they are the same,
-// and else more.
+// Compare returns a negative number if p comes before other, a positive one if it comes
+// after, and 0 if they are the same.
 func (p Place) Compare(other Place) int {
 	return cmp.Or(cmp.Compare(p.Created, other.Created), cmp.Compare(p.ID, other.ID))
 }
 
-// String returns the place as ParsePlace reads it.
+// String returns the place in the form that ParsePlace reads.
 func (p Place) String() string { return strconv.FormatInt(p.Created, 36) + "-" + p.ID }
 
-// ParsePlace reads a place, or the ID of a function that find knows. Anything else
-// is CodeBadRequest.
+// ParsePlace reads a place, or the ID of a function that find knows. For anything else
+// it fails with CodeBadRequest.
 func ParsePlace(text string, find func(id string) *Function) (Place, error) {
 	created, id, ok := strings.Cut(text, "-")
 	if ok && len(id) == 36 && uuid.Validate(id) == nil {

@@ -7,19 +7,19 @@ import (
 	"github.com/google/uuid"
 )
 
-// Ref is how a caller names what to run: ID, NAME, NAME@3 or NAME:live (and
-// the latter two with an ID).
+// Ref names what to call: ID, NAME, or either followed by @VERSION or :ALIAS, as in
+// hello@3 and hello:live.
 type Ref struct {
 	ID      string // a UUID in its canonical form, or empty
 	Name    string // or empty; exactly one of ID and Name is set
-	Version int    // 0: none given
-	Alias   string // "": none given
+	Version int    // 0 if not given
+	Alias   string // empty if not given
 }
 
-// ParseRef reads a ref. What is no ref is CodeBadRequest.
+// ParseRef reads a ref. It fails with CodeBadRequest if s is not one.
 func ParseRef(s string) (Ref, error) {
 	bad := func(why string) (Ref, error) {
-		return Ref{}, Errorf(CodeBadRequest, "%q is no function reference: %s; use ID, NAME, NAME@3 or NAME:live", clip(s, 80), why)
+		return Ref{}, Errorf(CodeBadRequest, "%q is not a function reference: %s; use ID, NAME, NAME@3 or NAME:live", clip(s, 80), why)
 	}
 	var ref Ref
 	base := s
@@ -39,8 +39,8 @@ func ParseRef(s string) (Ref, error) {
 			ref.Alias = suffix
 		}
 	}
-	// uuid.Validate also takes braces, "urn:uuid:" and bare digits; an ID here
-	// has one spelling.
+	// uuid.Validate also accepts braces, "urn:uuid:" and bare digits. An ID here has
+	// only one spelling.
 	if len(base) == 36 && uuid.Validate(base) == nil {
 		ref.ID = strings.ToLower(base)
 		return ref, nil
@@ -52,7 +52,7 @@ func ParseRef(s string) (Ref, error) {
 	return ref, nil
 }
 
-// Bare reports whether the ref names a function and nothing more.
+// Bare reports whether the ref has neither a version nor an alias.
 func (r Ref) Bare() bool { return r.Version == 0 && r.Alias == "" }
 
 // String returns the ref as a caller would write it.

@@ -10,32 +10,32 @@ import (
 	"time"
 )
 
-// Setting declares one setting of a T, such as a function's timeout. How it is
-// read, its default, what an error says about it, and what the documents say all
-// come from its declaration.
+// Setting declares one setting of a T, such as a function's timeout. Parsing, default,
+// error messages and documentation of the setting all come from this declaration.
 type Setting[T any] struct {
 	Name     string
-	Everyday bool   // one that most people need; the others are for tuning
-	Private  bool   // errors do not show its value, which may be meant for nobody
-	Doc      string // what it is, as a clause in Markdown
-	More     string // what else there is to know, in sentences of Markdown
-	Example  string // a value, as in a query
+	Everyday bool   // most people need it; other settings are for tuning
+	Private  bool   // errors do not show its value
+	Doc      string // what it is: a clause, in Markdown
+	More     string // what else there is to know: sentences, in Markdown
+	Example  string // an example value, as in a query
 	Value[T]
 }
 
-// Value is what a setting of a T may be, and where it is kept.
+// Value declares the values that a setting of a T may have, and the field that keeps
+// them.
 type Value[T any] struct {
-	Type    string // in JSON: "string", "integer", "number", "boolean", "object" or "array"
+	Type    string // type in JSON: "string", "integer", "number", "boolean", "object" or "array"
 	Default string // as in a query
 	Range   string // for people
-	Schema  string // more about the range: keywords of JSON Schema, one a line
+	Schema  string // more about the range: JSON Schema keywords, one a line
 
-	preset func(*T) // gives it the default
+	preset func(*T) // sets the default
 	parse  func(*T, string) error
 	assign func(to, from *T)
 }
 
-// value is a setting in a field of its own type, which parse reads.
+// value declares a setting that has a field of its own type V, whose text parse reads.
 func value[T, V any](kind string, field func(*T) *V, preset V, span, schema string, parse func(string) (V, error)) Value[T] {
 	return Value[T]{
 		Type: kind, Default: spell(preset), Range: span, Schema: schema,
@@ -53,12 +53,12 @@ func value[T, V any](kind string, field func(*T) *V, preset V, span, schema stri
 
 var errRange = errors.New("out of range")
 
-// within is a setting from low to high. meant guesses what somebody meant whose
-// text is no such value, and says what is wrong with that text; it may be nil.
+// within declares a setting from low to high. If parse fails, meant (if not nil)
+// guesses what was meant and says what is wrong with the text.
 func within[T any, V cmp.Ordered](kind string, field func(*T) *V, preset, low, high V, parse func(string) (V, error), meant func(string) (wrong string, guesses []string)) Value[T] {
 	fitting := func(text string) (V, error) {
 		v, err := parse(text)
-		if err == nil && !(low <= v && v <= high) { // refuses NaN as well
+		if err == nil && !(low <= v && v <= high) { // refuses NaN, too
 			err = errRange
 		}
 		return v, err
@@ -100,7 +100,7 @@ func number[T any](field func(*T) *float64, preset, low, high float64) Value[T] 
 		}
 		return n, nil
 	}, func(text string) (string, []string) {
-		thousandths, ok := strings.CutSuffix(text, "m") // as Kubernetes writes it
+		thousandths, ok := strings.CutSuffix(text, "m") // as in Kubernetes
 		n, err := strconv.ParseFloat(thousandths, 64)
 		if !ok || err != nil {
 			return "", nil
@@ -119,7 +119,7 @@ func duration[T any](field func(*T) *Duration, preset, low, high time.Duration) 
 		if !plainNumber.MatchString(text) {
 			return "", nil
 		}
-		return "it has no unit", []string{text + "s", text + "ms"} // of what, the range may tell
+		return "it has no unit", []string{text + "s", text + "ms"} // the range may tell which unit
 	})
 }
 
@@ -143,11 +143,11 @@ func truth[T any](field func(*T) *bool) Value[T] {
 	})
 }
 
-// spell writes a value of a setting as people do.
+// spell writes a setting's value as people do.
 func spell(v any) string {
-	text, _ := json.Marshal(v) // there is nothing in it that could not be JSON
+	text, _ := json.Marshal(v) // cannot fail for a setting's value
 	s := strings.Trim(string(text), `"`)
-	for _, zero := range []string{"m0s", "h0m"} { // 1h is 1h0m0s in JSON
+	for _, zero := range []string{"m0s", "h0m"} { // JSON has 1h0m0s for 1h
 		if strings.HasSuffix(s, zero) {
 			s = s[:len(s)-2]
 		}
@@ -155,15 +155,15 @@ func spell(v any) string {
 	return s
 }
 
-// SettingsPatch holds the settings of a function that somebody gave. Its zero
-// value holds none.
+// SettingsPatch holds the settings that somebody gave for a function. The zero value
+// holds none.
 type SettingsPatch struct {
 	values Settings
 	given  map[string]bool // by name
 }
 
-// Set adds a setting, read from a text as a query has it. A setting that there is
-// not, and a text that is no value of it, is CodeBadRequest.
+// Set adds a setting, read from text as a query has it. It fails with CodeBadRequest if
+// there is no such setting, or if text is not a value of it.
 func (p *SettingsPatch) Set(name, text string) error {
 	s := FindSetting(name)
 	if s == nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/docker/go-units"
 )
 
-// Duration is a time.Duration that is text such as "1m30s" in JSON.
+// Duration is a time.Duration whose JSON is text, such as "1m30s".
 type Duration time.Duration
 
 // MarshalText implements encoding.TextMarshaler.
@@ -22,8 +22,8 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return err
 }
 
-// Bytes is a number of bytes that is text such as "128MB" in JSON. As with
-// Docker, units are powers of 1024 however they are spelled.
+// Bytes is a number of bytes whose JSON is text, such as "128MB". As with Docker, units
+// are powers of 1024 however they are spelled.
 type Bytes int64
 
 // MarshalText implements encoding.TextMarshaler.
@@ -41,7 +41,7 @@ func (b Bytes) MarshalText() ([]byte, error) {
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (b *Bytes) UnmarshalText(text []byte) error {
-	if size := len(text); size > 0 && text[size-1] == 'i' { // 256Mi, as Kubernetes writes it
+	if size := len(text); size > 0 && text[size-1] == 'i' { // 256Mi, as in Kubernetes
 		text = append(text[:size:size], 'B')
 	}
 	n, err := units.RAMInBytes(string(text))
@@ -52,7 +52,7 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// String returns the size as MarshalText writes it.
+// String returns what MarshalText does.
 func (b Bytes) String() string {
 	text, _ := b.MarshalText()
 	return string(text)

@@ -41,7 +41,7 @@ func parseArgs(query string) ([]byte, error) {
 	for part := range strings.SplitSeq(query, separator) {
 		rawName, rawValue, found := strings.Cut(part, colon)
 		if !found && separator == "," {
-			return nil, faas.Errorf(faas.CodeBadRequest, "%.80q in the query is no NAME:VALUE (a comma inside a value is written %%2C)", part)
+			return nil, faas.Errorf(faas.CodeBadRequest, "%.80q in the query is not NAME:VALUE (a comma inside a value is written %%2C)", part)
 		}
 		if part == "" {
 			continue // as in a=1&&b=2, which forms allow

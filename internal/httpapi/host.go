@@ -34,7 +34,7 @@ var hostPattern = regexp.MustCompile(`^(\*\.)?[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_
 // CheckHost says what is wrong with a name of Config.Hosts, or nil.
 func CheckHost(pattern string) error {
 	if !hostPattern.MatchString(strings.ToLower(pattern)) || len(pattern) > 253 {
-		return fmt.Errorf("%.80q is no host name such as fob.example.com or *.example.com, without a port", pattern)
+		return fmt.Errorf("%.80q is not a host name like fob.example.com or *.example.com, without a port", pattern)
 	}
 	return nil
 }

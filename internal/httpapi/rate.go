@@ -39,7 +39,7 @@ func (r *Rate) UnmarshalText(text []byte) error {
 		burst, err = strconv.Atoi(second)
 	}
 	if err != nil || !(n > 0 && n <= maxRate) || burst < 1 || burst > maxRate {
-		return fmt.Errorf("%.40q is no rate: give requests a second such as 100, or 100/200 for bursts of 200, each up to %d; 0 is no limit", text, maxRate)
+		return fmt.Errorf("%.40q is not a rate: give requests a second, as in 100, or 100/200 for bursts of 200, each up to %d; 0 is no limit", text, maxRate)
 	}
 	*r = Rate{n, burst}
 	return nil

@@ -44,7 +44,7 @@ func newDriverError(status int, document []byte) (*DriverError, error) {
 		Error *DriverError `json:"error"`
 	}
 	if err := json.Unmarshal(document, &e); err != nil || e.Error == nil || e.Error.Code == "" {
-		return nil, fmt.Errorf("%w: its error is no error document", ErrBadAnswer)
+		return nil, fmt.Errorf("%w: its error is not an error document", ErrBadAnswer)
 	}
 	e.Error.Status = status
 	return e.Error.clip(), nil

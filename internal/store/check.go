@@ -152,7 +152,7 @@ func (c *checking) record(e Entry) {
 	c.report.Records++
 	k := kindOf(e.Key)
 	if k == nil {
-		c.problem("the record %.80q is none that this dispatcher knows", e.Key)
+		c.problem("the record %.80q is of no kind that this dispatcher knows", e.Key)
 		return
 	}
 	c.counts[k.describe()]++

@@ -59,7 +59,7 @@ func (c *contents) read(s *survey.Survey, each func(Entry)) {
 	}
 	s.Bucket(string(bucketDigest), func(key, stored []byte) error {
 		if !bytes.Equal(key, bucketDigest) {
-			return fmt.Errorf("%.80q is no digest", key)
+			return fmt.Errorf("%.80q is not a digest", key)
 		}
 		d, err := decodeDigest(stored)
 		c.digest = &d

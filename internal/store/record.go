@@ -42,7 +42,7 @@ func (r *functionRecord) check() error {
 		return errors.New("it holds no function")
 	}
 	if r.ID == "" || strings.Contains(r.ID, "/") {
-		return fmt.Errorf("%q is no function ID", r.ID)
+		return fmt.Errorf("%q is not a function ID", r.ID)
 	}
 	if len(r.Versions) == 0 {
 		return errors.New("the function has no version")

@@ -115,7 +115,7 @@ func (s *Store) Migrated() Migration {
 // is in use, and what is no file.
 func SaveBackup(path string, backup io.Reader) (*Report, error) {
 	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file, and a backup would take its place: give another name, or - for standard output", path)
+		return nil, fmt.Errorf("%s is not a regular file, and a backup would take its place: give another name, or - for standard output", path)
 	}
 	if file, err := os.OpenFile(path, os.O_RDWR, 0); err == nil {
 		err := takeLock(file, path, lockAlone)

@@ -292,7 +292,7 @@ func (e *Engine) List(ctx context.Context) ([]sandbox.Instance, error) {
 		if inUse || listed[id] {
 			continue
 		}
-		e.remover.told(id, e.sockets.clear(id)).Str("sandbox", id).Msg("the socket folder of a sandbox that is no more cannot be cleared: it is tried again and again")
+		e.remover.told(id, e.sockets.clear(id)).Str("sandbox", id).Msg("the socket folder of a removed sandbox cannot be cleared: it is tried again and again")
 	}
 	return found, nil
 }

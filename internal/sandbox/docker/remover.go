@@ -35,9 +35,9 @@ func (r *remover) evict(ctx context.Context, c container.Summary) {
 	defer cancel()
 	err := r.remove(ctx, c.ID)
 	if err == nil {
-		r.log.Warn().Str("container", c.ID).Strs("names", c.Names).Msg("removed a container that had our aviary's label and was none of its sandboxes")
+		r.log.Warn().Str("container", c.ID).Strs("names", c.Names).Msg("removed a container that had our aviary's label but was not one of its sandboxes")
 	}
-	r.told(c.ID, err).Str("container", c.ID).Strs("names", c.Names).Msg("a container that has our aviary's label, and is none of its sandboxes, cannot be removed: it is tried again and again")
+	r.told(c.ID, err).Str("container", c.ID).Strs("names", c.Names).Msg("a container that has our aviary's label, but is not one of its sandboxes, cannot be removed: it is tried again and again")
 }
 
 // told begins a line of the log about what cannot be removed: a warning the first

@@ -57,7 +57,7 @@ func (d *socketDir) ensure() (made bool, err error) {
 	stat := info.Sys().(*syscall.Stat_t)
 	switch {
 	case !info.IsDir():
-		return made, fmt.Errorf("%w: %s is no folder; remove it, or set FOB_SOCKETS to another", sandbox.ErrNoFolder, d.path)
+		return made, fmt.Errorf("%w: %s is not a folder; remove it, or set FOB_SOCKETS to another", sandbox.ErrNoFolder, d.path)
 	case stat.Nlink == 0: // a mount keeps it although it has no name any more
 		return made, fmt.Errorf("%w: what is mounted at %s was removed outside of the container that this runs in: start that container again", sandbox.ErrNoFolder, d.path)
 	}

@@ -73,7 +73,7 @@ func Begin(file *os.File) *Survey {
 	s.seen[0], s.seen[1] = true, true
 	s.tree(s.meta.root, 0, nil, nil, func(flags uint32, key, value []byte) error {
 		if flags != 1 {
-			return fmt.Errorf("%.80q is no bucket", key)
+			return fmt.Errorf("%.80q is not a bucket", key)
 		}
 		s.buckets[string(key)] = bytes.Clone(value)
 		return nil
