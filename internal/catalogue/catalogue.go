@@ -1,7 +1,7 @@
-// Package catalogue keeps what is registered: functions, their versions and
-// aliases, who may name which secret, and what the operator permits. It owns the
-// record of a function and the moment when a change is visible. A Runner proves that
-// a version works.
+// Package catalogue keeps what is registered: functions, their versions and aliases,
+// which function may use which secret, and what the operator permits. It owns the
+// records of functions and decides when a change becomes visible. It has a Runner prove
+// that a version works.
 package catalogue
 
 import (
@@ -21,7 +21,7 @@ type Config struct {
 	Log     zerolog.Logger
 }
 
-// Catalogue tells what is registered. A Registrar changes it.
+// Catalogue answers what is registered. A Registrar changes it.
 type Catalogue struct {
 	store  faas.FunctionStore
 	keeper faas.SecretKeeper
@@ -48,8 +48,8 @@ func Open(ctx context.Context, cfg Config) (*Catalogue, error) {
 	}, nil
 }
 
-// Resolve implements faas.Registry: NAME@3 is a version, NAME:alias what the
-// alias points to, and a bare ref what live points to.
+// Resolve implements faas.Registry. NAME@3 is version 3, NAME:alias the version that
+// the alias points to, and a bare ref the live version.
 func (c *Catalogue) Resolve(ctx context.Context, ref faas.Ref) (*faas.Function, *faas.Version, error) {
 	fn := c.lookup(ref)
 	if fn == nil {
@@ -114,8 +114,8 @@ func (c *Catalogue) Code(ctx context.Context, v *faas.Version) (string, error) {
 	return c.store.Code(ctx, v.FunctionID, v.Number)
 }
 
-// Permitted fails with CodeNotPermitted for a version whose settings ask for more
-// than the operator allows by now.
+// Permitted fails with CodeNotPermitted if a version's settings ask for more than the
+// operator now allows.
 func (c *Catalogue) Permitted(v *faas.Version) error {
 	return c.policy.permit(v.Settings, faas.CodeNotPermitted)
 }
@@ -127,7 +127,7 @@ func (c *Catalogue) lookup(ref faas.Ref) *faas.Function {
 	return c.functions.get(ref)
 }
 
-// show makes a function, or what is new of it, visible.
+// show makes a function, or its new state, visible.
 func (c *Catalogue) show(fn *faas.Function) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -141,8 +141,8 @@ func (c *Catalogue) hide(fn *faas.Function) {
 	c.functions.delete(fn)
 }
 
-// version returns a version of a function by its number: the live one and recent
-// ones from memory, the others from the store.
+// version returns a version of a function by its number. The live one and recent ones
+// are in memory; the others come from the store.
 func (c *Catalogue) version(ctx context.Context, fn *faas.Function, number int) (*faas.Version, error) {
 	if live := fn.Live(); live.Number == number {
 		return live, nil
@@ -154,7 +154,7 @@ func (c *Catalogue) version(ctx context.Context, fn *faas.Function, number int) 
 		return v, nil
 	}
 	v, err := c.store.Version(ctx, fn.ID, number)
-	if faas.CodeOf(err) == faas.CodeUnknownFunction { // since fn was looked up
+	if faas.CodeOf(err) == faas.CodeUnknownFunction { // it was dropped after fn was looked up
 		if fn = c.lookup(faas.Ref{ID: fn.ID}); fn != nil {
 			err = faas.UnknownVersion(fn, number)
 		}
@@ -165,9 +165,9 @@ func (c *Catalogue) version(ctx context.Context, fn *faas.Function, number int) 
 // maxRecent is how many versions are kept in memory besides the live ones.
 const maxRecent = 1000
 
-// recent has versions that somebody asked for by number or alias, so that calls of
-// them cost no look into the store. A version never changes, and whether a function
-// still has it the function tells, so nothing here is ever out of date.
+// recent keeps versions that somebody asked for by number or alias, so that calls to
+// them need not read the store. It never goes out of date: versions do not change, and
+// the function says which versions it still has.
 type recent struct {
 	mu       sync.RWMutex
 	versions map[faas.VersionKey]*faas.Version
@@ -179,7 +179,7 @@ func (r *recent) get(key faas.VersionKey) *faas.Version {
 	return r.versions[key]
 }
 
-// add keeps a version. When there are too many it forgets the others.
+// add keeps a version. When there are too many, it forgets all others.
 func (r *recent) add(v *faas.Version) {
 	if r.get(v.Key()) == v {
 		return

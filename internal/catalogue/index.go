@@ -9,13 +9,13 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// index finds functions by ID and by name, and lists them in order of
-// creation. The catalogue's mu guards it.
+// index finds functions by ID and by name, and lists them in order of creation. The
+// catalogue's mu guards it.
 type index struct {
 	byID   map[string]*faas.Function
 	byName map[string]*faas.Function
-	order  []faas.Place // of creation
-	last   time.Time    // when a function was created last, also one that is gone
+	order  []faas.Place // in order of creation
+	last   time.Time    // when the last function was created, even if it is gone
 }
 
 func newIndex(functions []*faas.Function) *index {
@@ -29,8 +29,9 @@ func newIndex(functions []*faas.Function) *index {
 	return x
 }
 
-// stamp returns when a function is created that is about to be: after all that were,
-// whatever the clock says, so that its place is behind theirs.
+// stamp returns the creation time of a function that is about to be created. It is
+// later than all earlier ones, whatever the clock says, so that the function's place
+// comes after theirs.
 func (x *index) stamp() time.Time {
 	t := now()
 	if !t.After(x.last) {
@@ -40,11 +41,11 @@ func (x *index) stamp() time.Time {
 	return t
 }
 
-// put adds a function or replaces the one with its ID.
+// put adds a function or replaces the one that has its ID.
 func (x *index) put(fn *faas.Function) {
 	if _, known := x.byID[fn.ID]; !known {
 		place := fn.Place()
-		x.order = slices.Insert(x.order, x.behind(place), place) // at the end, in most cases
+		x.order = slices.Insert(x.order, x.behind(place), place) // usually at the end
 		if fn.Created.After(x.last) {
 			x.last = fn.Created
 		}
@@ -66,8 +67,8 @@ func (x *index) delete(fn *faas.Function) {
 	}
 }
 
-// behind returns where in the order the first function is that comes after a place,
-// whether there still is one at that place or not.
+// behind returns the position in order of the first function after a place, whether or
+// not a function still has that place.
 func (x *index) behind(place faas.Place) int {
 	return sort.Search(len(x.order), func(i int) bool { return x.order[i].Compare(place) > 0 })
 }
@@ -81,8 +82,8 @@ func (x *index) get(ref faas.Ref) *faas.Function {
 }
 
 // list returns up to limit functions whose names begin with prefix, in order of
-// creation, beginning after a place, or after the function with that ID; "" is the
-// beginning.
+// creation. It begins after a place or after the function with that ID; "" stands for
+// the beginning.
 func (x *index) list(prefix, after string, limit int) ([]*faas.Function, error) {
 	begin := 0
 	if after != "" {

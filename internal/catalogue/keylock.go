@@ -5,13 +5,13 @@ import (
 	"sync"
 )
 
-// keyLock is a lock for each of any number of keys. Its zero value is ready.
+// keyLock has a lock for every key. The zero value is ready to use.
 type keyLock struct {
 	mu   sync.Mutex
-	held map[string]chan struct{} // closed when the key is let go of
+	held map[string]chan struct{} // closed when the key is unlocked
 }
 
-// lock waits until nobody holds key, and returns what lets go of it.
+// lock waits until nobody holds key, and returns the function that unlocks it.
 func (l *keyLock) lock(ctx context.Context, key string) (unlock func(), err error) {
 	for {
 		l.mu.Lock()

@@ -7,25 +7,25 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// Policy is what the operator permits, and what functions get that say nothing.
+// Policy is what the operator permits, and which settings functions have by default.
 type Policy struct {
 	Langs      []string     // languages that there are drivers for
-	Network    faas.Network // of functions that say nothing
+	Network    faas.Network // of functions that set none
 	MaxNetwork faas.Network // the most that a function may have
-	Runtime    string       // OCI runtime of functions that say nothing; empty is the engine's own
-	Runtimes   []string     // others that functions may have
-	MaxMemory  faas.Bytes   // that all sandboxes may use together
+	Runtime    string       // OCI runtime of functions that set none; empty for the engine's own
+	Runtimes   []string     // other runtimes that functions may have
+	MaxMemory  faas.Bytes   // that all sandboxes together may use
 }
 
-// defaults are the settings of a function that says nothing.
+// defaults returns the settings of a function that sets none.
 func (p Policy) defaults() faas.Settings {
 	s := faas.DefaultSettings()
 	s.Network = p.Network.String()
 	return s
 }
 
-// settings returns base with a patch, if a new version of that language may have
-// them.
+// settings returns base with a patch applied. It fails if a new version in that
+// language may not have these settings.
 func (p Policy) settings(lang string, patch faas.SettingsPatch, base faas.Settings) (faas.Settings, error) {
 	settings, err := patch.Apply(base)
 	if err == nil {
@@ -40,11 +40,10 @@ func (p Policy) settings(lang string, patch faas.SettingsPatch, base faas.Settin
 	return settings, err
 }
 
-// permit fails with that code for settings that ask for more than the operator
-// allows.
+// permit fails with that code if settings ask for more than the operator allows.
 func (p Policy) permit(s faas.Settings, code faas.Code) error {
 	network, err := faas.ParseNetwork(s.Network)
-	if err != nil { // as only another dispatcher could have stored it
+	if err != nil { // only another dispatcher can have stored it
 		return faas.Errorf(code, "network=%.80s: %v; give it another one", s.Network, err)
 	}
 	if !p.MaxNetwork.Covers(network) {

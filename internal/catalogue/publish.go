@@ -7,19 +7,20 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// maxDrop is how many versions a change drops at most: they go in the transaction
-// that stores the change, each with its code, and etcd allows 128 operations in one.
+// maxDrop bounds the versions that one change drops. They are deleted in the
+// transaction that stores the change, each with its code, and etcd allows 128
+// operations in one.
 const maxDrop = 40
 
-// publish has fn's live version proven, which is new, stores fn, and only then lets
-// calls see it. before is what fn was, nil for a new function, and code may be empty
-// for that of its live version. When publish fails nothing has changed.
+// publish has fn's new live version proven, stores fn, and only then lets calls see it.
+// before is fn's former state, or nil for a new function. code may be empty if it is
+// that of the version live before. If publish fails, nothing has changed.
 func (r *Registrar) publish(ctx context.Context, before, fn *faas.Function, code string) (*faas.Function, error) {
 	v := fn.Live()
 	var proof faas.Proof
 	sandboxID := ""
-	// A function that is being switched off is to start nothing, and its code
-	// need not be checked when it is the live version's.
+	// Switching a function off must not start a sandbox. Nor need the code be checked,
+	// if it is the live version's.
 	if v.Settings.MaxConcurrency > 0 || before == nil || !sameCode(v, before.Live()) {
 		var err error
 		if code == "" {
@@ -33,7 +34,7 @@ func (r *Registrar) publish(ctx context.Context, before, fn *faas.Function, code
 		}
 		sandboxID = proof.SandboxID()
 	}
-	// From here on it is done whether the client waits for it or not.
+	// From here on the change is finished even if the client goes away.
 	ctx = context.WithoutCancel(ctx)
 	var dropped []int
 	var err error
@@ -54,8 +55,9 @@ func (r *Registrar) publish(ctx context.Context, before, fn *faas.Function, code
 		}
 		return nil, err
 	}
-	// The sandbox is there before a call can come, so that none starts another. And
-	// the former version is retired once none can come that takes it for the live one.
+	// Publish the sandbox before any call can come, or the first call would start
+	// another one. The former version is retired once no new call can take it for the
+	// live one.
 	if proof != nil {
 		proof.Publish(fn)
 	}
@@ -67,8 +69,8 @@ func (r *Registrar) publish(ctx context.Context, before, fn *faas.Function, code
 	return fn, nil
 }
 
-// storeNew stores a new function, and says when it was created: not before the
-// load, for others were quicker since.
+// storeNew stores a new function and sets its time of creation. That is not the time
+// before the load, because other functions may have been stored since.
 func (r *Registrar) storeNew(ctx context.Context, fn *faas.Function, code, sandboxID string) error {
 	r.mu.Lock()
 	fn.Created = r.functions.stamp()
@@ -77,10 +79,9 @@ func (r *Registrar) storeNew(ctx context.Context, fn *faas.Function, code, sandb
 	return r.store.CreateFunction(ctx, fn, code, sandboxID)
 }
 
-// drop hides versions of a function, so that nobody comes to use one while it is
-// deleted, and returns which. Those that something uses stay, and so does the live
-// one, which calls go to until the change is stored. The caller holds the function's
-// lock.
+// drop hides versions of a function that nobody uses, so that nobody starts to use them
+// while they are deleted, and returns them. The live version stays, because calls go to
+// it until the change is stored. The caller holds the function's lock.
 func (r *Registrar) drop(fn *faas.Function, surplus []int) []int {
 	surplus = slices.DeleteFunc(surplus, func(number int) bool { return number == fn.Live().Number })
 	if len(surplus) == 0 {

@@ -9,39 +9,39 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// DefaultLang is the language of code that does not say its own.
+// DefaultLang is the language of code for which none is given.
 const DefaultLang = "python"
 
-// Runner runs functions. A registrar asks it to prove new versions, and tells it what
-// becomes of the others. Changes to one function come one after the other.
+// Runner runs functions. A Registrar asks it to prove new versions, and tells it about
+// changes. It makes changes to one function one after the other.
 type Runner interface {
-	// Prove loads a version that nobody knows yet into a sandbox. When it fails the
-	// sandbox is gone.
+	// Prove loads a version that nobody can call yet into a sandbox. If Prove fails, it
+	// has removed the sandbox.
 	Prove(ctx context.Context, v *faas.Version, code string) (faas.Proof, error)
 
-	// Drop takes those versions of a function that nothing uses, at most that many,
-	// refuses calls of them, and returns their numbers. Changed or Undrop follows.
+	// Drop picks up to most of these versions that nothing uses, refuses calls to them
+	// from then on, and returns their numbers. The caller calls Changed or Undrop next.
 	Drop(fn *faas.Function, versions []int, most int) (unused []int)
 
-	// Undrop takes Drop back.
+	// Undrop undoes Drop.
 	Undrop(fn *faas.Function, unused []int)
 
-	// Changed says that calls now see after instead of before, and that some of
-	// before's versions were dropped.
+	// Changed reports that calls now see after instead of before, and which versions
+	// were dropped.
 	Changed(before, after *faas.Function, dropped []int)
 
-	// Deleted says that a function is gone. Its calls that run go on.
+	// Deleted reports that a function is gone. Calls that run may finish.
 	Deleted(fn *faas.Function)
 }
 
-// Registrar changes what a catalogue has. It implements faas.Registry.
+// Registrar changes a catalogue. It implements faas.Registry.
 type Registrar struct {
 	*Catalogue
 	runner Runner
 	locks  keyLock // serialises changes to one function
 }
 
-// NewRegistrar returns the registrar of a catalogue, which has no other one.
+// NewRegistrar returns the registrar of a catalogue. A catalogue must have only one.
 func NewRegistrar(c *Catalogue, runner Runner) *Registrar {
 	return &Registrar{Catalogue: c, runner: runner}
 }
@@ -65,10 +65,9 @@ func (r *Registrar) Create(ctx context.Context, name string, draft faas.Draft) (
 	return r.create(ctx, name, draft)
 }
 
-// mayChange fails when the caller's token is not for fn. It was for what was
-// there when the request came; since then, for a body may take its time, the
-// function may have been deleted and its name be another's. The caller has locked
-// fn.
+// mayChange fails if the caller's token does not allow changes to fn. The token was
+// checked when the request came, but since then, while the body was read, the function
+// may have been deleted and its name taken by another one. The caller holds fn's lock.
 func mayChange(ctx context.Context, fn *faas.Function) error {
 	who := faas.CallerOf(ctx)
 	if who.ForSomeOnly(faas.ScopeDeploy) && !who.May(faas.ScopeDeploy, fn) {
@@ -126,7 +125,7 @@ func (r *Registrar) Put(ctx context.Context, ref faas.Ref, draft faas.Draft) (*f
 		}
 		return r.draft(fn, lang, draft.Code, draft.Settings, live.Settings)
 	}, draft.Code)
-	if ref.ID == "" && faas.CodeOf(err) == faas.CodeUnknownFunction { // deleted meanwhile, so the name is free
+	if ref.ID == "" && faas.CodeOf(err) == faas.CodeUnknownFunction { // it was deleted meanwhile, so the name is free
 		fn, err := r.create(ctx, ref.Name, draft)
 		return fn, faas.Created, err
 	}
@@ -150,9 +149,9 @@ func (r *Registrar) Patch(ctx context.Context, ref faas.Ref, settings faas.Setti
 	}, "")
 }
 
-// revise adds the version that next makes to a function, and moves live to it,
-// unless it is what the live one is. Changes to one function follow one another, each
-// on top of the last. code may be empty for that of the live version.
+// revise adds the version that next makes to a function and moves live to it, unless
+// the live version is the same already. Changes to one function follow one another,
+// each based on the one before. code may be empty if it is the live version's.
 func (r *Registrar) revise(ctx context.Context, ref faas.Ref, next func(*faas.Function) (*faas.Version, error), code string) (*faas.Function, faas.Change, error) {
 	fn := r.lookup(ref)
 	if fn == nil {
@@ -185,8 +184,8 @@ func (r *Registrar) revise(ctx context.Context, ref faas.Ref, next func(*faas.Fu
 	return fn, faas.Changed, err
 }
 
-// draft makes the next version of a function, and checks what can be
-// checked without running it.
+// draft makes the next version of a function, and checks whatever can be checked
+// without running it.
 func (r *Registrar) draft(fn *faas.Function, lang, code string, patch faas.SettingsPatch, base faas.Settings) (*faas.Version, error) {
 	if err := faas.CheckLang(lang, r.policy.Langs); err != nil {
 		return nil, err
@@ -238,8 +237,8 @@ func (r *Registrar) Delete(ctx context.Context, ref faas.Ref) error {
 	return nil
 }
 
-// bare fails for a ref that names a version or an alias where only a whole
-// function makes sense.
+// bare fails if a ref has a version or an alias where only a whole function makes
+// sense.
 func bare(ref faas.Ref, method string) error {
 	if ref.Bare() {
 		return nil
@@ -247,7 +246,7 @@ func bare(ref faas.Ref, method string) error {
 	return faas.Errorf(faas.CodeBadRequest, "%s takes a whole function, not one version of it: use %s", method, ref.ID+ref.Name)
 }
 
-// sameCode reports whether two versions differ in nothing but settings.
+// sameCode reports whether two versions differ only in their settings.
 func sameCode(a, b *faas.Version) bool { return a.Digest == b.Digest && a.Lang == b.Lang }
 
 func nameTaken(name string) error {

@@ -8,11 +8,11 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// named tells which secrets are named by registrations that are under way, which
-// the index does not know yet.
+// named counts the secrets that registrations under way name, which the index does not
+// know yet.
 type named struct {
-	// mu makes one step of looking for a secret and noting that it is needed, and
-	// of looking who needs it and deleting it.
+	// mu makes two operations atomic: finding a secret and noting that it is needed,
+	// and checking that nobody needs it and deleting it.
 	mu    sync.Mutex
 	times map[string]int // by name of the secret
 }
@@ -66,7 +66,7 @@ func (c *Catalogue) RotateKey(ctx context.Context) (faas.KeyRotation, error) {
 	return made, err
 }
 
-// secretUsers returns, by secret, the functions whose live version names it, in
+// secretUsers returns, for each secret, the functions whose live version names it, in
 // order.
 func (c *Catalogue) secretUsers() map[string][]string {
 	users := make(map[string][]string)
@@ -87,8 +87,8 @@ func (c *Catalogue) secretUsers() map[string][]string {
 	return users
 }
 
-// nameSecrets checks that a function may have the secrets that its new version
-// names, and keeps them from being deleted until done is called.
+// nameSecrets checks that a function may use the secrets that its new version names,
+// and protects them from deletion until done is called.
 func (c *Catalogue) nameSecrets(ctx context.Context, fn *faas.Function, settings faas.Settings) (done func(), err error) {
 	names := settings.Secrets.List()
 	if len(names) == 0 {
@@ -120,14 +120,16 @@ func (c *Catalogue) nameSecrets(ctx context.Context, fn *faas.Function, settings
 	}, nil
 }
 
-// mayName is the rule of who may have which secret: a version may name those
-// whose functions list has its function, by name or ID, and those without such a
-// list. Who comes with a token that is limited to some functions may give a
-// function only the former (Secret.ForOnly), or a secret for everything would be
-// within reach of who may deploy one thing. That goes for all that the new version
-// names, also what the last one did, for new code can show what it gets. Of other
-// secrets such a token does not learn whether they are there. s is nil when name
-// is nobody's.
+// mayName decides whether a function's version may name a secret. It may if the
+// secret's list has the function, by name or ID, or if the secret has no list.
+//
+// A caller whose token is limited to some functions may use only secrets with such a
+// list (Secret.ForOnly). Otherwise a token that may deploy one function could read
+// every general secret. This holds for every secret that the new version names, even if
+// the version before named it, because new code can reveal it. Such a token does not
+// learn whether other secrets exist.
+//
+// s is nil if there is no secret of that name.
 func mayName(s *faas.Secret, name string, fn *faas.Function, who faas.Caller) error {
 	switch {
 	case who.ForSomeOnly(faas.ScopeDeploy) && (s == nil || !s.ForOnly(fn)):
@@ -141,8 +143,8 @@ func mayName(s *faas.Secret, name string, fn *faas.Function, who faas.Caller) er
 	return nil
 }
 
-// HaveSecrets makes sure that there is what a version names, before a sandbox is
-// spent on it.
+// HaveSecrets checks that the secrets which a version names are there, before a sandbox
+// is spent on it.
 func (c *Catalogue) HaveSecrets(ctx context.Context, v *faas.Version) error {
 	for _, name := range v.Settings.Secrets.List() {
 		s, err := c.keeper.Get(ctx, name)
@@ -156,8 +158,8 @@ func (c *Catalogue) HaveSecrets(ctx context.Context, v *faas.Version) error {
 	return nil
 }
 
-// OpenSecrets returns the values that a version names, by name. They are the
-// caller's to overwrite.
+// OpenSecrets returns the values of the secrets that a version names, by name. The
+// caller should overwrite them after use.
 func (c *Catalogue) OpenSecrets(ctx context.Context, v *faas.Version) (map[string][]byte, error) {
 	names := v.Settings.Secrets.List()
 	if len(names) == 0 {
@@ -180,8 +182,8 @@ func (c *Catalogue) OpenSecrets(ctx context.Context, v *faas.Version) (map[strin
 	return values, nil
 }
 
-// available fails with CodeMissingSecret when a secret is gone, or for other
-// functions now. A function that is just being registered was checked before.
+// available fails with CodeMissingSecret if a secret is gone or is now for other
+// functions. mayName has checked a function that is just being registered.
 func (c *Catalogue) available(s *faas.Secret, name string, v *faas.Version) error {
 	if s == nil {
 		return faas.Errorf(faas.CodeMissingSecret, "the secret %s is gone: set it again, or PATCH the function's secrets", name)

@@ -10,8 +10,8 @@ import (
 	"github.com/flockofbirds/fob/internal/durable"
 )
 
-// Trim drops the segments that are too old. It should be called from time to time
-// when there is a MaxAge.
+// Trim removes the segments that are too old. With a MaxAge it should be called from
+// time to time.
 func (j *Journal) Trim() error {
 	now := time.Now()
 	old := func() bool {
@@ -24,7 +24,7 @@ func (j *Journal) Trim() error {
 	return errors.Join(err, j.trim(now))
 }
 
-// Drop drops the segments that have no record with that number or a higher one.
+// Drop removes the segments in which every record has a number below before.
 func (j *Journal) Drop(before uint64) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -38,7 +38,7 @@ func (j *Journal) Size() int64 {
 	return j.end + sealed(*j.segments.Load())
 }
 
-// sealed returns how many bytes the segments have that are not written to.
+// sealed returns how many bytes the segments have to which nothing more is written.
 func sealed(all []segment) (bytes int64) {
 	for _, s := range all[:len(all)-1] {
 		bytes += s.size
@@ -46,7 +46,7 @@ func sealed(all []segment) (bytes int64) {
 	return bytes
 }
 
-// trim drops the segments that are over the bounds.
+// trim removes the segments that exceed the bounds.
 func (j *Journal) trim(now time.Time) error {
 	return j.drop(func(all []segment) bool {
 		bytes := max(j.options.Segment, j.end) + sealed(all)
@@ -54,14 +54,14 @@ func (j *Journal) trim(now time.Time) error {
 	})
 }
 
-// drop removes the oldest segment, as long as there is one that is not written to
-// and surplus says so.
+// drop removes the oldest segment for as long as surplus says so, but never the one
+// that is written to.
 func (j *Journal) drop(surplus func(all []segment) bool) error {
 	all := *j.segments.Load()
 	for !j.closed && len(all) > 1 && surplus(all) {
 		err := os.Remove(all[0].path(j.folder))
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
-			err = durable.SyncFolder(j.folder) // or a power cut might bring it back, and not the next one
+			err = durable.SyncFolder(j.folder) // else a power cut might bring back this one and not the next
 		}
 		if err != nil {
 			return fmt.Errorf("a segment that is not wanted any more: %w", err)

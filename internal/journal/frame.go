@@ -10,22 +10,22 @@ import (
 	"time"
 )
 
-// A segment is a file of frames, one behind the other. A frame is, its numbers
-// with the low byte first:
+// A segment is a file of frames, one after the other. A frame has, with the low byte of
+// its numbers first:
 //
-//	 0  4  checksum of the 24 bytes behind it
-//	 4  4  how long the payload is, in bytes
-//	 8  8  the record's number
+//	 0  4  checksum of the 24 bytes that follow
+//	 4  4  length of the payload in bytes
+//	 8  8  number of the record
 //	16  8  when it was written, in nanoseconds since 1970
 //	24  4  checksum of the payload
 //	28     the payload
 //
-// Both checksums are CRC-32C. That of the header begins with the segment's salt
-// and the frame's offset, so a payload cannot hold what passes for a frame when
-// the one around it is damaged: neither a forged one, as nobody who fills payloads
-// knows the salt, nor a copy of a real one.
+// Both checksums are CRC-32C. The header's begins with the segment's salt and the
+// frame's offset. So when a frame is damaged, nothing in its payload can pass for a
+// frame: a forged one would need the salt, which nobody who fills payloads knows, and
+// the copy of a real one is at another offset.
 //
-// The first frame of a segment is no record. Its payload is beginning, its number
+// The first frame of a segment is not a record. Its payload is beginning, its number
 // that of the last record written before, and its time when the segment was begun.
 const (
 	headerSize = 28
@@ -35,7 +35,7 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// appendFrame appends a frame that is to be at an offset of a segment.
+// appendFrame appends a frame for a given offset of a segment.
 func appendFrame(to []byte, salt uint32, offset int64, number uint64, at time.Time, payload []byte) []byte {
 	start := len(to)
 	to = append(to, make([]byte, headerSize)...)
@@ -55,37 +55,36 @@ func headerSum(salt uint32, offset int64, header []byte) uint32 {
 
 // frame is a frame as it was read.
 type frame struct {
-	begins  bool // it is the first of its segment
+	begins  bool // the first frame of its segment
 	number  uint64
 	time    time.Time
-	payload []byte // until the next frame is read
+	payload []byte // valid until the next frame is read
 	offset  int64
 }
 
-// scanner reads the frames of a segment. It passes over what is no frame, up to
-// the next one: whoever cares compares the frame's offset with where the one
-// before ended.
+// scanner reads the frames of a segment. It skips whatever is not a frame. A caller
+// that cares compares a frame's offset with the end of the one before.
 type scanner struct {
 	file  io.ReaderAt
-	size  int64 // as far as it reads
+	size  int64 // how far it reads
 	salt  uint32
-	last  uint64 // a record has a higher number
-	bound uint64 // and a lower one than this
-	end   int64  // of the last frame, or 0
+	last  uint64 // records have higher numbers than this
+	bound uint64 // and lower ones than this
+	end   int64  // end of the last frame, or 0
 
-	at     int64 // where it looks for the next one
+	at     int64 // where it looks for the next frame
 	ahead  int64 // how much it reads at a time, in bytes
-	from   int64 // where the window is
+	from   int64 // where the window begins
 	window []byte
 }
 
-// readAhead is an ahead for a whole segment.
+// readAhead is the value of ahead for reading a whole segment.
 const readAhead = 128 << 10
 
-// errVersion is an error of a segment that begins as none of ours.
+// errVersion says that a segment does not begin as ours do.
 var errVersion = errors.New("it was written by another version")
 
-// next returns the next frame. When there is none, ok is false.
+// next returns the next frame. If there is none, ok is false.
 func (s *scanner) next() (f frame, ok bool, err error) {
 	for s.at+headerSize <= s.size {
 		header, err := s.peek(headerSize)
@@ -108,7 +107,7 @@ func (s *scanner) next() (f frame, ok bool, err error) {
 			s.at++
 			continue
 		}
-		if s.at+headerSize+length > s.size { // nothing but the rest of it follows
+		if s.at+headerSize+length > s.size { // the file has only a part of it, and nothing follows
 			s.at = s.size
 			break
 		}
@@ -131,7 +130,7 @@ func (s *scanner) next() (f frame, ok bool, err error) {
 	return frame{}, false, nil
 }
 
-// peek returns the next n bytes, or fewer when the file has become shorter.
+// peek returns the next n bytes, or fewer if the file has become shorter.
 func (s *scanner) peek(n int64) ([]byte, error) {
 	if s.at < s.from || s.at+n > s.from+int64(len(s.window)) {
 		size := min(max(n, s.ahead), s.size-s.at)

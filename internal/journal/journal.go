@@ -1,22 +1,23 @@
-// Package journal keeps records in a folder, in the order in which they came. It
-// knows nothing of what is in them.
+// Package journal keeps records in a folder, in the order in which they were written.
+// It does not care what they contain.
 //
-// A record gets a number, one more than the one before, and is found again by it,
-// or by its Position. A folder has segments, files of checksummed records, the
-// oldest of which go when there are too many bytes or they are too old. Records are
-// written at once, so that a process that is killed loses none; synced are those
-// whose writer waits for that, all that came meanwhile by one sync.
+// Each record gets a number, one more than the record before it. A record can be found
+// by its number or by its Position. A folder holds segments: files of checksummed
+// records. The oldest segments are removed when they hold too many bytes or are too
+// old. A record is written at once, so killing the process loses none. It is synced if
+// its writer waits for that; one sync serves all records that have been written
+// meanwhile.
 //
-// After a power cut each record whose writer was told that it is synced is there.
-// Others may be, whole. A record that broke off at the end of the last segment is
-// cut off when the journal is opened. One that is damaged elsewhere costs nobody
-// but itself: readers are told which it was, and go on with the next.
+// After a power cut every record is there whose writer was told that it is synced.
+// Other records may be there, and are whole. A record that broke off at the end of the
+// last segment is cut off when the journal is opened. A damaged record elsewhere
+// affects only itself: readers are told which one it was, and continue with the next.
 //
-// Readers take no lock. They read the files, beside whoever writes, and in another
-// process too.
+// Readers take no lock. They read the files while somebody writes, in another process,
+// too.
 //
-// Opening reads the last segment: 0.3 s for one of 1,000,000 records of 100 bytes, a
-// few milliseconds for one of 8 MB (BenchmarkOpen).
+// Opening a journal reads its last segment. That takes 0.3 s for 1,000,000 records of
+// 100 bytes, and a few milliseconds for a segment of 8 MB (BenchmarkOpen).
 package journal
 
 import (
@@ -29,11 +30,11 @@ import (
 	"time"
 )
 
-// MaxPayload is how long a record's payload may be, in bytes.
+// MaxPayload is the largest payload of a record, in bytes.
 const MaxPayload = 64 << 20
 
-// defaultSegment is an Options.Segment. Finding a record by its number reads half
-// a segment.
+// defaultSegment is the default of Options.Segment. To find a record by its number,
+// half a segment is read on average.
 const defaultSegment = 8 << 20
 
 // ErrClosed is the error of writing to a journal that is closed.
@@ -41,85 +42,85 @@ var ErrClosed = errors.New("it is closed")
 
 // Options are a journal's settings.
 type Options struct {
-	// Segment is how large a segment gets, in bytes, before the next one is
-	// begun. 0 is 8 MB. Only a larger record makes one larger.
+	// Segment is the size in bytes at which a segment is followed by the next. A
+	// segment is larger only if a single record is. 0 means 8 MB.
 	Segment int64
 
-	// MaxBytes bounds all segments: the oldest go before there are more bytes.
-	// 0 is no bound. It should be several times Segment.
+	// MaxBytes bounds the size of all segments together: the oldest are removed before
+	// it is exceeded. It should be several times Segment. 0 means no bound.
 	MaxBytes int64
 
-	// MaxAge bounds how old records get, as long as Trim is called now and then.
-	// They are kept for seven eighths of it at least. 0 is no bound.
+	// MaxAge bounds the age of records, provided that Trim is called now and then.
+	// Records are kept for at least seven eighths of it. 0 means no bound.
 	MaxAge time.Duration
 
-	// First is the lowest number that a record gets. 0 is 1.
+	// First is the lowest number that a record gets. 0 means 1.
 	First uint64
 
-	// Failed is told of what no caller is: of damage found while opening, and
-	// of segments that could not be begun or removed.
+	// Failed hears of errors that no caller gets: damage found while opening, and
+	// segments that could not be begun or removed.
 	Failed func(error)
 }
 
-// Journal writes to a folder. Its methods may be called by several goroutines.
+// Journal writes to a folder. Its methods may be called concurrently.
 type Journal struct {
 	folder  string
 	options Options
 
-	segments atomic.Pointer[[]segment] // replaced under mu; the last is written to
+	segments atomic.Pointer[[]segment] // replaced under mu; the last one is written to
 
 	syncing lock // held during a sync, and while file changes; taken before mu
 
 	mu     sync.Mutex
 	closed bool
 	file   *os.File
-	end    int64  // of the last record in file
-	last   uint64 // the number that was given last
+	end    int64  // end of the last record in file
+	last   uint64 // the last number that was given
 	prior  uint64 // the number of the last record that was written
 	broken error  // why nothing more is written to file
-	group  *group // of the records that no sync has begun for
+	group  *group // the records for which no sync has begun
 	buffer []byte
 }
 
-// group is the records that a sync is for.
+// group is the records that one sync covers.
 type group struct {
-	some  bool          // guarded by mu
-	ended chan struct{} // closed when it is synced, or will not be
-	err   error         // set before
+	some  bool          // it has records; guarded by mu
+	ended chan struct{} // closed when it is synced, or will never be
+	err   error         // set before ended is closed
 }
 
 func newGroup() *group { return &group{ended: make(chan struct{})} }
 
-// end says what came of it.
+// end sets the outcome of the sync.
 func (g *group) end(err error) {
 	g.err = err
 	close(g.ended)
 }
 
-// lock is a mutex that can be waited for beside other things. It has room for one.
+// lock is a mutex on which a select can wait. Its channel has room for one.
 type lock chan struct{}
 
 func (l lock) Lock()   { l <- struct{}{} }
 func (l lock) Unlock() { <-l }
 
-// tell tells Failed of an error, unless it is nil.
+// tell passes an error to Failed, unless it is nil.
 func (j *Journal) tell(err error) {
 	if err != nil && j.options.Failed != nil {
 		j.options.Failed(err)
 	}
 }
 
-// Append writes a record, and returns it as it will be read. A power cut may take
-// it until there was a sync. When it fails the record is not there, and its number
-// is given to no other.
+// Append writes a record, and returns it as readers will see it. A power cut may lose
+// the record until there has been a sync. If Append fails, the record is not there, and
+// no other record gets its number.
 func (j *Journal) Append(payload []byte) (Record, error) {
 	record, _, err := j.append(payload)
 	return record, err
 }
 
-// AppendSync is Append, and returns when the record is on disk. When the sync fails
-// the record may be there or not, and nobody knows until it is read after the next
-// start of the system.
+// AppendSync is like Append, but returns only when the record is on disk. If the sync
+// fails, the record may or may not be there; only reading it after the system's next
+// start can tell.
 func (j *Journal) AppendSync(payload []byte) (Record, error) {
 	record, group, err := j.append(payload)
 	if err == nil {
@@ -173,8 +174,8 @@ func (j *Journal) write(frame []byte) error {
 		j.buffer = frame
 	}
 	if _, err := j.file.WriteAt(frame, j.end); err != nil {
-		// A reader has seen the part that was written, perhaps. It must not see
-		// it change, so nothing comes in its place unless it is gone.
+		// A reader may have seen the part that was written, and must not see it change.
+		// So nothing may be written in its place unless it is removed.
 		if undo := j.file.Truncate(j.end); undo != nil {
 			j.broken = errors.Join(err, undo)
 		}
@@ -184,7 +185,7 @@ func (j *Journal) write(frame []byte) error {
 	return nil
 }
 
-// Sync returns when each record that was appended before is on disk.
+// Sync returns when every record that was appended before is on disk.
 func (j *Journal) Sync() error {
 	j.mu.Lock()
 	group := j.group
@@ -192,7 +193,7 @@ func (j *Journal) Sync() error {
 	return j.sync(group)
 }
 
-// sync returns when a group is on disk. Whoever comes first syncs for all.
+// sync returns when a group is on disk. The first to come syncs for all.
 func (j *Journal) sync(g *group) error {
 	select {
 	case <-g.ended:
@@ -201,21 +202,21 @@ func (j *Journal) sync(g *group) error {
 	}
 	defer j.syncing.Unlock()
 	select {
-	case <-g.ended: // between the two
+	case <-g.ended: // while waiting for the lock
 		return g.err
 	default:
 	}
 	j.mu.Lock()
 	file := j.file
-	j.group = newGroup() // of those who write from now on
+	j.group = newGroup() // for records that are written from now on
 	err, some := j.broken, g.some
 	j.mu.Unlock()
 	if err == nil && some {
 		err = file.Sync()
 	}
 	if err != nil {
-		// The system may have thrown away what it could not write, and will not
-		// say so again. The next records go to another file.
+		// The system may have thrown away what it could not write, and will not report
+		// it again. Write the next records to another file.
 		j.mu.Lock()
 		j.broken = err
 		j.mu.Unlock()
@@ -224,13 +225,13 @@ func (j *Journal) sync(g *group) error {
 	return err
 }
 
-// full reports whether another segment is needed for a record of that size.
+// full reports whether a record of that size needs another segment.
 func (j *Journal) full(size int64) bool {
 	return !j.closed && (j.broken != nil || j.end > beginSize && j.end+size > j.options.Segment)
 }
 
-// rotate begins a segment, if that is needed still, and drops those that are too
-// many. When it fails the one that is written to stays, and no other has gone.
+// rotate begins a segment if one is still needed, and removes those that are too many.
+// If it fails, the present segment stays, and no other has been removed.
 func (j *Journal) rotate(needed func() bool) error {
 	j.syncing.Lock()
 	defer j.syncing.Unlock()
@@ -239,7 +240,7 @@ func (j *Journal) rotate(needed func() bool) error {
 	if !needed() {
 		return nil
 	}
-	settled := j.settle() // all but the last segment are whole, whoever waits for that or not
+	settled := j.settle() // so that all segments but the last are whole, whether or not a writer waits for it
 	if settled != nil {
 		settled = fmt.Errorf("a segment may not be whole: %w", settled)
 	}
@@ -250,7 +251,7 @@ func (j *Journal) rotate(needed func() bool) error {
 	return errors.Join(settled, file.Close(), j.trim(time.Now()))
 }
 
-// settle syncs what no sync has begun for. It wants both locks held.
+// settle syncs everything for which no sync has begun. The caller holds both locks.
 func (j *Journal) settle() (err error) {
 	if j.broken == nil && j.group.some {
 		err = j.file.Sync()
@@ -261,7 +262,7 @@ func (j *Journal) settle() (err error) {
 	return err
 }
 
-// begin begins a segment and writes to it from then on.
+// begin begins a segment, to which records are written from then on.
 func (j *Journal) begin() error {
 	s, file, err := begin(j.folder, j.last+1, j.prior)
 	if err != nil {
@@ -276,11 +277,11 @@ func (j *Journal) begin() error {
 	return nil
 }
 
-// keep has readers see these segments from now on. None of them may be changed any
-// more.
+// keep replaces the list of segments that readers see. A list must not be changed after
+// that.
 func (j *Journal) keep(all []segment) { j.segments.Store(&all) }
 
-// Close syncs what was written, and closes the file.
+// Close syncs what was written and closes the file.
 func (j *Journal) Close() error {
 	j.syncing.Lock()
 	defer j.syncing.Unlock()

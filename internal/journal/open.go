@@ -10,8 +10,8 @@ import (
 	"github.com/flockofbirds/fob/internal/durable"
 )
 
-// Open opens the journal of a folder, or begins one. Only one may be open for a
-// folder: the caller sees to that. Close must be called.
+// Open opens the journal in a folder, or begins one. The caller must see to it that a
+// folder's journal is opened only once at a time, and must call Close.
 func Open(folder string, options Options) (*Journal, error) {
 	if options.Segment == 0 {
 		options.Segment = defaultSegment
@@ -43,7 +43,7 @@ func Open(folder string, options Options) (*Journal, error) {
 	return j, nil
 }
 
-// abandon gives up opening.
+// abandon closes everything after an error of Open, and returns the error.
 func (j *Journal) abandon(err error) error {
 	if j.file == nil {
 		return err
@@ -51,8 +51,9 @@ func (j *Journal) abandon(err error) error {
 	return errors.Join(err, j.file.Close())
 }
 
-// makeFolder makes the folder, unless it is there, and closes it to others. It is
-// there after a power cut, and so is what whoever was killed has made in it.
+// makeFolder creates the folder if need be and closes it to others. It syncs the
+// folder, so that the folder and the files in it survive a power cut, even if whoever
+// made them was killed.
 func makeFolder(folder string) error {
 	err := os.Mkdir(folder, 0o700)
 	made := err == nil
@@ -72,8 +73,8 @@ func makeFolder(folder string) error {
 	return errors.Join(err, durable.SyncFolder(folder), durable.SyncFolder(parent))
 }
 
-// openLast opens the last segment that can be written to, unless there is none,
-// and returns those that stay.
+// openLast opens the last segment for writing, if there is one that can be written to,
+// and returns the segments that stay.
 func (j *Journal) openLast(all []segment) ([]segment, error) {
 	for len(all) > 0 {
 		s := all[len(all)-1]
@@ -89,12 +90,12 @@ func (j *Journal) openLast(all []segment) ([]segment, error) {
 		j.last, j.prior = max(j.last, found.last), found.last
 		if found.end == 0 { // nothing in it can be read
 			if info.Size() > beginSize {
-				// As many numbers as it may have had are not given again.
+				// Skip as many numbers as it can have had.
 				j.last += uint64(info.Size() / headerSize)
 				j.prior = j.last
 				return all, nil
 			}
-			// It broke off while it was begun: there was no record.
+			// It broke off while it was begun, so it has no record.
 			if err := os.Remove(path); err != nil {
 				return nil, err
 			}
@@ -105,13 +106,13 @@ func (j *Journal) openLast(all []segment) ([]segment, error) {
 		if err != nil {
 			return nil, err
 		}
-		err = file.Chmod(0o600) // whatever somebody has made of it
+		err = file.Chmod(0o600) // somebody may have changed it
 		if torn := info.Size() - found.end; torn > 0 && err == nil {
 			j.tell(fmt.Errorf("the last %d bytes of %s are no whole record, and were cut off: a crash or a power cut broke them off, or they were damaged since", torn, path))
 			err = file.Truncate(found.end)
 		}
 		if err == nil {
-			err = file.Sync() // what was read is not lost later
+			err = file.Sync() // what has been read must not be lost later
 		}
 		if err != nil {
 			return nil, errors.Join(err, file.Close())

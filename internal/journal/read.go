@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Record is a record as it is read.
+// Record is a record that was read.
 type Record struct {
 	Number   uint64
 	Time     time.Time // when it was written
@@ -18,17 +18,17 @@ type Record struct {
 	Position Position
 }
 
-// Position is where a record is. It stays there as long as it is kept.
+// Position is where a record is. It is valid for as long as the record is kept.
 type Position struct {
-	Segment uint64 // the number that the segment's records begin with
+	Segment uint64 // the number with which the segment's records begin
 	Offset  int64  // in the segment, in bytes
 }
 
-// Damage is an error that tells of records that were written and cannot be read.
+// Damage is an error that stands for records that were written and cannot be read.
 type Damage struct {
-	File     string // where they were
-	Offset   int64  // at this byte or behind it
-	From, To uint64 // their numbers; To is 0 when nobody knows
+	File     string // the segment's file
+	Offset   int64  // they are at this byte or after it
+	From, To uint64 // their numbers; To is 0 if unknown
 }
 
 func (d *Damage) Error() string {
@@ -42,15 +42,14 @@ func (d *Damage) Error() string {
 	return fmt.Sprintf("%s cannot be read: %s is damaged at byte %d; the other records are not affected", numbers, d.File, d.Offset)
 }
 
-// Records reads the records of a folder that have higher numbers than after, the
-// oldest first, whether somebody writes to it or not. It takes no lock; what is
-// written meanwhile may be missing. A record's payload is valid until the next one
-// is asked for.
+// Records reads the records in a folder whose numbers are higher than after, the oldest
+// first. It takes no lock, and somebody may write at the same time; it may miss what is
+// written meanwhile. A record's payload is valid until the next record is asked for.
 //
-// An error that is a *Damage stands for records that cannot be read. Whoever goes
-// on gets those behind. Any other error is the end.
+// An error that is a *Damage stands for records that cannot be read; whoever goes on
+// gets those behind them. Any other error is the last.
 //
-// Segments that are dropped while they are read are passed over.
+// Records skips segments that are removed while it reads.
 func Records(folder string, after uint64) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		all, err := list(folder)
@@ -67,8 +66,8 @@ func Records(folder string, after uint64) iter.Seq2[Record, error] {
 	}
 }
 
-// start returns the index of the segment that has the record behind after, if it
-// is there.
+// start returns the index of the segment in which the record after the number after
+// would be.
 func start(all []segment, after uint64) int {
 	for i := len(all) - 1; i > 0; i-- {
 		if all[i].first-1 <= after {
@@ -81,7 +80,7 @@ func start(all []segment, after uint64) int {
 // boundOf returns the bound of the numbers in the ith segment.
 func boundOf(all []segment, i int) uint64 {
 	for _, next := range all[i+1:] {
-		if next.first > all[i].first { // not the remains of one that was to begin as it does
+		if next.first > all[i].first { // otherwise it is the rest of a segment with the same beginning
 			return next.first
 		}
 	}
@@ -94,9 +93,9 @@ type reader struct {
 	after  uint64
 	yield  func(Record, error) bool
 
-	known bool   // whether the rest says anything of what comes before the next one
-	last  uint64 // the number of the last record, as far as it could be read
-	file  string // in which it was
+	known bool   // whether last tells how many records precede the next segment
+	last  uint64 // the number of the last record that could be read
+	file  string // the file in which it was
 	end   int64  // where it ended
 }
 
@@ -104,7 +103,7 @@ type reader struct {
 func (r *reader) read(s segment, bound uint64) (more bool) {
 	path := s.path(r.folder)
 	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) { // dropped meanwhile
+	if errors.Is(err, fs.ErrNotExist) { // it was removed meanwhile
 		r.known = false
 		return true
 	}
@@ -139,8 +138,8 @@ func (r *reader) frames(in *scanner, s segment, path string) (more bool, err err
 			break
 		}
 		if first {
-			// The numbers below s.first have been given. When writing one
-			// failed the beginning tells that there is no such record.
+			// All numbers below s.first have been given. If a record with the last of
+			// them could not be written, the segment's first frame says so.
 			last := s.first - 1
 			if f.begins {
 				last = f.number
@@ -154,7 +153,7 @@ func (r *reader) frames(in *scanner, s segment, path string) (more bool, err err
 			return false, nil
 		}
 		r.end = in.end
-		if f.begins || f.number <= r.last { // a file that the system has listed twice, as it came and others went
+		if f.begins || f.number <= r.last { // a directory listing may show a file twice while others come and go
 			continue
 		}
 		r.last = f.number
@@ -163,8 +162,8 @@ func (r *reader) frames(in *scanner, s segment, path string) (more bool, err err
 		}
 	}
 	if in.end == 0 && in.size > beginSize {
-		// There were records, and nobody knows how many. The next segment will
-		// tell, if there is one.
+		// There were records, and it is unknown how many. The next segment, if there is
+		// one, will tell.
 		r.file, r.end = path, 0
 		if in.bound == noBound {
 			return r.damaged(0), nil
@@ -173,8 +172,8 @@ func (r *reader) frames(in *scanner, s segment, path string) (more bool, err err
 	return true, nil
 }
 
-// damaged tells of the records behind the last one, up to that with the number to,
-// which is 0 when nobody knows.
+// damaged reports the records from after the last one to the number to, which is 0 if
+// unknown.
 func (r *reader) damaged(to uint64) (more bool) {
 	if to > 0 && to <= r.after {
 		return true
@@ -182,9 +181,8 @@ func (r *reader) damaged(to uint64) (more bool) {
 	return r.yield(Record{}, &Damage{File: r.file, Offset: r.end, From: max(r.last, r.after) + 1, To: to})
 }
 
-// survey reads a segment, the last one, and tells of damage. The reader that it
-// returns says what the last record is, and where it ends: at 0 when nothing can
-// be read.
+// survey reads the last segment and reports damage. The reader that it returns knows
+// the last record and where it ended; that is 0 if nothing could be read.
 func survey(folder string, s segment, damaged func(error)) (*reader, error) {
 	var failed error
 	r := &reader{folder: folder}
@@ -203,8 +201,8 @@ func survey(folder string, s segment, damaged func(error)) (*reader, error) {
 	return r, failed
 }
 
-// At returns the record at a position. The error wraps fs.ErrNotExist when it was
-// dropped.
+// At returns the record at a position. The error wraps fs.ErrNotExist if the record was
+// removed.
 func (j *Journal) At(p Position) (Record, error) {
 	all := *j.segments.Load()
 	i := slices.IndexFunc(all, func(s segment) bool { return s.first == p.Segment })
@@ -232,15 +230,15 @@ func (j *Journal) At(p Position) (Record, error) {
 	return Record{f.number, f.time, f.payload, p}, nil
 }
 
-// Numbers returns the number of the first record that a folder keeps, damaged or
-// not, and of the last. They are 1 and 0 when there is none.
+// Numbers returns the numbers of the first record that a folder keeps, damaged or not,
+// and of the last. They are 1 and 0 if there is none.
 func Numbers(folder string) (first, last uint64, err error) {
 	all, err := list(folder)
 	if err != nil || len(all) == 0 {
 		return 1, 0, err
 	}
 	r, err := survey(folder, all[len(all)-1], func(error) {})
-	if err == nil && !r.known { // dropped meanwhile, like all before it
+	if err == nil && !r.known { // it was removed meanwhile, and so were all before it
 		return Numbers(folder)
 	}
 	return all[0].first, r.last, err

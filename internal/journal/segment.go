@@ -16,13 +16,13 @@ import (
 	"github.com/flockofbirds/fob/internal/durable"
 )
 
-// segment is a file of a journal. Its name has what is needed to read it, so that
-// no damage within it makes all of it unreadable.
+// segment is a file of a journal. Its name contains what is needed to read it, so no
+// damage inside can make the whole file unreadable.
 type segment struct {
 	first uint64 // its records have this number or higher ones
 	salt  uint32
-	begun time.Time // when its first record was written, or, without one, when it was made; see stat
-	size  int64     // of the one that is written to, when it was opened; see stat
+	begun time.Time // when its first record was written or, without one, when it was made; see stat
+	size  int64     // of the segment that is written to: when it was opened; see stat
 }
 
 const suffix = ".journal"
@@ -31,7 +31,7 @@ func (s segment) name() string { return fmt.Sprintf("%020d-%08x%s", s.first, s.s
 
 func (s segment) path(folder string) string { return filepath.Join(folder, s.name()) }
 
-// parseName is the reverse of name.
+// parseName is the inverse of name.
 func parseName(name string) (s segment, ok bool) {
 	number, rest, _ := strings.Cut(name, "-")
 	salt, found := strings.CutSuffix(rest, suffix)
@@ -41,8 +41,8 @@ func parseName(name string) (s segment, ok bool) {
 	return s, found && err == nil && saltErr == nil && first > 0 && s.name() == name
 }
 
-// list returns the segments of a folder, the oldest first; none when there is no
-// such folder.
+// list returns the segments in a folder, the oldest first. If the folder does not
+// exist, there are none.
 func list(folder string) ([]segment, error) {
 	entries, err := os.ReadDir(folder)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -58,7 +58,7 @@ func list(folder string) ([]segment, error) {
 	return all, nil
 }
 
-// scanner returns a scanner of what there is of it now. The next segment's first
+// scanner returns a scanner of what the segment holds now. The next segment's first
 // number is the bound.
 func (s segment) scanner(file *os.File, bound uint64) (*scanner, error) {
 	info, err := file.Stat()
@@ -68,8 +68,8 @@ func (s segment) scanner(file *os.File, bound uint64) (*scanner, error) {
 	return &scanner{file: file, size: info.Size(), salt: s.salt, last: s.first - 1, bound: bound, ahead: readAhead}, nil
 }
 
-// stat finds out how large it is, and when it was begun. If nothing in it can be
-// read, then when it was last written to: it is kept longer then.
+// stat finds out the segment's size and when it was begun. If nothing in it can be
+// read, it takes the time of the last write instead, which keeps the segment longer.
 func (s *segment) stat(folder string) error {
 	file, err := os.Open(s.path(folder))
 	if err != nil {
@@ -97,8 +97,8 @@ func (s *segment) stat(folder string) error {
 	return nil
 }
 
-// begin makes the file of a new segment, which is there after a power cut too. Last
-// is the number of the last record written before.
+// begin creates the file of a new segment, durably. last is the number of the last
+// record before it.
 func begin(folder string, first, last uint64) (segment, *os.File, error) {
 	s := segment{first: first, salt: rand.Uint32(), begun: time.Now(), size: beginSize}
 	file, err := os.OpenFile(s.path(folder), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)

@@ -19,9 +19,9 @@ import (
 	"github.com/flockofbirds/fob/internal/store/survey"
 )
 
-// Bolt is a KV in one file, which one process at a time holds the lock of.
-// Commits are synced to disk before they return; those that arrive while one
-// is being written share the next.
+// Bolt is a KV in one bbolt file. One process at a time holds its lock. A commit is
+// synced to disk before it returns; commits that arrive while another one is written
+// share the next write.
 type Bolt struct {
 	db       *bbolt.DB
 	file     *os.File // db's own
@@ -30,17 +30,16 @@ type Bolt struct {
 	migrated Migration
 	feed     *feed
 
-	// turn is taken by the one that writes for all who wait.
+	// turn is held by the goroutine that writes for all that wait.
 	turn chan struct{}
 
 	mu      sync.Mutex
 	waiting []*commit
 	closed  bool
-	broken  error // why there are no more writes
+	broken  error // why nothing is written any more
 }
 
-// commit is a transaction that waits to be written. err is set before done is
-// closed.
+// commit is a transaction that waits to be written. err is set before done is closed.
 type commit struct {
 	txn      Txn
 	err      error
@@ -49,8 +48,8 @@ type commit struct {
 	done     chan struct{}
 }
 
-// bucket holds all keys. It is one, so that ours are ordered by prefix alone,
-// as they would be in etcd.
+// bucket holds all keys. There is only one, so that prefixes alone order our keys, as
+// they would in etcd.
 var bucket = []byte("fob")
 
 // Get implements KV.
@@ -97,9 +96,9 @@ func (b *Bolt) view(ctx context.Context, read func(*bbolt.Bucket) error) error {
 	}))
 }
 
-// Commit implements KV. Alone it costs one write and its syncs. bbolt's own
-// Batch would have it wait for company first, and redo the whole batch for each
-// conflict in it.
+// Commit implements KV. A single commit costs one write and its syncs. bbolt's own
+// Batch would make it wait for others first, and redo the whole batch for each conflict
+// in it.
 func (b *Bolt) Commit(ctx context.Context, txn Txn) error {
 	if err := txn.check(); err != nil {
 		return err
@@ -113,7 +112,7 @@ func (b *Bolt) Commit(ctx context.Context, txn Txn) error {
 	b.mu.Unlock()
 
 	select {
-	case <-c.done: // somebody else wrote it
+	case <-c.done: // another goroutine wrote it
 	case b.turn <- struct{}{}:
 		b.writeWaiting()
 		<-b.turn
@@ -122,7 +121,7 @@ func (b *Bolt) Commit(ctx context.Context, txn Txn) error {
 	return c.err
 }
 
-// writeWaiting writes all transactions that wait as one of bbolt's. The caller
+// writeWaiting writes all waiting transactions as one bbolt transaction. The caller
 // holds the turn.
 func (b *Bolt) writeWaiting() {
 	b.mu.Lock()
@@ -172,9 +171,8 @@ func (b *Bolt) writeWaiting() {
 	}
 }
 
-// apply does one transaction, and keeps d up to date with it. When it returns
-// ErrConflict it has done nothing; after any other error the bbolt transaction
-// must not be committed.
+// apply does one transaction and updates d. If it returns ErrConflict, it has changed
+// nothing. After any other error the bbolt transaction must not be committed.
 func (c *commit) apply(bk *bbolt.Bucket, d *digest) error {
 	for _, condition := range c.txn.If {
 		var e Entry
@@ -226,7 +224,7 @@ func (c *commit) apply(bk *bbolt.Bucket, d *digest) error {
 	return nil
 }
 
-// remove deletes a key, and reports whether it was there.
+// remove deletes a key and reports whether it was there.
 func remove(bk *bbolt.Bucket, d *digest, key []byte) (bool, error) {
 	old := bk.Get(key)
 	if old == nil {
@@ -240,8 +238,8 @@ func remove(bk *bbolt.Bucket, d *digest, key []byte) (bool, error) {
 	return true, bk.Delete(key)
 }
 
-// keysBelow returns all keys that begin with prefix. They are collected before they
-// are deleted, since deleting moves a cursor.
+// keysBelow returns all keys that begin with prefix. They are collected before any is
+// deleted, because a delete moves the cursor.
 func keysBelow(bk *bbolt.Bucket, prefix string) (keys []string) {
 	c := bk.Cursor()
 	for key, _ := c.Seek([]byte(prefix)); key != nil && strings.HasPrefix(string(key), prefix); key, _ = c.Next() {
@@ -250,8 +248,8 @@ func keysBelow(bk *bbolt.Bucket, prefix string) (keys []string) {
 	return keys
 }
 
-// readEntry is decodeEntry for a record of an open database: it was good when
-// that was opened.
+// readEntry is decodeEntry for a record of an open database. The record was valid when
+// the database was opened.
 func readEntry(key, stored []byte) (Entry, sum, error) {
 	e, s, err := decodeEntry(key, stored)
 	return e, s, damaged(err)
@@ -267,7 +265,7 @@ func readDigest(tx *bbolt.Tx) (digest, error) {
 	return d, damaged(err)
 }
 
-// writeDigest puts the digest beside the records, with the last revision.
+// writeDigest stores the digest beside the records, with the last revision.
 func writeDigest(tx *bbolt.Tx, d digest) error {
 	d.sequence = tx.Bucket(bucket).Sequence()
 	return tx.Bucket(bucketDigest).Put(bucketDigest, d.encode())
@@ -278,7 +276,7 @@ func (b *Bolt) Watch(ctx context.Context, prefix string, after int64) ([]Change,
 	return b.feed.watch(ctx, prefix, after)
 }
 
-// Close implements KV, and gives up the lock.
+// Close implements KV. It also releases the lock.
 func (b *Bolt) Close() error {
 	b.turn <- struct{}{} // after the commit under way
 	defer func() { <-b.turn }()
@@ -296,30 +294,30 @@ func (b *Bolt) Close() error {
 	return guard(b.db.Close)
 }
 
-// landed reports whether a failed commit is in the file: only its last sync
-// has failed then.
+// landed reports whether a failed commit is in the file after all. If so, only its last
+// sync failed.
 func (b *Bolt) landed(txid uint64) bool {
 	found, err := survey.Transaction(b.file, txid%2, b.pageSize)
 	return err == nil && found == txid
 }
 
-// Broken returns why nothing can be written any more and what to do, or nil. It
-// stays so until the end.
+// Broken returns why nothing can be written any more, and what to do; or nil. Once
+// broken, a Bolt stays so.
 func (b *Bolt) Broken() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.broken
 }
 
-// errDamaged is wrapped by all errors about what is not as it was stored.
+// errDamaged is wrapped by every error about data that is not as it was stored.
 var errDamaged = errors.New("the file is damaged")
 
-// errUnsure is wrapped by the error of a commit that may or may not outlive a
-// power cut. Its pages are in use either way, so that nothing may be built on
-// it: that could overwrite what the disk would go back to.
+// errUnsure is wrapped by the error of a commit that may or may not survive a power
+// cut. Nothing may be written after it: the commit's pages are in use, and a write
+// could overwrite those to which a power cut would go back.
 var errUnsure = errors.New("the disk failed, and whether the last change is safe is not known")
 
-// damaged makes err one of damage, unless it is nil.
+// damaged marks err as damage, unless it is nil.
 func damaged(err error) error {
 	if err == nil {
 		return nil
@@ -327,8 +325,8 @@ func damaged(err error) error {
 	return fmt.Errorf("%w: %w", errDamaged, err)
 }
 
-// guard makes errors of the panics that bbolt answers damage with, and of the
-// SIGBUS of a read that the disk or a cut-off file cannot serve.
+// guard turns bbolt's panics over damaged pages into errors, and likewise the SIGBUS of
+// a read that the disk or a truncated file cannot serve.
 func guard(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -339,9 +337,9 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
-// explain says about an error of the file's what to do. After damage, and when
-// a commit is unsure, there are no more writes: bbolt may still hold its locks,
-// and a further one could hang.
+// explain adds to an error of the file what to do about it. After damage, and after a
+// commit that is unsure, it stops all writes: bbolt may still hold its locks, so
+// another write could hang.
 func (b *Bolt) explain(err error) error {
 	switch {
 	case err == nil:
@@ -360,7 +358,7 @@ func (b *Bolt) explain(err error) error {
 	return err
 }
 
-// breaks makes the error that all further writes get.
+// breaks sets and returns the error that all further writes get.
 func (b *Bolt) breaks(format string, args ...any) error {
 	err := faas.Errorf(faas.CodeStorage, "the database cannot be used any more: the dispatcher's log says why, and what to do").
 		Because(fmt.Errorf("the database in %s cannot be used: "+format, append([]any{b.folder}, args...)...))
@@ -377,8 +375,8 @@ func restoreAdvice(folder string) string {
 	return fmt.Sprintf("restore it from a backup: dispatcher restore --data %s FILE", folder)
 }
 
-// unhide wraps the causes that bbolt only puts into the text of its errors, as it
-// does when the file cannot grow.
+// unhide wraps causes that bbolt only mentions in the text of its errors, for example
+// that the file cannot grow.
 func unhide(err error) error {
 	for _, cause := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EROFS} {
 		if !errors.Is(err, cause) && strings.HasSuffix(err.Error(), cause.Error()) {

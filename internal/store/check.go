@@ -17,21 +17,21 @@ import (
 	"github.com/flockofbirds/fob/internal/store/survey"
 )
 
-// Report is what Check has found in a database.
+// Report is the outcome of a Check.
 type Report struct {
 	Schema   int
 	Records  int
-	Counts   []Count  // of the kinds that somebody wants to know of
-	Problems []string // in no order that matters; cut off at some length
+	Counts   []Count  // of the kinds that the report counts
+	Problems []string // in no particular order; cut off if there are many
 }
 
-// Count is how many records there are of a kind.
+// Count is how many records of a kind there are.
 type Count struct {
-	Kind string // in the plural
+	Kind string // plural, for people
 	N    int
 }
 
-// Err returns the problems as one error, or nil when there are none.
+// Err returns the problems as one error, or nil if there are none.
 func (r *Report) Err() error {
 	if len(r.Problems) == 0 {
 		return nil
@@ -39,7 +39,7 @@ func (r *Report) Err() error {
 	return fmt.Errorf("%w: %s", errDamaged, strings.Join(r.Problems, "; "))
 }
 
-// String says what is in the database.
+// String lists what is in the database.
 func (r *Report) String() string {
 	counts := make([]string, len(r.Counts))
 	for i, c := range r.Counts {
@@ -48,10 +48,10 @@ func (r *Report) String() string {
 	return fmt.Sprintf("%s; %d records, schema %d", strings.Join(counts, ", "), r.Records, r.Schema)
 }
 
-// Check reads all of the database at path and reports what is in it and what is
-// wrong: its pages, the checksums, the digest, and what records say of one
-// another. It never writes. It fails with ErrInUse while a dispatcher has the
-// database, and when the file cannot be read at all.
+// Check reads the whole database at path and reports what is in it and what is wrong
+// with it: the pages, the checksums, the digest, and how the records fit together. It
+// never writes. It fails with ErrInUse while a dispatcher uses the database, and if the
+// file cannot be read at all.
 func Check(path string) (*Report, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -64,8 +64,8 @@ func Check(path string) (*Report, error) {
 	return checkOpen(file)
 }
 
-// CheckCopy is Check for a database that is read from somewhere. It is put into
-// a file in folder, which has no name, meanwhile.
+// CheckCopy is Check for a database that comes from a reader. It keeps the copy in a
+// nameless file in folder.
 func CheckCopy(from io.Reader, folder string) (*Report, error) {
 	file, err := os.CreateTemp(folder, "fob-check-*")
 	if err != nil {
@@ -81,7 +81,7 @@ func CheckCopy(from io.Reader, folder string) (*Report, error) {
 	return checkOpen(file)
 }
 
-// checkOpen is Check for an open file, which nobody writes to.
+// checkOpen is Check for an open file to which nobody writes.
 func checkOpen(file *os.File) (*Report, error) {
 	if _, err := file.Stat(); err != nil {
 		return nil, err
@@ -111,13 +111,13 @@ func checkOpen(file *os.File) (*Report, error) {
 	return &c.report, nil
 }
 
-// checking is what Check remembers of the records.
+// checking collects what Check has to compare at the end.
 type checking struct {
 	report    Report
 	functions map[string]*checkedFunction
 	names     map[string]string         // → ID
-	versions  map[string]checkedCode    // by key: what code it says that it has
-	code      map[string]*checkedChunks // by the first chunk's key
+	versions  map[string]checkedCode    // the code that each should have, by key of the version
+	code      map[string]*checkedChunks // by key of the first chunk
 	staged    map[string]bool           // IDs of code that is being stored
 	counts    map[*description]int
 }
@@ -125,7 +125,7 @@ type checking struct {
 type checkedFunction struct {
 	name string
 	kept []keptVersion
-	old  *secondRecord // not nil in a database of an older schema
+	old  *secondRecord // nil unless the database has an older schema
 }
 
 type checkedCode struct {
@@ -133,7 +133,7 @@ type checkedCode struct {
 	digest string
 }
 
-// checkedChunks are the chunks of a code.
+// checkedChunks are the chunks of one code.
 type checkedChunks struct {
 	size int
 	hash hash.Hash
@@ -147,7 +147,7 @@ func (c *checking) problem(format string, args ...any) {
 	}
 }
 
-// record takes note of one record.
+// record takes in one record.
 func (c *checking) record(e Entry) {
 	c.report.Records++
 	k := kindOf(e.Key)
@@ -169,12 +169,11 @@ func noteFunction(c *checking, e Entry, r *functionRecord) {
 		if checked.old, err = readSecond(e); err != nil {
 			c.problem("%v", err)
 		}
-		c.counts[versionKind.describe()] += len(r.Versions) // which have no records of their own
+		c.counts[versionKind.describe()] += len(r.Versions) // they have no records of their own
 	}
 }
 
-// addCode adds up the chunks of a code, which come in their order. key is the first
-// one's.
+// addCode adds a chunk of a code. The chunks come in order. key is the first one's.
 func (c *checking) addCode(key string, r *plain) {
 	code := c.code[key]
 	if code == nil {
@@ -182,11 +181,11 @@ func (c *checking) addCode(key string, r *plain) {
 		c.code[key] = code
 	}
 	code.size += len(*r)
-	io.WriteString(code.hash, string(*r)) // never fails, by its documentation
+	io.WriteString(code.hash, string(*r)) // never fails
 }
 
-// references checks what records say of one another. What cannot be read at all
-// has been told already.
+// references checks how the records fit together. Records that could not be read have
+// been reported already.
 func (c *checking) references() {
 	for _, k := range kinds {
 		if k := k.describe(); k.single && c.counts[k] == 0 {
@@ -220,7 +219,7 @@ func (c *checking) references() {
 	slices.Sort(c.report.Problems)
 }
 
-// keptVersions checks the versions of a function, and their code.
+// keptVersions checks the versions of a function and their code.
 func (c *checking) keptVersions(id string, kept []keptVersion) {
 	used := map[string]bool{}
 	for _, k := range kept {
@@ -262,14 +261,14 @@ func (c *checking) oldVersions(fn *secondRecord) {
 	}
 }
 
-// bbolt has bbolt check its pages. The survey found nothing, so this may run.
+// bbolt has bbolt check its own pages. It is safe because the survey found nothing.
 func (c *checking) bbolt(file *os.File) {
 	err := guard(func() error {
 		db, err := bbolt.Open(file.Name(), 0, &bbolt.Options{
 			ReadOnly: true,
 			Timeout:  time.Nanosecond,
 			OpenFile: func(name string, _ int, _ os.FileMode) (*os.File, error) {
-				// The same open file, so that bbolt's lock is ours.
+				// Use the same open file, so that bbolt's lock is ours.
 				same, err := syscall.Dup(int(file.Fd()))
 				return os.NewFile(uintptr(same), name), err
 			},
@@ -290,7 +289,7 @@ func (c *checking) bbolt(file *os.File) {
 	}
 }
 
-// How to lock a database: to change it, or so that nobody does.
+// How to lock a database: for writing, or only to keep writers out.
 const (
 	lockAlone  = syscall.LOCK_EX
 	lockShared = syscall.LOCK_SH

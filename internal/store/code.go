@@ -7,28 +7,29 @@ import (
 	"strings"
 )
 
-// chunkSize is how much code one record has, in bytes: what a transaction has room for
-// besides a function with all its versions and the settings of one, which are six times
-// as large in JSON when they are control characters. The code of most functions is one record.
+// chunkSize is how many bytes of code one record has. A transaction has to hold a chunk
+// besides a function with all its versions and the settings of one; settings made of
+// control characters are six times as long in JSON. The code of most functions is one
+// record.
 const chunkSize = 512 << 10
 
-// codeKind is the kind of code as it was registered, by the function's ID and digest,
-// with a number behind for each further chunk of it. It stands between the two keys that never
-// change: bbolt has two records at least in a page, and writes a page anew with all of it
-// when one of them changes. Code beside a function's record would be written with each
-// of its changes.
+// codeKind is the kind of registered code, by the function's ID and digest. Every chunk
+// after the first has its number at the end of the key. The prefix sorts code between
+// two keys that never change. bbolt keeps at least two records in a page, and rewrites
+// the whole page when one of them changes; code beside a function's record would be
+// rewritten with every change of the function.
 var codeKind = kind[plain]{
 	description: description{name: "code", prefix: "meta/code/"},
 	note:        func(c *checking, e Entry, r *plain) { c.addCode(firstChunk(e.Key), r) },
 }
 
-// codeID is what follows the prefix in the key of the code with a digest as
-// Version.Digest has it.
+// codeID returns what follows the prefix in the key of a code. digest is in the form
+// that Version.Digest has.
 func codeID(functionID, digest string) string {
 	return functionID + "/" + strings.TrimPrefix(digest, "sha256:")
 }
 
-// chunkID is what follows the prefix in the key of the nth chunk of a code; 0 is the
+// chunkID returns what follows the prefix in the key of a code's nth chunk; 0 is the
 // first.
 func chunkID(code string, n int) string {
 	if n == 0 {
@@ -37,15 +38,16 @@ func chunkID(code string, n int) string {
 	return fmt.Sprintf("%s/%04d", code, n)
 }
 
-// firstChunk returns the key of the first chunk of the code that has one at key.
+// firstChunk returns the key of the first chunk of the code to which the chunk at key
+// belongs.
 func firstChunk(key string) string {
-	if strings.Count(key, "/") == len("///") { // of the prefix and after the function's ID
+	if strings.Count(key, "/") == len("///") { // two of the prefix, and the one after the function's ID
 		return key
 	}
 	return key[:strings.LastIndexByte(key, '/')]
 }
 
-// chunks returns what stores a code.
+// chunks returns the pairs that store a code.
 func chunks(id string, code []byte) (pairs []Pair) {
 	for n := 0; n == 0 || len(code) > 0; n++ {
 		size := min(chunkSize, len(code))
@@ -55,8 +57,8 @@ func chunks(id string, code []byte) (pairs []Pair) {
 	return pairs
 }
 
-// Code implements faas.Store. It fails with CodeUnknownFunction when there is no
-// such version.
+// Code implements faas.Store. It fails with CodeUnknownFunction if there is no such
+// version.
 func (s *Store) Code(ctx context.Context, functionID string, version int) (string, error) {
 	const doing = "read the code"
 	v, err := s.Version(ctx, functionID, version)
@@ -84,17 +86,17 @@ func (s *Store) Code(ctx context.Context, functionID string, version int) (strin
 	return code.String(), nil
 }
 
-// stagedKind is the kind of notes that further chunks of a code are being stored, by the
-// function's ID and digest. The version that has the code comes last, and takes the note
-// away; what a crash leaves is cleared up when the store is opened.
+// stagedKind is the kind of notes that the further chunks of a code are being stored,
+// by the function's ID and digest. The version that has the code is stored last, and
+// deletes the note. What a crash leaves is cleared up when the store is opened.
 var stagedKind = kind[plain]{
 	description: description{name: "staged code", prefix: "staged/"},
 	note:        func(c *checking, e Entry, _ *plain) { c.staged[e.Key[len("staged/"):]] = true },
 }
 
-// commitCode commits txn, which stores a version and the first chunk of its code,
-// after the further chunks, each in a transaction of its own. Unless txn is
-// committed, they are gone again.
+// commitCode first stores the further chunks of a code, each in a transaction of its
+// own, and then commits txn, which stores a version and the first chunk. If txn fails,
+// the further chunks are deleted again.
 func (s *Store) commitCode(ctx context.Context, txn Txn, id string, further []Pair) error {
 	if len(further) == 0 {
 		return s.kv.Commit(ctx, txn)
@@ -104,15 +106,15 @@ func (s *Store) commitCode(ctx context.Context, txn Txn, id string, further []Pa
 		err = s.kv.Commit(ctx, txn)
 	}
 	if err != nil {
-		// If that fails too, the next start does it.
+		// If this fails too, the next start does it.
 		s.dropStaged(context.WithoutCancel(ctx), id)
 	}
 	return err
 }
 
-// stage stores further chunks of a code, and has txn take their note away. Each
-// transaction after the first has the note for a condition: whoever clears up the
-// chunks takes it away with them.
+// stage stores the further chunks of a code, and has txn delete their note. From the
+// second transaction on, the note is a condition: whoever clears up the chunks deletes
+// it, too.
 func (s *Store) stage(ctx context.Context, txn *Txn, id string, further []Pair) error {
 	note, err := stagedKind.put(id, new(plain))
 	if err == nil {
@@ -139,8 +141,8 @@ func (s *Store) stage(ctx context.Context, txn *Txn, id string, further []Pair) 
 	return nil
 }
 
-// dropStaged clears up after a code that was staged, if its note is there: the chunks
-// go, unless a version has them by now.
+// dropStaged clears up after a staged code if its note is there. It deletes the chunks,
+// unless a version has the code by now.
 func (s *Store) dropStaged(ctx context.Context, id string) error {
 	note, err := stagedKind.get(ctx, s.kv, id)
 	if err != nil || note.record == nil {
@@ -158,7 +160,7 @@ func (s *Store) dropStaged(ctx context.Context, id string) error {
 	if err := s.kv.Commit(ctx, txn); !errors.Is(err, ErrConflict) {
 		return err
 	}
-	return nil // somebody else is at it
+	return nil // somebody else clears up
 }
 
 // dropAllStaged clears up what a crash has left.

@@ -10,23 +10,23 @@ import (
 	"github.com/flockofbirds/fob/internal/store/survey"
 )
 
-// bucketDigest holds the digest, beside bucket: so small that it is stored in
-// the page that lists the buckets, which every commit writes anyway.
+// bucketDigest holds the digest. It is so small that bbolt stores it in the page that
+// lists the buckets, which every commit writes anyway.
 var bucketDigest = []byte("digest")
 
-// contents are what a survey of a database file has found in it.
+// contents is what a survey has found in a database file.
 type contents struct {
 	pageSize int
 	problems []error
 
-	schema  int     // that the records say, or of this dispatcher when they do not
-	records digest  // what the records come to
-	digest  *digest // what is stored of them; nil in schema 1
+	schema  int     // that the records have; this dispatcher's if they say nothing
+	records digest  // computed from the records
+	digest  *digest // as stored; nil in schema 1
 }
 
 // readContents surveys a file: its pages, every record, and the digest. It never
-// writes, and reads no page twice. each is called with every good record, whose
-// value is valid until it returns.
+// writes, and reads no page twice. It calls each with every valid record, whose value
+// is valid until each returns.
 func readContents(file *os.File, each func(Entry)) *contents {
 	s := survey.Begin(file)
 	c := &contents{pageSize: s.PageSize()}
@@ -38,7 +38,8 @@ func readContents(file *os.File, each func(Entry)) *contents {
 	return c
 }
 
-// errNotOurs is about a database that no dispatcher wrote, or a newer one.
+// errNotOurs says that the file was written by another program, or by a newer
+// dispatcher.
 var errNotOurs = errors.New("another program's data is in it, or a newer dispatcher's")
 
 // read reads the two buckets.
@@ -92,7 +93,7 @@ func (c *contents) record(key, stored []byte, each func(Entry)) error {
 	return nil
 }
 
-// err returns the problems as one error, that of damage in most cases.
+// err returns the problems as one error, which usually wraps errDamaged.
 func (c *contents) err() error {
 	switch n := len(c.problems); {
 	case n == 0:

@@ -12,8 +12,8 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// checkFirst makes sure that it is schema 1: without its digest a database of
-// this schema looks the same at first sight.
+// checkFirst makes sure that the database has schema 1. A database of this schema looks
+// the same once its digest is lost.
 func checkFirst(bk *bbolt.Bucket) error {
 	stored := bk.Get([]byte(keySchema))
 	if stored == nil {
@@ -26,12 +26,12 @@ func checkFirst(bk *bbolt.Bucket) error {
 	return damaged(err)
 }
 
-// copyBatch is how many bytes of records one transaction of a migration puts: it holds
-// them in memory until it is committed.
+// copyBatch is how many bytes of records a migration puts in one transaction, which
+// holds them in memory until it is committed.
 const copyBatch = 1 << 20
 
-// copyRecords puts the records of an older database into a new one, as this schema has
-// them. Revisions stay.
+// copyRecords puts the records of an older database into a new one, in the form that
+// this schema has. They keep their revisions.
 func copyRecords(from *bbolt.Bucket, to *bbolt.DB, fromSchema int) error {
 	m := migrating{old: from, from: fromSchema, to: to}
 	if fromSchema == 1 {
@@ -62,8 +62,8 @@ type migrating struct {
 	from int // the schema of old
 
 	to     *bbolt.DB
-	tx     *bbolt.Tx // under way, unless nil
-	size   int       // of what is put in tx
+	tx     *bbolt.Tx // the transaction under way, or nil
+	size   int       // bytes put in tx
 	digest digest
 }
 
@@ -77,7 +77,7 @@ func (m *migrating) read(key, stored []byte) (Entry, error) {
 	return e, damaged(err)
 }
 
-// record puts what this schema has for a record of the old database.
+// record puts the records that stand for an old one in this schema.
 func (m *migrating) record(e Entry) error {
 	switch {
 	case e.Key == keySchema:
@@ -85,15 +85,15 @@ func (m *migrating) record(e Entry) error {
 	case m.from < 3 && functionKind.holds(e.Key):
 		return m.function(e)
 	case m.from < 3 && secondCodeKind.holds(e.Key):
-		return nil // goes with its function
+		return nil // function writes it
 	case m.from == 3 && codeKind.holds(e.Key):
 		return m.code(e, e.Key[len(codeKind.prefix):])
 	}
 	return m.put(e, e.Key, e.Value)
 }
 
-// function gives every version of a function a record of its own, with the revisions
-// of the function's, and keeps the same code once.
+// function gives every version of a function a record of its own, with the revisions of
+// the function's record. It stores code that several versions share once.
 func (m *migrating) function(e Entry) error {
 	if _, err := functionKind.decode(e); err != nil {
 		return damaged(err)
@@ -138,7 +138,7 @@ func (m *migrating) function(e Entry) error {
 	return m.put(e, function.Key, function.Value)
 }
 
-// code puts a code in chunks.
+// code stores a code in chunks.
 func (m *migrating) code(e Entry, id string) error {
 	for _, chunk := range chunks(id, e.Value) {
 		if err := m.put(e, chunk.Key, chunk.Value); err != nil {
@@ -148,7 +148,7 @@ func (m *migrating) code(e Entry, id string) error {
 	return nil
 }
 
-// put puts a record with the revisions of an old one, whose key it need not have.
+// put stores a record with the revisions of an old one. The key may be another.
 func (m *migrating) put(old Entry, key string, value []byte) error {
 	if m.tx == nil {
 		var err error
@@ -158,7 +158,7 @@ func (m *migrating) put(old Entry, key string, value []byte) error {
 	}
 	stored, s := encodeEntry([]byte(key), uint64(old.Created), uint64(old.Revision), value)
 	bk := m.tx.Bucket(bucket)
-	bk.FillPercent = 0.9 // most keys come in their order
+	bk.FillPercent = 0.9 // most keys come in order
 	if err := bk.Put([]byte(key), stored); err != nil {
 		return err
 	}
@@ -180,11 +180,11 @@ func (m *migrating) commit() error {
 
 func (m *migrating) rollback() {
 	if m.tx != nil {
-		m.tx.Rollback() // which fails for one that has ended
+		m.tx.Rollback() // fails only if tx has ended
 	}
 }
 
-// finish puts the digest of all records.
+// finish stores the digest of all records.
 func (m *migrating) finish() error {
 	if err := m.commit(); err != nil {
 		return err
@@ -197,20 +197,21 @@ func (m *migrating) finish() error {
 	})
 }
 
-// secondRecord is a function in schemas 1 and 2: with all its versions, whose code
-// each had a record of its own.
+// secondRecord is a function in schemas 1 and 2. It contains all its versions, whose
+// code had a record each.
 type secondRecord struct {
 	*faas.Function
 	Versions []*faas.Version `json:"versions"`
 }
 
-// secondCodeKind is the kind of code there, by the function's ID and the version.
+// secondCodeKind is the kind of code in these schemas, by the function's ID and version
+// number.
 var secondCodeKind = kind[plain]{
 	description: description{name: "code", prefix: "code/"},
 	note:        func(c *checking, e Entry, r *plain) { c.addCode(e.Key, r) },
 }
 
-// readSecond reads such a record, which functionKind has decoded: it knows all but
+// readSecond reads such a record. functionKind has already decoded everything in it but
 // the versions.
 func readSecond(e Entry) (*secondRecord, error) {
 	var record secondRecord

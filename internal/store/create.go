@@ -13,14 +13,13 @@ import (
 	"github.com/flockofbirds/fob/internal/durable"
 )
 
-// temporary stands between the database's path and a random number in the name
-// of a file that is to become the database.
+// temporary stands between the database's path and a random number in the name of a
+// file that is about to become the database.
 const temporary = ".new-"
 
-// createFile puts an initialised database at path, or leaves the one that
-// somebody else put there meanwhile. It is made aside and linked into place
-// complete, so that there is no moment at which path is half a database; a
-// link, unlike a rename, never replaces.
+// createFile creates an initialised database at path, unless somebody else is quicker.
+// It writes another file and links it into place when it is complete, so path is never
+// half a database. Unlike a rename, a link never replaces a file.
 func createFile(ctx context.Context, path string) error {
 	folder := filepath.Dir(path)
 	if err := makeFolder(folder); err != nil {
@@ -35,16 +34,16 @@ func createFile(ctx context.Context, path string) error {
 	if err := initialiseFile(ctx, f.Name()); err != nil {
 		return unlessLost(err)
 	}
-	// bbolt has synced the pages, but the sizes and the like only as far as
-	// reading them needs.
+	// bbolt has synced the pages, but metadata such as the size only as far as reading
+	// needs it.
 	if err := errors.Join(durable.SameOwner(f, folder), f.Sync()); err != nil {
 		return err
 	}
 	return unlessLost(os.Link(f.Name(), path))
 }
 
-// unlessLost returns err, unless it means that somebody else's database is in
-// place and, perhaps, has had our temporary file cleared away.
+// unlessLost returns err, unless it means that somebody else's database is in place,
+// whose owner may have removed our temporary file.
 func unlessLost(err error) error {
 	if errors.Is(err, os.ErrExist) || errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -54,7 +53,7 @@ func unlessLost(err error) error {
 
 // initialiseFile makes the empty file at path a database with a store in it.
 func initialiseFile(ctx context.Context, path string) error {
-	file, err := os.OpenFile(path, os.O_RDWR, 0) // not O_CREATE: it may be gone
+	file, err := os.OpenFile(path, os.O_RDWR, 0) // without O_CREATE: it may be gone
 	if err != nil {
 		return err
 	}
@@ -74,8 +73,8 @@ func initialiseFile(ctx context.Context, path string) error {
 	return errors.Join(err, b.Close())
 }
 
-// overFile makes a new database of an open file, which is empty, and takes its lock. It
-// closes the file when it fails.
+// overFile makes an open, empty file a new database and takes its lock. If it fails, it
+// closes the file.
 func overFile(file *os.File, folder string, noSync bool) (*Bolt, error) {
 	db, err := bbolt.Open(file.Name(), 0o600, &bbolt.Options{
 		Timeout:      time.Nanosecond, // nobody else knows the file
@@ -99,7 +98,7 @@ func createBuckets(tx *bbolt.Tx) error {
 	return nil
 }
 
-// makeFolder creates folder with what lies above it, durably.
+// makeFolder creates a folder and its missing parents, durably.
 func makeFolder(folder string) error {
 	if _, err := os.Stat(folder); err == nil || !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -115,7 +114,7 @@ func makeFolder(folder string) error {
 	return durable.SyncFolder(filepath.Dir(folder))
 }
 
-// globEscape makes path stand for itself in a pattern of filepath.Glob.
+// globEscape returns a pattern of filepath.Glob that matches path and nothing else.
 func globEscape(path string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }

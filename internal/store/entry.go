@@ -8,22 +8,22 @@ import (
 	"fmt"
 )
 
-// A value in the file is a header and what the record holds. The header has,
-// in big-endian order, the revisions that created and last put the key, the
-// schema, and the sum of all this with key and value.
+// A value in the file is a header followed by the record. The header has, in big-endian
+// order: the revision that created the key, the revision that last put it, the schema,
+// and a sum over all this with the key and the value.
 const (
 	sumAt      = 8 + 8 + 4
 	headerSize = sumAt + sumSize
 )
 
-// sumSize is enough that no damage passes by chance: half a SHA-256.
+// sumSize is half a SHA-256: large enough that no damage passes by chance.
 const sumSize = 16
 
 // sum is the checksum of a record.
 type sum [sumSize]byte
 
-// sumOf is over the key, the header up to the sum, and the value. The length of
-// the key keeps the two ends of it where they are.
+// sumOf covers the key, the header before the sum, and the value. It includes the key's
+// length, so that moving bytes from the key to the value changes the sum.
 func sumOf(key, header, value []byte) sum {
 	h := sha256.New()
 	var length [4]byte
@@ -35,7 +35,7 @@ func sumOf(key, header, value []byte) sum {
 	return sum(h.Sum(nil)[:sumSize])
 }
 
-// encodeEntry returns what is stored for a key.
+// encodeEntry returns the value to store for a key.
 func encodeEntry(key []byte, created, revision uint64, value []byte) (stored []byte, s sum) {
 	stored = make([]byte, 0, headerSize+len(value))
 	stored = binary.BigEndian.AppendUint64(stored, created)
@@ -46,7 +46,7 @@ func encodeEntry(key []byte, created, revision uint64, value []byte) (stored []b
 	return append(stored, value...), s
 }
 
-// decodeEntry checks what is stored for a key. The entry's value is part of
+// decodeEntry checks and decodes what is stored for a key. The entry's value is part of
 // stored.
 func decodeEntry(key, stored []byte) (e Entry, s sum, err error) {
 	if len(stored) < headerSize {
@@ -68,8 +68,8 @@ func decodeEntry(key, stored []byte) (e Entry, s sum, err error) {
 	}, s, nil
 }
 
-// decodeFirst is decodeEntry for schema 1, in which the header had only the
-// revisions, and there were no sums.
+// decodeFirst is decodeEntry for schema 1, whose header has only the revisions and no
+// sum.
 func decodeFirst(key, stored []byte) (e Entry, s sum, err error) {
 	const size = 8 + 8
 	if len(stored) < size {
@@ -80,15 +80,15 @@ func decodeFirst(key, stored []byte) (e Entry, s sum, err error) {
 	return e, s, nil
 }
 
-// digest sums up all records, so that none can be lost or come back unnoticed.
-// It is kept beside them and changes with each commit.
+// digest sums up all records, so that no record can be lost or come back unnoticed. It
+// is stored beside the records and changes with every commit.
 type digest struct {
 	count    uint64
 	sequence uint64 // the last revision
-	sum      sum    // of all records' sums the exclusive or: no record is there twice
+	sum      sum    // exclusive or of all records' sums; no record occurs twice
 }
 
-// digestSize is that of a stored digest: the fields and a sum over them.
+// digestSize is the size of a stored digest: its fields and a sum over them.
 const digestSize = 8 + 8 + sumSize + sumSize
 
 func (d *digest) toggle(s sum) { subtle.XORBytes(d.sum[:], d.sum[:], s[:]) }
@@ -126,7 +126,8 @@ func decodeDigest(stored []byte) (d digest, err error) {
 	return d, nil
 }
 
-// compare says what is wrong when found is what the records come to.
+// compare returns how a digest differs from found, which was computed from the records;
+// or nil.
 func (d digest) compare(found digest) error {
 	switch {
 	case found == d:

@@ -27,8 +27,8 @@ func (s *Store) Functions(ctx context.Context) ([]*faas.Function, error) {
 	return functions, nil
 }
 
-// Version implements faas.Store. It fails with CodeUnknownFunction when there is no
-// such version.
+// Version implements faas.Store. It fails with CodeUnknownFunction if there is no such
+// version.
 func (s *Store) Version(ctx context.Context, functionID string, number int) (*faas.Version, error) {
 	const doing = "read the version"
 	found, err := versionKind.get(ctx, s.kv, versionID(functionID, number))
@@ -41,8 +41,8 @@ func (s *Store) Version(ctx context.Context, functionID string, number int) (*fa
 	return found.record.Version, nil
 }
 
-// missing says why a record of a version is not there: there is no such version, or
-// not any more, or the record is lost.
+// missing returns why a version's record is not there: the version never existed, was
+// dropped, or its record is lost.
 func (s *Store) missing(ctx context.Context, key, functionID string, number int) error {
 	found, err := s.function(ctx, functionID)
 	if err != nil {
@@ -54,8 +54,8 @@ func (s *Store) missing(ctx context.Context, key, functionID string, number int)
 	return faas.Errorf(faas.CodeUnknownFunction, "function %s has no version %d", functionID, number)
 }
 
-// CreateFunction implements faas.Store. It also fails with CodeConflict when
-// there is a function with that ID already. An empty sandboxID records none.
+// CreateFunction implements faas.Store. It also fails with CodeConflict if a function
+// has that ID already. With an empty sandboxID it records no sandbox.
 func (s *Store) CreateFunction(ctx context.Context, fn *faas.Function, code, sandboxID string) error {
 	const doing = "store the function"
 	if len(fn.Versions) != 1 {
@@ -75,7 +75,7 @@ func (s *Store) CreateFunction(ctx context.Context, fn *faas.Function, code, san
 	if !errors.Is(err, ErrConflict) {
 		return internal(doing, err)
 	}
-	// One of the conditions failed; a conflict does not say which.
+	// A condition failed; the conflict does not say which.
 	same, err := s.kv.Get(ctx, functionKind.at(fn.ID))
 	if err != nil {
 		return internal(doing, err)
@@ -86,8 +86,8 @@ func (s *Store) CreateFunction(ctx context.Context, fn *faas.Function, code, san
 	return faas.Errorf(faas.CodeNameTaken, "the name %q belongs to another function: choose another, or PUT to add a version to that one", fn.Name)
 }
 
-// AddVersion implements faas.Store. It fails with CodeUnknownFunction when the
-// function is not there. An empty sandboxID records none.
+// AddVersion implements faas.Store. It fails with CodeUnknownFunction if the function
+// does not exist. With an empty sandboxID it records no sandbox.
 func (s *Store) AddVersion(ctx context.Context, fn *faas.Function, code, sandboxID string) error {
 	const doing = "store the version"
 	found, err := s.function(ctx, fn.ID)
@@ -111,8 +111,8 @@ func (s *Store) AddVersion(ctx context.Context, fn *faas.Function, code, sandbox
 	return nil
 }
 
-// followsOn reports whether next is stored with one version more. Others may have
-// been dropped, and aliases moved.
+// followsOn reports whether next is stored with one more version. Other versions may
+// have been dropped and aliases moved.
 func followsOn(next, stored *faas.Function) bool {
 	last := len(next.Versions) - 1
 	return next.ID == stored.ID && next.Name == stored.Name && next.Created.Equal(stored.Created) &&
@@ -120,13 +120,14 @@ func followsOn(next, stored *faas.Function) bool {
 		!slices.ContainsFunc(next.Versions[:last], func(n int) bool { return !stored.Has(n) })
 }
 
-// putVersion returns what stores fn, whose live version is new, where it had the
-// others: what it does not have any more goes, and the code that no version has then.
-// further are chunks of the code that the transaction has no room for.
+// putVersion returns the transaction that stores fn, whose live version is new, in
+// place of a function that had the versions had. It deletes the versions that fn no
+// longer has, and code that no version has any more. further are the chunks of code for
+// which the transaction has no room.
 func putVersion(fn *faas.Function, had []keptVersion, code, sandboxID string) (txn Txn, further []Pair, err error) {
 	v := fn.Live()
 	var kept []keptVersion
-	digests := map[string]bool{} // of code that is there; true: and stays
+	digests := map[string]bool{} // of stored code; true if a version still has it
 	for _, old := range had {
 		stays := fn.Has(old.Number)
 		digests[old.Digest] = digests[old.Digest] || stays
@@ -137,7 +138,7 @@ func putVersion(fn *faas.Function, had []keptVersion, code, sandboxID string) (t
 		}
 	}
 	if _, there := digests[v.Digest]; !there {
-		// It is found by its digest from now on, so that must be its own.
+		// From now on the code is found by this digest, so it had better be right.
 		if v.Digest != faas.Digest(code) {
 			return txn, nil, fmt.Errorf("the digest %.80q is not that of the code", v.Digest)
 		}
@@ -147,7 +148,7 @@ func putVersion(fn *faas.Function, had []keptVersion, code, sandboxID string) (t
 	digests[v.Digest] = true
 	for digest, stays := range digests {
 		if !stays {
-			txn.DeletePrefix = append(txn.DeletePrefix, codeKind.at(codeID(fn.ID, digest))) // all its chunks
+			txn.DeletePrefix = append(txn.DeletePrefix, codeKind.at(codeID(fn.ID, digest))) // all chunks
 		}
 	}
 	function, err := functionKind.put(fn.ID, &functionRecord{Function: fn, Versions: append(kept, keptVersion{v.Number, v.Digest})})
@@ -169,9 +170,9 @@ func putVersion(fn *faas.Function, had []keptVersion, code, sandboxID string) (t
 	return txn, further, nil
 }
 
-// DeleteFunction implements faas.Store. The records of its sandboxes go with
-// it. It fails with CodeUnknownFunction when the function is not there, and
-// with CodeConflict when it changes meanwhile.
+// DeleteFunction implements faas.Store. It deletes the records of the function's
+// sandboxes, too. It fails with CodeUnknownFunction if the function does not exist, and
+// with CodeConflict if it changes meanwhile.
 func (s *Store) DeleteFunction(ctx context.Context, id string) error {
 	const doing = "delete the function"
 	found, err := s.function(ctx, id)
@@ -206,11 +207,11 @@ func (s *Store) DeleteFunction(ctx context.Context, id string) error {
 	} else if err != nil {
 		return internal(doing, err)
 	}
-	// A record of a sandbox that is left does no harm: it is dropped with the sandbox.
+	// A sandbox's record that stays does no harm: it is deleted with the sandbox.
 	return s.ForgetSandboxes(ctx, more...)
 }
 
-// function reads one function. What is not there is CodeUnknownFunction.
+// function reads a function. It fails with CodeUnknownFunction if there is none.
 func (s *Store) function(ctx context.Context, id string) (stored[functionRecord], error) {
 	found, err := functionKind.get(ctx, s.kv, id)
 	if err == nil && found.record == nil {

@@ -10,36 +10,36 @@ import (
 	"strings"
 )
 
-// kind declares one kind of stored record: everything that the store, the checker
-// and its report have to know about it. R is what a record holds. It is stored as
-// JSON and has a stamp, or it is a plain.
+// A kind declares one kind of stored record: all that the store, the checker and its
+// report have to know about it. R is the record. It is stored as JSON and has a stamp,
+// or it is a plain.
 type kind[R any] struct {
 	description
 
-	// key is what follows the prefix in a record's key. It is nil where the record
-	// does not say.
+	// key returns what follows the prefix in a record's key. It is nil if the record
+	// does not contain that.
 	key func(*R) string
 
-	// check says what is wrong with a record by itself, or nil. No record that it
-	// refuses is put, and none is read.
+	// check returns what is wrong with a record on its own, or nil. A record that it
+	// refuses is neither stored nor read.
 	check func(*R) error
 
-	// byCreation orders a list by the revision that created each record, and not by
-	// key. A revision is better than a time: two records may have been created at the
-	// same time, or by clocks that disagree.
+	// byCreation sorts lists by the revision that created each record, instead of by
+	// key. Revisions are better than times: two records may be created at the same
+	// time, or by clocks that disagree.
 	byCreation bool
 
-	// note has the checker remember what it compares with other records at the end.
+	// note has the checker remember what it compares at the end.
 	note func(c *checking, e Entry, r *R)
 }
 
-// description is what a kind is called and where its records are.
+// description says what a kind is called and where its records are.
 type description struct {
-	name   string // of one
-	plural string // as the report counts them; empty for a kind that it does not count
-	prefix string // of all their keys
+	name   string // singular
+	plural string // as the report counts them; empty for kinds that it does not count
+	prefix string // that all their keys have
 
-	single bool // there is one record, which must be there, and its key is prefix
+	single bool // there is exactly one record, and its key is prefix
 }
 
 func (d *description) describe() *description { return d }
@@ -47,30 +47,30 @@ func (d *description) describe() *description { return d }
 // at returns the key of a record.
 func (d *description) at(id string) string { return d.prefix + id }
 
-// holds reports whether a key is that of a record of the kind.
+// holds reports whether a record of this kind can have that key.
 func (d *description) holds(key string) bool {
 	return strings.HasPrefix(key, d.prefix) && (!d.single || key == d.prefix)
 }
 
-// stamp is part of every record that is stored as JSON: the schema that it was
-// written in.
+// stamp is part of every record that is stored as JSON. It has the schema in which the
+// record was written.
 type stamp struct {
 	Schema int `json:"schema"`
 }
 
 func (s *stamp) stamped() *stamp { return s }
 
-// plain is a record that is stored as it is.
+// plain is a record that is stored as it is, not as JSON.
 type plain string
 
-// stored is a record as it was found.
+// stored is a record with its place in the store.
 type stored[R any] struct {
 	Entry
-	id     string // what follows the kind's prefix in the key
+	id     string // what follows the prefix in its key
 	record *R
 }
 
-// put returns what puts a record, whose own stamp is set to this schema.
+// put returns the pair that stores a record. It sets the record's stamp to this schema.
 func (k *kind[R]) put(id string, r *R) (Pair, error) {
 	pair := Pair{Key: k.at(id)}
 	err := k.examineOwn(pair.Key, r)
@@ -89,7 +89,7 @@ func (k *kind[R]) put(id string, r *R) (Pair, error) {
 	return pair, err
 }
 
-// decode returns the record in an entry.
+// decode returns an entry's record.
 func (k *kind[R]) decode(e Entry) (*R, error) {
 	r := new(R)
 	var err error
@@ -98,7 +98,7 @@ func (k *kind[R]) decode(e Entry) (*R, error) {
 		*into = plain(e.Value)
 	case interface{ stamped() *stamp }:
 		if err = json.Unmarshal(e.Value, into); err != nil {
-			err = errors.New(err.Error()) // what is wrong in it is no mistake of a client's here
+			err = errors.New(err.Error()) // it is no client's mistake here
 		} else {
 			err = checkSchema(into.stamped().Schema)
 		}
@@ -114,7 +114,7 @@ func (k *kind[R]) decode(e Entry) (*R, error) {
 	return r, nil
 }
 
-// examineOwn says what is wrong with a record that is, or is to be, at a key.
+// examineOwn returns what is wrong with a record at a key, or nil.
 func (k *kind[R]) examineOwn(key string, r *R) error {
 	if k.check != nil {
 		if err := k.check(r); err != nil {
@@ -129,7 +129,7 @@ func (k *kind[R]) examineOwn(key string, r *R) error {
 	return nil
 }
 
-// get reads a record. One that is not there has the revision 0 and is nil.
+// get reads a record. If there is none, the record is nil and its revision 0.
 func (k *kind[R]) get(ctx context.Context, kv KV, id string) (stored[R], error) {
 	e, err := kv.Get(ctx, k.at(id))
 	s := stored[R]{Entry: e, id: id}
@@ -165,8 +165,7 @@ func (k *kind[R]) list(ctx context.Context, kv KV) ([]stored[R], error) {
 	return all, nil
 }
 
-// pageSize is how many entries one List asks for, so that no read transaction
-// is long.
+// pageSize is how many entries one List asks for, which keeps read transactions short.
 const pageSize = 1000
 
 // examine implements anyKind.
@@ -184,11 +183,11 @@ type anyKind interface {
 	examine(*checking, Entry) error
 }
 
-// kinds are all kinds of records that there are. The report names them in this order.
+// kinds are all kinds of records. The report names them in this order.
 var kinds = []anyKind{&functionKind, &versionKind, &tokenKind, &secretKind, &sandboxKind, &nameKind, &codeKind, &stagedKind, &secondCodeKind, &schemaKind, &aviaryKind}
 
-// kindOf returns the kind of the record at a key, or nil for a key that no
-// dispatcher writes.
+// kindOf returns the kind of the record at a key, or nil if no dispatcher writes such a
+// key.
 func kindOf(key string) anyKind {
 	for _, k := range kinds {
 		if k.describe().holds(key) {

@@ -1,5 +1,6 @@
-// Package store keeps functions through crash and failover: typed records
-// (Store) over a small compare-and-set seam (KV), which Bolt and Memory fill.
+// Package store keeps functions, tokens and secrets safe through crashes and failovers.
+// It has typed records (Store) over a small key-value interface with compare-and-set
+// (KV), which Bolt and Memory implement.
 package store
 
 import (
@@ -9,85 +10,90 @@ import (
 	"strings"
 )
 
-// KV is what the records are kept in. It asks no more than etcd's transactions
-// can do: compare revisions, then put and delete, so many keys and bytes at most; no
-// callback runs inside a transaction, and no cursor stays open between two calls. Methods may be
-// called concurrently, and every read sees all commits that have returned.
+// KV is where the records are kept. It asks for no more than etcd's transactions can
+// do: compare revisions, then put and delete, within limits on keys and bytes. No
+// callback runs inside a transaction, and no cursor stays open between two calls.
+// Methods may be called concurrently. A read sees every commit that has returned.
 type KV interface {
-	// Get returns a key's entry. A key that is not there gives an entry with
-	// the revision 0 and no error.
+	// Get returns the entry of a key. If the key is not there, the entry's revision is
+	// 0 and the error nil.
 	Get(ctx context.Context, key string) (Entry, error)
 
-	// List returns up to limit entries whose keys begin with prefix and come
-	// after the key after, by key in ascending order of bytes. limit is 1 or
-	// more; after may be empty.
+	// List returns up to limit entries whose keys begin with prefix and come after the
+	// key after, in ascending order of the keys' bytes. limit is at least 1; after may
+	// be empty.
 	List(ctx context.Context, prefix, after string, limit int) ([]Entry, error)
 
-	// Commit does all of txn or nothing, and returns once it is as safe as
-	// the KV makes it (Bolt: synced to disk). It fails with ErrConflict when
-	// a condition does not hold, and does nothing once ctx has ended; what
-	// has begun is finished even if ctx ends meanwhile.
+	// Commit does all of txn or nothing. It returns once the change is as safe as the
+	// KV can make it; with Bolt it is synced to disk. It fails with ErrConflict if a
+	// condition does not hold. It does nothing if ctx has ended; once begun, it
+	// finishes even if ctx ends.
 	Commit(ctx context.Context, txn Txn) error
 
-	// Watch waits until there are changes to keys that begin with prefix, later than
-	// the revision after. It returns them in the order of their revisions, and the
-	// revision to go on from. With 0 it returns at once, without changes, the revision
-	// as of now: who then lists, and watches from there, misses nothing, but may be told
-	// of what the list has. It fails with ErrCompacted when changes since then are
-	// forgotten, as they are at the end of the process.
+	// Watch waits until keys that begin with prefix have changed after the revision
+	// after. It returns the changes in order of their revisions, and the revision from
+	// which to watch on.
+	//
+	// With 0 it returns at once with the present revision and no changes. A caller that
+	// then lists, and watches from that revision, misses nothing, but may see changes
+	// that its list already has.
+	//
+	// It fails with ErrCompacted if changes since then have been forgotten, as all are
+	// when the process ends.
 	Watch(ctx context.Context, prefix string, after int64) ([]Change, int64, error)
 
-	// Close waits for commits under way. Afterwards all methods fail with
-	// ErrClosed; closing again does nothing.
+	// Close waits for commits under way. After it all methods fail with ErrClosed.
+	// Calling it again does nothing.
 	Close() error
 }
 
 // Entry is a key with its value.
 type Entry struct {
 	Key   string
-	Value []byte // the caller's own
+	Value []byte // belongs to the caller
 
-	// Created is the revision of the commit that put the key when it was not
-	// there. It orders keys by creation.
+	// Created is the revision of the commit that created the key. It orders keys by
+	// creation.
 	Created int64
 
-	// Revision is that of the commit that put the value; 0 says that the key
+	// Revision is the revision of the commit that put the value; 0 means that the key
 	// is not there. Later commits have higher revisions.
 	Revision int64
 }
 
-// Txn is what Commit does. The order inside does not matter, since no two
-// operations may touch the same key: etcd refuses that, so all do.
+// Txn is what a Commit does. No two of its operations may touch the same key, because
+// etcd does not allow it; so their order does not matter.
 type Txn struct {
 	If     []Condition
 	Put    []Pair
-	Delete []string // what is not there is no error
+	Delete []string // keys that are not there are no error
 
-	// DeletePrefix deletes every key that begins so, however many there are:
-	// etcd limits the operations of a transaction, and this is one.
+	// DeletePrefix deletes every key that begins with one of these. For etcd, which
+	// limits the operations of a transaction, each prefix is one.
 	DeletePrefix []string
 }
 
-// Condition holds when Key's value has exactly this Revision (0: is not there).
+// Condition holds if Key's value has exactly this Revision; 0 means that the key is not
+// there.
 type Condition struct {
 	Key      string
 	Revision int64
 }
 
-// Pair is a key and the value to put there.
+// Pair is a key and the value to store there.
 type Pair struct {
 	Key   string
 	Value []byte
 }
 
-// ErrConflict is returned by Commit when a condition does not hold: read again
-// and decide anew.
+// ErrConflict is returned by Commit if a condition does not hold. The caller should
+// read again and decide anew.
 var ErrConflict = errors.New("somebody else changed it meanwhile")
 
 // ErrClosed is returned by a KV that has been closed.
 var ErrClosed = errors.New("the store is closed")
 
-// What a transaction may have: what etcd takes of one, as it comes.
+// The limits of a transaction. They are etcd's defaults.
 const (
 	MaxOperations = 128     // puts and deletes together, and as many conditions
 	MaxTxnSize    = 1 << 20 // bytes of all keys and values together
@@ -96,8 +102,8 @@ const (
 // maxKey is the longest key in bytes; bbolt's own limit is 32768.
 const maxKey = 1024
 
-// check refuses what one of the KVs could not do, so that a mistake shows
-// with all of them and cannot fail the other transactions of a shared commit.
+// check refuses whatever one of the KVs could not do. A mistake then shows with all of
+// them, and cannot make other transactions of a shared commit fail.
 func (t Txn) check() error {
 	if n := len(t.Put) + len(t.Delete) + len(t.DeletePrefix); n > MaxOperations || len(t.If) > MaxOperations {
 		return fmt.Errorf("the transaction has %d operations and %d conditions: %d of each is the most", n, len(t.If), MaxOperations)
@@ -136,7 +142,7 @@ func (t Txn) check() error {
 	return nil
 }
 
-// size is how many bytes the keys and values have together.
+// size returns how many bytes the keys and values have together.
 func (t Txn) size() (n int) {
 	for _, c := range t.If {
 		n += len(c.Key)

@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// Memory is a KV that forgets everything at the end of the process. It is for
-// tests and trials.
+// Memory is a KV that loses everything when the process ends. It is for tests and
+// trials.
 type Memory struct {
 	mu       sync.Mutex
 	entries  map[string]Entry // nil once closed
@@ -35,8 +35,7 @@ func (m *Memory) Get(ctx context.Context, key string) (Entry, error) {
 	return e, nil
 }
 
-// List implements KV. It sorts all keys each time, which is good enough for
-// what a test holds.
+// List implements KV. It sorts all keys each time, which is fast enough for tests.
 func (m *Memory) List(ctx context.Context, prefix, after string, limit int) ([]Entry, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

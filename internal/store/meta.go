@@ -7,12 +7,11 @@ import (
 	"strconv"
 )
 
-// schema is the version of how records are laid out. It is in every record and
-// under keySchema. What this dispatcher does not know it refuses; what is older
-// it migrates.
+// schema is the version of the layout of records. It is in every record and under
+// keySchema. A dispatcher migrates older schemas and refuses newer ones.
 const schema = 4
 
-// The keys of records that there is one of.
+// Keys of which there is one record.
 const (
 	keySchema = "meta/schema" // "4"
 	keyAviary = "meta/aviary" // 8 hexadecimal digits
@@ -30,7 +29,7 @@ var schemaKind = kind[plain]{
 	},
 }
 
-// aviaryKind is the kind of the record that names the aviary.
+// aviaryKind is the kind of the record that has the aviary's name.
 var aviaryKind = kind[plain]{
 	description: description{name: "aviary", prefix: keyAviary, single: true},
 	check: func(r *plain) error {
@@ -53,7 +52,7 @@ func checkSchema(found int) error {
 	return nil
 }
 
-// errNewer is about what a newer dispatcher wrote.
+// errNewer is the advice about data that a newer dispatcher wrote.
 var errNewer = errors.New("start the newer dispatcher that wrote it")
 
 func badRecord(key string, err error) error {

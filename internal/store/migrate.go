@@ -14,21 +14,22 @@ import (
 	"github.com/flockofbirds/fob/internal/durable"
 )
 
-// Migration is what opening an older database has done to it.
+// Migration is what opening an older database did to it.
 type Migration struct {
-	From   int    // the schema that it had; 0 says that there was no migration
-	To     int    // that it has now
-	Backup string // the path of what it was
+	From   int    // the schema before; 0 if there was no migration
+	To     int    // the schema now
+	Backup string // the path of the old database
 }
 
-// Migrated returns what opening the file has migrated.
+// Migrated returns what opening the file did to it.
 func (b *Bolt) Migrated() Migration { return b.migrated }
 
-// migrate makes a database of this schema of one that is older: a new file beside it,
-// which takes its place once it is complete. The old file stays, under another name. A
-// crash at any moment leaves one or the other, and the next start does it over.
+// migrate turns an older database into one of this schema. It writes a new file beside
+// the old one and puts it in the old one's place when it is complete. The old file
+// stays under another name. A crash at any moment leaves one or the other, and the next
+// start does it again.
 //
-// It returns the new database, which has the lock; the old one is closed then.
+// It returns the new database, which holds the lock, and closes the old one.
 func (b *Bolt) migrate(path string, from int) (*Bolt, error) {
 	fail := func(err error) (*Bolt, error) {
 		return nil, fmt.Errorf("migrating to schema %d: %w", schema, b.explain(err))
@@ -62,7 +63,7 @@ func (b *Bolt) migrate(path string, from int) (*Bolt, error) {
 	return next, nil
 }
 
-// copyAside makes a new database beside path of what is in b, checked and synced.
+// copyAside makes a new database beside path from what is in b, checked and synced.
 func (b *Bolt) copyAside(path string, from int) (next *Bolt, err error) {
 	folder := filepath.Dir(path)
 	file, err := os.CreateTemp(folder, filepath.Base(path)+temporary+"*")
@@ -91,9 +92,9 @@ func (b *Bolt) copyAside(path string, from int) (next *Bolt, err error) {
 	return next, nil
 }
 
-// keepOld gives the database's file, now, a second name: path or, where another database
-// is kept there, path with the time. It returns the name. One that an earlier attempt
-// made will do.
+// keepOld gives the database's file a second name and returns it: path or, if another
+// database is kept there, path with the time. A name from an earlier attempt will do.
+// now is the file's present name.
 func (b *Bolt) keepOld(now, path string) (string, error) {
 	kept, err := filepath.Glob(globEscape(path) + "*")
 	if err != nil {
@@ -104,7 +105,7 @@ func (b *Bolt) keepOld(now, path string) (string, error) {
 		return "", err
 	}
 	for _, name := range kept {
-		if strings.HasSuffix(name, partial) { // cut off: whoever has the database writes it, and that is us
+		if strings.HasSuffix(name, partial) { // cut off: only the database's owner writes it, and that is us
 			if err := os.Remove(name); err != nil {
 				return "", err
 			}
@@ -121,7 +122,7 @@ func (b *Bolt) keepOld(now, path string) (string, error) {
 	return path, durable.SyncFolder(filepath.Dir(path))
 }
 
-// contentOf sums up the records of a database of any schema.
+// contentOf returns the digest of the records of a database of any schema.
 func contentOf(file *os.File) (d digest, err error) {
 	err = readContents(file, func(e Entry) {
 		_, s := encodeEntry([]byte(e.Key), uint64(e.Created), uint64(e.Revision), e.Value)

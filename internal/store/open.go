@@ -15,21 +15,21 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// lockPoll is how often a held lock is tried again.
+// lockPoll is the pause between two attempts to take a lock.
 const lockPoll = 50 * time.Millisecond
 
-// maxCreations bounds how often a missing file is created: one that is missing
-// still is a link to nowhere, or somebody deletes it.
+// maxCreations bounds the attempts to create a missing file. If it is still missing
+// after that, it is a dangling link or somebody keeps deleting it.
 const maxCreations = 10
 
-// OpenBolt opens the database file at path and takes its lock. A missing file
-// is initialised, its folder created with mode 0700.
+// OpenBolt opens the database file at path and takes its lock. If the file is missing,
+// it creates and initialises it, in a folder of mode 0700.
 //
-// While another process holds the lock, OpenBolt fails at once, or, when wait
-// is set, waits for it until ctx ends. locked are called once the lock is had,
-// before anything is read, which takes a while where there is much. An empty or
-// damaged file is an error: it held functions, or was meant to, and only the
-// operator knows whether those can go.
+// While another process holds the lock, OpenBolt fails at once; if wait is set, it
+// waits until ctx ends. It calls locked as soon as it holds the lock and before it
+// reads, because reading a large database takes a while. An empty or damaged file is an
+// error: it held functions, or should have, and only the operator knows whether they
+// may go.
 func OpenBolt(ctx context.Context, path string, wait bool, locked ...func()) (*Bolt, error) {
 	folder := filepath.Dir(path)
 	for creations := 0; ; {
@@ -42,7 +42,7 @@ func OpenBolt(ctx context.Context, path string, wait bool, locked ...func()) (*B
 			if err := b.settle(path); err != nil {
 				return nil, errors.Join(err, b.Close())
 			}
-			if found.schema >= schema { // of a newer one New says what to do
+			if found.schema >= schema { // New explains newer ones
 				return b, nil
 			}
 			next, err := b.migrate(path, found.schema)
@@ -76,11 +76,11 @@ func OpenBolt(ctx context.Context, path string, wait bool, locked ...func()) (*B
 	}
 }
 
-// settle makes the directory entry durable, which whoever created the file may
-// not have lived to do, and clears away what dead processes left. One
-// still at work has lost the race to whoever made path and can take the loss
-// of its temporary file. What a migration or a restore left is where path leads to,
-// if it is a link.
+// settle syncs the file's directory entry, because whoever created the file may have
+// died before that, and clears away what dead processes left. It may also take the
+// temporary file of a process that is still at work; that one has lost the race to
+// create path and expects it. Leftovers of a migration or a restore are where path
+// leads to, if it is a link.
 func (b *Bolt) settle(path string) error {
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -102,25 +102,25 @@ func (b *Bolt) settle(path string) error {
 	return durable.SyncFolder(b.folder)
 }
 
-// ErrInUse is that another process, a dispatcher in most cases, has the lock of
-// a database.
+// ErrInUse says that another process, usually a dispatcher, holds the lock of a
+// database.
 var ErrInUse = errors.New("another process uses it")
 
-// errReplaced is that another file has taken the path's place meanwhile.
+// errReplaced says that path leads to another file by now.
 var errReplaced = errors.New("the file was replaced")
 
-// openFile opens an existing database, and never creates one.
+// openFile opens an existing database. It never creates one.
 func openFile(path string, locked []func()) (*Bolt, *contents, error) {
 	b := &Bolt{folder: filepath.Dir(path), turn: make(chan struct{}, 1)}
 	var found *contents
 	err := guard(func() (err error) {
 		b.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-			Timeout: time.Nanosecond, // we have the lock by then
-			// The list of free pages stays on disk. Without it bbolt finds the
-			// free pages by reading all, after each failed write too, and does
-			// so in a goroutine whose panics nobody can catch.
+			Timeout: time.Nanosecond, // we hold the lock already
+			// Keep the list of free pages on disk. Without it bbolt reads all pages to
+			// find the free ones, also after each failed write, and does so in a
+			// goroutine whose panics nobody can catch.
 			NoFreelistSync: false,
-			// Finds a free page in the same time however many there are.
+			// It takes the same time to find a free page however many there are.
 			FreelistType: bbolt.FreelistMapType,
 			OpenFile: func(path string, _ int, _ os.FileMode) (*os.File, error) {
 				b.file, found, err = lockFile(path, locked)
@@ -139,10 +139,10 @@ func openFile(path string, locked []func()) (*Bolt, *contents, error) {
 	return nil, nil, err
 }
 
-// lockFile opens a database, takes its lock, says so and surveys it, before bbolt
-// sees any of it.
+// lockFile opens a database, takes its lock, calls locked, and surveys the file before
+// bbolt sees any of it.
 func lockFile(path string, locked []func()) (*os.File, *contents, error) {
-	file, err := os.OpenFile(path, os.O_RDWR, 0) // not O_CREATE, as bbolt would
+	file, err := os.OpenFile(path, os.O_RDWR, 0) // unlike bbolt, without O_CREATE
 	if err != nil {
 		return nil, nil, err
 	}
@@ -162,7 +162,7 @@ func lockAndSurvey(file *os.File, path string, locked []func()) (*contents, erro
 	}
 	info, err := file.Stat()
 	if err == nil && info.Size() == 0 {
-		err = errors.New("the file is empty") // bbolt would initialise it
+		err = errors.New("the file is empty") // which bbolt would initialise
 	}
 	if err != nil {
 		return nil, err
@@ -171,8 +171,8 @@ func lockAndSurvey(file *os.File, path string, locked []func()) (*contents, erro
 	return found, found.err()
 }
 
-// takeLock tries once to take bbolt's lock of the file at path. It fails with
-// ErrInUse, and with errReplaced when path is another file by now.
+// takeLock tries once to take bbolt's lock on the file at path. It fails with ErrInUse,
+// or with errReplaced if path leads to another file by now.
 func takeLock(file *os.File, path string, how int) error {
 	err := syscall.Flock(int(file.Fd()), how|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
@@ -195,12 +195,12 @@ func takeLock(file *os.File, path string, how int) error {
 	return nil
 }
 
-// abandon gives up the lock of a database that bbolt has panicked in, where
-// db.Close could hang. Closing alone would not do, for as long as the file is
-// mapped. After an error of bbolt.Open the file is closed, and nothing happens.
+// abandon releases the lock of a database in which bbolt has panicked, because db.Close
+// could hang. Closing the file does not release the lock while the file is mapped.
+// After an error of bbolt.Open the file is closed already, and abandon does nothing.
 func abandon(file *os.File) {
 	if raw, err := file.SyscallConn(); err == nil {
-		// What fails here fails for a file that is closed.
+		// This fails only if the file is closed.
 		_ = raw.Control(func(fd uintptr) { _ = syscall.Flock(int(fd), syscall.LOCK_UN) })
 	}
 	file.Close()

@@ -9,9 +9,9 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// A function's versions stand apart from it, so that reading all functions at the
-// start reads no history, and code stands apart from versions, which share what is
-// the same.
+// A function's versions are stored apart from it, so that reading all functions at the
+// start reads no history. Code is stored apart from versions, so that versions share
+// what is the same.
 
 // functionKind is the kind of functions, by ID.
 var functionKind = kind[functionRecord]{
@@ -22,12 +22,12 @@ var functionKind = kind[functionRecord]{
 	note:        noteFunction,
 }
 
-// functionRecord is a function without its versions, but with what code each has:
-// so one comparison tells which code no version needs any more.
+// functionRecord is a function with the digest of each version's code in place of the
+// versions. One look at it tells which code no version needs any more.
 type functionRecord struct {
 	stamp
 	*faas.Function
-	Versions []keptVersion `json:"versions"` // instead of the function's own
+	Versions []keptVersion `json:"versions"` // in place of the function's own field
 }
 
 type keptVersion struct {
@@ -35,8 +35,8 @@ type keptVersion struct {
 	Digest string `json:"digest"`
 }
 
-// check makes sure that what others take for granted about a function is so: every
-// alias, live among them, points to a version.
+// check makes sure that every alias, live among them, points to a version. Others rely
+// on it.
 func (r *functionRecord) check() error {
 	if r.Function == nil {
 		return errors.New("it holds no function")
@@ -72,7 +72,7 @@ func (r *functionRecord) has(code string) bool {
 	return slices.ContainsFunc(r.Versions, func(v keptVersion) bool { return codeID(r.ID, v.Digest) == code })
 }
 
-// function returns the function in the record, which lacks its live version yet.
+// function returns the record's function, still without its live version.
 func (r *functionRecord) function() *faas.Function {
 	fn := r.Function
 	fn.Versions = make([]int, len(r.Versions))
@@ -82,7 +82,7 @@ func (r *functionRecord) function() *faas.Function {
 	return fn
 }
 
-// nameKind is the kind of functions' names: under each the ID of its function.
+// nameKind is the kind of functions' names. The record of a name is its function's ID.
 var nameKind = kind[plain]{
 	description: description{name: "name", prefix: "name/"},
 	note:        func(c *checking, e Entry, r *plain) { c.names[e.Key[len("name/"):]] = string(*r) },
@@ -106,7 +106,7 @@ type versionRecord struct {
 	*faas.Version
 }
 
-// versionID is what follows the prefix in the key of a version.
+// versionID returns what follows the prefix in the key of a version.
 func versionID(functionID string, number int) string {
 	return fmt.Sprintf("%s/%08d", functionID, number)
 }

@@ -11,16 +11,17 @@ import (
 	"github.com/flockofbirds/fob/internal/durable"
 )
 
-// Restored is what Restore has done.
+// Restored is what Restore did.
 type Restored struct {
-	Report        // on the backup
-	Kept   string // the path of what was the database; "" when there was none
+	Report        // about the backup
+	Kept   string // the path of the former database; "" if there was none
 }
 
-// Restore puts a backup of that name in the place of the database at path, which may be
-// damaged or missing and is kept beside it, under a name with the time now. It
-// changes nothing unless all of the backup is good, and fails with ErrInUse
-// while a dispatcher has the database. A crash leaves one or the other.
+// Restore puts a backup in the place of the database at path, which may be damaged or
+// missing. name is the backup's name, for errors. The former database is kept beside
+// it, under a name with the time now. Restore changes nothing unless the whole backup
+// is good, and fails with ErrInUse while a dispatcher uses the database. A crash leaves
+// one database or the other.
 func Restore(backup io.Reader, name, path string, now time.Time) (*Restored, error) {
 	if err := makeFolder(filepath.Dir(path)); err != nil {
 		return nil, err
@@ -33,7 +34,7 @@ func Restore(backup io.Reader, name, path string, now time.Time) (*Restored, err
 		return nil, err
 	}
 	if present != nil {
-		defer present.Close() // not before the new one is in its place
+		defer present.Close() // not before the new one is in place
 	}
 	next, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+temporary+"*")
 	if err != nil {
@@ -59,8 +60,7 @@ func Restore(backup io.Reader, name, path string, now time.Time) (*Restored, err
 	}
 	done := &Restored{Report: *report}
 	if present == nil {
-		// A link, unlike a rename, fails when somebody has begun a database
-		// meanwhile.
+		// Unlike a rename, a link fails if somebody has created a database meanwhile.
 		err = os.Link(next.Name(), path)
 	} else {
 		done.Kept = path + ".before-restore-" + now.UTC().Format("20060102T150405.000Z")
@@ -77,8 +77,8 @@ func Restore(backup io.Reader, name, path string, now time.Time) (*Restored, err
 	return done, durable.SyncFolder(filepath.Dir(path))
 }
 
-// lockPresent opens the database that is to be replaced, and takes its lock. It
-// returns nil when there is none.
+// lockPresent opens the database that is to be replaced and takes its lock. It returns
+// nil if there is none.
 func lockPresent(path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if errors.Is(err, os.ErrNotExist) {

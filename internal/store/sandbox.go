@@ -8,9 +8,9 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// sandboxKind is the kind of records of which sandbox holds which version, by the
-// sandbox's ID. The checker does not ask whether the function is there: one that was
-// deleted while a sandbox started has its record until that has gone.
+// sandboxKind is the kind of records that say which version a sandbox holds, by the
+// sandbox's ID. The checker does not require that the function exists: if it was
+// deleted while a sandbox started, the record stays until the sandbox is gone.
 var sandboxKind = kind[sandboxRecord]{
 	description: description{name: "sandbox", plural: "sandboxes", prefix: "sandbox/"},
 	check: func(r *sandboxRecord) error {
@@ -39,8 +39,8 @@ func (s *Store) Sandboxes(ctx context.Context) (map[string]faas.VersionKey, erro
 	return notes, nil
 }
 
-// RecordSandbox implements faas.Store. It syncs all the same: bbolt cannot
-// leave one commit unsynced without risking the whole file in a power cut.
+// RecordSandbox implements faas.Store. It syncs although it need not: with bbolt an
+// unsynced commit would risk the whole file in a power cut.
 func (s *Store) RecordSandbox(ctx context.Context, sandboxID string, version faas.VersionKey) error {
 	note, err := sandboxKind.put(sandboxID, &sandboxRecord{VersionKey: version})
 	if err == nil {
@@ -49,7 +49,7 @@ func (s *Store) RecordSandbox(ctx context.Context, sandboxID string, version faa
 	return internal("record the sandbox", err)
 }
 
-// ForgetSandboxes implements faas.Store. Those not recorded are no error.
+// ForgetSandboxes implements faas.Store. Sandboxes without a record are no error.
 func (s *Store) ForgetSandboxes(ctx context.Context, sandboxIDs ...string) error {
 	ids := slices.Compact(slices.Sorted(slices.Values(sandboxIDs)))
 	for some := range slices.Chunk(ids, maxForgotten) {
@@ -64,6 +64,5 @@ func (s *Store) ForgetSandboxes(ctx context.Context, sandboxIDs ...string) error
 	return nil
 }
 
-// maxForgotten is how many records of sandboxes go in one transaction: etcd allows 128
-// operations in one.
+// maxForgotten is how many records one transaction deletes: etcd allows 128 operations.
 const maxForgotten = 100

@@ -85,8 +85,8 @@ func (s *Store) ResealSecrets(ctx context.Context, all []*faas.SealedSecret) err
 	return nil
 }
 
-// resealSome stores the first secrets of all, as many as a transaction takes, and returns
-// how many.
+// resealSome stores the first secrets of all, as many as fit into a transaction, and
+// returns how many.
 func (s *Store) resealSome(ctx context.Context, all []*faas.SealedSecret) (int, error) {
 	var txn Txn
 	for _, secret := range all {

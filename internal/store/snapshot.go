@@ -16,12 +16,12 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// Snapshot returns a copy of the whole database as it is at this moment, at its
-// beginning, in a file that is gone once it is closed. Nobody waits for whoever
-// reads it: bbolt lets no commit enlarge the database while it is being copied.
-// It fails when what was copied is damaged, and when the copy would not leave a
-// tenth of its size free on the disk: others need some of that, too. begun are called
-// at the moment that the copy is of.
+// Snapshot returns a copy of the whole database as it is now, in a nameless file that
+// is positioned at its beginning. A slow reader of the copy holds up nobody; while the
+// copy is made, commits cannot enlarge the database. Snapshot fails if what it copied
+// is damaged, or if the copy would leave less than a tenth of its size free on the
+// disk, because others need space, too. It calls begun at the moment that the copy
+// shows.
 func (b *Bolt) Snapshot(ctx context.Context, begun ...func()) (*os.File, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func (b *Bolt) Snapshot(ctx context.Context, begun ...func()) (*os.File, error) 
 	if err == nil {
 		_, err = file.Seek(0, io.SeekStart)
 	}
-	if _, bySystem := errors.AsType[syscall.Errno](err); bySystem { // the copy's trouble, of which nothing follows for the database
+	if _, bySystem := errors.AsType[syscall.Errno](err); bySystem { // the copy failed; the database is not to blame
 		err = fmt.Errorf("a copy of the database in %s: %w", b.folder, err)
 	} else {
 		err = b.explain(err)
@@ -62,8 +62,8 @@ func (b *Bolt) Snapshot(ctx context.Context, begun ...func()) (*os.File, error) 
 	return file, nil
 }
 
-// room fails with faas.CodeNoSpace when the folder's disk has no room for a copy of the
-// database, and a tenth of its size besides.
+// room fails with faas.CodeNoSpace if the folder's disk cannot hold a copy of the
+// database and a tenth of its size besides.
 func (b *Bolt) room(doing, folder string) error {
 	var disk syscall.Statfs_t
 	if err := syscall.Statfs(folder, &disk); err != nil {
@@ -79,8 +79,9 @@ func (b *Bolt) room(doing, folder string) error {
 	return nil
 }
 
-// Snapshot returns a copy of the database, as Bolt.Snapshot does, and never one from
-// the midst of ResealSecrets: no key file of before or after would open all of it.
+// Snapshot returns a copy of the database, as Bolt.Snapshot does. It never copies in
+// the middle of ResealSecrets, because no single key file could open all secrets of
+// such a copy.
 func (s *Store) Snapshot(ctx context.Context) (*os.File, error) {
 	const doing = "back up the database"
 	b, ok := s.kv.(*Bolt)
@@ -102,7 +103,7 @@ func (s *Store) Broken() error {
 	return nil
 }
 
-// Migrated returns what opening the store has migrated.
+// Migrated returns what opening the store did to the database.
 func (s *Store) Migrated() Migration {
 	if b, ok := s.kv.(*Bolt); ok {
 		return b.migrated
@@ -110,9 +111,9 @@ func (s *Store) Migrated() Migration {
 	return Migration{}
 }
 
-// SaveBackup puts what a backup is read from at path: checked, complete and
-// synced, in place of any that is there. It refuses to replace a database that
-// is in use, and what is no file.
+// SaveBackup writes a backup to path: checked, complete and synced, in place of a file
+// that is there. It refuses to replace a database that is in use, or anything but a
+// regular file.
 func SaveBackup(path string, backup io.Reader) (*Report, error) {
 	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file, and a backup would take its place: give another name, or - for standard output", path)
@@ -141,11 +142,11 @@ func SaveBackup(path string, backup io.Reader) (*Report, error) {
 	return report, nil
 }
 
-// partial is the end of the name of a file that writeFile has not put in its place yet.
+// partial ends the name of a file that writeFile has not put in place yet.
 const partial = ".partial"
 
-// writeFile puts a file at path, complete and synced, in place of any that is
-// there. Until then it is called path.partial, and locked.
+// writeFile writes a file to path, complete and synced, in place of one that is there.
+// Until it is complete, it is called path.partial, and locked.
 func writeFile(path string, write func(*os.File) error) error {
 	file, err := os.OpenFile(path+partial, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -155,7 +156,7 @@ func writeFile(path string, write func(*os.File) error) error {
 	if err := takeLock(file, file.Name(), lockAlone); err != nil {
 		return fmt.Errorf("%s is being written by another process: %w", file.Name(), err)
 	}
-	err = errors.Join(file.Truncate(0), file.Chmod(0o600)) // of one that was cut off
+	err = errors.Join(file.Truncate(0), file.Chmod(0o600)) // an earlier attempt may have been cut off
 	if err == nil {
 		err = write(file)
 	}

@@ -11,11 +11,10 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// Store keeps the typed records in a KV. It implements faas.Store and
-// faas.SecretStore.
+// Store keeps the typed records in a KV. It implements faas.Store and faas.SecretStore.
 type Store struct {
 	kv        KV
-	resealing sync.RWMutex // held by ResealSecrets, and for reading where a copy begins
+	resealing sync.RWMutex // locked by ResealSecrets, and for reading when a copy begins
 }
 
 var (
@@ -23,7 +22,7 @@ var (
 	_ faas.SecretStore = (*Store)(nil)
 )
 
-// Open opens the bolt file at path, as OpenBolt does, and the store in it.
+// Open opens the bbolt file at path, as OpenBolt does, and the store in it.
 func Open(ctx context.Context, path string, wait bool, locked ...func()) (*Store, error) {
 	kv, err := OpenBolt(ctx, path, wait, locked...)
 	if err != nil {
@@ -36,12 +35,12 @@ func Open(ctx context.Context, path string, wait bool, locked ...func()) (*Store
 	return s, nil
 }
 
-// New returns the store in kv, which it initialises when kv is empty. It fails
-// when kv holds something else or what a newer dispatcher wrote. The store
-// closes kv; when New fails the caller does.
+// New returns the store in kv. It initialises an empty kv, and fails if kv holds
+// something else or was written by a newer dispatcher. The store closes kv; if New
+// fails, the caller must.
 func New(ctx context.Context, kv KV) (*Store, error) {
-	// Listed first: the schema is among the first that is ever put, so once
-	// something is listed it must be found.
+	// List first, then get the schema: it is among the first records ever put, so if
+	// anything is listed, it must be there.
 	some, err := kv.List(ctx, "", "", 1)
 	if err != nil {
 		return nil, err
@@ -59,18 +58,19 @@ func New(ctx context.Context, kv KV) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{kv: kv}
-	// What a full disk has left, too, does no harm: the next start clears it up.
+	// If this fails because the disk is full, what is left does no harm: the next start
+	// clears it up.
 	if err := s.dropAllStaged(ctx); err != nil && !faas.DiskFull(err) {
 		return nil, err
 	}
 	return s, nil
 }
 
-// initialise makes an empty KV a store. When another dispatcher is quicker,
-// that one's aviary stands.
+// initialise makes an empty KV a store. If another dispatcher does it first, that one's
+// aviary stands.
 func initialise(ctx context.Context, kv KV) error {
 	aviary := make([]byte, 4)
-	rand.Read(aviary) // never fails, by its documentation
+	rand.Read(aviary) // never fails
 	err := kv.Commit(ctx, Txn{
 		If: []Condition{{keySchema, 0}, {keyAviary, 0}},
 		Put: []Pair{
@@ -100,8 +100,8 @@ func (s *Store) Aviary(ctx context.Context) (string, error) {
 // Close implements faas.Store.
 func (s *Store) Close() error { return internal("close the store", s.kv.Close()) }
 
-// internal makes err one of the domain, unless it is one already. The cause,
-// which may name files, is for the log.
+// internal makes err a *faas.Error, unless it is one. The cause, which may name files,
+// goes to the log.
 func internal(doing string, err error) error {
 	if _, ok := errors.AsType[*faas.Error](err); ok || err == nil {
 		return err

@@ -24,14 +24,14 @@ var tokenKind = kind[tokenRecord]{
 	byCreation: true,
 }
 
-// tokenRecord is a token. Its secret is nowhere but with who was given it.
+// tokenRecord is a token. Nobody has its secret but its bearer.
 type tokenRecord struct {
 	stamp
 	faas.Token
 	Hash *hexHash `json:"sha256"` // of the secret
 }
 
-// hexHash is a hash that is written in hexadecimal.
+// hexHash is a hash that is hexadecimal as text.
 type hexHash [32]byte
 
 // MarshalText implements encoding.TextMarshaler.

@@ -9,45 +9,45 @@ import (
 	"sync"
 )
 
-// Change is that a commit put or deleted a key.
+// Change reports that a commit put or deleted a key.
 type Change struct {
 	Key      string
 	Revision int64 // of the commit
-	Deleted  bool  // else it was put
+	Deleted  bool  // otherwise it was put
 }
 
-// ErrCompacted is returned by Watch when changes since its revision are forgotten:
-// list everything anew, and watch from there.
+// ErrCompacted is returned by Watch if changes since its revision have been forgotten.
+// The caller should list everything anew and watch from there.
 var ErrCompacted = errors.New("the changes since then are forgotten")
 
-// minRecent is how many changes are kept at least for those who watch. Who falls
-// behind by more may have to list anew.
+// minRecent is how many changes are kept at least. A watcher that falls further behind
+// may have to list anew.
 const minRecent = 1000
 
-// feed hands changes from those who commit to those who watch. It has keys alone, so
-// that what it keeps is small.
+// feed hands changes from commits to watchers. It keeps only keys, to stay small.
 type feed struct {
 	mu     sync.Mutex
 	last   int64    // the last revision
-	first  int64    // what came after it is in recent
-	recent []Change // in order of revisions
+	first  int64    // recent has all changes after it
+	recent []Change // in order of revision
 	more   chan struct{}
 	closed bool
 }
 
-// newFeed returns a feed of what comes after a revision.
+// newFeed returns a feed of the changes after a revision.
 func newFeed(last int64) *feed {
 	return &feed{last: last, first: last, more: make(chan struct{})}
 }
 
-// publish adds the changes of a commit, whose revision follows on the last one.
+// publish adds the changes of a commit, whose revision follows directly on the last
+// one.
 func (f *feed) publish(revision int64, changes []Change) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.last = revision
 	f.recent = append(f.recent, changes...)
 	if over := len(f.recent) - minRecent; over > minRecent {
-		// All of a commit or nothing, and one may have more changes than are kept else.
+		// Forget whole commits only. A commit may have more changes than minRecent.
 		f.first = f.recent[over].Revision - 1
 		for over > 0 && f.recent[over-1].Revision > f.first {
 			over--
@@ -57,13 +57,13 @@ func (f *feed) publish(revision int64, changes []Change) {
 	f.wake()
 }
 
-// wake has those who wait look again. The caller holds mu.
+// wake makes all waiting watchers look again. The caller holds mu.
 func (f *feed) wake() {
 	close(f.more)
 	f.more = make(chan struct{})
 }
 
-// close ends the feed for those who watch.
+// close ends the feed.
 func (f *feed) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -73,7 +73,7 @@ func (f *feed) close() {
 	}
 }
 
-// watch is KV's Watch.
+// watch implements KV's Watch.
 func (f *feed) watch(ctx context.Context, prefix string, after int64) ([]Change, int64, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, after, err
@@ -91,7 +91,8 @@ func (f *feed) watch(ctx context.Context, prefix string, after int64) ([]Change,
 	}
 }
 
-// since returns the changes after a revision, or what is closed when there may be some.
+// since returns the changes after a revision. If there are none, it returns a channel
+// that is closed when there may be some.
 func (f *feed) since(prefix string, after int64) (changes []Change, last int64, more <-chan struct{}, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"fmt"
 )
 
-// page reads a page with all that belongs to it, and marks it as seen.
+// page reads a page with its overflow pages, and marks them as seen.
 func (s *Survey) page(number uint64) (text []byte, err error) {
 	if number >= s.meta.pages {
 		return nil, fmt.Errorf("page %d is asked for, and there are %d", number, s.meta.pages)
@@ -36,8 +36,8 @@ func (s *Survey) page(number uint64) (text []byte, err error) {
 	return text, nil
 }
 
-// tree reads a tree of pages. All its keys are at least first, which is the
-// very first of them, unless nil; and less than end, unless that is nil.
+// tree reads a tree of pages. All its keys must be at least first, which is the very
+// first of them, and less than end. Either may be nil.
 func (s *Survey) tree(number uint64, depth int, first, end []byte, each func(flags uint32, key, value []byte) error) {
 	text, err := s.page(number)
 	if err == nil && depth > maxDepth {
@@ -70,8 +70,8 @@ func (s *Survey) tree(number uint64, depth int, first, end []byte, each func(fla
 	}
 }
 
-// element returns the bytes that the element at offset at points to, and
-// whether they are within text.
+// element returns the bytes to which the element at offset at points, and whether they
+// are within text.
 func element(text []byte, at int, pos, length uint32) ([]byte, bool) {
 	from := int64(at) + int64(pos)
 	to := from + int64(length)
@@ -81,7 +81,8 @@ func element(text []byte, at int, pos, length uint32) ([]byte, bool) {
 	return text[from:to:to], true
 }
 
-// elements returns how many a page says it has, if there is room for them.
+// elements returns the number of elements that a page states, if there is room for
+// them.
 func elements(text []byte) (int, error) {
 	n := int(binary.NativeEndian.Uint16(text[10:]))
 	if pageHeader+n*elementSize > len(text) {
@@ -90,7 +91,7 @@ func elements(text []byte) (int, error) {
 	return n, nil
 }
 
-// ordered checks the key of an element, the former one being before.
+// ordered checks the order of an element's key. before is the key before it.
 func ordered(i int, key, before, first, end []byte) error {
 	switch {
 	case len(key) == 0:
@@ -129,8 +130,8 @@ func branch(text, first, end []byte) (keys [][]byte, children []uint64, err erro
 	return keys, children, nil
 }
 
-// leaf reads the keys and values of a page. What each says becomes a problem;
-// an error of the page's own ends it.
+// leaf reads the keys and values of a page. An error of each becomes a problem; an
+// error of the page itself ends the page.
 func (s *Survey) leaf(text, first, end []byte, each func(flags uint32, key, value []byte) error) error {
 	n, err := elements(text)
 	if err == nil && n == 0 && first != nil {

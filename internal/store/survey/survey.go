@@ -1,11 +1,11 @@
-// Package survey reads a whole database file of bbolt's and checks it, by bbolt's own
-// layout of pages. bbolt takes for granted that pages are as it wrote them: damaged
-// ones have it panic, in goroutines of its own too, allocate without bound, or leave
-// keys out in silence. So it gets a file only after the survey.
+// Package survey reads and checks a whole bbolt file by bbolt's own page layout. bbolt
+// relies on pages being as it wrote them. Damaged pages make it panic, in goroutines of
+// its own, too, allocate without bound, or silently leave keys out. So bbolt gets a
+// file only after the survey.
 //
-// A page in the file is, in the machine's byte order, a header (number, type, elements,
-// and how many pages more belong to it), elements of 16 bytes, and the keys and values
-// that these point to. Pages 0 and 1 are the metas.
+// A page in the file has, in the machine's byte order, a header (number, type, count of
+// elements, and count of overflow pages), elements of 16 bytes, and the keys and values
+// to which these point. Pages 0 and 1 are the metas.
 package survey
 
 import (
@@ -18,19 +18,19 @@ import (
 	"os"
 )
 
-// Survey is what is known of a file. The caller reads each bucket once, and then
+// Survey is the state of a survey. The caller reads each bucket once, and then calls
 // Free.
 type Survey struct {
 	file     io.ReaderAt
 	size     int64
 	pageSize int64
-	meta     meta   // the one that counts
+	meta     meta   // the valid one with the last commit
 	seen     []bool // by page: it belongs to something
 	buckets  map[string][]byte
 	problems []error
 }
 
-// A page's parts, as bbolt has them (internal/common in its sources).
+// The parts of a page, as in internal/common of bbolt's sources.
 const (
 	pageHeader  = 16
 	elementSize = 16
@@ -44,19 +44,19 @@ const (
 	metaMagic    = 0xED0CDAED
 	metaVersion  = 2
 	noFreelist   = ^uint64(0)
-	manyFree     = 0xFFFF // then the first number in the list is how many there are
+	manyFree     = 0xFFFF // the list then begins with the number of free pages
 	bucketHeader = 16     // of a bucket's value: its root page and its sequence
 )
 
-// MaxProblems is how many a survey tells at most; after a page that is wrong there
-// may be thousands.
+// MaxProblems bounds the problems that a survey reports. One bad page may cause
+// thousands.
 const MaxProblems = 100
 
-// maxDepth is more than a tree of all pages that fit on a disk has.
+// maxDepth is more than the depth of the largest tree that fits on a disk.
 const maxDepth = 32
 
-// Begin reads the meta pages and the list of buckets. It never writes, and no part of
-// a survey reads a page twice. What is wrong is in Problems.
+// Begin reads the meta pages and the list of buckets. It never writes, and no part of a
+// survey reads a page twice. Problems tells what is wrong.
 func Begin(file *os.File) *Survey {
 	s := &Survey{file: file, buckets: map[string][]byte{}}
 	info, err := file.Stat()
@@ -84,10 +84,10 @@ func Begin(file *os.File) *Survey {
 // Whole reports whether the meta pages are good, so that there are buckets to read.
 func (s *Survey) Whole() bool { return s.seen != nil }
 
-// PageSize is the size of a page in bytes.
+// PageSize returns the size of a page in bytes.
 func (s *Survey) PageSize() int { return int(s.pageSize) }
 
-// Buckets is how many buckets there are.
+// Buckets returns the number of buckets.
 func (s *Survey) Buckets() int { return len(s.buckets) }
 
 // Has reports whether there is a bucket of that name.
@@ -96,26 +96,26 @@ func (s *Survey) Has(bucket string) bool {
 	return ok
 }
 
-// Problems are what is wrong so far, cut off at some length.
+// Problems returns what is wrong so far, cut off at MaxProblems.
 func (s *Survey) Problems() []error { return s.problems }
 
-// Problem adds one, as of what the caller has found in a bucket.
+// Problem adds a problem, for example one that the caller found in a bucket.
 func (s *Survey) Problem(err error) {
 	if len(s.problems) < MaxProblems {
 		s.problems = append(s.problems, err)
 	}
 }
 
-// meta is what a meta page says.
+// meta is the content of a meta page.
 type meta struct {
 	pageSize                    uint32
 	root, freelist, pages, txid uint64
 }
 
-// metas reads both meta pages. bbolt writes them in turn, the content of each
-// within one sector of the disk, which a power cut leaves old or new. So both
-// are valid after any crash, and bbolt's own remedy for one that is not, to go
-// on with the other, would drop the last commit.
+// metas reads both meta pages. bbolt writes them alternately, and the content of each
+// is within one disk sector, which a power cut leaves either old or new. Both are
+// therefore valid after any crash. If one is not, bbolt would go on with the other, and
+// so drop the last commit.
 func (s *Survey) metas() error {
 	first, err := s.readMeta(0, 0)
 	if err != nil {
@@ -142,8 +142,7 @@ func (s *Survey) metas() error {
 	return nil
 }
 
-// Transaction returns the number of the transaction that wrote one of the meta pages,
-// 0 or 1.
+// Transaction returns the number of the transaction that wrote a meta page, 0 or 1.
 func Transaction(file io.ReaderAt, page uint64, pageSize int) (uint64, error) {
 	s := Survey{file: file}
 	m, err := s.readMeta(page, int64(page)*int64(pageSize))
@@ -182,10 +181,11 @@ func (s *Survey) readMeta(number uint64, at int64) (m meta, err error) {
 	}, nil
 }
 
-// Bucket reads a bucket, calls each with all that is in it, and returns its sequence.
-// What each is given is valid until it returns; its errors become problems.
+// Bucket reads a bucket, calls each with every key and value in it, and returns the
+// bucket's sequence. What each is given is valid until it returns. Its errors become
+// problems.
 func (s *Survey) Bucket(name string, each func(key, value []byte) error) (sequence uint64) {
-	value := s.buckets[name] // a page of its own if the bucket is small
+	value := s.buckets[name] // has the bucket's page inside if the bucket is small
 	records := func(flags uint32, key, value []byte) error {
 		if flags != 0 {
 			return fmt.Errorf("%.80q is marked with %#x", key, flags)
@@ -206,11 +206,11 @@ func (s *Survey) Bucket(name string, each func(key, value []byte) error) (sequen
 	return binary.NativeEndian.Uint64(value[8:])
 }
 
-// Free reads which pages are free: all that belong to nothing. A page that is in use
-// and free too would be overwritten.
+// Free reads the list of free pages. They must be exactly those that belong to nothing:
+// a page that is both in use and free would be overwritten.
 func (s *Survey) Free() {
 	if len(s.problems) > 0 || s.meta.freelist == noFreelist {
-		return // after a problem half of the pages would be in neither place
+		return // after a problem half of the pages would seem to be in neither place
 	}
 	text, err := s.page(s.meta.freelist)
 	if err != nil {
