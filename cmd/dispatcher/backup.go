@@ -23,13 +23,13 @@ const databaseName = "fob.db"
 // backup is the command that writes a copy of the database.
 type backup struct {
 	cli.Remote
-	File string `arg:"" help:"Where to. - is standard output."`
+	File string `arg:"" help:"File to write; - is standard output."`
 }
 
 // Help implements kong's HelpProvider.
 func (*backup) Help() string {
-	return `FILE appears once it is complete, checked and on the disk; one that is there is replaced. It has functions, code, tokens' hashes and sealed secrets,
-but not the key that these are sealed with.`
+	return `FILE appears once it is complete, checked and on the disk, and replaces an older one. It holds functions, code, hashes of tokens and sealed secrets,
+but not the key that seals them.`
 }
 
 // Run implements the command.
@@ -65,7 +65,7 @@ func fetchBackup(remote *cli.Remote, local cli.Local, use func(io.Reader) error)
 // check is the command that reads and checks a whole database.
 type check struct {
 	cli.Remote
-	File string `arg:"" optional:"" help:"A backup (the data folder's database, or what the dispatcher that uses it hands out)."`
+	File string `arg:"" optional:"" help:"Backup to read (the data folder's database, through its dispatcher if one runs)."`
 }
 
 // Run implements the command.
@@ -113,7 +113,7 @@ func (c *check) ofRunning(local cli.Local) (report *store.Report, err error) {
 // restore is the command that puts a backup in the place of the database.
 type restore struct {
 	Data string `env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Data folder to restore to (${default})."`
-	File string `arg:"" help:"The backup; - for standard input."`
+	File string `arg:"" help:"Backup to restore; - is standard input."`
 }
 
 // Run implements the command.

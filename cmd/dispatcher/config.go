@@ -20,21 +20,21 @@ import (
 // Config holds a dispatcher's settings. Each is a flag and a FOB_ environment variable.
 type Config struct {
 	Addr      string   `group:"Everyday:" env:"FOB_ADDR" default:"127.0.0.1:9999" placeholder:"HOST:PORT" help:"Address to listen on (${default})."`
-	Data      string   `group:"Everyday:" env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Where functions are kept (${default})."`
-	Sockets   string   `env:"FOB_SOCKETS" placeholder:"FOLDER" help:"Where the sandboxes' sockets are: a short path (sockets in the data folder)."`
-	Hosts     []string `group:"Everyday:" env:"FOB_HOSTS" placeholder:"NAME,…" help:"Host names that requests may have, as in *.example.com, beside addresses and localhost."`
-	PublicURL string   `name:"public-url" group:"Everyday:" env:"FOB_PUBLIC_URL" placeholder:"URL" help:"Where this dispatcher is reached from outside, for what it prints when it is ready (its address)."`
+	Data      string   `group:"Everyday:" env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Folder where functions are kept (${default})."`
+	Sockets   string   `env:"FOB_SOCKETS" placeholder:"FOLDER" help:"Folder for the sandboxes' sockets; its path must be short (sockets in the data folder)."`
+	Hosts     []string `group:"Everyday:" env:"FOB_HOSTS" placeholder:"NAME,…" help:"Host names that requests may use, such as *.example.com. IP addresses and localhost always work (none)."`
+	PublicURL string   `name:"public-url" group:"Everyday:" env:"FOB_PUBLIC_URL" placeholder:"URL" help:"URL at which clients reach it, for what it prints when it is ready (its address)."`
 
-	TrustedProxies []string `env:"FOB_TRUSTED_PROXIES" sep:"," placeholder:"CIDR,…" help:"Addresses of the proxies in front, whose X-Forwarded-For, -Proto and -Host count (none)."`
+	TrustedProxies []string `env:"FOB_TRUSTED_PROXIES" sep:"," placeholder:"CIDR,…" help:"Addresses of the proxies in front, whose X-Forwarded-For, -Proto and -Host it believes (none)."`
 
 	Anonymous   bool         `env:"FOB_ANONYMOUS" help:"Listen beyond this machine without any token, because the network itself keeps others out."`
 	RateToken   httpapi.Rate `env:"FOB_RATE_TOKEN" placeholder:"N[/BURST]" help:"Requests a second that one token may make (unlimited)."`
 	RateAddress httpapi.Rate `env:"FOB_RATE_ADDRESS" placeholder:"N[/BURST]" help:"Requests a second that one address may make (unlimited)."`
-	KeyFile     string       `env:"FOB_KEY_FILE" placeholder:"FILE" help:"Key that secrets are sealed with (secret.key in the data folder)."`
+	KeyFile     string       `env:"FOB_KEY_FILE" placeholder:"FILE" help:"File with the key that seals secrets (secret.key in the data folder)."`
 
 	Engine    string `group:"Everyday:" env:"FOB_ENGINE" default:"docker" placeholder:"NAME" help:"What makes sandboxes: docker, or process for trials, without any isolation (${default})."`
 	Aviary    string `env:"FOB_AVIARY" placeholder:"NAME" help:"Label of this dispatcher's sandboxes (a name minted with the data folder)."`
-	BaseImage string `env:"FOB_BASE_IMAGE" default:"debian:trixie-slim" placeholder:"IMAGE" help:"What driver images are built from (${default})."`
+	BaseImage string `env:"FOB_BASE_IMAGE" default:"debian:trixie-slim" placeholder:"IMAGE" help:"Image that the driver images are built from (${default})."`
 
 	Runtime  string   `env:"FOB_RUNTIME" placeholder:"NAME" help:"OCI runtime of the sandboxes, such as runsc (the engine's own)."`
 	Runtimes []string `env:"FOB_RUNTIMES" sep:"," placeholder:"NAME,…" help:"Other OCI runtimes that a function may ask for (none)."`
@@ -46,18 +46,18 @@ type Config struct {
 	Pool        map[string]int `env:"FOB_POOL" default:"python=2,node=1" mapsep:"," placeholder:"LANG=N,…" help:"Blank sandboxes kept ready at least, by language (python=2,node=1)."`
 	PoolMax     int            `env:"FOB_POOL_MAX" default:"8" placeholder:"N" help:"Blank sandboxes kept ready at most, for a language whose pool often runs empty (${default})."`
 	LoadTimeout time.Duration  `env:"FOB_LOAD_TIMEOUT" default:"10s" placeholder:"DURATION" help:"How long a function's code may take to load, its imports included (${default})."`
-	MaxBody     faas.Bytes     `env:"FOB_MAX_BODY" default:"6MB" placeholder:"SIZE" help:"Largest request and answer (${default})."`
+	MaxBody     faas.Bytes     `env:"FOB_MAX_BODY" default:"6MB" placeholder:"SIZE" help:"Largest request or answer that is not streamed (${default})."`
 
 	MaxBuffer      faas.Bytes `env:"FOB_MAX_BUFFER" placeholder:"SIZE" help:"Memory that requests, answers and connections may use together (an eighth of the machine's)."`
 	MaxConnections int        `env:"FOB_MAX_CONNECTIONS" default:"10000" placeholder:"N" help:"Clients' connections at a time (${default})."`
 
-	MaxSandboxes int        `env:"FOB_MAX_SANDBOXES" placeholder:"N" help:"Sandboxes at a time, of all functions (100 for each processor)."`
+	MaxSandboxes int        `env:"FOB_MAX_SANDBOXES" placeholder:"N" help:"Most sandboxes at a time, of all functions and the pools (100 for each processor)."`
 	MaxMemory    faas.Bytes `group:"Everyday:" env:"FOB_MAX_MEMORY" placeholder:"SIZE" help:"Memory that all sandboxes may use together (80 % of the machine's)."`
 
 	Standby         bool          `group:"Everyday:" env:"FOB_STANDBY" help:"Wait while another dispatcher uses the data folder, and take over when it ends."`
-	TakeoverAfter   time.Duration `env:"FOB_TAKEOVER_AFTER" default:"10s" placeholder:"DURATION" help:"On standby, end an active dispatcher that has given no sign of life for that long; 0s never does (${default})."`
-	DrainTimeout    time.Duration `env:"FOB_DRAIN_TIMEOUT" default:"30s" placeholder:"DURATION" help:"How long calls in flight may take to finish at the end (${default})."`
-	RemoveSandboxes bool          `env:"FOB_REMOVE_SANDBOXES" help:"Remove all sandboxes at the end, instead of leaving them for the next start."`
+	TakeoverAfter   time.Duration `env:"FOB_TAKEOVER_AFTER" default:"10s" placeholder:"DURATION" help:"On standby, how long an active dispatcher may give no sign of life before it is ended; 0s never ends it (${default})."`
+	DrainTimeout    time.Duration `env:"FOB_DRAIN_TIMEOUT" default:"30s" placeholder:"DURATION" help:"How long calls in flight may take to finish when the dispatcher ends (${default})."`
+	RemoveSandboxes bool          `env:"FOB_REMOVE_SANDBOXES" help:"Remove all sandboxes when the dispatcher ends, instead of leaving them for the next start."`
 }
 
 // Validate checks the settings and says what to change. It also fills in the settings

@@ -18,15 +18,15 @@ type commands struct {
 	ShowVersion kong.VersionFlag `name:"version" help:"Print the version."`
 
 	Serve   serve      `cmd:"" help:"Run the dispatcher."`
-	Audit   cli.Audit  `cmd:"" help:"Print the audit log: who changed what, and who was not let in."`
-	Backup  backup     `cmd:"" help:"Write a backup of the database, while a dispatcher uses it or not."`
-	Check   check      `cmd:"" help:"Read all of the database, or of a backup, and list what is wrong with it; exit with 1 if anything is."`
-	Restore restore    `cmd:"" help:"Put a backup in the place of the database, which is kept beside it. No dispatcher may use that."`
+	Audit   cli.Audit  `cmd:"" help:"Print the audit log: who changed what, and who was refused."`
+	Backup  backup     `cmd:"" help:"Write a backup of the database, with or without a running dispatcher."`
+	Check   check      `cmd:"" help:"Read the whole database, or a whole backup, and list what is wrong with it; exit with 1 if anything is."`
+	Restore restore    `cmd:"" help:"Replace the database with a backup, and keep the old one beside it. Stop every dispatcher that uses it first."`
 	Secret  cli.Secret `cmd:"" help:"Set, list and delete secrets."`
-	Health  cli.Health `cmd:"" help:"Ask the dispatcher of the data folder, or the one that FOB_URL names, whether it is ready; exit with 1 if it is not."`
-	Token   cli.Token  `cmd:"" help:"Make, list and revoke tokens. They are those of the dispatcher of the data folder, running or not, unless FOB_URL names another."`
+	Health  cli.Health `cmd:"" help:"Ask the data folder's dispatcher, or the one at FOB_URL, whether it is ready; exit with 1 if it is not."`
+	Token   cli.Token  `cmd:"" help:"Make, list and revoke tokens of the data folder's dispatcher, running or not, or of the one at FOB_URL."`
 	Version version    `cmd:"" help:"Print the version."`
-	Help    help       `cmd:"" help:"Say how a command is used."`
+	Help    help       `cmd:"" help:"Explain a command."`
 }
 
 // version is the command that prints which dispatcher this is.
@@ -40,7 +40,7 @@ func (version) Run(vars kong.Vars) error {
 
 // help is the command that does what --help does.
 type help struct {
-	Command []string `arg:"" optional:"" help:"The command (all)."`
+	Command []string `arg:"" optional:"" help:"Command to explain (all)."`
 }
 
 // Run implements the command.
@@ -60,7 +60,7 @@ func execute(args []string) (status int) {
 	b := build("")
 	parser := kong.Must(&commands{},
 		kong.Name("dispatcher"),
-		kong.Description("Flock of Birds: a code fragment in, an HTTP-callable function in its own hardened container out."),
+		kong.Description("Flock of Birds turns code fragments into functions that you call over HTTP, each in a hardened container of its own."),
 		kong.Vars{
 			"data":    defaultData(os.Getuid(), os.Getenv),
 			"version": fmt.Sprintf("flock of birds dispatcher %s (commit %s, %s)", b.Version, b.Commit, b.Go),

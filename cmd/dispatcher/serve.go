@@ -19,18 +19,18 @@ import (
 type serve struct {
 	Config `group:"Tuning:"` // except fields that name another group
 
-	LogLevel  string `name:"log-level" group:"Everyday:" env:"FOB_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"Least level to log: debug (a line a call), info, warn or error."`
-	LogFormat string `name:"log-format" group:"Tuning:" env:"FOB_LOG_FORMAT" default:"auto" enum:"auto,json,text" help:"json, text, or auto: text on a terminal, else json."`
+	LogLevel  string `name:"log-level" group:"Everyday:" env:"FOB_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"Lowest level to log: debug (a line for each call), info, warn or error."`
+	LogFormat string `name:"log-format" group:"Tuning:" env:"FOB_LOG_FORMAT" default:"auto" enum:"auto,json,text" help:"json, text, or auto: text on a terminal, json otherwise."`
 }
 
 // Help implements kong's HelpProvider.
 func (*serve) Help() string {
-	return `Every setting can be given as a flag or in the environment; a flag wins.
-Logs go to standard error; when nobody reads them there, lines are dropped, and nothing else happens. SIGTERM, Ctrl-C, SIGQUIT or the end
-of the terminal (SIGHUP) stops accepting, finishes the calls in flight and leaves the sandboxes for the next start; a second one stops at once,
-and SIGHUP does not count.
+	return `Give each setting as a flag or in the environment; a flag wins.
+The log goes to standard error. If nobody reads it, the dispatcher drops lines and goes on. After SIGTERM, Ctrl-C, SIGQUIT or the end of the
+terminal (SIGHUP) it refuses new calls, finishes those in flight, and leaves the sandboxes for the next start. A second signal other than SIGHUP
+ends it at once.
 
-A function's own settings are given when it is registered; GET /api/openapi.yaml says more. Those that most functions need are:
+Give a function its own settings when you register it; GET /api/openapi.yaml lists them all. Most functions need only some of these:
 
 ` + functionSettings()
 }

@@ -125,7 +125,7 @@ func TestTokenCommands(t *testing.T) {
 	}
 	eve := create(data, "eve", "--grant", "invoke")
 	for what, args := range map[string][]string{
-		"is not a grant":       {"token", "create", "eve", "--grant", "fly"},
+		"is not a grant":    {"token", "create", "eve", "--grant", "fly"},
 		"a time":            {"token", "create", "eve", "--grant", "read", "--expires", "yesterday"},
 		"no name":           {"token", "create", "a b", "--grant", "read"},
 		"there is no":       {"token", "revoke", "0123456789abcdef"},

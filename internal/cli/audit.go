@@ -25,9 +25,9 @@ const auditPage = 1000
 type Audit struct {
 	Remote
 
-	Since  time.Duration `placeholder:"DURATION" help:"Only what happened within that time, such as 24h (the last 1000 entries)."`
-	Follow bool          `short:"f" help:"Go on with what happens, until Ctrl-C."`
-	JSON   bool          `name:"json" help:"A JSON object a line, as they are stored."`
+	Since  time.Duration `placeholder:"DURATION" help:"Print only entries of the last DURATION, such as 24h (the last 1000 entries)."`
+	Follow bool          `short:"f" help:"Go on printing new entries, until Ctrl-C."`
+	JSON   bool          `name:"json" help:"Print each entry as a line of JSON, as it is stored."`
 }
 
 // AuditFile reads the audit log of a data folder: the entries behind the one

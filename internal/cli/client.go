@@ -17,8 +17,8 @@ import (
 // Remote is which dispatcher a command asks, as its flags.
 type Remote struct {
 	URL   string `env:"FOB_URL" placeholder:"URL" help:"Dispatcher to ask, such as http://127.0.0.1:9999 (the one of the data folder)."`
-	Token string `env:"FOB_TOKEN" placeholder:"TOKEN" help:"Token to show there; not needed for the data folder's own."`
-	Data  string `env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Data folder of the dispatcher to ask, when there is no FOB_URL (${default})."`
+	Token string `env:"FOB_TOKEN" placeholder:"TOKEN" help:"Token for that dispatcher; the data folder's own needs none."`
+	Data  string `env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Data folder of the dispatcher to ask, without FOB_URL (${default})."`
 }
 
 // Local reaches the dispatcher that a data folder belongs to, as its owner,

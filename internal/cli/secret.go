@@ -19,21 +19,21 @@ import (
 
 // Secret is the commands about secrets.
 type Secret struct {
-	Set       SetSecret    `cmd:"" help:"Set a secret to what standard input, or a file, has."`
-	List      ListSecrets  `cmd:"" help:"List the secrets: all but their values, which cannot be had back."`
+	Set       SetSecret    `cmd:"" help:"Set a secret to the contents of standard input, or of a file."`
+	List      ListSecrets  `cmd:"" help:"List the secrets, without their values, which nobody can read back."`
 	Delete    DeleteSecret `cmd:"" help:"Delete a secret that no function's live version names."`
-	RotateKey RotateKey    `cmd:"" help:"Make a new key, and seal all secrets with it."`
+	RotateKey RotateKey    `cmd:"" help:"Make a new key and seal all secrets with it."`
 }
 
 // SetSecret sets a secret. A value is no argument: those are seen by all of the
 // machine's users, and stay in the shell's history.
 type SetSecret struct {
 	Remote
-	Name      string   `arg:"" help:"Its name, and that of the variable and the file that functions see."`
+	Name      string   `arg:"" help:"Name of the secret, and of the variable and file that functions see."`
 	File      string   `placeholder:"FILE" help:"Read the value from here (standard input)."`
-	Trim      bool     `help:"Leave out the line break at the end, as echo makes it."`
-	Functions []string `placeholder:"NAME,…" help:"Only these functions, by name or ID, may name it (as before; a new one: any)."`
-	Any       bool     `help:"Any function may name it again."`
+	Trim      bool     `help:"Drop a line break at the end, such as echo writes."`
+	Functions []string `placeholder:"NAME,…" help:"Functions that may name it, by name or ID (unchanged; for a new secret, any)."`
+	Any       bool     `help:"Let any function name it again."`
 }
 
 // Run implements the command.
@@ -104,7 +104,7 @@ func (c *ListSecrets) Run(local Local) error {
 // DeleteSecret deletes a secret.
 type DeleteSecret struct {
 	Remote
-	Name string `arg:"" help:"Its name."`
+	Name string `arg:"" help:"Name of the secret."`
 }
 
 // Run implements the command.

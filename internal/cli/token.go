@@ -20,14 +20,14 @@ import (
 type Token struct {
 	Create TokenCreate `cmd:"" help:"Make a token and print its secret, which cannot be shown again."`
 	List   TokenList   `cmd:"" help:"List the tokens."`
-	Revoke TokenRevoke `cmd:"" help:"End a token."`
+	Revoke TokenRevoke `cmd:"" help:"Revoke a token."`
 }
 
 // TokenCreate makes a token.
 type TokenCreate struct {
 	Remote
-	Name    string   `arg:"" help:"What to call it: letters, digits, - and _."`
-	Grant   []string `required:"" placeholder:"SCOPE[:FUNCTION]" help:"What it allows: admin, deploy, read or invoke, of all functions or of one, as in invoke:hello. May be given several times."`
+	Name    string   `arg:"" help:"Name of the token: letters, digits, - and _."`
+	Grant   []string `required:"" placeholder:"SCOPE[:FUNCTION]" help:"What it allows: admin, deploy, read or invoke, for all functions or for one, as in invoke:hello. May be given several times."`
 	Expires string   `placeholder:"DURATION" help:"When it expires: a duration such as 720h, or a time such as 2030-01-02T15:04:05Z (never)."`
 }
 
@@ -95,7 +95,7 @@ func printTokens(out io.Writer, tokens []*faas.Token, now time.Time) error {
 // TokenRevoke ends a token.
 type TokenRevoke struct {
 	Remote
-	ID string `arg:"" help:"The token's ID: the digits behind fob_ in its secret."`
+	ID string `arg:"" help:"The token's ID: the digits after fob_ in its secret."`
 }
 
 // Run implements the command.
