@@ -5,31 +5,32 @@ import (
 	"syscall"
 )
 
-// Body is what came of a body or an answer. Close gives its memory back, after
-// which Bytes must not be used: those of a large one are not the collector's, so
-// that none of it is left as garbage, and no page is there before bytes came.
+// Body is the part of a body or an answer that has been read. Close gives its memory
+// back; after that Bytes must not be used. The memory of a large Body is mapped, not
+// the collector's: none of it stays behind as garbage, and pages are only used as bytes
+// come.
 type Body struct {
 	budget *Budget
 	data   []byte
 	taken  int64
-	mapped []byte // all of it; nil for a small one
+	mapped []byte // the whole mapping; nil for a small Body
 }
 
-// Up to collected a body is the collector's, for that costs less. Up to small it
-// counts as Small. Of what is larger a step is taken at a time. All in bytes.
+// Sizes in bytes. Up to collected a Body is the collector's memory, which is cheaper.
+// Up to small it counts as Small. A larger one takes a step of the budget at a time.
 const (
 	collected = 16 << 10
 	small     = 64 << 10
 	step      = 256 << 10
 )
 
-// Bytes is what has come. It is valid until Close.
+// Bytes returns what has been read. It is valid until Close.
 func (b *Body) Bytes() []byte { return b.data }
 
-// Close gives the memory back. Doing so twice is no error.
+// Close gives the memory back. Closing twice is no error.
 func (b *Body) Close() error {
 	if b.mapped != nil {
-		syscall.Munmap(b.mapped) // of what we mapped, so it cannot fail
+		syscall.Munmap(b.mapped) // cannot fail for a mapping of ours
 		b.budget.remap(-b.taken)
 	}
 	b.budget.Give(b.taken)
@@ -37,9 +38,10 @@ func (b *Body) Close() error {
 	return nil
 }
 
-// Read reads a body of that length, or, when it is negative, up to the end, but
-// never more than most bytes. What there is it returns with an error, too: the
-// reader's, io.ErrUnexpectedEOF when less came than was to, or ErrFull.
+// Read reads a body of a known length, or, if length is negative, to its end. It never
+// reads more than most bytes. With an error it still returns what has been read. The
+// error is the reader's, io.ErrUnexpectedEOF if the body was shorter than length, or
+// ErrFull.
 func (b *Budget) Read(r io.Reader, length, most int64, use Use) (*Body, error) {
 	if length < 0 || length > most {
 		length = -1
@@ -62,7 +64,7 @@ func (b *Budget) Read(r io.Reader, length, most int64, use Use) (*Body, error) {
 	return body, err
 }
 
-// grow makes room for that many bytes.
+// grow makes the memory for that many bytes.
 func (b *Body) grow(most int64) error {
 	room := []byte(nil)
 	if most <= collected {
@@ -78,15 +80,15 @@ func (b *Body) grow(most int64) error {
 			return ErrFull
 		}
 		b.mapped = room
-		// Else the first byte could cost as much as a huge page has.
-		syscall.Madvise(room, syscall.MADV_NOHUGEPAGE) // not all kernels know it, and then there are none
+		// Otherwise the first byte could use as much memory as a huge page.
+		syscall.Madvise(room, syscall.MADV_NOHUGEPAGE) // fails if the kernel has no huge pages
 	}
 	b.data = room[:copy(room, b.data)]
 	return nil
 }
 
-// readRest reads until the end or there is no more room, and takes that room from the
-// budget as bytes come.
+// readRest reads until the end or until the budget is full. It takes the budget as
+// bytes come.
 func (b *Body) readRest(r io.Reader, use Use) error {
 	for len(b.data) < cap(b.data) {
 		until := cap(b.data)
@@ -111,7 +113,7 @@ func (b *Body) readRest(r io.Reader, use Use) error {
 	return nil
 }
 
-// fill reads until there are that many bytes.
+// fill reads until the body has that many bytes.
 func (b *Body) fill(r io.Reader, until int) error {
 	for len(b.data) < until {
 		n, err := r.Read(b.data[len(b.data):until])

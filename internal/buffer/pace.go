@@ -2,10 +2,10 @@ package buffer
 
 import "time"
 
-// Pace keeps what comes in single bytes from costing as much as what comes in
-// large pieces: after a small one that followed the last within coalesce, it
-// waits that long for others to come behind it, to be passed on together. So a
-// piece that comes alone is never delayed, and no other by more than that.
+// Pace keeps a stream of single bytes from costing as much as one of large pieces. When
+// a small piece follows another within coalesce, Pace waits that long for more to come,
+// so that they are passed on together. A piece that comes alone is never delayed, and
+// no piece by more than that.
 type Pace struct{ last time.Time }
 
 const (
@@ -13,8 +13,8 @@ const (
 	smallPiece = 1 << 10
 )
 
-// Passed is called when a piece of n bytes has been passed on, and returns when
-// the next one is to be read.
+// Passed is called when a piece of n bytes has been passed on. It returns when the next
+// piece should be read.
 func (p *Pace) Passed(n int) {
 	now := time.Now()
 	if n < smallPiece && now.Sub(p.last) < coalesce {

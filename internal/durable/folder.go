@@ -1,5 +1,5 @@
-// Package durable has what keeps the files of the data folder usable: after a
-// power cut, and for whoever they belong to, and nobody else.
+// Package durable keeps the files of the data folder usable: after a power cut, and for
+// their owner alone.
 package durable
 
 import (
@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// SyncFolder makes a folder's entries durable: files that were made, linked or
-// renamed in it are there after a power cut. Where a file system cannot, as some
-// network ones, it does nothing.
+// SyncFolder syncs a folder's entries, so that files that were created, linked or
+// renamed in it survive a power cut. It does nothing on file systems that cannot do
+// this, such as some network file systems.
 func SyncFolder(folder string) error {
 	f, err := os.Open(folder)
 	if err != nil {
@@ -23,9 +23,9 @@ func SyncFolder(folder string) error {
 	return errors.Join(err, f.Close())
 }
 
-// SameOwner gives a new file to its folder's owner, when root made it: a command
-// that root runs on the data folder leaves nothing that the dispatcher, which runs
-// as another user, cannot open.
+// SameOwner gives a new file to its folder's owner, if root created it. So a command
+// that root runs on the data folder leaves no file that the dispatcher, running as
+// another user, could not open.
 func SameOwner(file *os.File, folder string) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -38,8 +38,8 @@ func SameOwner(file *os.File, folder string) error {
 	if err != nil {
 		return err
 	}
-	// Where all belongs to one user, as on some network file systems, nothing
-	// can be given away, nor need it be.
+	// On some network file systems everything belongs to one user. There nothing can be
+	// given away, nor has to be.
 	owner, maker := there.Sys().(*syscall.Stat_t), here.Sys().(*syscall.Stat_t)
 	if owner.Uid == maker.Uid && owner.Gid == maker.Gid {
 		return nil

@@ -13,14 +13,14 @@ import (
 // maxLinks is how many symbolic links the kernel follows in a path.
 const maxLinks = 40
 
-// Guard returns the user ID of the owner of the file or folder at path. It fails,
-// and says what to run, where others can change that or put something else in its
-// place: its mode and that of each folder on the way to it, links followed, must
-// let nobody else write, and each must belong to root, to this user, or to one of
-// owners. Root, who is told of a path without owners, trusts whoever has it, such
-// as the user of the host whose folder is mounted in a container.
+// Guard returns the user ID of the owner of the file or folder at path. It fails, and
+// says what to run, if others can change it or put something else in its place. The
+// mode of path, and of each folder on the way to it, links followed, must not let
+// others write. Each of them must belong to root, to this user, or to one of owners.
+// Root, if given no owners, trusts whoever owns path, such as the user whose folder is
+// mounted in a container.
 //
-// The error wraps fs.ErrNotExist when path is not there, and what is there of the
+// The error wraps fs.ErrNotExist if path does not exist and the existing part of the
 // way to it is safe.
 func Guard(path string, owners ...int) (owner int, err error) {
 	path, err = filepath.Abs(path)
@@ -61,23 +61,22 @@ func Guard(path string, owners ...int) (owner int, err error) {
 			return 0, fmt.Errorf("others may write to %s, its mode is %#o: chmod go-w %s, or %s", at, info.Mode().Perm(), at, elsewhere)
 		case len(rest) == 0:
 			return owner, nil
-		case writable(info) && info.Mode()&fs.ModeSticky == 0: // in one like /tmp others may only add
+		case writable(info) && info.Mode()&fs.ModeSticky == 0: // in a folder like /tmp others may only add files
 			return 0, fmt.Errorf("others may write to %s, its mode is %#o, and so could take away what is in it: chmod go-w %s, or %s",
 				at, info.Mode().Perm(), at, elsewhere)
 		}
-		if len(rest) > 0 { // a link's target may be nothing but /
+		if len(rest) > 0 { // a link's target may be just /
 			at, rest = filepath.Join(at, rest[0]), rest[1:]
 		}
 	}
 }
 
-// elsewhere is the other thing to do, for there are mounts on which the first has
-// no effect.
+// elsewhere is the other thing to do, because on some mounts the first has no effect.
 const elsewhere = "use another folder; where that changes nothing, as in one shared from Windows or a Mac, a volume"
 
-// ownAdvice says what to do about at, which belongs to another user than those that
-// are trusted. It is path, or a folder on the way there, which is that user's home
-// perhaps: nobody is told to take that away.
+// ownAdvice says what to do about at, which belongs to a user who is not trusted. at is
+// path, or a folder on the way to it. Such a folder may be that user's home, so the
+// advice never takes it away from them.
 func ownAdvice(path, at string, onWay bool, trusted []int) string {
 	owner := trusted[len(trusted)-1]
 	if !onWay {
@@ -93,9 +92,9 @@ func ownAdvice(path, at string, onWay bool, trusted []int) string {
 	return advice
 }
 
-// writable reports whether others than its owner may write to a file or folder. A
-// group that only its owner is in, as many systems give to each user, has the user's
-// number.
+// writable reports whether users other than its owner may write to a file or folder. A
+// group that has only the owner in it, as many systems give to each user, has the same
+// number as the user.
 func writable(info fs.FileInfo) bool {
 	others := fs.FileMode(0o022)
 	if stat := info.Sys().(*syscall.Stat_t); stat.Gid == stat.Uid {
@@ -104,9 +103,9 @@ func writable(info fs.FileInfo) bool {
 	return info.Mode().Perm()&others != 0
 }
 
-// unmapped reports whether a file's owner is nobody in our user namespace. What
-// belongs to a user whom it does not know has such a one, and nobody in it can be
-// that user. Where all users are known, this one is a user like others.
+// unmapped reports whether a file's owner has no ID in our user namespace. The kernel
+// shows all such owners as one user, and nobody in the namespace can be them. Where
+// every user has an ID, that one is a user like others.
 func unmapped(owner int) bool {
 	const overflow = 65534
 	if owner != overflow {
@@ -118,7 +117,7 @@ func unmapped(owner int) bool {
 
 func ownerOf(info fs.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }
 
-// split returns the names that a path has.
+// split returns the names in a path.
 func split(path string) []string {
 	return slices.DeleteFunc(strings.Split(path, "/"), func(name string) bool { return name == "" || name == "." })
 }

@@ -7,18 +7,18 @@ import (
 	"slices"
 )
 
-// special4 is what of IPv4 is no host of the public Internet, or not for
-// certain (IANA IPv4 Special-Purpose Address Registry).
+// special4 are the IPv4 addresses that are not, or not certainly, hosts of the public
+// Internet (IANA IPv4 Special-Purpose Address Registry).
 var special4 = prefixes(
 	"0.0.0.0/8",       // this network
 	"10.0.0.0/8",      // private
-	"100.64.0.0/10",   // shared by a carrier's customers
+	"100.64.0.0/10",   // shared among a carrier's customers
 	"127.0.0.0/8",     // loopback
-	"169.254.0.0/16",  // link-local, and most clouds' metadata
+	"169.254.0.0/16",  // link-local; most clouds' metadata
 	"172.16.0.0/12",   // private
 	"192.0.0.0/24",    // protocol assignments
 	"192.0.2.0/24",    // documentation
-	"192.88.99.0/24",  // 6to4 relays, as they were
+	"192.88.99.0/24",  // former 6to4 relays
 	"192.168.0.0/16",  // private
 	"198.18.0.0/15",   // benchmarking
 	"198.51.100.0/24", // documentation
@@ -27,8 +27,9 @@ var special4 = prefixes(
 	"240.0.0.0/4",     // reserved, and broadcast
 )
 
-// Of IPv6 only public6 is given to hosts of the public Internet, less special6:
-// loopback, link-local, unique local and multicast addresses are outside.
+// Hosts of the public Internet have IPv6 addresses in public6, except those in
+// special6. Loopback, link-local, unique local and multicast addresses are outside
+// public6.
 var (
 	public6  = netip.MustParsePrefix("2000::/3")
 	special6 = prefixes(
@@ -39,21 +40,21 @@ var (
 	)
 )
 
-// nat64 leads to the IPv4 address in its last four bytes, and is the way to
-// every IPv4 host on networks that have only IPv6.
+// nat64 leads to the IPv4 address in its last four bytes. Networks with only IPv6 reach
+// every IPv4 host through it.
 var nat64 = netip.MustParsePrefix("64:ff9b::/96")
 
-// metadata is where clouds tell a machine's secrets to whoever asks. One of
-// these is only allowed when just that address is listed.
+// metadata are the addresses at which clouds tell a machine's secrets to anybody who
+// asks. One of these is allowed only if exactly that address is listed.
 var metadata = addresses(
-	"169.254.169.254", // nearly all
+	"169.254.169.254", // nearly all clouds
 	"169.254.170.2",   // AWS: credentials of containers
 	"169.254.170.23",
 	"fd00:ec2::254", // AWS
 	"fd00:ec2::23",
 	"fd20:ce::254",    // Google
 	"100.100.100.200", // Alibaba
-	"168.63.129.16",   // Azure, a public address by its looks
+	"168.63.129.16",   // Azure; it looks like a public address
 	"192.0.0.192",     // Oracle
 )
 
@@ -75,11 +76,11 @@ func addresses(texts ...string) []netip.Addr {
 
 // addressRule decides which addresses may be dialled.
 type addressRule struct {
-	private []netip.Prefix               // allowed whatever they are
+	private []netip.Prefix               // allowed, whatever they are
 	own     func() ([]netip.Addr, error) // this machine's addresses
 }
 
-// check says why an address must not be dialled, or nil.
+// check returns why an address must not be dialled, or nil.
 func (r addressRule) check(addr netip.Addr) error {
 	if addr.Zone() != "" {
 		return &refusedAddress{addr, "link-local"}
@@ -106,8 +107,8 @@ func (r addressRule) check(addr netip.Addr) error {
 	if special {
 		return &refusedAddress{addr, "private or special"}
 	}
-	// What listens on all of this machine's addresses is behind its public ones
-	// too, without what guards them from outside.
+	// A service that listens on all of this machine's addresses can be reached at the
+	// public ones from here, past whatever guards them from outside.
 	own, err := r.own()
 	if err != nil {
 		return fmt.Errorf("finding out this machine's addresses: %w", err)
@@ -118,8 +119,7 @@ func (r addressRule) check(addr netip.Addr) error {
 	return nil
 }
 
-// refusedAddress is the error of a connection that was not made because of
-// where it led.
+// refusedAddress is the error of a connection that was refused because of its address.
 type refusedAddress struct {
 	addr netip.Addr
 	kind string
@@ -127,7 +127,7 @@ type refusedAddress struct {
 
 func (e *refusedAddress) Error() string { return fmt.Sprintf("%v is %s", e.addr, e.kind) }
 
-// ownAddresses lists the addresses of this machine's interfaces.
+// ownAddresses returns the addresses of this machine's interfaces.
 func ownAddresses() ([]netip.Addr, error) {
 	found, err := net.InterfaceAddrs()
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 
 var errTooMany = errors.New("too many connections")
 
-// dial connects to a target, whose addresses are checked one by one where they
-// are dialled: what a name led to before, or leads to later, is no matter.
+// dial connects to a target. Each address is checked at the moment when it is dialled,
+// so it does not matter what the name resolved to before, or resolves to later.
 func (p *Proxy) dial(ctx context.Context, to target) (net.Conn, error) {
 	if p.open.Add(1) > p.most {
 		p.open.Add(-1)
@@ -41,7 +41,7 @@ func (p *Proxy) dial(ctx context.Context, to target) (net.Conn, error) {
 	return &counted{TCPConn: conn.(*net.TCPConn), open: &p.open}, nil
 }
 
-// dialForward connects to the target of a plain request, which a pause ends.
+// dialForward connects to the target of a plain request. A pause ends the connection.
 func (g *Gate) dialForward(address string) (net.Conn, error) {
 	to, err := parseTarget(address, 0)
 	if err != nil {
@@ -54,7 +54,7 @@ func (g *Gate) dialForward(address string) (net.Conn, error) {
 	return newPulse(g.proxy.limits.idle, conn).watch(conn), nil
 }
 
-// counted is a connection to the world, one of those that there may be.
+// counted is a connection to the world that counts towards MaxConnections.
 type counted struct {
 	*net.TCPConn
 	open *atomic.Int64
@@ -67,8 +67,8 @@ func (c *counted) Close() error {
 	return c.TCPConn.Close()
 }
 
-// pulse ends connections that belong together after a time without a byte on
-// any of them.
+// pulse ends connections that belong together when no byte has passed on any of them
+// for some time.
 type pulse struct {
 	conns []net.Conn
 
@@ -83,7 +83,7 @@ func newPulse(idle time.Duration, conns ...net.Conn) *pulse {
 	return p
 }
 
-// beat notes that a byte passed. It moves the deadlines now and then only.
+// beat notes that a byte passed. It moves the deadlines only now and then.
 func (p *pulse) beat() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -133,10 +133,10 @@ func (w *watched) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// buffers are what tunnels copy with.
+// A buffer is what tunnels copy with.
 type buffer [32 << 10]byte
 
-// join passes bytes both ways until both sides have ended, one breaks, or
+// join passes bytes in both directions until both sides have ended, one breaks, or
 // nothing comes for too long. It closes neither.
 func (p *Proxy) join(client, remote net.Conn) {
 	together := newPulse(p.limits.idle, client, remote)
@@ -147,7 +147,7 @@ func (p *Proxy) join(client, remote net.Conn) {
 			remote.Close()
 			return
 		}
-		// An end of what is said is no end of what is listened to.
+		// One direction may end while the other goes on.
 		if half, ok := to.(interface{ CloseWrite() error }); ok {
 			half.CloseWrite()
 		}
@@ -176,7 +176,7 @@ func copyAll(to io.Writer, from io.Reader) error {
 	}
 }
 
-// bounded is a listener with so many connections at a time; more wait.
+// bounded is a listener with a bound on open connections. More wait.
 type bounded struct {
 	net.Listener
 	slots  chan struct{}
@@ -209,7 +209,7 @@ func (b *bounded) Close() error {
 	return b.Listener.Close()
 }
 
-// slotted is a connection that has one of the slots.
+// slotted is a connection that occupies one of the slots.
 type slotted struct {
 	net.Conn
 	free func()
@@ -221,7 +221,7 @@ func (s *slotted) Close() error {
 	return s.Conn.Close()
 }
 
-// CloseWrite ends what is said, where that can be ended alone.
+// CloseWrite closes the sending side, if the connection can do that.
 func (s *slotted) CloseWrite() error {
 	if half, ok := s.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

@@ -1,10 +1,10 @@
-// Package egress is the way out of sandboxes that have no network: an HTTP
-// proxy for each, which reaches the hosts of the function's list and checks the
-// address that it really dials.
+// Package egress is the way out of sandboxes that have no network. Each has an HTTP
+// proxy that reaches the hosts in the function's list, and that checks the address
+// which it actually dials.
 //
-// It speaks CONNECT, whose bytes pass through untouched, and plain HTTP
-// requests with an absolute URL. It looks at the host that the request names:
-// neither at the name inside of TLS, nor at a Host header.
+// The proxy supports CONNECT, whose bytes pass through untouched, and plain HTTP
+// requests with an absolute URL. It goes by the host that the request line names, not
+// by the name inside TLS or by a Host header.
 package egress
 
 import (
@@ -29,25 +29,24 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// Outcome is what became of a request to the proxy.
+// Outcome is the result of a request to the proxy.
 type Outcome string
 
 // The outcomes, as they are counted.
 const (
 	Allowed        Outcome = "allowed"         // it was passed on
 	RefusedHost    Outcome = "refused_host"    // its host is not listed
-	RefusedAddress Outcome = "refused_address" // its host leads where nobody may go
+	RefusedAddress Outcome = "refused_address" // its host has an address that nobody may reach
 	Failed         Outcome = "failed"          // it is malformed, or its host could not be reached
 )
 
-// Config is what the proxies of a dispatcher share.
+// Config is what the gates of a dispatcher share.
 type Config struct {
-	// Private are ranges of the operator's own that may be reached although they
-	// are private. A cloud's metadata is only where a range is that address alone.
+	// Private are private address ranges that the operator allows. A cloud's metadata
+	// address is allowed only by a range that is just that address.
 	Private []netip.Prefix
 
-	// MaxConnections is how many connections all proxies together may have to
-	// the world.
+	// MaxConnections bounds the connections that all gates together have to the world.
 	MaxConnections int64
 }
 
@@ -57,19 +56,19 @@ type Proxy struct {
 	resolver *net.Resolver
 	limits   limits
 	most     int64        // connections to the world
-	open     atomic.Int64 // of them there are
+	open     atomic.Int64 // how many there are
 }
 
-// limits bound what a sandbox can take up.
+// limits bound what a sandbox can use.
 type limits struct {
 	connections int           // of a sandbox at a time; more wait
-	header      time.Duration // for a request's head to come
-	dial        time.Duration // for a connection to be made, names included
-	idle        time.Duration // that a connection may be without a byte
-	half        time.Duration // the same once one side has ended
+	header      time.Duration // for a request's head to arrive
+	dial        time.Duration // to connect, name resolution included
+	idle        time.Duration // how long a connection may pass no byte
+	half        time.Duration // the same, once one side has ended
 }
 
-// maxHead is how long the head of a request or of an answer may be, in bytes.
+// maxHead bounds the head of a request or answer, in bytes.
 const maxHead = 64 << 10
 
 // New makes a Proxy.
@@ -99,20 +98,20 @@ type Gate struct {
 	work   sync.WaitGroup
 }
 
-// Open serves a sandbox's connections until Close: to the hosts that network
-// lists. count hears of each request, and the log of those that are refused.
+// Open serves a sandbox's connections until Close, to the hosts that network lists. It
+// calls count for each request, and logs those that are refused.
 func (p *Proxy) Open(listener net.Listener, network faas.Network, count func(Outcome), log zerolog.Logger) *Gate {
 	g := &Gate{
 		proxy: p, network: network, count: count,
-		// Whoever is refused can ask again at once, ten thousand times a second.
+		// A sandbox that is refused can ask again at once, ten thousand times a second.
 		log: log.Sample(&zerolog.BurstSampler{Burst: 10, Period: 10 * time.Second}),
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	quiet := stdlog.New(io.Discard, "", 0)
 	g.forward = &httputil.ReverseProxy{
 		Rewrite: g.rewrite,
-		// A connection serves one request: none is kept to whom another answer,
-		// or another function's, could belong.
+		// A connection serves one request. None is kept, because another answer, or
+		// another function's, could come on it.
 		Transport: &http.Transport{
 			DialContext:            func(_ context.Context, _, address string) (net.Conn, error) { return g.dialForward(address) },
 			DisableKeepAlives:      true,
@@ -133,7 +132,7 @@ func (p *Proxy) Open(listener net.Listener, network faas.Network, count func(Out
 		IdleTimeout:       p.limits.half,
 		MaxHeaderBytes:    maxHead,
 		ErrorLog:          quiet,
-		// Else it would answer OPTIONS * by itself.
+		// Otherwise net/http would answer OPTIONS * itself.
 		DisableGeneralOptionsHandler: true,
 		BaseContext:                  func(net.Listener) context.Context { return g.ctx },
 	}
@@ -141,8 +140,8 @@ func (p *Proxy) Open(listener net.Listener, network faas.Network, count func(Out
 	return g
 }
 
-// Close ends the listener and all connections, and waits until nothing of the
-// gate runs any more.
+// Close closes the listener and all connections, and waits until nothing of the gate
+// runs any more.
 func (g *Gate) Close() {
 	g.mu.Lock()
 	g.closed = true
@@ -152,7 +151,8 @@ func (g *Gate) Close() {
 	g.work.Wait()
 }
 
-// begin counts a request that Close must wait for, unless it is too late.
+// begin counts a request that Close has to wait for. It reports false if Close has
+// begun.
 func (g *Gate) begin() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -162,7 +162,7 @@ func (g *Gate) begin() bool {
 	return !g.closed
 }
 
-// target is where a request wants to go.
+// target is the host and port to which a request goes.
 type target struct {
 	host string // as faas.ParseHost spells it
 	port uint16
@@ -170,7 +170,8 @@ type target struct {
 
 func (t target) String() string { return net.JoinHostPort(t.host, strconv.Itoa(int(t.port))) }
 
-// parseTarget reads HOST:PORT; port is for a HOST alone, and 0 makes that an error.
+// parseTarget reads HOST:PORT. port is the default for HOST alone; with 0 a missing
+// port is an error.
 func parseTarget(text string, port uint16) (t target, err error) {
 	t.port = port
 	if i := strings.LastIndexByte(text, ':'); i > strings.LastIndexByte(text, ']') {
@@ -186,7 +187,7 @@ func parseTarget(text string, port uint16) (t target, err error) {
 	return t, err
 }
 
-// ServeHTTP implements http.Handler: one request of the sandbox's.
+// ServeHTTP implements http.Handler. It serves one request of the sandbox.
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !g.begin() {
 		return
@@ -195,7 +196,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	authority, port := r.URL.Host, uint16(80)
 	switch {
 	case r.Method == http.MethodConnect:
-		authority, port = r.RequestURI, 0 // as it was sent, whatever else is made of it
+		authority, port = r.RequestURI, 0 // as it was sent, not as it was parsed
 	case r.URL.Scheme != "http" || r.URL.Host == "":
 		g.malformed(w, r, "this is a proxy: ask for http://HOST/PATH, or for CONNECT HOST:PORT")
 		return
@@ -218,12 +219,13 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.tunnel(w, r, to)
 		return
 	}
-	r.Header.Del("Upgrade") // what is no HTTP any more goes through CONNECT
+	r.Header.Del("Upgrade") // other protocols have to use CONNECT
 	r.URL.Host = to.String()
 	g.forward.ServeHTTP(&patient{w, http.NewResponseController(w), g.proxy.limits.idle}, r)
 }
 
-// patient is the answer to a sandbox that takes none of it for so long at most.
+// patient is the answer to a sandbox. It fails if the sandbox takes none of it for some
+// time.
 type patient struct {
 	http.ResponseWriter
 	client *http.ResponseController
@@ -241,14 +243,14 @@ func (w *patient) Write(p []byte) (int, error) {
 // Unwrap is for http.ResponseController.
 func (w *patient) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// rewrite makes of a request to the proxy the one to its target. What concerns
-// one connection only is gone already.
+// rewrite turns a request to the proxy into one to its target. Hop-by-hop headers are
+// gone already.
 func (g *Gate) rewrite(r *httputil.ProxyRequest) {
 	r.Out.URL.RawQuery = r.In.URL.RawQuery // as it was sent
 	r.Out.Host = strings.TrimSuffix(r.In.URL.Host, ":80")
 }
 
-// tunnel joins a connection of the sandbox's to one to the target.
+// tunnel joins a connection of the sandbox with one to the target.
 func (g *Gate) tunnel(w http.ResponseWriter, r *http.Request, to target) {
 	remote, err := g.proxy.dial(r.Context(), to)
 	if err != nil {
@@ -282,7 +284,7 @@ func (g *Gate) fail(w http.ResponseWriter, r *http.Request, to string, err error
 	if refused, ok := errors.AsType[*refusedAddress](err); ok {
 		g.count(RefusedAddress)
 		g.log.Warn().Str("target", to).Stringer("address", refused.addr).Str("is", refused.kind).Msg("a function asked for a host whose address is not to be reached")
-		// The address stays ours: it would tell about the network here.
+		// Do not show the address: it would reveal the network here.
 		g.refuse(w, r, http.StatusForbidden, to+" leads to an address that functions may not reach; the operator can allow a private one with FOB_PRIVATE_ADDRESSES")
 		return
 	}
@@ -310,8 +312,8 @@ func (g *Gate) malformed(w http.ResponseWriter, r *http.Request, why string) {
 	g.refuse(w, r, http.StatusBadRequest, why)
 }
 
-// refuse answers with an error, text being one line of ASCII. Hardly a client
-// shows the body of such an answer to CONNECT, but most do its reason phrase.
+// refuse answers with an error. text is one line of ASCII. Few clients show the body of
+// such an answer to CONNECT, but most show its reason phrase.
 func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, status int, text string) {
 	text = "fob: " + text
 	if r.Method != http.MethodConnect {
@@ -329,7 +331,7 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, status int, text s
 	fmt.Fprintf(client, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s\n", status, text, len(text)+1, text)
 }
 
-// clip shortens what a stranger sent, for a message.
+// clip shortens a stranger's text for a message.
 func clip(s string) string {
 	if len(s) > 100 {
 		return s[:100]

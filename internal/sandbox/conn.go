@@ -20,18 +20,17 @@ import (
 	"github.com/flockofbirds/fob/internal/buffer"
 )
 
-// Conn is the wire to one sandbox's driver: HTTP/1.1 as the driver contract
-// (drivers/contract/README.md) has it, over connections that are kept open.
-// It is our own client because it is on the path of every call, where
-// net/http's costs more than the no-op function that it calls.
+// Conn is the client of one sandbox's driver. It speaks HTTP/1.1 as the driver contract
+// (drivers/contract/README.md) says, over connections that are kept open. It is our own
+// client because it is on the path of every call, where net/http would cost more than
+// calling an empty function.
 type Conn struct {
 	dial      func(ctx context.Context) (net.Conn, error)
 	maxAnswer int64
 	buffers   *buffer.Budget // for what is held of answers; nil for no bound
 
-	// OnStray, when it is set before the first request, is called each time that
-	// a connection is closed because something else came on it than the answer
-	// to what was sent.
+	// OnStray, if it is set before the first request, is called each time that a
+	// connection is closed because something other than the expected answer came on it.
 	OnStray func()
 
 	mu     sync.Mutex
@@ -40,12 +39,12 @@ type Conn struct {
 	closed bool
 }
 
-// dialTimeout bounds the connecting to a socket on this machine; what takes
-// longer has a full backlog, and is as good as dead.
+// dialTimeout bounds connecting to a socket on this machine. A connection that takes
+// longer meets a full backlog, so its driver is as good as dead.
 const dialTimeout = 5 * time.Second
 
-// NewConn returns a Conn to inst's driver that refuses answers of more than
-// maxAnswer bytes, and takes the memory for them from a budget.
+// NewConn returns a Conn to inst's driver. It refuses answers of more than maxAnswer
+// bytes, and takes the memory for answers from buffers.
 func NewConn(inst Instance, maxAnswer int64, buffers *buffer.Budget) *Conn {
 	var seed [32]byte
 	crand.Read(seed[:])
@@ -65,60 +64,59 @@ type Health struct {
 	Port         int    `json:"port"`
 }
 
-// Load is what a driver is to load, once and for life.
+// Load is what a driver loads, once in its life.
 type Load struct {
 	Code        string `json:"code"`
 	Function    string `json:"function"`
 	Version     int    `json:"version"`
 	Concurrency int    `json:"concurrency"`
-	MaxBody     int64  `json:"max_body,omitempty"` // bytes of what is not streamed
-	Proxy       string `json:"proxy,omitempty"`    // file name of the proxy's socket; empty for none
+	MaxBody     int64  `json:"max_body,omitempty"` // bytes of a body that is not streamed
+	Proxy       string `json:"proxy,omitempty"`    // file name of the proxy's socket; empty if there is no proxy
 
 	Env     map[string]string `json:"env,omitempty"`     // plain variables
 	Secrets Values            `json:"secrets,omitempty"` // variables and files
 }
 
-// Values are secrets by name. In JSON they are in base64, for they may be any
-// bytes.
+// Values are secrets by name. They may be any bytes, so JSON has them in base64.
 type Values map[string][]byte
 
-// Wipe overwrites them.
+// Wipe overwrites the values.
 func (v Values) Wipe() {
 	for _, value := range v {
 		clear(value)
 	}
 }
 
-// Format implements fmt.Formatter, so that no message ever shows them.
+// Format implements fmt.Formatter, so that no message ever shows the values.
 func (v Values) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "%d secrets", len(v)) }
 
-// Request is one call as the driver gets it.
+// Request is one call, as the driver gets it.
 type Request struct {
 	Args []byte // Fob-Args, or empty
 	Body []byte
-	Form string // the Content-Type of a Body that is a form, for a function that does not take the request; or empty
+	Form string // Content-Type of a Body that is a form, if the function does not take the request; or empty
 
-	// Drop, when it is set, is called once Body has been sent, or cannot be. A
-	// call of which nothing was sent does not call it.
+	// Drop, if set, is called when Body has been sent or cannot be sent. If nothing of
+	// the call was sent, it is not called.
 	Drop func()
 
-	// Stream, when it is set, is what comes behind Body, and makes the body one
-	// that streams. It is read while the answer is, and until the answer ends
-	// at most; then it is closed, perhaps twice. Close must end a Read that
-	// waits. A call of which nothing was sent leaves it as it was.
+	// Stream, if set, follows Body and makes the body one that streams. It is read at
+	// the same time as the answer, at most until the answer ends, and is then closed,
+	// perhaps twice. Close must end a Read that waits. If nothing of the call was sent,
+	// Stream is left as it was.
 	Stream io.ReadCloser
 
-	// For a function that takes the request; Method is empty for others.
+	// For a function that takes the request. For others Method is empty.
 	Method string
 	Target string
-	Root   string // that Target begins with; empty for none
+	Root   string // the beginning of Target that names the function; may be empty
 	Host   string
 	Header http.Header
 }
 
-// Response is a driver's answer. Header has no hop-by-hop fields, and is nil
-// when there is nothing but ContentType. The body is whole in Body, until Close,
-// or still to come from Stream, which may be closed instead.
+// Response is a driver's answer. Header has no hop-by-hop fields, and is nil if there
+// are no fields but ContentType. A body that is read whole is in Body until Close.
+// Otherwise it comes from Stream, which may be closed instead.
 type Response struct {
 	Status      int
 	ContentType string
@@ -129,7 +127,7 @@ type Response struct {
 	room room
 }
 
-// Close gives back the memory of an answer, and ends one that streams.
+// Close gives back the memory of an answer. It ends one that streams.
 func (r *Response) Close() {
 	if r.Stream != nil {
 		r.Stream.Close()
@@ -138,42 +136,42 @@ func (r *Response) Close() {
 	r.room.close()
 }
 
-// ErrNotSent is wrapped by errors of calls of which no byte was sent, so that
-// they can be made again elsewhere.
+// ErrNotSent is wrapped by the error of a call of which no byte was sent. Such a call
+// can be made again elsewhere.
 var ErrNotSent = errors.New("nothing was sent")
 
-// ErrBadAnswer is wrapped by errors that mean that the driver's answer was no
-// proper one, or too large.
+// ErrBadAnswer is wrapped by errors that say that the driver's answer was malformed or
+// too large.
 var ErrBadAnswer = errors.New("bad answer from the driver")
 
-// Health asks the driver how it is.
+// Health asks the driver for its Health.
 func (c *Conn) Health(ctx context.Context) (Health, error) {
 	var h Health
 	err := c.control(ctx, "GET /_fob/health HTTP/1.1\r\n", "Host: fob\r\n\r\n", nil, &h)
 	return h, err
 }
 
-// Load loads code and returns when it is loaded. A *DriverError says what is
-// wrong with the code.
+// Load has the driver load code, and returns when it is loaded. A *DriverError says
+// what is wrong with the code.
 func (c *Conn) Load(ctx context.Context, load Load) (Health, error) {
 	body, err := json.Marshal(load)
 	if err != nil {
 		return Health{}, err
 	}
-	defer clear(body) // there may be secrets in it
+	defer clear(body) // it may contain secrets
 	fields := fmt.Sprintf("Host: fob\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(body))
 	var h Health
 	err = c.control(ctx, "PUT /_fob/function HTTP/1.1\r\n", fields, body, &h)
 	return h, err
 }
 
-// control makes a request that is not a call. ctx's end interrupts it.
+// control makes a request that is not a call. The end of ctx interrupts it.
 func (c *Conn) control(ctx context.Context, line, fields string, body []byte, into any) error {
 	w, err := c.get(ctx)
 	if err != nil {
 		return err
 	}
-	w.nc.SetDeadline(time.Time{}) // an idle connection still has its last call's
+	w.nc.SetDeadline(time.Time{}) // an idle connection still has the deadline of its last call
 	stop := context.AfterFunc(ctx, func() { w.nc.SetDeadline(past) })
 	var response *Response
 	message := slices.Concat(w.token.appendTo([]byte(line)), []byte(fields), body)
@@ -204,10 +202,10 @@ func (c *Conn) control(ctx context.Context, line, fields string, body []byte, in
 	return nil
 }
 
-// Call makes one call. Past the deadline it gives up with
-// os.ErrDeadlineExceeded; nothing else but the sandbox's death ends it early,
-// for a call that was sent is not undone by its caller's going away. An answer
-// that streams goes on after Call has returned, within the same deadline.
+// Call makes one call. At the deadline it fails with os.ErrDeadlineExceeded. Nothing
+// else ends it early but the sandbox's death: a caller that goes away does not undo a
+// call that was sent. An answer that streams goes on after Call has returned, until the
+// same deadline.
 func (c *Conn) Call(deadline time.Time, r *Request) (*Response, error) {
 	w, up, err := c.begin(deadline, r)
 	if err != nil {
@@ -216,9 +214,9 @@ func (c *Conn) Call(deadline time.Time, r *Request) (*Response, error) {
 	return c.answer(w, up)
 }
 
-// Begin sends a call and leaves its answer to somebody else, who may wait for
-// longer. What is not sent by the deadline never will be: then it fails with
-// os.ErrDeadlineExceeded, and the driver does not get the whole request.
+// Begin sends a call and leaves its answer to somebody else, who may wait longer. A
+// call that is not sent by the deadline fails with os.ErrDeadlineExceeded; the driver
+// then never gets the whole request.
 func (c *Conn) Begin(deadline time.Time, r *Request) (*Pending, error) {
 	w, up, err := c.begin(deadline, r)
 	if err != nil {
@@ -234,22 +232,22 @@ type Pending struct {
 	up *upload
 }
 
-// SetDeadline says until when the answer is waited for, and the rest of the body
-// is sent. It must not come after EndBody.
+// SetDeadline sets the deadline for the answer and for sending the rest of the body. It
+// must not be called after EndBody.
 func (p *Pending) SetDeadline(t time.Time) { p.w.nc.SetDeadline(t) }
 
-// Answer returns the answer, as Call does, or gives up past the deadline.
+// Answer returns the answer as Call does. It fails at the deadline.
 func (p *Pending) Answer() (*Response, error) { return p.c.answer(p.w, p.up) }
 
-// EndBody stops the sending of a body that streams, and returns when nothing is
-// read of it any more. To the driver it breaks off.
+// EndBody stops sending a body that streams, and returns when the body is no longer
+// read. The driver sees the body break off.
 func (p *Pending) EndBody() {
 	if p.up != nil {
 		p.up.stop()
 	}
 }
 
-// Break ends an Answer that waits.
+// Break makes a waiting Answer fail.
 func (p *Pending) Break() { p.w.nc.Close() }
 
 // begin sends a call.
@@ -297,9 +295,9 @@ func (c *Conn) answer(w *wire, up *upload) (*Response, error) {
 	return response, nil
 }
 
-// done lets go of a call's connection once its answer has ended, or cannot be
-// read, and returns what became of the call: err, which is nil or io.EOF when
-// the answer was whole, unless it was the body that broke off.
+// done releases a call's connection when its answer has ended or cannot be read. It
+// returns the call's outcome: the error of the body if the body broke off, otherwise
+// err, which is nil or io.EOF if the answer was whole.
 func (c *Conn) done(w *wire, up *upload, err error) error {
 	whole := err == nil || err == io.EOF
 	if !whole {
@@ -320,7 +318,8 @@ func (c *Conn) done(w *wire, up *upload, err error) error {
 	return err
 }
 
-// Close closes the idle connections, and those in use once they are done.
+// Close closes the idle connections, and has those in use closed when they are
+// released.
 func (c *Conn) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -331,8 +330,8 @@ func (c *Conn) Close() {
 	c.idle = nil
 }
 
-// get takes the connection that was used last and is still as it was left, or
-// opens one. It gives it the token of what is sent next.
+// get returns the connection that was used last and is still in order, or opens one. It
+// gives the connection the token for the next request.
 func (c *Conn) get(ctx context.Context) (*wire, error) {
 	for {
 		c.mu.Lock()
@@ -372,7 +371,7 @@ func (c *Conn) open(ctx context.Context, token token) (*wire, error) {
 
 // put keeps a connection for the next call, unless it must not be used again.
 func (c *Conn) put(w *wire) {
-	if w.in.Buffered() > 0 { // a second answer, say
+	if w.in.Buffered() > 0 { // a second answer, for example
 		c.strayed()
 		w.spent = true
 	}
@@ -442,8 +441,7 @@ func (r *Request) appendHead(b []byte, t *token) []byte {
 	return append(b, "\r\n\r\n"...)
 }
 
-// namedIn reports whether a Connection header names a field as one that concerns
-// this connection only.
+// namedIn reports whether a Connection header names a field as hop-by-hop.
 func namedIn(connection, name string) bool {
 	for option := range strings.SplitSeq(connection, ",") {
 		if strings.EqualFold(strings.TrimSpace(option), name) {

@@ -7,9 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// DriverError is an error answer of the driver's own (one with Fob-Error). It is
-// what strangers' code makes of it, so its members are no longer than the driver
-// contract allows.
+// DriverError is an error that the driver itself answered with (marked by Fob-Error). A
+// stranger's code may have influenced it, so its fields are at most as long as the
+// driver contract allows.
 type DriverError struct {
 	Status    int    `json:"-"`
 	Code      string `json:"code"`
@@ -22,13 +22,13 @@ type DriverError struct {
 
 func (e *DriverError) Error() string { return e.Code + ": " + e.Message }
 
-// maxDocument bounds a document of the driver's own, an error or how it is, in
-// bytes as it comes.
+// maxDocument bounds the JSON documents that a driver sends about an error or its
+// health, in bytes.
 const maxDocument = 128 << 10
 
-// What an error is clipped to, in bytes. Its document may say more, for JSON has
-// ways of writing that are shorter than what is written: of bytes that are not
-// UTF-8 each becomes a character of three.
+// The sizes in bytes to which an error's texts are cut. They may be longer although the
+// document is bounded, because a byte that is not UTF-8 becomes a character of three
+// bytes.
 const (
 	maxCode      = 64
 	maxType      = 256
@@ -38,7 +38,7 @@ const (
 	maxLine      = 1 << 30
 )
 
-// newDriverError reads an error document.
+// newDriverError decodes an error document.
 func newDriverError(status int, document []byte) (*DriverError, error) {
 	var e struct {
 		Error *DriverError `json:"error"`
@@ -50,7 +50,7 @@ func newDriverError(status int, document []byte) (*DriverError, error) {
 	return e.Error.clip(), nil
 }
 
-// clip shortens what is longer than it may be.
+// clip cuts texts that are too long.
 func (e *DriverError) clip() *DriverError {
 	e.Code = clipText(e.Code, maxCode)
 	e.Type = clipText(e.Type, maxType)
@@ -61,7 +61,8 @@ func (e *DriverError) clip() *DriverError {
 	return e
 }
 
-// clipText cuts a text at a character, and lets go of what it cuts off.
+// clipText cuts a text between characters. The result does not hold on to the memory of
+// the rest.
 func clipText(text string, limit int) string {
 	if len(text) <= limit {
 		return text

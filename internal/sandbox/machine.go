@@ -11,15 +11,14 @@ import (
 	"strings"
 )
 
-// Machine is what sandboxes share.
+// Machine is what the sandboxes of a dispatcher share.
 type Machine struct {
 	CPUs   int
 	Memory int64 // bytes
 }
 
-// ThisMachine is what this process and those that it starts may use: the
-// machine's processors and memory, or its control group's memory when that is
-// less.
+// ThisMachine returns what this process and its children may use: the machine's
+// processors, and its memory or that of our control group, whichever is less.
 func ThisMachine() (Machine, error) {
 	memory, err := memoryOf(os.DirFS("/"))
 	if err != nil {
@@ -28,7 +27,7 @@ func ThisMachine() (Machine, error) {
 	return Machine{CPUs: runtime.NumCPU(), Memory: memory}, nil
 }
 
-// memoryOf reads the memory in bytes from the root of a Linux file system.
+// memoryOf returns the memory in bytes, read from the root of a Linux file system.
 func memoryOf(root fs.FS) (int64, error) {
 	text, err := fs.ReadFile(root, "proc/meminfo")
 	if err != nil {
@@ -47,11 +46,11 @@ func memoryOf(root fs.FS) (int64, error) {
 	}
 	memory *= 1 << 10
 	groups, err := fs.ReadFile(root, "proc/self/cgroup")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) { // such is a kernel without control groups
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // a kernel without control groups has no such file
 		return 0, err
 	}
 	for line := range strings.Lines(string(groups)) {
-		// number:controllers:path, without controllers in version 2
+		// A line is number:controllers:path. In version 2 it has no controllers.
 		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		if len(fields) < 3 {
 			continue
@@ -64,8 +63,8 @@ func memoryOf(root fs.FS) (int64, error) {
 		default:
 			continue
 		}
-		// A group is limited by those above it too. In a container the path may
-		// be the machine's while the files begin at the container's own group.
+		// The groups above limit it, too. In a container the path may be the machine's,
+		// while the files begin at the container's own group.
 		for group := path.Clean("/" + fields[2]); ; group = path.Dir(group) {
 			if limit, limited := limitIn(root, path.Join(folder, group, file)); limited {
 				memory = min(memory, limit)
@@ -78,7 +77,7 @@ func memoryOf(root fs.FS) (int64, error) {
 	return memory, nil
 }
 
-// limitIn reads a limit in bytes; "max", like a file that is not there, is none.
+// limitIn reads a limit in bytes. "max" means no limit, and so does a missing file.
 func limitIn(root fs.FS, file string) (limit int64, limited bool) {
 	text, err := fs.ReadFile(root, file)
 	if err != nil {

@@ -9,17 +9,17 @@ import (
 )
 
 // ErrNoRoom says that the budget has no room for an answer's long head, or for a
-// document of the driver's own. It is not the driver's fault.
+// document of the driver. The driver is not at fault.
 var ErrNoRoom = errors.New("there is no room for the answer")
 
-// room is what an answer has of the budget.
+// room is the part of the budget that an answer uses.
 type room struct {
 	budget *buffer.Budget
 	taken  int64        // for its head
-	body   *buffer.Body // or document; nil for a small one
+	body   *buffer.Body // or of a document; nil if it is small
 }
 
-// take makes room for so many bytes.
+// take takes bytes of the budget.
 func (r *room) take(n int64) error {
 	if !r.budget.Take(n, buffer.Small) {
 		return ErrNoRoom
@@ -28,13 +28,13 @@ func (r *room) take(n int64) error {
 	return nil
 }
 
-// rest is an answer of stated length of which only the beginning is held.
+// rest is the body of an answer of known length, of which only the beginning is held.
 type rest struct {
-	mu    sync.Mutex // of begin, which Close takes away from a Read
+	mu    sync.Mutex // guards begin, which Close may release during a Read
 	begin *buffer.Body
-	at    int // of begin, has been read
+	at    int // how much of begin has been read
 	from  io.Reader
-	left  int64 // that is to come from there
+	left  int64 // how much is still to come from there
 }
 
 // Read implements io.Reader.
@@ -71,7 +71,7 @@ func (r *rest) Close() error {
 	return r.begin.Close()
 }
 
-// close gives it back.
+// close gives everything back.
 func (r *room) close() {
 	if r.body != nil {
 		r.body.Close()

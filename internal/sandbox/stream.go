@@ -12,17 +12,17 @@ import (
 	"github.com/flockofbirds/fob/internal/buffer"
 )
 
-// Stream is the body of an answer that comes chunk by chunk, as the function
-// makes it. Read ends with io.EOF when the driver says that it is whole, and
-// with a *DriverError when it says that it is not. Past the call's deadline it
-// fails with os.ErrDeadlineExceeded. Read it to its end, or Close it.
+// Stream is the body of an answer that comes chunk by chunk, as the function makes it.
+// Read returns io.EOF when the driver says that the body is whole, and a *DriverError
+// when it says that it is not. After the call's deadline it fails with
+// os.ErrDeadlineExceeded. A Stream must be read to its end or closed.
 type Stream struct {
 	conn   *Conn
 	w      *wire
 	chunks io.Reader
-	plain  bool    // it comes in no chunks, but there was no room for it
-	up     *upload // of the call's body; nil when that was sent whole
-	room   room    // of its head
+	plain  bool    // not in chunks: there was no room to hold it
+	up     *upload // the call's body; nil if it was sent whole
+	room   room    // for its head
 
 	mu  sync.Mutex
 	err error // how it ended
@@ -46,7 +46,7 @@ func (s *Stream) ended() error {
 	return s.err
 }
 
-// end lets go of the connection, and says how the stream ended.
+// end releases the connection, and returns how the stream ended.
 func (s *Stream) end(err error) error {
 	switch {
 	case err != io.EOF:
@@ -60,8 +60,7 @@ func (s *Stream) end(err error) error {
 	return s.err
 }
 
-// settle lets go of the connection and of what is held, unless that is done. The
-// caller holds mu.
+// settle releases the connection and what is held, once. The caller holds mu.
 func (s *Stream) settle(err error) {
 	if s.err != nil {
 		return
@@ -73,21 +72,21 @@ func (s *Stream) settle(err error) {
 	}
 }
 
-// Made reports whether the function has made the whole answer, for which there was no
-// room only.
+// Made reports whether the function has made the whole answer, which streams only
+// because there was no room for it.
 func (s *Stream) Made() bool { return s.plain }
 
-// SetDeadline sets another deadline for what is read than the call's.
+// SetDeadline replaces the call's deadline for what is read.
 func (s *Stream) SetDeadline(t time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err == nil { // else the connection is another call's
+	if s.err == nil { // otherwise the connection belongs to another call
 		s.w.nc.SetReadDeadline(t)
 	}
 }
 
-// Cancel tells the driver that no more is wanted. What it still sends is to be
-// read; its end is the end of the call.
+// Cancel tells the driver that nobody wants more. The caller must still read what the
+// driver sends, to its end.
 func (s *Stream) Cancel() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,8 +100,8 @@ func (s *Stream) Cancel() {
 	shutDown(s.w.nc)
 }
 
-// Close breaks the connection to the driver unless the stream is at its end. It
-// may be called while Read waits, which then fails.
+// Close breaks the connection to the driver unless the stream has ended. It may be
+// called while a Read waits, which then fails.
 func (s *Stream) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,8 +109,8 @@ func (s *Stream) Close() error {
 	return nil
 }
 
-// shutDown ends what we send on a connection. Where that cannot be done for one
-// direction alone it closes the connection, which a driver takes the same way.
+// shutDown closes the sending side of a connection. If it cannot, it closes the whole
+// connection, which means the same to a driver.
 func shutDown(nc net.Conn) {
 	if half, ok := nc.(interface{ CloseWrite() error }); ok {
 		half.CloseWrite()
@@ -120,7 +119,8 @@ func shutDown(nc net.Conn) {
 	nc.Close()
 }
 
-// chunkError tells a broken connection from chunks that are none.
+// chunkError returns the error of a broken connection as it is, and that of malformed
+// chunks as ErrBadAnswer.
 func chunkError(err error) error {
 	if _, broken := errors.AsType[net.Error](err); broken || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("reading the answer: %w", err)
@@ -128,11 +128,11 @@ func chunkError(err error) error {
 	return fmt.Errorf("%w: %w", ErrBadAnswer, err)
 }
 
-// maxTrailer bounds what is behind the last chunk, in bytes.
+// maxTrailer bounds the trailer that follows the last chunk, in bytes.
 const maxTrailer = 1 << 10
 
-// readTrailer reads what is behind the last chunk. It returns io.EOF, or the
-// *DriverError that the trailer Fob-Error stands for.
+// readTrailer reads what follows the last chunk. It returns io.EOF, or the *DriverError
+// that the trailer Fob-Error contains.
 func (w *wire) readTrailer() error {
 	end := io.EOF
 	for {
@@ -152,7 +152,7 @@ func (w *wire) readTrailer() error {
 	}
 }
 
-// whole reads an answer that may come in chunks, although it is no stream.
+// whole reads an answer that is not a stream but may come in chunks.
 func (w *wire) whole(r *Response, maxAnswer int64) error {
 	if r.Stream == nil {
 		return nil
@@ -163,7 +163,7 @@ func (w *wire) whole(r *Response, maxAnswer int64) error {
 		defer rest.Close()
 	}
 	body, err := w.buffers.Read(from.chunks, -1, maxAnswer+1, buffer.Small)
-	r.room.body = body // also when it is not whole
+	r.room.body = body // even if it is not whole
 	switch {
 	case errors.Is(err, buffer.ErrFull):
 		return ErrNoRoom
@@ -182,5 +182,5 @@ func (w *wire) whole(r *Response, maxAnswer int64) error {
 	return nil
 }
 
-// past is a deadline that is over.
+// past is a deadline that has passed.
 var past = time.Unix(1, 0)

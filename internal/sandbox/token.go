@@ -10,18 +10,18 @@ import (
 // Contract is the version of the driver contract that a Conn speaks.
 const Contract = 2
 
-// token is what a request carries and what its answer brings back, so that no
-// other answer is ever taken for it: code in a sandbox may fork, and then two
-// processes hold the same connections. It is 16 hexadecimal digits that nobody
-// can guess before the request is sent.
+// A token is sent with a request, and the answer brings it back, so that no other
+// answer is ever taken for it. A function may fork, and then two processes hold the
+// same connections. A token is 16 hexadecimal digits that nobody can guess before the
+// request is sent.
 type token [16]byte
 
-// tokenField is the first field of each request and of each answer, so that
-// checking it takes one comparison.
+// tokenField is the first field of every request and answer. Since its place is fixed,
+// one comparison checks it.
 const tokenField = "Fob-Call: "
 
-// errStray is wrapped by errors that mean that what came is not the answer to
-// what was sent.
+// errStray is wrapped by errors that say that what came is not the answer to what was
+// sent.
 var errStray = fmt.Errorf("%w: what came is not the answer to this call; a process that the function started may have sent it", ErrBadAnswer)
 
 func newToken(n uint64) (t token) {
@@ -31,20 +31,20 @@ func newToken(n uint64) (t token) {
 	return t
 }
 
-// isIn reports whether an answer's first line of header brings the token back.
+// isIn reports whether the first header line of an answer brings the token back.
 func (t *token) isIn(line []byte) bool {
 	return len(line) == len(tokenField)+len(t) && string(line[:len(tokenField)]) == tokenField && string(line[len(tokenField):]) == string(t[:])
 }
 
-// appendTo appends the token as a line of a request's head.
+// appendTo appends the token as a header line of a request.
 func (t *token) appendTo(b []byte) []byte {
 	b = append(b, tokenField...)
 	b = append(b, t[:]...)
 	return append(b, "\r\n"...)
 }
 
-// glance looks at an idle connection without waiting. The zero glance sees
-// nothing, as of a connection that has no descriptor.
+// glance looks at an idle connection without blocking. The zero glance is for a
+// connection without a descriptor, and sees nothing.
 type glance struct {
 	raw  syscall.RawConn
 	look func(fd uintptr)
@@ -54,7 +54,7 @@ type glance struct {
 	buf [1]byte
 }
 
-// watch has it look at nc.
+// watch sets the connection to look at.
 func (g *glance) watch(nc any) {
 	conn, ok := nc.(syscall.Conn)
 	if !ok {
@@ -65,17 +65,17 @@ func (g *glance) watch(nc any) {
 		return
 	}
 	g.raw = raw
-	g.look = func(fd uintptr) { g.n, g.err = syscall.Read(int(fd), g.buf[:]) } // net's descriptors do not block
+	g.look = func(fd uintptr) { g.n, g.err = syscall.Read(int(fd), g.buf[:]) } // descriptors of package net do not block
 }
 
-// idle reports whether the connection is as it was left: nothing has come, and
-// the driver has not closed it. stray is whether there are bytes, which nobody
-// asked for.
+// idle reports whether the connection is as it was left: nothing has come, and the
+// driver has not closed it. stray reports whether bytes have come, which nobody asked
+// for.
 func (g *glance) idle() (idle, stray bool) {
 	if g.raw == nil {
 		return true, false
 	}
-	// Control, for Read minds the last call's deadline.
+	// Control, because Read would obey the last call's deadline.
 	if err := g.raw.Control(g.look); err != nil {
 		return false, false
 	}

@@ -11,29 +11,29 @@ import (
 	"github.com/flockofbirds/fob/internal/buffer"
 )
 
-// uploadBuffer is how much of a streamed body is on its way at a time, in bytes,
-// and smallUpload when there is no room for that.
+// uploadBuffer is how many bytes of a streamed body are on their way at a time. If
+// there is no room for that, it is smallUpload.
 const (
 	uploadBuffer = 32 << 10
 	smallUpload  = 4 << 10
 )
 
-// upload sends the body of a call in chunks, while the answer is being read.
+// upload sends the body of a call in chunks while the answer is read.
 type upload struct {
 	nc       net.Conn
 	buffers  *buffer.Budget
-	drop     func() // of the beginning; may be nil
+	drop     func() // gives back the beginning; may be nil
 	from     io.ReadCloser
-	over     chan struct{} // closed when it sends no more
+	over     chan struct{} // closed when it stops sending
 	stopping atomic.Bool
 
-	// Written before over is closed.
+	// Set before over is closed.
 	sent bool  // all of it
-	err  error // of from
+	err  error // of reading from
 }
 
-// startUpload sends a body that streams: the call's Body, and then what comes
-// from its Stream.
+// startUpload starts to send a body that streams: the call's Body, then what its Stream
+// gives.
 func startUpload(nc net.Conn, call *Request, buffers *buffer.Budget) *upload {
 	u := &upload{nc: nc, buffers: buffers, drop: call.Drop, from: call.Stream, over: make(chan struct{})}
 	go u.run(call.Body)
@@ -44,9 +44,9 @@ func (u *upload) run(begin []byte) {
 	defer close(u.over)
 	if err := u.sendBeginning(begin); err != nil {
 		u.from.Close()
-		return // reading the answer says why
+		return // reading the answer will tell why
 	}
-	// A chunk goes out in one piece: its size is put in front of what was read.
+	// A chunk goes out in one write: there is room for its size in front of its data.
 	const front = 10
 	most := smallUpload
 	if u.buffers.Take(uploadBuffer, buffer.Request) {
@@ -76,7 +76,7 @@ func (u *upload) run(begin []byte) {
 			u.sent = err == nil
 			return
 		case err != nil:
-			// What the driver got must not look whole to it.
+			// The driver must not take what it got for a whole body.
 			if !u.stopping.Load() {
 				u.err = err
 			}
@@ -86,7 +86,7 @@ func (u *upload) run(begin []byte) {
 	}
 }
 
-// sendBeginning sends what of the body is held, and then holds it no more.
+// sendBeginning sends the part of the body that is held, and then releases it.
 func (u *upload) sendBeginning(begin []byte) error {
 	if u.drop != nil {
 		defer u.drop()
@@ -100,8 +100,8 @@ func (u *upload) sendBeginning(begin []byte) error {
 	return err
 }
 
-// stop ends the sending, and returns when it has ended. The connection cannot be
-// used for another call unless all was sent.
+// stop ends the sending, and returns when it has ended. If not everything was sent, the
+// connection cannot be used for another call.
 func (u *upload) stop() {
 	select {
 	case <-u.over:
@@ -114,7 +114,7 @@ func (u *upload) stop() {
 	}
 }
 
-// failed stops the sending, and says whether the body broke off before that.
+// failed stops the sending, and returns the error of a body that broke off before.
 func (u *upload) failed() error {
 	u.stop()
 	if u.err != nil {
@@ -123,6 +123,6 @@ func (u *upload) failed() error {
 	return nil
 }
 
-// ErrBody is wrapped by errors of calls whose Stream failed, together with what
-// it failed with.
+// ErrBody is wrapped by the error of a call whose Stream failed. The error wraps the
+// Stream's error, too.
 var ErrBody = errors.New("the body of the call broke off")

@@ -16,8 +16,8 @@ import (
 	"github.com/flockofbirds/fob/internal/buffer"
 )
 
-// wire is one connection to a driver. The driver's process runs strangers'
-// code, so whatever comes out of it is bounded and checked.
+// wire is one connection to a driver. The driver's process runs strangers' code, so
+// everything that comes from it is bounded and checked.
 type wire struct {
 	nc      net.Conn
 	buffers *buffer.Budget // nil for no bound
@@ -28,21 +28,22 @@ type wire struct {
 	glance  glance
 }
 
-// maxHeader bounds the head of an answer, in bytes, and maxFields its lines.
+// maxHeader bounds the head of an answer in bytes, and maxFields the number of its
+// lines.
 const (
 	maxHeader = 64 << 10
 	maxFields = 100
-	headStep  = 32 << 10 // what a long one takes of the budget at a time
+	headStep  = 32 << 10 // how much of the budget a long head takes at a time
 )
 
-// smallBody is up to where copying a body behind its head is cheaper than a
+// smallBody is the size up to which copying a body behind its head is cheaper than a
 // second write.
 const smallBody = 8 << 10
 
 // maxSpare bounds the buffer that an idle connection keeps, in bytes.
 const maxSpare = 16 << 10
 
-// receive reads an answer: all of it, or the head of one that streams.
+// receive reads an answer, or the head of an answer that streams.
 func (w *wire) receive(maxAnswer int64) (*Response, error) {
 	if _, err := w.in.Peek(1); err != nil {
 		return nil, fmt.Errorf("reading the answer: %w", err)
@@ -56,7 +57,7 @@ func (w *wire) receive(maxAnswer int64) (*Response, error) {
 	return response, err
 }
 
-// receiveRest is receive once the answer has begun.
+// receiveRest reads the rest of an answer that has begun.
 func (w *wire) receiveRest(answer *head, maxAnswer int64) (*Response, error) {
 	if err := w.readHead(answer); err != nil {
 		return nil, err
@@ -81,8 +82,8 @@ func (w *wire) receiveRest(answer *head, maxAnswer int64) (*Response, error) {
 	return response, nil
 }
 
-// send sends a request. An error that does not wrap ErrNotSent means that the
-// driver may have seen it.
+// send sends a request. If its error does not wrap ErrNotSent, the driver may have seen
+// part of it.
 func (w *wire) send(head, body []byte) error {
 	if len(body) > 0 && len(body) <= smallBody {
 		head = append(head, body...)
@@ -104,10 +105,10 @@ func (w *wire) send(head, body []byte) error {
 	return nil
 }
 
-// head is an answer whose body is still to be read.
+// head is an answer whose body has not been read yet.
 type head struct {
 	Response
-	length      int64 // -1: not given
+	length      int64 // -1 if not given
 	chunked     bool
 	driverError bool
 }
@@ -125,7 +126,7 @@ func (w *wire) readHead(h *head) error {
 	if err != nil || h.Status < 200 || h.Status > 599 {
 		return fmt.Errorf("%w: status %q", ErrBadAnswer, line[9:12])
 	}
-	// Who cannot bring the token back has nothing to say about this call.
+	// An answer without the token is not the answer to this call.
 	if line, err = w.readLine(); err != nil {
 		return err
 	}
@@ -143,7 +144,7 @@ func (w *wire) readHead(h *head) error {
 		if total += len(line); total > maxHeader {
 			return fmt.Errorf("%w: more than %d bytes of header", ErrBadAnswer, maxHeader)
 		}
-		// What a field takes is more than its text, but not twice that.
+		// A field takes up more memory than its text, but less than twice as much.
 		if n := int64(2*total) - h.room.taken; n > buffer.Free {
 			if err := h.room.take(max(n, headStep)); err != nil {
 				return err
@@ -158,7 +159,7 @@ func (w *wire) readHead(h *head) error {
 	}
 }
 
-// field takes in one header line.
+// field evaluates one header line.
 func (h *head) field(w *wire, line []byte) error {
 	colon := bytes.IndexByte(line, ':')
 	if colon < 1 || !validName(line[:colon]) || !validValue(line[colon+1:]) {
@@ -167,14 +168,14 @@ func (h *head) field(w *wire, line []byte) error {
 	name, value := line[:colon], bytes.TrimSpace(line[colon+1:])
 	switch {
 	case equalFold(name, "content-length"):
-		n, err := strconv.ParseUint(string(value), 10, 63) // which takes no sign
+		n, err := strconv.ParseUint(string(value), 10, 63) // unlike ParseInt, it refuses a sign
 		if err != nil || (h.length >= 0 && h.length != int64(n)) {
 			return fmt.Errorf("%w: Content-Length %q", ErrBadAnswer, clip(value))
 		}
 		h.length = int64(n)
 	case equalFold(name, "content-type"):
 		if string(value) == "application/json" {
-			h.ContentType = "application/json" // allocates nothing
+			h.ContentType = "application/json" // avoids an allocation
 		} else {
 			h.ContentType = string(value)
 		}
@@ -200,8 +201,8 @@ func (h *head) field(w *wire, line []byte) error {
 	return nil
 }
 
-// readBody reads a body whose length is given, and makes a stream of one that
-// comes in chunks.
+// readBody reads a body of known length, and makes a stream of one that comes in
+// chunks.
 func (w *wire) readBody(h *head, maxAnswer int64) error {
 	switch {
 	case h.Status == http.StatusNoContent || h.Status == http.StatusNotModified:
@@ -212,8 +213,8 @@ func (w *wire) readBody(h *head, maxAnswer int64) error {
 	case h.chunked && h.length >= 0:
 		return fmt.Errorf("%w: both Content-Length and Transfer-Encoding", ErrBadAnswer)
 	case h.chunked:
-		// A process that the function forked while it streamed may send more
-		// chunks, and those bear no token: so no other call uses this connection.
+		// A process that the function forked while it streamed may send more chunks.
+		// Chunks have no token, so no other call may use this connection.
 		w.spent = true
 		h.Stream = &Stream{w: w, chunks: httputil.NewChunkedReader(w.in)}
 		return nil
@@ -231,13 +232,13 @@ func (w *wire) readBody(h *head, maxAnswer int64) error {
 	}
 	use := buffer.Answer
 	if h.driverError {
-		use = buffer.Small // for it cannot be sent on as it comes
+		use = buffer.Small // it cannot be sent on as it comes
 	}
 	body, err := w.buffers.Read(w.in, h.length, h.length, use)
 	switch {
 	case errors.Is(err, buffer.ErrFull):
-		// It is sent on as it comes. No call waits for room with something in its
-		// hands, so none waits for ever.
+		// Send it on as it comes. No call waits for room while it holds some, so no two
+		// can wait for each other.
 		h.Stream = &Stream{w: w, plain: true, chunks: &rest{begin: body, from: w.in, left: h.length - int64(len(body.Bytes()))}}
 	case err != nil:
 		body.Close()
@@ -252,7 +253,7 @@ func answerTooLarge(maxAnswer int64) error {
 	return fmt.Errorf("%w: it is larger than %d bytes", ErrBadAnswer, maxAnswer)
 }
 
-// readLine returns the next line without its end. It is valid until the next
+// readLine returns the next line without its end. The result is valid until the next
 // read.
 func (w *wire) readLine() ([]byte, error) {
 	line, err := w.in.ReadSlice('\n')
@@ -276,9 +277,9 @@ func (w *wire) readLine() ([]byte, error) {
 	return line, nil
 }
 
-// EndToEnd reports whether a header field (in its canonical form) may pass
-// between caller and function: not those that concern one connection only
-// (RFC 9110, 7.6.1), those that say how long the body is, and ours.
+// EndToEnd reports whether a header field, in its canonical form, may pass between
+// caller and function. Hop-by-hop fields (RFC 9110, 7.6.1), fields about the body's
+// length, and our own may not.
 func EndToEnd(name string) bool {
 	switch name {
 	case "Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection",
@@ -288,7 +289,7 @@ func EndToEnd(name string) bool {
 	return !strings.HasPrefix(name, "Fob-")
 }
 
-// equalFold compares with a lower-case ASCII word.
+// equalFold compares b with a lower-case ASCII word, ignoring case.
 func equalFold(b []byte, lower string) bool {
 	if len(b) != len(lower) {
 		return false
@@ -323,7 +324,7 @@ func validValue(value []byte) bool {
 	return true
 }
 
-// clip shortens what is shown of a stranger's bytes.
+// clip shortens a stranger's bytes for a message.
 func clip(b []byte) []byte {
 	if len(b) > 80 {
 		return b[:80]

@@ -5,9 +5,9 @@ import (
 	"maps"
 )
 
-// Check implements sandbox.Engine: the engine answers, and the folder for sockets is
-// there. A sandbox whose own folder is gone cannot be reached any more, and counts as
-// dead.
+// Check implements sandbox.Engine. It checks that the engine answers and that the
+// folder for sockets is there. A sandbox whose own folder is gone cannot be reached any
+// more, so it counts as dead.
 func (e *Engine) Check(ctx context.Context) error {
 	if _, err := e.api.Ping(ctx); err != nil {
 		return fault("asking Docker at "+e.api.DaemonHost()+" whether it is there", err)
@@ -35,7 +35,8 @@ func (e *Engine) Check(ctx context.Context) error {
 	return nil
 }
 
-// ensureSockets sees to the folder for sockets.
+// ensureSockets creates the folder for sockets if it is missing, or says what is wrong
+// with it.
 func (e *Engine) ensureSockets() error {
 	made, err := e.sockets.ensure()
 	if made {

@@ -18,8 +18,8 @@ import (
 
 const (
 	// renewal is how often a claim is renewed, which everybody sees who follows the
-	// engine's events, and claimTime how long it is one without: so long waits who
-	// finds one that a crash has left.
+	// engine's events. claimTime is how long a claim is valid without renewal. A
+	// dispatcher that finds a claim left by a crash waits as long.
 	renewal   = 20 * time.Second
 	claimTime = time.Minute
 
@@ -27,27 +27,29 @@ const (
 	labelPlace = "fob.place"
 )
 
-// claim is an aviary's owner's mark at the engine: a volume, empty, whose labels name
-// the data folder, and which is made anew again and again. A data folder that was
-// copied has the aviary's name too, and both dispatchers would take the other's
-// sandboxes for strays; so one that finds a mark of another folder's waits, and ends
-// if the mark is renewed. Whoever has the same folder, as a standby or after a crash,
-// has the same mark, and does not wait.
+// A claim marks an aviary at the engine as one data folder's. The mark is an empty
+// volume whose labels name the folder, and which is replaced regularly.
+//
+// A copy of a data folder has the same aviary, so each of the two dispatchers would
+// take the other's sandboxes for strays and remove them. Therefore a dispatcher that
+// finds another folder's mark waits, and gives up if that mark is renewed. A dispatcher
+// with the same folder, as a standby or after a crash, has the same mark and need not
+// wait.
 type claim struct {
 	api    *client.Client
 	log    zerolog.Logger
 	aviary string
-	owner  string // the data folder's identity
-	place  string // and what people call it
+	owner  string // identity of the data folder
+	place  string // its name for people
 
 	renewal, time time.Duration
 
 	seen map[string]time.Time // when others' marks were first seen, by our own clock
-	lost bool                 // somebody else has a mark, and the log has said so
+	lost bool                 // somebody else has a mark, and that was logged
 }
 
-// acquire makes the aviary ours. It fails when another data folder's dispatcher runs
-// with it.
+// acquire makes the aviary ours. It fails if a dispatcher with another data folder uses
+// it.
 func (c *claim) acquire(ctx context.Context) error {
 	for {
 		if err := c.await(ctx); err != nil {
@@ -62,8 +64,8 @@ func (c *claim) acquire(ctx context.Context) error {
 	}
 }
 
-// await returns once no valid mark of another data folder's is there, and fails when
-// one is renewed.
+// await returns when no other data folder has a valid mark. It fails if such a mark is
+// renewed.
 func (c *claim) await(ctx context.Context) error {
 	first, err := c.others(ctx)
 	said := time.Time{}
@@ -85,8 +87,9 @@ func (c *claim) await(ctx context.Context) error {
 	return err
 }
 
-// settle makes our mark, and takes it back when somebody else has made one too, which
-// it reports. Of two that do so at once each may see the other, but never neither.
+// settle makes our mark. If somebody else has made one, too, it takes ours back and
+// reports false. Of two dispatchers that do this at once, both may see the other's
+// mark, but at least one does.
 func (c *claim) settle(ctx context.Context) (alone bool, err error) {
 	rivals, err := c.renew(ctx)
 	if err != nil || !rivals {
@@ -115,8 +118,8 @@ func (c *claim) inUse(by *volume.Volume) error {
 		c.aviary, by.Labels[labelPlace])
 }
 
-// others returns the valid marks of other data folders, and removes those that are
-// not valid any more.
+// others returns the valid marks of other data folders, and removes those that have
+// expired.
 func (c *claim) others(ctx context.Context) (valid []*volume.Volume, err error) {
 	info, err := c.api.Info(ctx)
 	if err != nil {
@@ -143,15 +146,16 @@ func (c *claim) others(ctx context.Context) (valid []*volume.Volume, err error) 
 		c.seen[v.Name] = first
 		if c.isValid(v.CreatedAt, now, time.Since(first)) {
 			valid = append(valid, v)
-		} else if err := c.api.VolumeRemove(ctx, v.Name, true); err != nil { // in use, perhaps; it does not count
+		} else if err := c.api.VolumeRemove(ctx, v.Name, true); err != nil { // perhaps in use; it does not count
 			c.log.Debug().Err(err).Msg("another folder's old mark cannot be removed")
 		}
 	}
 	return valid, nil
 }
 
-// isValid reports whether a mark counts: by the engine's clock, and also where that
-// went back since, or says nothing, no longer than it has been there before our eyes.
+// isValid reports whether a mark counts. It does until it is claimTime old by the
+// engine's clock. In case that clock was set back, or the time cannot be read, it
+// counts at most for claimTime after we first saw it.
 func (c *claim) isValid(created string, now time.Time, seen time.Duration) bool {
 	made, err := time.Parse(time.RFC3339, created)
 	return (err != nil || now.Sub(made) < c.time) && seen < c.time
@@ -163,8 +167,8 @@ func (c *claim) marks(ctx context.Context) (marks []*volume.Volume, err error) {
 	return all.Volumes, err
 }
 
-// renew makes a new mark, and removes our older ones after that. It reports whether
-// others have marks, valid or not.
+// renew makes a new mark, then removes our older ones. It reports whether others have
+// marks, valid or not.
 func (c *claim) renew(ctx context.Context) (rivals bool, err error) {
 	name := "fob-" + c.aviary + "-owner-" + strings.ToLower(crand.Text()[:8])
 	if _, err := c.api.VolumeCreate(ctx, volume.CreateOptions{Name: name, Labels: map[string]string{labelAviary: c.aviary, labelOwner: c.owner, labelPlace: c.place}}); err != nil {
@@ -173,7 +177,7 @@ func (c *claim) renew(ctx context.Context) (rivals bool, err error) {
 	return c.drop(ctx, name)
 }
 
-// drop removes our marks but for one, and reports whether others have some.
+// drop removes our marks except one, and reports whether others have marks.
 func (c *claim) drop(ctx context.Context, except string) (rivals bool, err error) {
 	all, err := c.marks(ctx)
 	for _, v := range all {
@@ -186,8 +190,8 @@ func (c *claim) drop(ctx context.Context, except string) (rivals bool, err error
 	return rivals, err
 }
 
-// keep renews the mark until ctx ends. What fails is tried again: that the engine is
-// away is others' to tell.
+// keep renews the mark until ctx ends. Failures are tried again, and logged only for
+// debugging, because others report that the engine is away.
 func (c *claim) keep(ctx context.Context) {
 	tick := time.NewTicker(c.renewal)
 	defer tick.Stop()
@@ -213,7 +217,7 @@ func (c *claim) keep(ctx context.Context) {
 	}
 }
 
-// release removes the mark of a dispatcher that ends.
+// release removes our mark, because the dispatcher ends.
 func (c *claim) release() error {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanUpTime)
 	defer cancel()

@@ -10,8 +10,8 @@ import (
 	"github.com/docker/docker/client"
 )
 
-// Where an engine's socket is when nothing is said. The second is the first's on
-// most systems, by a link that a container's image need not have.
+// The usual paths of the engine's socket. On most systems the second is the first by
+// way of a link, which a container's image need not have.
 var engineSockets = []string{"/var/run/docker.sock", "/run/docker.sock"}
 
 // newClient returns a client of the engine that the environment names.
@@ -32,7 +32,7 @@ func newClient() (*client.Client, error) {
 	return api, nil
 }
 
-// foundSocket returns the first path that is there, or "".
+// foundSocket returns the first path that exists, or "".
 func foundSocket(paths []string) string {
 	for _, path := range paths {
 		if _, err := os.Stat(path); err == nil {
@@ -42,14 +42,14 @@ func foundSocket(paths []string) string {
 	return ""
 }
 
-// checkKind fails when it is not Docker that answers. Podman speaks its API, and
-// refuses how we mount what is in memory: the number of files, and an owner.
+// checkKind fails if the engine is not Docker. Podman speaks the same API, but refuses
+// options of our in-memory mounts: the number of files, and an owner.
 func (e *Engine) checkKind(ctx context.Context) error {
 	version, err := e.api.ServerVersion(ctx)
 	if client.IsErrConnectionFailed(err) || ctx.Err() != nil {
 		return unreachable(e.api.DaemonHost(), errors.Join(err, ctx.Err()))
 	}
-	if err != nil { // by a proxy in front of the engine, perhaps; all else shows later
+	if err != nil { // a proxy in front of the engine may refuse it; other causes show later
 		e.log.Debug().Err(err).Msg("the engine does not say what it is")
 		return nil
 	}

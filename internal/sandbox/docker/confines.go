@@ -12,16 +12,16 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-// confines is what keeps a sandbox in: all of a container's settings.
+// confines is what keeps a sandbox in: all settings of its container.
 type confines struct {
 	aviary  string
 	user    string // UID:GID that drivers run as
 	runtime string // the engine's own
-	cpus    int    // of the machine
+	cpus    int    // processors of the machine
 	sockets *socketDir
 }
 
-// container is what runs, as whom, and what marks it as ours.
+// container returns what runs in a sandbox, as which user, and with our labels.
 func (c *confines) container(id, token string, spec sandbox.Spec, image string) *container.Config {
 	return &container.Config{
 		Image:    image,
@@ -42,13 +42,13 @@ func (c *confines) container(id, token string, spec sandbox.Spec, image string) 
 	}
 }
 
-// host is what a container may use of the machine, and all that it may not.
+// host returns what a container may and may not use of the machine.
 func (c *confines) host(id string, spec sandbox.Spec, network string) *container.HostConfig {
 	resources := c.resources(spec.Runtime, spec.Limits)
 	resources.Ulimits = []*container.Ulimit{
 		{Name: "nofile", Soft: openFiles, Hard: openFiles},
-		// With 0 the kernel would still hand a core to a program that the machine
-		// has for them; 1 byte keeps it from that, and is too few for a file.
+		// With 0 the kernel could still pipe a core to a program of the machine's. 1
+		// byte prevents that, and is too small for a file.
 		{Name: "core", Soft: 1, Hard: 1},
 	}
 	init := true
@@ -65,13 +65,13 @@ func (c *confines) host(id string, spec sandbox.Spec, network string) *container
 		Tmpfs: map[string]string{
 			"/tmp":      "rw,noexec,nosuid,nodev,mode=1777,size=64m,nr_inodes=16384",
 			secretMount: c.secretOptions(),
-			// Private IPC brings these two, writable; /tmp is to be the only
-			// place for files, with the only limit to keep.
+			// These two come with a private IPC namespace, writable. Files should go to
+			// /tmp alone, so that only one limit has to hold.
 			"/dev/shm":    "ro,noexec,nosuid,nodev,size=64k",
 			"/dev/mqueue": "ro,noexec,nosuid,nodev,size=64k",
 		},
-		// A mount of this kind, unlike a bind in the older notation, is
-		// refused when its source is missing rather than making one.
+		// Unlike a bind in the older notation, this kind of mount fails if its source
+		// is missing, instead of creating it.
 		Mounts: []mount.Mount{{
 			Type:   mount.TypeBind,
 			Source: c.sockets.engineFolder(id),
@@ -82,25 +82,25 @@ func (c *confines) host(id string, spec sandbox.Spec, network string) *container
 			Config: map[string]string{
 				"max-size": "1m",
 				"max-file": "2",
-				"mode":     "non-blocking", // printing must never block a function
+				"mode":     "non-blocking", // so that printing never blocks a function
 			},
 		},
 	}
 }
 
-// secretOptions are those of the mount for secrets, which is the driver's alone and
-// holds what a version may have of them.
+// secretOptions returns the options of the mount for secrets. It belongs to the driver
+// alone, and is as large as a version's secrets may be.
 func (c *confines) secretOptions() string {
 	uid, gid, _ := strings.Cut(c.user, ":")
 	return "rw,noexec,nosuid,nodev,mode=0700,size=1m,uid=" + uid + ",gid=" + gid
 }
 
-// kernelPids is how many threads a runtime that brings a kernel of its own may
-// have for itself. gVisor has about 70 with one process in it.
+// kernelPids is how many threads a runtime with a kernel of its own may use for itself.
+// gVisor uses about 70 with one process in it.
 const kernelPids = 192
 
-// ownPids is what the limit on processes and threads must allow on top for a
-// runtime's own, which it counts as well.
+// ownPids returns how much the limit on processes and threads must be raised for a
+// runtime's own threads, which count as well.
 func (c *confines) ownPids(runtime string) int64 {
 	if runtime == "" {
 		runtime = c.runtime
@@ -111,11 +111,11 @@ func (c *confines) ownPids(runtime string) int64 {
 	return kernelPids
 }
 
-// resources are the limits in Docker's terms. It refuses more processors than
-// the machine has, which means no more than all of them.
+// resources returns the limits in Docker's terms. Docker refuses more processors than
+// the machine has, so more are cut down to all of them.
 func (c *confines) resources(runtime string, limits sandbox.Limits) container.Resources {
 	pids := limits.Pids
-	if pids == 0 { // which would be no limit to Docker
+	if pids == 0 { // to Docker 0 is no limit
 		pids = sandbox.DefaultPids
 	}
 	pids += c.ownPids(runtime)
@@ -127,14 +127,14 @@ func (c *confines) resources(runtime string, limits sandbox.Limits) container.Re
 	}
 }
 
-// recipe is a digest of all that makes a sandbox what it is, but for what each has of
-// its own and what can be changed while it lives: two with the same one differ in
-// nothing that a function, or who confines it, could care about.
+// recipe returns a digest of everything that makes a sandbox what it is, except what
+// each sandbox has for itself and what can be changed while it lives. Two sandboxes
+// with the same recipe are interchangeable.
 func (c *confines) recipe(image string, spec sandbox.Spec) (string, error) {
 	spec.Limits = sandbox.Limits{}
 	config, host := c.container("", "", spec, image), c.host("", spec, spec.Network)
 	config.Labels = nil
-	for i := range host.Mounts { // which may have moved
+	for i := range host.Mounts { // it may have moved
 		host.Mounts[i].Source = ""
 	}
 	text, err := json.Marshal([]any{config, host})

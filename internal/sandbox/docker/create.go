@@ -20,33 +20,33 @@ import (
 )
 
 const (
-	// bootTime is how long a driver may take to accept connections. It is
-	// long because a machine that starts many at once is slow.
+	// bootTime bounds how long a driver may take to accept connections. It is generous
+	// because a machine that starts many at once is slow.
 	bootTime = 30 * time.Second
 
-	// bootPoll is how often it is tried meanwhile. There is no asking the
-	// kernel to be told that a socket listens.
+	// bootPoll is the pause between two attempts to connect. The kernel cannot tell us
+	// when a socket begins to listen.
 	bootPoll = 2 * time.Millisecond
 
-	// creationTime is how long the engine may take to create a container
-	// before we forget about it and leave it to the next start to clear.
+	// creationTime bounds how long the engine may take to create a container. After
+	// that we give up and leave it to the next start to remove it.
 	creationTime = 2 * time.Minute
 
-	// cleanUpTime is how long the clearing away after a failure may take.
+	// cleanUpTime bounds the cleaning up after a failure.
 	cleanUpTime = 30 * time.Second
 
-	// socketMount is where a sandbox has its socket folder.
+	// socketMount is where a sandbox sees its socket folder.
 	socketMount = "/run/fob"
 
-	// tokenVariable begins the entry of a sandbox's token in its environment.
+	// tokenVariable begins the environment entry that has the sandbox's token.
 	tokenVariable = "FOB_TOKEN="
-	// secretMount is where it has the files with its secrets, in memory.
+	// secretMount is where a sandbox has its secrets as files, in memory.
 	secretMount = "/run/secrets"
 
 	openFiles = 1024
 )
 
-// Create implements sandbox.Engine. A driver image that is missing is built.
+// Create implements sandbox.Engine. It builds a driver image that is missing.
 func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instanc
 		return nil, err
 	}
 	inst, err := e.create(ctx, spec, image)
-	// All three can be taken away by others at any time; each costs one more try.
+	// Others can remove all three at any time. Each is worth one more try.
 	if err != nil && errors.Is(err, sandbox.ErrNoFolder) {
 		inst, err = e.create(ctx, spec, image)
 	}
@@ -74,7 +74,7 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instanc
 	return inst, nil
 }
 
-// create makes one attempt and leaves nothing behind when it fails.
+// create makes one attempt. If it fails, it leaves nothing behind.
 func (e *Engine) create(ctx context.Context, spec sandbox.Spec, image string) (*instance, error) {
 	begin := time.Now()
 	mode, err := e.network.mode(ctx, spec.Network)
@@ -95,7 +95,7 @@ func (e *Engine) create(ctx context.Context, spec sandbox.Spec, image string) (*
 		defer cancel()
 		if failed := inst.Remove(cleanUp); failed != nil {
 			level := zerolog.ErrorLevel
-			if errors.Is(failed, sandbox.ErrNoEngine) { // whoever asked for the sandbox hears of that
+			if errors.Is(failed, sandbox.ErrNoEngine) { // whoever asked for the sandbox gets this error
 				level = zerolog.DebugLevel
 			}
 			e.log.WithLevel(level).Err(failed).Str("sandbox", id).Msg("a sandbox that could not be created is still there; it is removed as soon as the engine does that")
@@ -108,7 +108,7 @@ func (e *Engine) create(ctx context.Context, spec sandbox.Spec, image string) (*
 	return inst, nil
 }
 
-// boot brings the container up, up to the driver's first accepted connection.
+// boot brings the container up, to the driver's first accepted connection.
 func (i *instance) boot(ctx context.Context, image, network string) error {
 	e := i.e
 	var phases [3]time.Duration
@@ -126,8 +126,8 @@ func (i *instance) boot(ctx context.Context, image, network string) error {
 	// gofail: var createBegin struct{}
 	// return errors.New("failpoint createBegin")
 
-	// The engine finishes what it was asked to create even when nobody waits
-	// for it any more, and it would do so after we had cleared up.
+	// The engine finishes a creation even if nobody waits for it any more, and would do
+	// so after we had cleaned up.
 	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), creationTime)
 	defer cancel()
 	name := "fob-" + e.config.Aviary + "-" + i.id // for people; we go by the ID
@@ -170,13 +170,13 @@ func (i *instance) boot(ctx context.Context, image, network string) error {
 	return nil
 }
 
-// awaitDriver waits until the driver accepts connections, or dies.
+// awaitDriver waits until the driver accepts connections or dies.
 func (i *instance) awaitDriver(ctx context.Context) error {
 	booting, cancel := context.WithTimeoutCause(ctx, bootTime, errors.New("the driver did not listen on its socket within "+bootTime.String()))
 	defer cancel()
 	poll := time.NewTicker(bootPoll)
 	defer poll.Stop()
-	// Deaths come as events; this is for when their stream is broken.
+	// Deaths are reported as events. This is for when the event stream is broken.
 	check := time.NewTicker(time.Second)
 	defer check.Stop()
 	for {
@@ -221,5 +221,5 @@ func (e *Engine) tail(ctx context.Context, ref string) (string, error) {
 	return strings.TrimSpace(text.String()), nil
 }
 
-// tailLines is how much of a log goes into an error.
+// tailLines is how many lines of a log an error quotes.
 const tailLines = 20

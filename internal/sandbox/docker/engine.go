@@ -21,8 +21,8 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-// The labels on what the engine makes. Only what has exactly our aviary's
-// label is ever touched.
+// The labels on what the engine makes. We touch only what has exactly our aviary's
+// label.
 const (
 	labelAviary  = "fob.aviary"
 	labelSandbox = "fob.sandbox"
@@ -33,26 +33,26 @@ const (
 
 // Config says how to make sandboxes.
 type Config struct {
-	// Aviary tells our sandboxes from others': 1 to 24 letters, digits, _
-	// and -. It is part of the names of containers, networks and folders.
+	// Aviary distinguishes our sandboxes from others': 1 to 24 letters, digits, _ and
+	// -. It is part of the names of containers, networks and folders.
 	Aviary string
 
-	// SocketDir holds one folder per sandbox with its driver's socket. It is
-	// made if missing. A Unix socket's path has at most 107 bytes, so this
-	// has to be short.
+	// SocketDir holds a folder for each sandbox, with its driver's socket. New creates
+	// it if it is missing. It has to be short, because a Unix socket's path has at most
+	// 107 bytes.
 	SocketDir string
 
-	// BaseImage is what driver images are built from, such as
+	// BaseImage is the image on which driver images are built, for example
 	// debian:trixie-slim.
 	BaseImage string
 
-	// Runtimes are the OCI runtimes that a Spec may name, such as runsc; New
-	// makes sure that the engine knows them.
+	// Runtimes are the OCI runtimes that a Spec may name. New makes sure that the
+	// engine knows them.
 	Runtimes []string
 
-	// Owner is the identity of the data folder that the aviary is of, and Place its
-	// name for people. While an engine value with one Owner is open, New fails with
-	// another; without an Owner there is no such check.
+	// Owner identifies the data folder to which the aviary belongs, and Place is its
+	// name for people. While an Engine with one Owner is open, New fails for another
+	// Owner. If Owner is empty, nothing is checked.
 	Owner, Place string
 
 	Log zerolog.Logger
@@ -64,10 +64,10 @@ type Engine struct {
 	log     zerolog.Logger
 	api     *client.Client
 	sockets *socketDir
-	machine sandbox.Machine // that runs the containers
-	inside  bool            // we are one of the engine's containers
+	machine sandbox.Machine // the machine that runs the containers
+	inside  bool            // we run in one of the engine's containers
 
-	claim    *claim // nil when there is none to keep
+	claim    *claim // nil without an Owner
 	stop     context.CancelFunc
 	watching sync.WaitGroup
 	images   *images
@@ -76,11 +76,11 @@ type Engine struct {
 	remover  *remover
 
 	mu    sync.Mutex
-	known map[string]*instance // by sandbox ID, those being created included
+	known map[string]*instance // by sandbox ID, including those being created
 }
 
-// New connects to the Docker engine that the environment names (DOCKER_HOST
-// and so on, or the local one). When that cannot be reached the error wraps
+// New connects to the Docker engine that the environment names (DOCKER_HOST and
+// others), or to the local one. If the engine cannot be reached, the error wraps
 // sandbox.ErrNoEngine and says what to do.
 func New(ctx context.Context, config Config) (*Engine, error) {
 	if err := sandbox.CheckAviary(config.Aviary); err != nil {
@@ -119,8 +119,8 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	return e, nil
 }
 
-// own takes the aviary for our data folder. A proxy before the engine may refuse
-// that, which costs no more than the check.
+// own claims the aviary for our data folder. A proxy in front of the engine may refuse
+// that; then only the check is lost.
 func (e *Engine) own(ctx context.Context) error {
 	c := &claim{api: e.api, log: e.log, aviary: e.config.Aviary, owner: e.config.Owner, place: e.config.Place, renewal: renewal, time: claimTime}
 	err := c.acquire(ctx)
@@ -135,7 +135,7 @@ func (e *Engine) own(ctx context.Context) error {
 	return nil
 }
 
-// greet finds out about the engine what the rest needs to know.
+// greet asks the engine for what we need to know about it.
 func (e *Engine) greet(ctx context.Context) error {
 	info, err := e.api.Info(ctx)
 	if err != nil {
@@ -161,9 +161,8 @@ func (e *Engine) greet(ctx context.Context) error {
 	return err
 }
 
-// meet tells the log of other aviaries on the engine: whoever wonders at sandboxes
-// that this dispatcher does not know, or whose data folder is another than before,
-// finds them there.
+// meet logs the other aviaries on the engine. The log line helps whoever wonders about
+// sandboxes that this dispatcher does not know, or has switched to another data folder.
 func (e *Engine) meet(ctx context.Context) error {
 	all, err := e.api.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", labelAviary))})
 	if err != nil {
@@ -181,8 +180,8 @@ func (e *Engine) meet(ctx context.Context) error {
 	return nil
 }
 
-// driverUser is who runs a driver: nobody that exists, and never ourselves,
-// because the owner of the socket folders could change their mode.
+// driverUser returns the user and group as which drivers run: one that does not exist,
+// and never our own, because the owner of the socket folders could change their mode.
 func driverUser(own int) string {
 	if own == 65532 {
 		return "65533:65533"
@@ -190,7 +189,7 @@ func driverUser(own int) string {
 	return "65532:65532"
 }
 
-// unreachable explains why there is no talking to the engine.
+// unreachable explains why the engine cannot be reached.
 func unreachable(host string, err error) error {
 	advice := "start Docker, or set DOCKER_HOST to where it is"
 	switch {
@@ -202,8 +201,8 @@ func unreachable(host string, err error) error {
 	return fmt.Errorf("%w: Docker at %s: %w; %s", sandbox.ErrNoEngine, host, err, advice)
 }
 
-// fault gives an error of the Docker client a subject, and marks what means
-// that the engine is not there.
+// fault adds what was being done to an error of the Docker client, and wraps
+// sandbox.ErrNoEngine if the engine is away.
 func fault(doing string, err error) error {
 	if client.IsErrConnectionFailed(err) {
 		return fmt.Errorf("%s: %w: %w", doing, sandbox.ErrNoEngine, err)
@@ -214,9 +213,9 @@ func fault(doing string, err error) error {
 // Name returns "docker".
 func (e *Engine) Name() string { return "docker" }
 
-// Machine implements sandbox.Engine. The engine knows the machine. What limits us
-// limits the engine as well when the two run side by side, perhaps in one
-// container, but not when we are in one of its own.
+// Machine implements sandbox.Engine. The engine reports its machine. If it runs beside
+// us, perhaps in the same container, our own limits are its limits, too; if we run in
+// one of its containers, they are not.
 func (e *Engine) Machine() (sandbox.Machine, error) {
 	machine := e.machine
 	if !e.inside {
@@ -229,8 +228,7 @@ func (e *Engine) Machine() (sandbox.Machine, error) {
 	return machine, nil
 }
 
-// Close ends the watching of the engine's events and leaves all sandboxes
-// running.
+// Close stops watching the engine's events and leaves all sandboxes running.
 func (e *Engine) Close() error {
 	e.stop()
 	e.watching.Wait()
@@ -241,13 +239,13 @@ func (e *Engine) Close() error {
 	return errors.Join(err, e.api.Close())
 }
 
-// ours selects what belongs to an aviary.
+// ours returns the filter that selects what belongs to an aviary.
 func ours(aviary string) filters.Args {
 	return filters.NewArgs(filters.Arg("label", labelAviary+"="+aviary))
 }
 
-// List implements sandbox.Engine. It also clears the socket folders of
-// sandboxes that are no more.
+// List implements sandbox.Engine. It also removes the socket folders of sandboxes that
+// no longer exist.
 func (e *Engine) List(ctx context.Context) ([]sandbox.Instance, error) {
 	if err := e.ensureSockets(); err != nil {
 		return nil, err
@@ -266,7 +264,7 @@ func (e *Engine) List(ctx context.Context) ([]sandbox.Instance, error) {
 	looking.SetLimit(8)
 	for n, c := range running {
 		id := c.Labels[labelSandbox]
-		if !sandbox.IsID(id) || e.isCopy(c, running) { // in our aviary, but no sandbox of ours
+		if !sandbox.IsID(id) || e.isCopy(c, running) { // it has our label, but is not a sandbox of ours
 			looking.Go(func() error { e.remover.evict(ctx, c); return nil })
 			continue
 		}
@@ -297,8 +295,8 @@ func (e *Engine) List(ctx context.Context) ([]sandbox.Instance, error) {
 	return found, nil
 }
 
-// isCopy reports whether a container only has the labels of a sandbox that is another
-// one, as what is run from an image of it has.
+// isCopy reports whether a container has a sandbox's labels only because it was made
+// from an image of that sandbox.
 func (e *Engine) isCopy(c container.Summary, all []container.Summary) bool {
 	id := c.Labels[labelSandbox]
 	if inst, known := e.get(id); known {
@@ -310,16 +308,16 @@ func (e *Engine) isCopy(c container.Summary, all []container.Summary) bool {
 	})
 }
 
-// hasFolder reports whether a container has the socket folder of the sandbox that it is
-// labelled to be.
+// hasFolder reports whether a container has the socket folder of the sandbox that its
+// labels name.
 func (e *Engine) hasFolder(c container.Summary) bool {
 	return slices.ContainsFunc(c.Mounts, func(m container.MountPoint) bool {
 		return m.Destination == socketMount && filepath.Base(m.Source) == e.sockets.prefix+c.Labels[labelSandbox]
 	})
 }
 
-// lookUp returns the instance that a listed container is, adopting it when it
-// is not known, or nil when it is still being created or just went.
+// lookUp returns the instance of a listed container. It adopts a container that it does
+// not know. It returns nil if the container is still being created or has just gone.
 func (e *Engine) lookUp(ctx context.Context, id, containerID string) (*instance, error) {
 	if inst, known := e.get(id); known {
 		if !inst.ready.Load() {
@@ -336,13 +334,13 @@ func (e *Engine) lookUp(ctx context.Context, id, containerID string) (*instance,
 	}
 	inst := e.adopt(id, inspect)
 	if inspect.State.Paused {
-		if err := inst.Resume(ctx); err != nil { // perhaps it has just died
+		if err := inst.Resume(ctx); err != nil { // it may just have died
 			e.log.Warn().Err(err).Str("sandbox", id).Msg("a sandbox that was found paused cannot be resumed")
 		}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if other, known := e.known[id]; known { // by another List, meanwhile
+	if other, known := e.known[id]; known { // another List was faster
 		return other, nil
 	}
 	e.known[id] = inst
@@ -356,10 +354,10 @@ func (e *Engine) get(id string) (*instance, bool) {
 	return inst, known
 }
 
-// reconcile lists the aviary's containers and marks those of our sandboxes as
-// dead that do not run any more.
+// reconcile lists the aviary's containers, and marks our sandboxes as dead whose
+// containers no longer run.
 func (e *Engine) reconcile(ctx context.Context) ([]container.Summary, error) {
-	// Only what was running before the list was made must be in it.
+	// Only containers that ran before the listing have to be in it.
 	expected := map[string]*instance{}
 	e.mu.Lock()
 	for id, inst := range e.known {

@@ -9,16 +9,16 @@ import (
 )
 
 const (
-	// replayed is how far back a new event stream begins. The engine answers
-	// a moment before it listens for events itself; hearing one twice does no
-	// harm.
+	// replayed is how far back a new event stream begins. The engine answers a moment
+	// before it records events itself. Seeing an event twice does no harm.
 	replayed = 10 * time.Second
 
 	firstPause   = 50 * time.Millisecond
 	longestPause = 5 * time.Second
 )
 
-// watch follows the engine's events until ctx ends, through interruptions.
+// watch follows the engine's events until ctx ends. When the stream breaks, it opens
+// another.
 func (e *Engine) watch(ctx context.Context) {
 	pause := firstPause
 	for {
@@ -27,10 +27,10 @@ func (e *Engine) watch(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if time.Since(begun) > longestPause { // it stood for a while
+		if time.Since(begun) > longestPause { // the stream was stable
 			pause = firstPause
 		}
-		// Whether the engine is away, and is still, those find out who need it.
+		// Only for debugging: whoever needs the engine reports that it is away.
 		e.log.Debug().Err(err).Dur("retry_ms", pause).Msg("the Docker engine's events broke off")
 		select {
 		case <-ctx.Done():
@@ -41,7 +41,7 @@ func (e *Engine) watch(ctx context.Context) {
 	}
 }
 
-// follow opens one event stream and follows it to its end.
+// follow opens one event stream and reads it to its end.
 func (e *Engine) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -54,7 +54,7 @@ func (e *Engine) follow(ctx context.Context) error {
 		Since:   strconv.FormatInt(time.Now().Add(-replayed).Unix(), 10),
 		Filters: wanted,
 	})
-	// What ended while nobody listened.
+	// Find out what ended while nobody listened.
 	if _, err := e.reconcile(ctx); err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (e *Engine) follow(ctx context.Context) error {
 
 func (e *Engine) hear(m events.Message) {
 	inst, known := e.get(m.Actor.Attributes[labelSandbox])
-	if !known || inst.container() != m.Actor.ID { // labels are copied with an image made of a sandbox
+	if !known || inst.container() != m.Actor.ID { // an image made of a sandbox copies its labels
 		return
 	}
 	switch m.Action {

@@ -26,30 +26,31 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-// build is one language's driver image.
+// A build is the driver image of one language.
 type build struct {
 	lang  string
-	image string              // NAME:TAG, by content
-	turn  *semaphore.Weighted // a lock that a context can end the wait for
+	image string              // NAME:TAG, derived from its content
+	turn  *semaphore.Weighted // a lock; ctx can end the wait for it
 
-	// The engine's ID of what was found or built; empty until then. Guarded by turn.
-	// Sandboxes are made of it: what somebody else gives the name to is another.
+	// id is the engine's ID of the image that was found or built, or empty until then.
+	// turn guards it. Sandboxes are made by ID, because somebody else may give the name
+	// to another image.
 	id string
 }
 
-// labelImage is the label by which an image that we built is known from one that
-// somebody else gave its name to. Its value is that name.
+// labelImage tells images that we built from others that somebody gave the same name.
+// Its value is the name.
 const labelImage = "fob.image"
 
-// quiet is the longest that a running build says nothing on the log.
+// quiet bounds how long a running build goes without a line in the log.
 const quiet = 3 * time.Second
 
-// images are the driver images, which are built when they are missing.
+// images are the driver images. They are built when they are missing.
 type images struct {
 	api  *client.Client
 	log  zerolog.Logger
-	base string            // that they are built from
-	of   map[string]*build // by language; never changes size
+	base string            // on which they are built
+	of   map[string]*build // by language; the keys never change
 }
 
 func newImages(api *client.Client, log zerolog.Logger, base string) (*images, error) {
@@ -67,8 +68,7 @@ func newImages(api *client.Client, log zerolog.Logger, base string) (*images, er
 	return &images{api: api, log: log, base: base, of: all}, nil
 }
 
-// Prepare implements sandbox.Engine: it builds the driver images that are
-// missing.
+// Prepare implements sandbox.Engine. It builds the driver images that are missing.
 func (e *Engine) Prepare(ctx context.Context, langs ...string) error {
 	for _, lang := range langs {
 		if _, err := e.images.id(ctx, lang); err != nil {
@@ -78,8 +78,8 @@ func (e *Engine) Prepare(ctx context.Context, langs ...string) error {
 	return nil
 }
 
-// id returns the ID of a language's driver image, having built it if need
-// be. Who asks for one that is being built waits for it.
+// id returns the ID of a language's driver image. It builds the image if need be, and
+// waits if somebody else is building it.
 func (m *images) id(ctx context.Context, lang string) (string, error) {
 	b := m.of[lang]
 	if b == nil {
@@ -115,7 +115,7 @@ func (m *images) id(ctx context.Context, lang string) (string, error) {
 	return id, nil
 }
 
-// find returns the ID of a driver image, or "" when there is none that we built.
+// find returns the ID of a driver image that we built, or "" if there is none.
 func (m *images) find(ctx context.Context, b *build) (id string, err error) {
 	found, err := m.api.ImageInspect(ctx, b.image)
 	switch {
@@ -130,9 +130,9 @@ func (m *images) find(ctx context.Context, b *build) (id string, err error) {
 	return found.ID, nil
 }
 
-// rebased reports whether the base image's name stands for another image than that
-// from which a driver image was built: for one with other layers. A base image that
-// is not here any more says nothing.
+// rebased reports whether the base image's name now stands for other layers than those
+// on which a driver image was built. If the base image is no longer there, it reports
+// false.
 func (m *images) rebased(ctx context.Context, id string) (bool, error) {
 	base, err := m.api.ImageInspect(ctx, m.base)
 	if errdefs.IsNotFound(err) {
@@ -152,8 +152,8 @@ func (m *images) rebased(ctx context.Context, id string) (bool, error) {
 	return len(from) > len(built.RootFS.Layers) || !slices.Equal(from, built.RootFS.Layers[:len(from)]), nil
 }
 
-// lost notes that a container could not be created for want of its image,
-// and reports whether that is what err says.
+// lost reports whether err says that a container could not be created because its image
+// is gone. If so, it forgets the image.
 func (m *images) lost(ctx context.Context, lang string, err error) bool {
 	if !errdefs.IsNotFound(err) || !strings.Contains(strings.ToLower(err.Error()), "no such image") {
 		return false
@@ -170,8 +170,8 @@ func (m *images) lost(ctx context.Context, lang string, err error) bool {
 	return true
 }
 
-// build builds a driver image with the engine's own builder, which every
-// engine has.
+// build builds a driver image with the engine's built-in builder, which every engine
+// has.
 func (m *images) build(ctx context.Context, b *build) error {
 	begin := time.Now()
 	source, err := pack(b.lang)
@@ -208,9 +208,9 @@ func (m *images) build(ctx context.Context, b *build) error {
 	return nil
 }
 
-// buildArgs are the base image, and our own proxies: whoever needs one to reach the
-// distribution's packages does so in a build, too. The engine knows these arguments
-// and leaves them out of the image. A program reads one spelling or the other.
+// buildArgs returns the base image and our own proxy settings: if we need a proxy, a
+// build that fetches packages does, too. The engine knows these arguments and leaves
+// them out of the image. Programs differ in which spelling they read.
 func buildArgs(base string, getenv func(string) string) map[string]*string {
 	args := map[string]*string{"BASE": &base}
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"} {
@@ -235,8 +235,8 @@ func (m *images) explain(b *build, err error, step string, last []string) error 
 	return fmt.Errorf("building the image %s: %w; %s; the end of the output: %s", b.image, err, advice, strings.Join(last, " | "))
 }
 
-// pack makes the build context of a driver: the files that are embedded in
-// this program, its Dockerfile among them.
+// pack makes the build context of a driver from its embedded files, which include its
+// Dockerfile.
 func pack(lang string) (io.Reader, error) {
 	files, err := drivers.Files(lang)
 	if err != nil {
@@ -252,7 +252,7 @@ func pack(lang string) (io.Reader, error) {
 		if err != nil {
 			return err
 		}
-		// Embedded files have no useful mode of their own.
+		// Embedded files have no useful mode.
 		header := &tar.Header{Typeflag: tar.TypeReg, Name: path, Mode: 0o644, Size: int64(len(content))}
 		if err := w.WriteHeader(header); err != nil {
 			return err
@@ -266,22 +266,22 @@ func pack(lang string) (io.Reader, error) {
 	return &packed, w.Close()
 }
 
-// buildError is what the builder says went wrong.
+// buildError is an error that the builder reported.
 type buildError string
 
 func (e buildError) Error() string { return string(e) }
 
-// output is what a build prints.
+// output reads what a build prints.
 type output struct {
 	report func(line string)
 
 	mu     sync.Mutex
-	step   string // that the build is at
+	step   string // the step at which the build is
 	last   []string
-	spoken time.Time // when a line was last reported
+	spoken time.Time // when a line was last logged
 }
 
-// read follows the engine's stream of JSON messages to its end.
+// read reads the engine's stream of JSON messages to its end.
 func (o *output) read(stream io.Reader) error {
 	messages := json.NewDecoder(stream)
 	for {
@@ -327,8 +327,8 @@ func (o *output) line(line string) {
 	}
 }
 
-// keepTalking reports the last line again whenever nothing new comes for a
-// while, until the function that it returns is called.
+// keepTalking logs the last line again whenever nothing new has come for a while, until
+// stop is called.
 func (o *output) keepTalking() (stop func()) {
 	quit := make(chan struct{})
 	var talking sync.WaitGroup

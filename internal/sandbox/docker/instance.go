@@ -17,7 +17,7 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-// driverPort is where a driver listens on TCP.
+// driverPort is the TCP port on which drivers listen.
 const driverPort = 8080
 
 const (
@@ -25,8 +25,8 @@ const (
 	codeKilled  = 128 + 9
 )
 
-// oomNotice is how long after a container's death the engine may take to say
-// that memory was why: the two come to it from the kernel on different ways.
+// oomNotice is how long after a container's death the engine may take to report that it
+// ran out of memory. The two reports reach it on different ways.
 const oomNotice = 500 * time.Millisecond
 
 // instance is one container. It implements sandbox.Instance.
@@ -34,28 +34,28 @@ type instance struct {
 	e       *Engine
 	id      string
 	created time.Time
-	host    string // set before ready is, and so is network
-	network string // the engine's ID of the one that it joined; empty for none
+	host    string // set before ready, like network
+	network string // the engine's ID of the network that it joined; empty if none
 	token   string
-	recipe  string // how it was made; empty when an earlier engine value did not note it
+	recipe  string // how it was made; empty if an earlier Engine did not note it
 
 	started atomic.Bool // the container has run
-	ready   atomic.Bool // Create has finished with it
-	sealed  atomic.Bool // its folder is
+	ready   atomic.Bool // Create is done with it
+	sealed  atomic.Bool // its folder is sealed
 
 	done     chan struct{}
-	oom      chan struct{}       // closed when the engine tells of an OOM kill in it
-	removing *semaphore.Weighted // a lock that a context can end the wait for
+	oom      chan struct{}       // closed when the engine reports an OOM kill in it
+	removing *semaphore.Weighted // a lock; ctx can end the wait for it
 
 	mu      sync.Mutex
-	ref     string // the container's ID; empty until the engine has said it
+	ref     string // the container's ID; empty until the engine has told it
 	spec    sandbox.Spec
 	exit    sandbox.Exit // Code is valid once done is closed
 	oomed   bool         // oom is closed
 	settled bool         // exit is final
 }
 
-// newInstance returns an instance without a container.
+// newInstance returns an instance that has no container yet.
 func (e *Engine) newInstance(id, token string, spec sandbox.Spec, created time.Time) *instance {
 	return &instance{
 		e: e, id: id, spec: spec, created: created, token: token,
@@ -66,7 +66,7 @@ func (e *Engine) newInstance(id, token string, spec sandbox.Spec, created time.T
 	}
 }
 
-// adopt makes an instance of a container that an earlier engine value made.
+// adopt returns an instance for a container that an earlier Engine made.
 func (e *Engine) adopt(id string, c container.InspectResponse) *instance {
 	spec := sandbox.Spec{Lang: c.Config.Labels[labelLang], Network: networkEgress, Runtime: c.Config.Labels[labelRuntime]}
 	if c.HostConfig.NetworkMode.IsNone() {
@@ -92,7 +92,7 @@ func (e *Engine) adopt(id string, c container.InspectResponse) *instance {
 	return inst
 }
 
-// tokenOf returns the token that a container was made with.
+// tokenOf returns the token in a container's environment.
 func tokenOf(c container.InspectResponse) string {
 	for _, entry := range c.Config.Env {
 		if token, found := strings.CutPrefix(entry, tokenVariable); found {
@@ -102,10 +102,10 @@ func tokenOf(c container.InspectResponse) string {
 	return ""
 }
 
-// addressOf returns the container's address on the egress network, and that network's
-// ID. Without one the address is the host name.
+// addressOf returns the container's address on the egress network and that network's
+// ID. Without a network the address is the host name.
 func addressOf(id string, c container.InspectResponse) (host, network string) {
-	for _, end := range c.NetworkSettings.Networks { // it has joined one at most
+	for _, end := range c.NetworkSettings.Networks { // there is at most one
 		if end != nil && end.IPAddress != "" {
 			return end.IPAddress, end.NetworkID
 		}
@@ -113,8 +113,8 @@ func addressOf(id string, c container.InspectResponse) (host, network string) {
 	return id, ""
 }
 
-// container returns the engine's ID of the container, or "" when that is not known
-// yet. A name would not do: anybody can give it to another.
+// container returns the engine's ID of the container, or "" if it is not known yet. A
+// name would not do, because anybody can give it to another container.
 func (i *instance) container() string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -136,16 +136,16 @@ func (i *instance) Addr() (string, int) { return i.host, driverPort }
 // Token implements sandbox.Instance.
 func (i *instance) Token() string { return i.token }
 
-// Spec implements sandbox.Instance. Its limits are those last set.
+// Spec implements sandbox.Instance. The limits are those that were set last.
 func (i *instance) Spec() sandbox.Spec {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.spec
 }
 
-// Dial implements sandbox.Instance. The folder is sealed before the first
-// connection is handed out, so that no user's code ever runs with it open,
-// even when the engine value that created it was killed before it could.
+// Dial implements sandbox.Instance. It seals the folder before it returns the first
+// connection, so that no user's code ever runs while the folder is open, even if the
+// Engine that created it was killed before it could seal it.
 func (i *instance) Dial(ctx context.Context) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", i.e.sockets.socket(i.id))
 	if err != nil {
@@ -158,7 +158,7 @@ func (i *instance) Dial(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
-// seal closes the folder to the driver's user, unless that is done.
+// seal closes the folder to the driver's user, once.
 func (i *instance) seal() error {
 	if i.sealed.Load() {
 		return nil
@@ -171,7 +171,7 @@ func (i *instance) seal() error {
 }
 
 // Listen implements sandbox.Instance. In the sealed folder the driver's user can
-// connect, and put nothing in the socket's place.
+// connect to the socket, but not replace it.
 func (i *instance) Listen(name string) (net.Listener, error) {
 	if err := i.seal(); err != nil {
 		return nil, err
@@ -189,7 +189,7 @@ func (i *instance) Resize(ctx context.Context, limits sandbox.Limits) error {
 	_, err := i.e.api.ContainerUpdate(ctx, i.container(), container.UpdateConfig{Resources: i.e.confines.resources(i.Spec().Runtime, limits)})
 	if err != nil {
 		err = fault("changing the limits of sandbox "+i.id, err)
-		if i.e.confines.ownPids(i.Spec().Runtime) > 0 { // gVisor knows no such command
+		if i.e.confines.ownPids(i.Spec().Runtime) > 0 { // gVisor does not support the command
 			err = fmt.Errorf("%w: %w", sandbox.ErrFixedLimits, err)
 		}
 		return err
@@ -216,10 +216,10 @@ func (i *instance) Resume(ctx context.Context) error {
 	return nil
 }
 
-// setPaused pauses or resumes the living container. Engines call it an error to
-// do either twice. They also hear of each as an event and note it once more, so
-// that after two close together one may claim for a moment the opposite of what
-// is. So it is tried again, and an engine's word is taken once it stays the same.
+// setPaused pauses or resumes the living container. Engines report an error if it is in
+// that state already. They also learn of each change as an event and note it once more,
+// so after two changes close together an engine may claim the wrong state for a moment.
+// Therefore setPaused tries again, and believes an engine that keeps saying the same.
 func (i *instance) setPaused(ctx context.Context, paused bool, set func(ctx context.Context, id string) error) error {
 	const tries = 4
 	for n := 1; ; n++ {
@@ -253,7 +253,7 @@ func (i *instance) dead() bool {
 	}
 }
 
-// died notes the sandbox's end.
+// died records the sandbox's end.
 func (i *instance) died(code int) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -267,7 +267,7 @@ func (i *instance) died(code int) {
 	}
 }
 
-// outOfMem notes that the kernel killed a process in the sandbox.
+// outOfMem records that the kernel killed a process in the sandbox.
 func (i *instance) outOfMem() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -287,8 +287,7 @@ func (i *instance) Exit(ctx context.Context) (sandbox.Exit, error) {
 	return i.settle(ctx)
 }
 
-// settle finds out how a dead sandbox ended, while its container is there to
-// be asked.
+// settle finds out how a dead sandbox ended, as long as its container can be asked.
 func (i *instance) settle(ctx context.Context) (sandbox.Exit, error) {
 	i.mu.Lock()
 	exit, settled := i.exit, i.settled
@@ -298,18 +297,17 @@ func (i *instance) settle(ctx context.Context) (sandbox.Exit, error) {
 	}
 	c, err := i.e.api.ContainerInspect(ctx, i.container())
 	switch {
-	case err == nil && c.State.Running: // it was given up, not ended
+	case err == nil && c.State.Running: // it was given up for dead, but runs
 	case err == nil:
 		exit.Code = c.State.ExitCode
 		exit.OutOfMem = c.State.OOMKilled
 	case !errdefs.IsNotFound(err):
 		return sandbox.Exit{}, fault("asking how sandbox "+i.id+" ended", err)
 	case exit.Code == codeUnknown:
-		exit.Code = codeKilled // somebody removed it; that is how
+		exit.Code = codeKilled // somebody removed the container, which kills it
 	}
-	// An engine's own verdict is about the container's first process, which
-	// here is the init; the killed one is its child, and the init passes the
-	// status on.
+	// The engine's own verdict concerns the container's first process, the init. The
+	// killed process is the init's child, whose status the init passes on.
 	if exit.Code == codeKilled && !exit.OutOfMem {
 		notice := time.NewTimer(oomNotice)
 		defer notice.Stop()
@@ -338,7 +336,7 @@ func (i *instance) Remove(ctx context.Context) error {
 	defer i.removing.Release(1)
 	select {
 	case <-i.done:
-		// After this there will be no container to ask.
+		// Afterwards there is no container to ask.
 		if _, err := i.settle(ctx); err != nil && ctx.Err() != nil {
 			return err
 		}
@@ -360,8 +358,8 @@ func (i *instance) Remove(ctx context.Context) error {
 	return nil
 }
 
-// removeContainer removes its container. When the engine was asked for one and did
-// not say what came of it, that is looked for by its labels.
+// removeContainer removes the container. If the engine was asked for one and did not
+// report its ID, it looks for it by its labels.
 func (i *instance) removeContainer(ctx context.Context) error {
 	if id := i.container(); id != "" {
 		return i.e.remover.remove(ctx, id)
@@ -380,7 +378,7 @@ func (i *instance) removeContainer(ctx context.Context) error {
 	return nil
 }
 
-// lastWords returns the end of the sandbox's log on one line, for messages.
+// lastWords returns the end of the sandbox's log as one line, for messages.
 func (i *instance) lastWords(ctx context.Context) string {
 	text, err := i.e.tail(ctx, i.container())
 	if err != nil {

@@ -17,15 +17,15 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// locate finds out how the Docker engine calls our folder for sockets, and whether we
-// are inside one of its containers. Then that is not our own name for the folder, but
-// the source of one of our mounts. Which container is ours is found by a file that we
-// write and the engine then sees: names, cgroups and network settings differ between
+// locate finds out what the Docker engine calls our folder for sockets, and whether we
+// run inside one of its containers. If we do, the engine's name for the folder is the
+// source of one of our mounts. To find our container, we write a file and see in which
+// container the engine finds it: names, cgroups and network settings differ between
 // setups, and two containers can share them.
 //
-// An engine may fail to look: those of 28 cannot look into a container that has
-// something mounted at /var/run/…, where its image has a link. Then the container
-// is gone by whose ID the kernel tells us, if it has our mount.
+// An engine may be unable to look. Docker 28 cannot look into a container that has a
+// mount below /var/run if its image has a link there. In that case we take the
+// container whose ID the kernel tells us, provided that it has our mount.
 func (d *socketDir) locate(ctx context.Context, api *client.Client, log zerolog.Logger, engineHost string) (inside bool, err error) {
 	dir, err := filepath.EvalSymlinks(d.path)
 	if err != nil {
@@ -46,8 +46,8 @@ func (d *socketDir) locate(ctx context.Context, api *client.Client, log zerolog.
 			d.source = source
 			return true, nil
 		}
-		// An engine of the same host name runs beside us, as on a plain
-		// machine or in a container with an engine of its own.
+		// An engine with the same host name runs beside us: on a plain machine, or in a
+		// container with an engine of its own.
 		if own, _ := os.Hostname(); !inContainer() || own == engineHost {
 			if unseen != nil {
 				log.Warn().Err(unseen).Msg("the Docker engine cannot look into all containers; as this one runs beside it, that does not matter")
@@ -65,18 +65,19 @@ func (d *socketDir) locate(ctx context.Context, api *client.Client, log zerolog.
 	}
 }
 
-// locatePatience is for an engine that has started our container, but not got
-// round to noting so.
+// locatePatience is for an engine that has started our container but not recorded it
+// yet.
 const locatePatience = 3 * time.Second
 
-// seen returns what the engine calls our folder if a container sees the marker
-// in it, and else "" and why the engine could not look into one that may be ours.
+// seen returns the engine's name for our folder if a container has the marker file in
+// it. Otherwise it returns "" and the reason if the engine could not look into a
+// container that may be ours.
 func seen(ctx context.Context, api *client.Client, log zerolog.Logger, dir, marker string) (source string, unseen, err error) {
 	containers, err := api.ContainerList(ctx, container.ListOptions{All: true})
 	if err != nil {
 		return "", nil, fault("looking for the container that this runs in", err)
 	}
-	var told string // by the kernel's word
+	var told string // according to the kernel
 	for _, c := range containers {
 		mount, rest := covering(c.Mounts, dir)
 		if mount == nil || mount.Source == "" {
@@ -88,7 +89,7 @@ func seen(ctx context.Context, api *client.Client, log zerolog.Logger, dir, mark
 		case err == nil:
 			log.Debug().Str("container", c.ID[:12]).Str("folder", source).Msg("the socket folder is a mount of this container")
 			return source, nil, nil
-		case errdefs.IsNotFound(err): // not there, or the container has just ended
+		case errdefs.IsNotFound(err): // it does not have the file, or has just ended
 			continue
 		case ctx.Err() != nil || client.IsErrConnectionFailed(err):
 			return "", nil, fault("looking for the container that this runs in", err)
@@ -104,9 +105,9 @@ func seen(ctx context.Context, api *client.Client, log zerolog.Logger, dir, mark
 	return told, unseen, nil
 }
 
-// isOwn reports whether a container is the one that we run in, as far as the kernel
-// tells: its ID is in the sources of our mounts, in our control group or our host
-// name, and the mount comes from where ours at that path does.
+// isOwn reports whether we run in a container, as far as the kernel tells: its ID is in
+// the sources of our mounts, in our control group or in our host name, and the mount
+// comes from the same place as our mount at that path.
 func isOwn(id string, mount *container.MountPoint) (bool, error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -121,12 +122,13 @@ func isOwn(id string, mount *container.MountPoint) (bool, error) {
 	return (named || strings.Contains(string(mounts)+string(groups), id)) && mountedFrom(string(mounts), mount), nil
 }
 
-// mountedFrom reports whether mountinfo has that mount, as far as can be seen: it
-// shows the source within its file system, and the engine where it sees that, so
-// that only the ends are the same. Two names of those tell volumes apart.
+// mountedFrom reports whether mountinfo has that mount, as far as this can be seen.
+// mountinfo shows a source within its file system, and the engine shows it where the
+// engine sees it, so only their ends agree. The last two names tell volumes apart.
 func mountedFrom(mountinfo string, mount *container.MountPoint) bool {
 	for line := range strings.Lines(mountinfo) {
-		// Such as "29 23 254:0 /docker/volumes/x/_data /sockets rw - ext4 /dev/vda1 rw".
+		// A line reads "29 23 254:0 /docker/volumes/x/_data /sockets rw - ext4
+		// /dev/vda1 rw".
 		f := strings.Fields(line)
 		if len(f) < 5 || f[4] != octal.Replace(mount.Destination) {
 			continue
@@ -138,16 +140,15 @@ func mountedFrom(mountinfo string, mount *container.MountPoint) bool {
 	return false
 }
 
-// octal is how mountinfo writes a path.
+// octal escapes a path as mountinfo does.
 var octal = strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`)
 
-// errNotShared says that sandboxes' sockets cannot be reached.
+// errNotShared says that the sandboxes' sockets cannot be reached.
 func errNotShared(dir string) error {
 	return fmt.Errorf("the Docker engine does not see the folder %s: where the dispatcher runs in a container, mount a volume there (or where FOB_SOCKETS says); the engine must be on the same machine", dir)
 }
 
-// covering returns the innermost of the mounts that has path in it, and where
-// in it that is.
+// covering returns the innermost mount that contains path, and path's place within it.
 func covering(mounts []container.MountPoint, path string) (*container.MountPoint, string) {
 	var best *container.MountPoint
 	var rest string

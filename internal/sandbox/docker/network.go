@@ -16,35 +16,36 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// The networks a Spec can ask for; the same words as faas has for settings.
+// The networks that a Spec can ask for. They are the same words as in faas.
 const (
 	networkEgress = "egress"
 	networkNone   = "none"
 )
 
-// iccOption is the bridge driver's switch for traffic between containers.
+// iccOption is the bridge driver's option for traffic between containers.
 const iccOption = "com.docker.network.bridge.enable_icc"
 
-// bridgeOption is its name for the bridge's interface.
+// bridgeOption is the bridge driver's option for the name of the interface.
 const bridgeOption = "com.docker.network.bridge.name"
 
-// bridgeName is one that firewall rules can know beforehand: all begin with fob-.
-// An interface's name has at most 15 bytes.
+// bridgeName returns a name that firewall rules can know beforehand: all begin with
+// fob-. An interface's name has at most 15 bytes.
 func bridgeName(aviary string) string {
 	digest := sha256.Sum256([]byte(aviary))
 	return "fob-" + hex.EncodeToString(digest[:5])
 }
 
-// network is the aviary's bridge: out to the world, but not to one another.
+// network is the aviary's bridge. Sandboxes on it reach the world, but not one another.
 type network struct {
 	api    *client.Client
 	log    zerolog.Logger
 	aviary string
 	name   string
-	turn   *semaphore.Weighted // a lock that a context can end the wait for
+	turn   *semaphore.Weighted // a lock; ctx can end the wait for it
 
-	// What was found to be as it should be, or made; empty until then. Guarded by
-	// turn. Sandboxes join by it: what somebody else gives the name to is another.
+	// id is the engine's ID of the network that was found in order, or made; empty
+	// until then. turn guards it. Sandboxes join by ID, because somebody else may give
+	// the name to another network.
 	id string
 }
 
@@ -52,7 +53,7 @@ func newNetwork(api *client.Client, log zerolog.Logger, aviary string) *network 
 	return &network{api: api, log: log, aviary: aviary, name: "fob-" + aviary + "-egress", turn: semaphore.NewWeighted(1)}
 }
 
-// mode returns what a container's network mode is for a Spec's network.
+// mode returns a container's network mode for the network that a Spec wants.
 func (n *network) mode(ctx context.Context, wanted string) (string, error) {
 	switch wanted {
 	case networkNone:
@@ -63,8 +64,7 @@ func (n *network) mode(ctx context.Context, wanted string) (string, error) {
 	return "", fmt.Errorf("there is no network %q: use %s or %s", wanted, networkEgress, networkNone)
 }
 
-// ensure returns the ID of the egress network, having made it if it is not
-// there.
+// ensure returns the ID of the egress network. It makes the network if it is missing.
 func (n *network) ensure(ctx context.Context) (id string, err error) {
 	if err := n.turn.Acquire(ctx, 1); err != nil {
 		return "", err
@@ -73,9 +73,9 @@ func (n *network) ensure(ctx context.Context) (id string, err error) {
 	if n.id != "" {
 		return n.id, nil
 	}
-	// The engine may be making it for another just now, such as a dispatcher that
-	// was killed while it asked. It lets nobody have a second of the same bridge,
-	// and shows the first one a moment later.
+	// The engine may just be making the network for somebody else, for example for a
+	// dispatcher that was killed while it asked. It refuses a second network with the
+	// same bridge, and shows the first one a moment later.
 	for tries := 0; ; tries++ {
 		n.id, err = n.find(ctx)
 		if err != nil || n.id != "" {
@@ -101,7 +101,7 @@ func (n *network) ensure(ctx context.Context) (id string, err error) {
 	}
 }
 
-// find returns the ID of the network, or "" when there is none, and fails if it
+// find returns the ID of the network, or "" if there is none. It fails if the network
 // is not as it should be.
 func (n *network) find(ctx context.Context) (id string, err error) {
 	name := n.name
@@ -119,8 +119,8 @@ func (n *network) find(ctx context.Context) (id string, err error) {
 	return found.ID, nil
 }
 
-// lost notes that a container could not be started for want of the
-// network, and reports whether that is what err says.
+// lost reports whether err says that a container could not be started because the
+// network is gone. If so, it forgets the network.
 func (n *network) lost(ctx context.Context, err error) bool {
 	if !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "network") {
 		return false
@@ -136,8 +136,8 @@ func (n *network) lost(ctx context.Context, err error) bool {
 	return true
 }
 
-// poolHint adds to errors about used up addresses what to do. The texts are
-// those of engines from 20.10 to 28.
+// poolHint adds to an error about used-up address pools what to do. The texts are those
+// of engines from 20.10 to 28.
 func poolHint(err error) error {
 	text := err.Error()
 	switch {
@@ -168,8 +168,8 @@ func (n *network) purge(ctx context.Context) error {
 	return nil
 }
 
-// remove removes one network. A container's endpoint can outlive the
-// container by a moment, hence the tries.
+// remove removes one network. A container's endpoint may outlive the container for a
+// moment, so it tries several times.
 func (n *network) remove(ctx context.Context, id string) error {
 	poll := time.NewTicker(50 * time.Millisecond)
 	defer poll.Stop()

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Purge implements sandbox.Engine: containers, networks and socket folders. What
-// cannot be removed keeps nothing else from being.
+// Purge implements sandbox.Engine. It removes containers, networks and socket folders.
+// A failure to remove one does not stop it.
 func (e *Engine) Purge(ctx context.Context) error {
 	return errors.Join(e.purgeContainers(ctx), e.network.purge(ctx), e.sockets.purge())
 }
@@ -19,8 +19,8 @@ func (e *Engine) purgeContainers(ctx context.Context) error {
 	if err != nil {
 		return fault("listing what to purge", err)
 	}
-	// The engine takes longest to wait for each container's end; a few at a
-	// time keep it busy without flooding it.
+	// Most of the time goes into waiting for containers to end. A few at a time keep
+	// the engine busy without flooding it.
 	var removing errgroup.Group
 	removing.SetLimit(8)
 	for _, c := range containers {

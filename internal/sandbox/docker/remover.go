@@ -12,7 +12,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// remover removes containers, and tells the log once of each thing that it cannot.
+// remover removes containers. It logs each container or folder that it cannot remove
+// once.
 type remover struct {
 	api *client.Client
 	log zerolog.Logger
@@ -25,11 +26,12 @@ func newRemover(api *client.Client, log zerolog.Logger) *remover {
 	return &remover{api: api, log: log, stuck: map[string]bool{}}
 }
 
-// evictTime is how long List waits for the removal of what is no sandbox.
+// evictTime bounds how long List waits for the removal of a container that is not a
+// sandbox.
 const evictTime = 5 * time.Second
 
-// evict removes a container that has our aviary's label and is none of its sandboxes.
-// One that cannot be removed, or not soon, keeps nobody from its sandboxes.
+// evict removes a container that has our aviary's label but is not one of its
+// sandboxes. If that fails or takes long, List goes on without it.
 func (r *remover) evict(ctx context.Context, c container.Summary) {
 	ctx, cancel := context.WithTimeout(ctx, evictTime)
 	defer cancel()
@@ -40,8 +42,8 @@ func (r *remover) evict(ctx context.Context, c container.Summary) {
 	r.told(c.ID, err).Str("container", c.ID).Strs("names", c.Names).Msg("a container that has our aviary's label, but is not one of its sandboxes, cannot be removed: it is tried again and again")
 }
 
-// told begins a line of the log about what cannot be removed: a warning the first
-// time, and none without an error.
+// told begins a log line about something that could not be removed. It is a warning the
+// first time. Without an error it logs nothing.
 func (r *remover) told(id string, err error) *zerolog.Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -56,8 +58,8 @@ func (r *remover) told(id string, err error) *zerolog.Event {
 	return r.log.Warn().Err(err)
 }
 
-// remove kills and removes a container with its volumes, and waits
-// until it is gone. One that is gone already is no error.
+// remove kills and removes a container with its volumes, and waits until it is gone. It
+// is no error if it is gone already.
 func (r *remover) remove(ctx context.Context, id string) error {
 	// gofail: var removeBegin struct{}
 	// return errors.New("failpoint removeBegin")
@@ -68,7 +70,7 @@ func (r *remover) remove(ctx context.Context, id string) error {
 	case !errdefs.IsConflict(err):
 		return fault("removing a sandbox", err)
 	}
-	// Somebody else is removing it already.
+	// Somebody else is removing it.
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
 	for {

@@ -12,16 +12,17 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-// maxSocketPath is what sockaddr_un holds on Linux, less the final NUL.
+// maxSocketPath is the longest path that sockaddr_un holds on Linux, without the final
+// NUL.
 const maxSocketPath = 107
 
-// socketDir holds a folder per sandbox, called AVIARY-ID: aviaries may share
-// the directory, and none clears another's folders.
+// socketDir is a directory with a folder for each sandbox, named AVIARY-ID. Aviaries
+// may share the directory; none removes another's folders.
 type socketDir struct {
 	path   string // as we see it
 	source string // as the Docker engine sees it
-	prefix string // of our folders
-	owner  *owner // that it had at first
+	prefix string // of our folders' names
+	owner  *owner // the first owner that we saw
 }
 
 type owner struct{ uid, gid uint32 }
@@ -40,8 +41,9 @@ func newSocketDir(path, aviary string) (*socketDir, error) {
 	return d, err
 }
 
-// ensure makes the directory when it is not there, which it reports, and closes it to
-// others. Somebody may remove it at any time, or make it anew in another way.
+// ensure creates the directory if it is missing, which it reports, and closes it to
+// others. Somebody may remove it or create it anew, with other permissions, at any
+// time.
 func (d *socketDir) ensure() (made bool, err error) {
 	info, err := os.Stat(d.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -58,10 +60,10 @@ func (d *socketDir) ensure() (made bool, err error) {
 	switch {
 	case !info.IsDir():
 		return made, fmt.Errorf("%w: %s is not a folder; remove it, or set FOB_SOCKETS to another", sandbox.ErrNoFolder, d.path)
-	case stat.Nlink == 0: // a mount keeps it although it has no name any more
+	case stat.Nlink == 0: // it has no name any more; a mount keeps it
 		return made, fmt.Errorf("%w: what is mounted at %s was removed outside of the container that this runs in: start that container again", sandbox.ErrNoFolder, d.path)
 	}
-	// Who owns it could open it to others, so it stays with whoever had it at first.
+	// An owner could open it to others, so it must keep its first owner.
 	if owner := (owner{stat.Uid, stat.Gid}); d.owner == nil {
 		d.owner = &owner
 	} else if *d.owner != owner {
@@ -69,8 +71,8 @@ func (d *socketDir) ensure() (made bool, err error) {
 			return made, fmt.Errorf("%w: it was made anew by user %d: %w; remove it", sandbox.ErrNoFolder, stat.Uid, err)
 		}
 	}
-	// The folders inside are open to all while a driver makes its socket; it
-	// is this mode that keeps other users of the machine out.
+	// While a driver creates its socket, its folder is open to all. The mode of the
+	// directory keeps other users of the machine out.
 	if info.Mode() == fs.ModeDir|0o700 {
 		return made, nil
 	}
@@ -83,24 +85,24 @@ func (d *socketDir) ensure() (made bool, err error) {
 func (d *socketDir) folder(id string) string { return filepath.Join(d.path, d.prefix+id) }
 func (d *socketDir) socket(id string) string { return filepath.Join(d.folder(id), sandbox.SocketName) }
 
-// engineFolder is a sandbox's folder as the Docker engine has to be told.
+// engineFolder returns the Docker engine's path of a sandbox's folder.
 func (d *socketDir) engineFolder(id string) string { return filepath.Join(d.source, d.prefix+id) }
 
-// open makes a sandbox's folder, in which its driver can make a socket.
+// open creates a sandbox's folder, in which its driver can create a socket.
 func (d *socketDir) open(id string) error {
 	folder := d.folder(id)
 	if err := os.Mkdir(folder, 0o777); err != nil {
 		return fmt.Errorf("%w: making one for a sandbox: %w", sandbox.ErrNoFolder, err)
 	}
-	return os.Chmod(folder, 0o777) // whatever the umask is
+	return os.Chmod(folder, 0o777) // regardless of the umask
 }
 
-// seal ends that: who is not the folder's owner, which we are, can change
-// nothing in it any more. Connecting to the sockets stays possible.
+// seal makes the folder read-only for everybody but us, its owner. Connecting to the
+// sockets stays possible.
 func (d *socketDir) seal(id string) error { return os.Chmod(d.folder(id), 0o755) }
 
-// clear removes a sandbox's folder. What is in it may belong to the driver's
-// user, but the folder is ours, and that is enough.
+// clear removes a sandbox's folder. Its contents may belong to the driver's user;
+// owning the folder is enough to remove them.
 func (d *socketDir) clear(id string) error {
 	folder := d.folder(id)
 	err := os.Chmod(folder, 0o700)
@@ -119,7 +121,7 @@ func (d *socketDir) clear(id string) error {
 // list returns the IDs of the sandboxes that have a folder.
 func (d *socketDir) list() ([]string, error) {
 	entries, err := os.ReadDir(d.path)
-	if errors.Is(err, fs.ErrNotExist) { // then there are none in it
+	if errors.Is(err, fs.ErrNotExist) { // then it has no folders
 		return nil, nil
 	}
 	if err != nil {

@@ -21,15 +21,15 @@ import (
 )
 
 const (
-	// bootTime is how long a driver may take to accept connections.
+	// bootTime bounds how long a driver may take to accept connections.
 	bootTime = 30 * time.Second
 
-	// cleanUpTime is how long the clearing away after a failure may take.
+	// cleanUpTime bounds the cleaning up after a failure.
 	cleanUpTime = 10 * time.Second
 )
 
-// Create implements sandbox.Engine. The spec's network, runtime and limits are noted
-// and not enforced.
+// Create implements sandbox.Engine. It records the spec's network, runtime and limits,
+// but does not enforce them.
 func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -75,7 +75,7 @@ func (i *instance) start(command []string) error {
 	if err := i.update(func(*record) {}); err != nil {
 		return fmt.Errorf("noting a sandbox: %w", err)
 	}
-	// The process inherits the lock and holds it for as long as it lives.
+	// The process inherits the lock and holds it as long as it lives.
 	lock, err := os.OpenFile(i.e.path(i.id, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
@@ -89,8 +89,8 @@ func (i *instance) start(command []string) error {
 		return err
 	}
 	defer output.Close()
-	// The process writes its own ID before anything else, so that one that
-	// holds the lock can be found even when we are killed this moment.
+	// Before anything else the process writes its own ID, so that a process that holds
+	// the lock can be found even if we are killed at this moment.
 	cmd := exec.Command("/bin/sh", append([]string{"-c", `echo $$ >"$0" && exec "$@"`, i.e.path(i.id, pidFile)}, command...)...)
 	cmd.Dir = temp
 	cmd.Env = i.environment(temp)
@@ -109,7 +109,7 @@ func (i *instance) start(command []string) error {
 	return cmd.Process.Release() // check waits for it
 }
 
-// environment is all that a driver gets to see of ours.
+// environment returns the environment of a driver. It has nothing else of ours.
 func (i *instance) environment(temp string) []string {
 	env := []string{
 		"FOB_SOCKET=" + i.e.path(i.id, sandbox.SocketName),
@@ -127,8 +127,7 @@ func (i *instance) environment(temp string) []string {
 	return env
 }
 
-// awaitDriver waits until the driver accepts connections, and asks it for its
-// port.
+// awaitDriver waits until the driver accepts connections, and asks it for its port.
 func (i *instance) awaitDriver(ctx context.Context) error {
 	booting, cancel := context.WithTimeoutCause(ctx, bootTime, errors.New("the driver did not listen on its socket within "+bootTime.String()))
 	defer cancel()
@@ -160,7 +159,7 @@ func (i *instance) exitCode() int {
 	return i.exit.Code
 }
 
-// learnPort asks the driver which TCP port it was given.
+// learnPort asks the driver for its TCP port.
 func (i *instance) learnPort(ctx context.Context) error {
 	transport := &http.Transport{
 		DisableKeepAlives: true,
@@ -184,7 +183,7 @@ func (i *instance) learnPort(ctx context.Context) error {
 	return i.update(func(r *record) { r.Port = health.Port })
 }
 
-// command returns what starts a language's driver, having unpacked it.
+// command returns the command that starts a language's driver. It unpacks the driver.
 func (e *Engine) command(lang string) ([]string, error) {
 	if !slices.Contains(drivers.Langs(), lang) {
 		return nil, fmt.Errorf("there is no driver for the language %q: use one of %s", lang, strings.Join(drivers.Langs(), ", "))
@@ -213,7 +212,7 @@ func (e *Engine) command(lang string) ([]string, error) {
 	return command, nil
 }
 
-// recipe says which driver and interpreter a command starts.
+// recipe returns which driver and interpreter a command starts.
 func recipe(lang string, command []string) (string, error) {
 	interpreter, err := os.Stat(command[0])
 	if err != nil {
@@ -222,8 +221,8 @@ func recipe(lang string, command []string) (string, error) {
 	return fmt.Sprintf("%s %s %d %d", drivers.Digest(lang, ""), command[0], interpreter.Size(), interpreter.ModTime().UnixNano()), nil
 }
 
-// unpack writes a driver's files to a folder that is called by their content,
-// unless it is there, and returns it.
+// unpack writes a driver's files to a folder that is named after their content, unless
+// it exists, and returns the folder.
 func (e *Engine) unpack(lang string, files fs.FS) (string, error) {
 	e.unpacking.Lock()
 	defer e.unpacking.Unlock()
@@ -231,7 +230,7 @@ func (e *Engine) unpack(lang string, files fs.FS) (string, error) {
 	if _, err := os.Stat(home); err == nil {
 		return home, nil
 	}
-	// It appears under its name at once or not at all, whenever we are killed.
+	// The folder appears under its name complete or not at all, even if we are killed.
 	half, err := os.MkdirTemp(e.dir, "unpacking-")
 	if err != nil {
 		return "", err
@@ -242,7 +241,7 @@ func (e *Engine) unpack(lang string, files fs.FS) (string, error) {
 	}
 	err = os.Rename(half, home)
 	if errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.ENOTEMPTY) {
-		err = nil // another engine value was faster
+		err = nil // another Engine was faster
 	}
 	return home, err
 }

@@ -1,9 +1,8 @@
-// Package process makes sandboxes that are plain processes of this machine:
-// the same drivers with no isolation at all. It is for tests and trials.
+// Package process makes sandboxes that are plain processes of this machine: the same
+// drivers, without any isolation. It is for tests and trials.
 //
-// Memory and processor limits are not enforced, a function may do whatever the
-// dispatcher's user may, and what it starts in a session of its own outlives
-// it.
+// Memory and processor limits are not enforced. A function may do whatever the
+// dispatcher's user may. A process that it starts in a session of its own outlives it.
 package process
 
 import (
@@ -26,14 +25,13 @@ import (
 
 // Config says where sandboxes live.
 type Config struct {
-	// Dir holds a folder per sandbox, with its driver's socket and its
-	// temporary files, and the unpacked drivers. It is made if missing. A
-	// Unix socket's path has at most 107 bytes (103 on macOS), so this has
-	// to be short.
+	// Dir holds a folder for each sandbox, with its driver's socket and its temporary
+	// files, and the unpacked drivers. New creates it if it is missing. It has to be
+	// short, because a Unix socket's path has at most 107 bytes (103 on macOS).
 	Dir string
 
-	// Aviary tells our sandboxes from others' in the same Dir: 1 to 24
-	// letters, digits, _ and -.
+	// Aviary distinguishes our sandboxes from others' in the same Dir: 1 to 24 letters,
+	// digits, _ and -.
 	Aviary string
 
 	Log zerolog.Logger
@@ -42,7 +40,7 @@ type Config struct {
 // Engine makes sandboxes that are processes. It implements sandbox.Engine.
 type Engine struct {
 	dir    string // absolute
-	prefix string // of our sandboxes' folders: AVIARY-
+	prefix string // with which our sandboxes' folders begin: AVIARY-
 	log    zerolog.Logger
 
 	stop     context.CancelFunc
@@ -51,15 +49,16 @@ type Engine struct {
 	unpacking sync.Mutex
 
 	mu    sync.Mutex
-	known map[string]*instance // by ID, those being created included
+	known map[string]*instance // by ID, including those being created
 }
 
 const (
-	// maxSocketPath is what sockaddr_un holds on every system, less the NUL.
+	// maxSocketPath is the longest path that sockaddr_un holds on every system, without
+	// the NUL.
 	maxSocketPath = 103
 
-	// checkEvery is how often it is looked which sandboxes are alive. The
-	// end of those that this engine value started is signalled besides.
+	// checkEvery is how often the sandboxes are checked for life. For those that this
+	// Engine started, a signal also tells their end.
 	checkEvery = 100 * time.Millisecond
 )
 
@@ -101,8 +100,8 @@ func (e *Engine) Name() string { return "process" }
 // Machine implements sandbox.Engine.
 func (e *Engine) Machine() (sandbox.Machine, error) { return sandbox.ThisMachine() }
 
-// Prepare implements sandbox.Engine: it looks for the interpreters and unpacks
-// the drivers.
+// Prepare implements sandbox.Engine. It looks for the interpreters and unpacks the
+// drivers.
 func (e *Engine) Prepare(ctx context.Context, langs ...string) error {
 	for _, lang := range langs {
 		if _, err := e.command(lang); err != nil {
@@ -112,7 +111,8 @@ func (e *Engine) Prepare(ctx context.Context, langs ...string) error {
 	return ctx.Err()
 }
 
-// Check implements sandbox.Engine: the sandboxes' folder is there.
+// Check implements sandbox.Engine. It checks that the folder for the sandboxes is
+// there.
 func (e *Engine) Check(context.Context) error {
 	if _, err := os.Stat(e.dir); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -158,8 +158,8 @@ func (e *Engine) get(id string) (*instance, bool) {
 	return inst, known
 }
 
-// add makes an instance known, unless one of its ID is; it returns the one
-// that is known then.
+// add makes an instance known and returns it, or returns the instance that has its ID
+// already.
 func (e *Engine) add(inst *instance) *instance {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -176,7 +176,7 @@ func (e *Engine) forget(id string) {
 	delete(e.known, id)
 }
 
-// path names a file in a sandbox's folder.
+// path returns the path of a file in a sandbox's folder.
 func (e *Engine) path(id string, name ...string) string {
 	return filepath.Join(append([]string{e.dir, e.prefix + id}, name...)...)
 }
@@ -184,7 +184,7 @@ func (e *Engine) path(id string, name ...string) string {
 // folders returns the IDs of the aviary's sandboxes that have a folder.
 func (e *Engine) folders() ([]string, error) {
 	entries, err := os.ReadDir(e.dir)
-	if errors.Is(err, fs.ErrNotExist) { // then there are none in it
+	if errors.Is(err, fs.ErrNotExist) { // then there are no sandboxes
 		return nil, nil
 	}
 	if err != nil {
@@ -199,8 +199,8 @@ func (e *Engine) folders() ([]string, error) {
 	return ids, nil
 }
 
-// List implements sandbox.Engine. It clears the folders of those that an
-// earlier engine value started and that are dead now.
+// List implements sandbox.Engine. It removes the folders of dead sandboxes that an
+// earlier Engine started.
 func (e *Engine) List(ctx context.Context) ([]sandbox.Instance, error) {
 	ids, err := e.folders()
 	if err != nil {
@@ -242,7 +242,7 @@ func (e *Engine) Purge(ctx context.Context) error {
 	return errors.Join(all...)
 }
 
-// Close implements sandbox.Engine. What sandboxes print from now on is lost.
+// Close implements sandbox.Engine. What sandboxes print after it is lost.
 func (e *Engine) Close() error {
 	e.stop()
 	e.watching.Wait()

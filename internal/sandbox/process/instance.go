@@ -21,9 +21,9 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-// The files in a sandbox's folder, besides the socket.
+// The files in a sandbox's folder, beside the socket.
 const (
-	lockFile     = "lock" // locked for as long as the process lives
+	lockFile     = "lock" // locked as long as the process lives
 	pidFile      = "pid"
 	recordFile   = "sandbox.json"
 	tempFolder   = "tmp"
@@ -31,18 +31,18 @@ const (
 )
 
 const (
-	codeUnknown = -1 // of what another process started, and so waits for
+	codeUnknown = -1 // another process started it, and so gets its status
 	codeKilled  = 128 + int(syscall.SIGKILL)
 
 	loopback = "127.0.0.1"
 
 	poll = 2 * time.Millisecond
 
-	// strayTime is how long is waited for what a killed driver had started.
+	// strayTime bounds the wait for processes that a killed driver had started.
 	strayTime = time.Second
 )
 
-// record is what a later engine value has to know of a sandbox.
+// record is what a later Engine has to know about a sandbox.
 type record struct {
 	Spec    sandbox.Spec `json:"spec"`
 	Created time.Time    `json:"created"`
@@ -56,15 +56,15 @@ type instance struct {
 	e     *Engine
 	id    string
 	own   bool     // we are its parent
-	lock  *os.File // of an adopted one, open even when somebody removes the folder; else nil
+	lock  *os.File // of an adopted one: open even if somebody removes the folder; otherwise nil
 	ready atomic.Bool
 	log   *logReader // nil for an adopted one
 
 	done     chan struct{}
-	removing *semaphore.Weighted // a lock that a context can end the wait for
+	removing *semaphore.Weighted // a lock; ctx can end the wait for it
 
 	mu     sync.Mutex
-	pid    int // also of its process group; 0 before it is started
+	pid    int // also of its process group; 0 until it is started
 	record record
 	exit   sandbox.Exit
 }
@@ -73,8 +73,8 @@ func (e *Engine) newInstance(id string, own bool, r record) *instance {
 	return &instance{e: e, id: id, own: own, record: r, done: make(chan struct{}), removing: semaphore.NewWeighted(1)}
 }
 
-// adopt makes an instance of what an earlier engine value has started, or
-// returns nil having cleared the folder when that is dead.
+// adopt returns an instance for a sandbox that an earlier Engine started. If it is
+// dead, adopt removes its folder and returns nil.
 func (e *Engine) adopt(ctx context.Context, id string) (*instance, error) {
 	lock, err := os.OpenFile(e.path(id, lockFile), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -102,7 +102,7 @@ func (e *Engine) adopt(ctx context.Context, id string) (*instance, error) {
 		err = json.Unmarshal(text, &inst.record)
 	}
 	if err != nil {
-		// Without its record it is of no use.
+		// It is of no use without its record.
 		e.log.Warn().Err(err).Str("sandbox", id).Msg("a sandbox's record cannot be read: removing the sandbox")
 		return nil, inst.Remove(ctx)
 	}
@@ -113,14 +113,14 @@ func (e *Engine) adopt(ctx context.Context, id string) (*instance, error) {
 	return e.add(inst), nil
 }
 
-// readPID reads what the process writes as its first deed.
+// readPID reads the process ID that the process writes first.
 func (e *Engine) readPID(ctx context.Context, id string) (int, error) {
 	waiting, cancel := context.WithTimeout(ctx, strayTime)
 	defer cancel()
 	for {
 		text, err := os.ReadFile(e.path(id, pidFile))
 		if err == nil && strings.HasSuffix(string(text), "\n") {
-			// 0 and 1 would be dear mistakes in a kill.
+			// 0 and 1 would be terrible mistakes in a kill.
 			if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && pid > 1 {
 				return pid, nil
 			}
@@ -133,10 +133,9 @@ func (e *Engine) readPID(ctx context.Context, id string) (int, error) {
 	}
 }
 
-// locked reports whether somebody holds the lock on a file. That is the
-// process that inherited it, or what it has started; no process ID, which
-// could be another's by now, tells as much. A file that is missing is not
-// locked.
+// locked reports whether somebody holds the lock on a file: the process that inherited
+// it, or one that it has started. A process ID would not tell, because it may have been
+// reused. A file that does not exist is not locked.
 func locked(path string) (bool, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -204,12 +203,12 @@ func (i *instance) Dial(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
-// Listen implements sandbox.Instance. Whoever runs as our user can connect.
+// Listen implements sandbox.Instance. Every process of our user can connect.
 func (i *instance) Listen(name string) (net.Listener, error) {
 	return sandbox.ListenUnix(i.e.path(i.id, name))
 }
 
-// Resize implements sandbox.Instance. It only notes the limits, for nothing
+// Resize implements sandbox.Instance. It only records the limits, because nothing
 // enforces them.
 func (i *instance) Resize(ctx context.Context, limits sandbox.Limits) error {
 	if i.dead() {
@@ -236,7 +235,7 @@ func (i *instance) Pause(context.Context) error { return i.signal(syscall.SIGSTO
 // Resume implements sandbox.Instance.
 func (i *instance) Resume(context.Context) error { return i.signal(syscall.SIGCONT, "resumed") }
 
-// signal sends a signal to the living sandbox's processes.
+// signal sends a signal to all processes of the living sandbox.
 func (i *instance) signal(signal syscall.Signal, done string) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -273,7 +272,7 @@ func (i *instance) dead() bool {
 	}
 }
 
-// check looks whether the process is still there.
+// check finds out whether the process still lives.
 func (i *instance) check() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -291,7 +290,7 @@ func (i *instance) check() {
 		case err == nil:
 			code = status.ExitStatus()
 		}
-		// What it had started goes with it.
+		// Kill what it had started.
 		syscall.Kill(-i.pid, syscall.SIGKILL)
 	} else if alive, err := held(i.lock); alive || err != nil {
 		return
@@ -302,8 +301,8 @@ func (i *instance) check() {
 	close(i.done)
 }
 
-// Exit implements sandbox.Instance. The status of a process that an earlier
-// engine value started is not to be had: Code is -1 then.
+// Exit implements sandbox.Instance. The status of a process that an earlier Engine
+// started cannot be found out. Code is -1 then.
 func (i *instance) Exit(ctx context.Context) (sandbox.Exit, error) {
 	select {
 	case <-i.done:
@@ -357,7 +356,7 @@ func (i *instance) Remove(ctx context.Context) error {
 	return nil
 }
 
-// kill kills the living process with all its group.
+// kill kills the living process and its process group.
 func (i *instance) kill() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -372,8 +371,8 @@ func (i *instance) kill() {
 	syscall.Kill(-i.pid, syscall.SIGKILL)
 }
 
-// clear removes a sandbox's folder, in which a function may have locked some
-// of the doors.
+// clear removes a sandbox's folder, even if a function has taken away permissions in
+// it.
 func (e *Engine) clear(id string) error {
 	err := os.RemoveAll(e.path(id))
 	if errors.Is(err, fs.ErrPermission) {

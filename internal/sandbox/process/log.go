@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	lineLimit = 8 << 10 // bytes of one line that are logged
-	tailLines = 20      // that go into an error
+	lineLimit = 8 << 10 // bytes of a line that are logged
+	tailLines = 20      // lines that an error quotes
 )
 
-// logReader logs what a driver prints, and remembers the end of it.
+// logReader logs what a driver prints, and remembers the last lines.
 type logReader struct {
 	log zerolog.Logger
 	end chan struct{}
@@ -30,7 +30,7 @@ func newLogReader(log zerolog.Logger) *logReader {
 	return &logReader{log: log, end: make(chan struct{})}
 }
 
-// open begins reading and returns the end to write to.
+// open begins to read, and returns the end to write to.
 func (r *logReader) open() (*os.File, error) {
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -51,7 +51,7 @@ func (r *logReader) read(pipe *os.File) {
 		if err != nil {
 			return
 		}
-		if !rest { // the rest of a line that is too long is dropped
+		if !rest { // drop the rest of a line that is too long
 			r.line(string(line), more)
 		}
 		rest = more
@@ -71,8 +71,8 @@ func (r *logReader) line(line string, cut bool) {
 	r.last = append(r.last, line)
 }
 
-// drain waits until everything is read that a driver printed which is dead
-// now. What it had started may keep the pipe open, so it does not wait long.
+// drain waits until everything is read that a dead driver has printed. It does not wait
+// long, because a process that the driver started may keep the pipe open.
 func (r *logReader) drain() {
 	select {
 	case <-r.end:
@@ -80,7 +80,7 @@ func (r *logReader) drain() {
 	}
 }
 
-// finish is for a dead driver: it reads the rest and ends.
+// finish reads the rest of a dead driver's output and stops.
 func (r *logReader) finish() {
 	r.mu.Lock()
 	opened := r.pipe != nil
@@ -102,7 +102,7 @@ func (r *logReader) stop() {
 	}
 }
 
-// tail returns the last lines on one.
+// tail returns the last lines, joined to one.
 func (r *logReader) tail() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

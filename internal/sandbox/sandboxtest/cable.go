@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Cable is a way to an engine's socket that can be cut.
+// Cable is a connection to an engine's socket that a test can cut.
 type Cable struct {
 	Path   string // where it listens
 	Target string // the engine's socket
@@ -19,7 +19,7 @@ type Cable struct {
 	conns    []net.Conn
 }
 
-// Join lets the engine be reached again.
+// Join makes the engine reachable again.
 func (c *Cable) Join(t *testing.T) {
 	t.Helper()
 	listener, err := net.Listen("unix", c.Path)

@@ -1,5 +1,5 @@
-// Package sandboxtest is the conformance suite that every engine passes, and
-// what its tests need to speak to a driver.
+// Package sandboxtest is the conformance suite that every engine passes, with helpers
+// for talking to a driver.
 package sandboxtest
 
 import (
@@ -18,40 +18,40 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-// Harness is what the suite needs to know of the engine under test.
+// Harness tells the suite about the engine under test.
 type Harness struct {
-	// Open returns a new engine value for an aviary, as the start of a
-	// dispatcher makes one. The suite closes it.
+	// Open returns a new Engine for an aviary, as a dispatcher's start does. The suite
+	// closes it.
 	Open func(t *testing.T, aviary string) sandbox.Engine
 
-	// Token returns what a sandbox's driver asks for on TCP.
+	// Token returns the token that a sandbox's driver asks for on TCP.
 	Token func(t *testing.T, inst sandbox.Instance) string
 
 	// Log returns what a sandbox has printed so far.
 	Log func(t *testing.T, inst sandbox.Instance) string
 
-	// Traces names all there is of an aviary on this machine: containers,
+	// Traces lists everything on this machine that belongs to an aviary: containers,
 	// networks, folders, processes.
 	Traces func(t *testing.T, aviary string) []string
 }
 
-// Patience bounds the waiting for something that must come to pass.
+// Patience bounds the wait for something that must happen.
 const Patience = 30 * time.Second
 
-// Spec is a sandbox with the design's defaults.
+// Spec returns a Spec with the default limits.
 func Spec(lang string) sandbox.Spec {
 	return sandbox.Spec{Lang: lang, Network: "egress", Limits: sandbox.Limits{Memory: 128 << 20, CPUs: 1}}
 }
 
-// Aviary returns a name that no other test has.
+// Aviary returns a name that no other test uses.
 func Aviary() string {
 	var b [4]byte
 	rand.Read(b[:])
 	return "t" + hex.EncodeToString(b[:])
 }
 
-// open opens an engine on an aviary of its own. After the test it purges the
-// aviary, closes the engine, and checks that nothing is left.
+// open opens an engine on an aviary of its own. After the test it purges the aviary,
+// closes the engine, and checks that nothing is left.
 func (h Harness) open(t *testing.T) (sandbox.Engine, string) {
 	t.Helper()
 	aviary := Aviary()
@@ -63,7 +63,7 @@ func (h Harness) open(t *testing.T) (sandbox.Engine, string) {
 	return h.reopen(t, aviary), aviary
 }
 
-// reopen opens a further engine value on an aviary.
+// reopen opens a further Engine on an aviary.
 func (h Harness) reopen(t *testing.T, aviary string) sandbox.Engine {
 	t.Helper()
 	e := h.Open(t, aviary)
@@ -88,8 +88,7 @@ func Create(t *testing.T, e sandbox.Engine, spec sandbox.Spec) sandbox.Instance 
 	return inst
 }
 
-// Do makes one request to a sandbox's driver and returns the answer's status
-// and body.
+// Do sends one request to a sandbox's driver and returns the answer's status and body.
 func Do(ctx context.Context, dial func(context.Context) (net.Conn, error), method, path, token string, body any) (int, []byte, error) {
 	var payload io.Reader
 	if body != nil {
@@ -120,7 +119,7 @@ func Do(ctx context.Context, dial func(context.Context) (net.Conn, error), metho
 	return response.StatusCode, answer, err
 }
 
-// State asks a driver how it is: "blank" or "loaded".
+// State asks a driver for its state: "blank" or "loaded".
 func State(t *testing.T, inst sandbox.Instance) string {
 	t.Helper()
 	status, body, err := Do(t.Context(), inst.Dial, http.MethodGet, "/_fob/health", "", nil)
@@ -143,8 +142,8 @@ func Load(t *testing.T, inst sandbox.Instance, code string) {
 	}
 }
 
-// Call calls the loaded function and decodes its result into result, unless
-// that is nil.
+// Call calls the loaded function and decodes its result into result, unless that is
+// nil.
 func Call(t *testing.T, inst sandbox.Instance, args map[string]any, result any) {
 	t.Helper()
 	if args == nil {
@@ -166,8 +165,7 @@ func Call(t *testing.T, inst sandbox.Instance, args map[string]any, result any) 
 	}
 }
 
-// End makes a call during which the sandbox is to die, and returns how it
-// ended.
+// End makes a call during which the sandbox has to die, and returns how it ended.
 func End(t *testing.T, inst sandbox.Instance) sandbox.Exit {
 	t.Helper()
 	if status, body, err := Do(t.Context(), inst.Dial, http.MethodPost, "/", "", nil); err == nil {
@@ -197,7 +195,7 @@ func Eventually(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// TCP returns how to connect to a sandbox's TCP address.
+// TCP returns a function that connects to a sandbox's TCP address.
 func TCP(inst sandbox.Instance) func(context.Context) (net.Conn, error) {
 	return func(ctx context.Context) (net.Conn, error) {
 		host, port := inst.Addr()

@@ -10,7 +10,7 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-// living returns the IDs, sorted, of those that are not dead.
+// living returns the sandboxes that are not dead, and their IDs in order.
 func living(t *testing.T, e sandbox.Engine) ([]string, map[string]sandbox.Instance) {
 	t.Helper()
 	all, err := e.List(t.Context())
@@ -53,7 +53,7 @@ func (h Harness) list(t *testing.T) {
 			instances[inst.ID()] = inst
 		})
 	}
-	// Listing while sandboxes are made must not disturb the making.
+	// Listing must not disturb sandboxes that are being made.
 	for range 5 {
 		living(t, e)
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-// hangs fails the test if a sandbox answers, though it is paused.
+// hangs fails the test if a paused sandbox answers.
 func hangs(t *testing.T, inst sandbox.Instance) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
@@ -53,7 +53,7 @@ func (h Harness) pause(t *testing.T) {
 		if ids, byID := living(t, e); !slices.Equal(ids, []string{inst.ID()}) || byID[inst.ID()] != inst {
 			t.Errorf("paused, it is not listed, but %q", ids)
 		}
-		hangs(t, inst) // listing what is known changes nothing
+		hangs(t, inst) // listing a known sandbox changes nothing
 		for range 2 {
 			if err := inst.Resume(t.Context()); err != nil {
 				t.Fatalf("Resume: %v", err)
@@ -79,7 +79,7 @@ func (h Harness) pause(t *testing.T) {
 	if err := inst.Remove(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	base := h.Traces(t, aviary) // what is there for good, such as a network
+	base := h.Traces(t, aviary) // what stays, such as a network
 	if inst.Pause(t.Context()) == nil || inst.Resume(t.Context()) == nil {
 		t.Error("a removed sandbox can be paused or resumed")
 	}
@@ -109,8 +109,8 @@ func (h Harness) pause(t *testing.T) {
 	}
 }
 
-// A dispatcher that ended has left paused ones. The next one's engine resumes
-// them, or can remove them.
+// A dispatcher has ended and left paused sandboxes. The next one's engine resumes or
+// removes them.
 func (h Harness) adoptPaused(t *testing.T) {
 	first, aviary := h.open(t)
 	one, other := Create(t, first, Spec("python")), Create(t, first, Spec("python"))

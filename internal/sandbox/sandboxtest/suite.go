@@ -24,8 +24,8 @@ const (
 	counter  = "n = 0\ndef callme():\n    global n\n    n += 1\n    return n\n"
 )
 
-// Run runs the suite. Each test has aviaries of its own, and is to leave no
-// goroutine behind.
+// Run runs the suite. Each test has aviaries of its own, and must leave no goroutine
+// behind.
 func Run(t *testing.T, h Harness) {
 	for _, test := range []struct {
 		name string
@@ -123,8 +123,7 @@ func (h Harness) resize(t *testing.T) {
 	}
 }
 
-// A socket beside the driver's is the sandbox's way out, and a later engine makes
-// it anew.
+// A sandbox's way out is a socket beside the driver's. A later engine makes it anew.
 func (h Harness) listen(t *testing.T) {
 	e, aviary := h.open(t)
 	inst := Create(t, e, Spec("python"))
@@ -201,7 +200,7 @@ func (h Harness) remove(t *testing.T) {
 	if err := Create(t, e, Spec("python")).Remove(t.Context()); err != nil {
 		t.Fatalf("Remove: %v", err)
 	}
-	base := h.Traces(t, aviary) // what is there for good, such as a network
+	base := h.Traces(t, aviary) // what stays, such as a network
 	inst := Create(t, e, Spec("python"))
 	var all sync.WaitGroup
 	for range 4 {
@@ -323,7 +322,7 @@ func (h Harness) unknownLanguage(t *testing.T) {
 	}
 }
 
-// contract runs the driver contract's own cases, each in a new sandbox.
+// contract runs the cases of the driver contract, each in a new sandbox.
 func (h Harness) contract(t *testing.T, lang string) {
 	e, _ := h.open(t)
 	contract.Run(t, lang, func(t *testing.T) contract.Driver {

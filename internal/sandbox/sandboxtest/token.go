@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// Answering is a connection of a driver that a test makes up, for its answer to a
-// request: a Write that begins one brings the request's token back.
+// Answering returns a connection for a test's own driver to answer a request on: a
+// Write that begins an answer adds the request's token to it.
 func Answering(nc net.Conn, r *http.Request) *Answerer {
 	return &Answerer{nc, r.Header.Get("Fob-Call")}
 }
 
-// Answerer is what Answering makes. Conn is the connection as it is.
+// Answerer is the connection that Answering returns. Conn is the one beneath it.
 type Answerer struct {
 	net.Conn
 	token string
@@ -26,7 +26,7 @@ func (a *Answerer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// WithToken puts a token behind the first line of what begins an answer.
+// WithToken adds a token behind the first line of an answer.
 func WithToken(answer, token string) string {
 	line, rest, found := strings.Cut(answer, "\n")
 	if !found || !strings.HasPrefix(line, "HTTP/") {
