@@ -1,5 +1,5 @@
-// Package audit keeps the audit log: a journal in the data folder, of which each
-// record is an entry in JSON.
+// Package audit keeps the audit log. It is a journal in the data folder, whose records
+// are entries in JSON.
 package audit
 
 import (
@@ -16,44 +16,44 @@ import (
 )
 
 const (
-	// Name is the folder's.
+	// Name is the name of the log's folder.
 	Name = "audit"
 
-	// MaxBytes bounds all of the log, in bytes; the oldest entries go.
+	// MaxBytes bounds the whole log in bytes. The oldest entries are removed.
 	MaxBytes = 640 << 20
 
-	// segments is how many files it has then. A reader reads one in vain, at most.
+	// segments is how many files a full log has. A reader reads at most one in vain.
 	segments = 80
 
-	// A second's, and a day's, entries of what was not done; the rest is counted.
-	// A day of nothing else, of the longest entries, is some 10 MB: so it is
-	// months before strangers push a change out of the last file.
+	// How many entries about refused requests are written in a second and in a day.
+	// Others are only counted. A day full of the longest entries takes some 10 MB, so
+	// strangers need months to push a change out of the last file.
 	perSecond = 10
 	perDay    = 10_000
 )
 
 // Log is the audit log of one data folder. It implements faas.AuditLog.
 type Log struct {
-	data     string // folder
+	data     string // the data folder
 	maxBytes int64
 	failed   func(error)
 	journal  *journal.Journal
 
 	closing chan struct{} // closed by Close
-	ended   chan struct{} // and then by run
+	ended   chan struct{} // closed by run after that
 	once    sync.Once     // for Close
 
 	mu      sync.Mutex
 	second  period
 	day     period
-	told    time.Time               // when omitted was last written
+	told    time.Time               // when omitted entries were last reported
 	omitted int                     // since then
-	damage  map[journal.Damage]bool // that failed was told of
+	damage  map[journal.Damage]bool // damage that was reported
 }
 
-// Open opens the log of a data folder, or begins one. Only one may be open for a
-// folder. failed is told of each entry that could not be written, or not be synced,
-// and of those that turn out to be damaged. Close must be called.
+// Open opens the log of a data folder, or begins one. A folder's log must be open only
+// once at a time. failed is called for each entry that could not be written or synced,
+// and for damaged entries. The caller must call Close.
 func Open(data string, maxBytes int64, failed func(error)) (*Log, error) {
 	l := &Log{data: data, maxBytes: maxBytes, failed: failed, closing: make(chan struct{}), ended: make(chan struct{}), damage: map[journal.Damage]bool{}}
 	last, err := lastOld(data)
@@ -85,39 +85,40 @@ func (l *Log) Record(entry faas.AuditEntry) {
 	}
 }
 
-// write writes an entry.
+// write writes an entry with appendTo.
 func (l *Log) write(entry faas.AuditEntry, appendTo func([]byte) (journal.Record, error)) {
 	if _, err := appendTo(content(entry)); err != nil {
 		l.failed(fmt.Errorf("the audit log lacks an entry: %w", err))
 	}
 }
 
-// content is an entry as the journal has it: without what the journal knows itself.
+// content returns an entry as the journal stores it: without the fields that the
+// journal has itself.
 func content(entry faas.AuditEntry) []byte {
 	for _, text := range []*string{&entry.Who, &entry.From, &entry.Action, &entry.ID, &entry.Name, &entry.Request, &entry.CallID, &entry.Outcome} {
 		*text = printable(*text)
 	}
 	var out bytes.Buffer
 	e := json.NewEncoder(&out)
-	e.SetEscapeHTML(false) // it is no page, and what is escaped is six times as long
+	e.SetEscapeHTML(false) // nobody shows it as HTML, and escapes are six times as long
 	err := e.Encode(struct {
 		faas.AuditEntry
-		Seq  int `json:"seq,omitempty"`  // in place of the entry's
-		Time int `json:"time,omitempty"` // likewise
+		Seq  int `json:"seq,omitempty"`  // hides the entry's own
+		Time int `json:"time,omitempty"` // hides the entry's own
 	}{AuditEntry: entry})
 	if err != nil {
-		panic(err) // texts and numbers, which JSON can hold
+		panic(err) // cannot happen: JSON can hold texts and numbers
 	}
 	return out.Bytes()
 }
 
-// period counts the entries of a while.
+// period counts the entries in a period of time.
 type period struct {
 	begun   time.Time
 	entries int
 }
 
-// admits reports whether there may be another entry in a period of that length.
+// admits reports whether a period of that length has room for another entry.
 func (p *period) admits(now time.Time, length time.Duration, most int) bool {
 	if now.Sub(p.begun) >= length {
 		*p = period{begun: now}
@@ -125,8 +126,8 @@ func (p *period) admits(now time.Time, length time.Duration, most int) bool {
 	return p.entries < most
 }
 
-// admit reports whether another entry of what was not done is written now, and
-// counts it when it is not.
+// admit reports whether an entry about a refused request is to be written now. If not,
+// it counts the entry.
 func (l *Log) admit(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -139,8 +140,8 @@ func (l *Log) admit(now time.Time) bool {
 	return true
 }
 
-// countOmitted returns how many entries were only counted, when it is time to
-// write that: each second, and once the day's are used up each hour, and at the end.
+// countOmitted returns how many entries were only counted, if it is time to report
+// that: every second, every hour once the day's entries are used up, and at the end.
 func (l *Log) countOmitted(now time.Time, end bool) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -154,14 +155,14 @@ func (l *Log) countOmitted(now time.Time, end bool) (n int) {
 	return n
 }
 
-// writeOmitted writes that n entries were only counted.
+// writeOmitted writes an entry that says that n entries were only counted.
 func (l *Log) writeOmitted(n int) {
 	if n > 0 {
 		l.write(faas.AuditEntry{Who: "several", Action: faas.AuditOmitted, Outcome: faas.AuditOmitted, Omitted: n}, l.journal.Append)
 	}
 }
 
-// run writes what is counted, and makes room, until Close.
+// run reports omitted entries and removes old segments until Close.
 func (l *Log) run() {
 	defer close(l.ended)
 	second, hour := time.NewTicker(time.Second), time.NewTicker(time.Hour)
@@ -180,7 +181,7 @@ func (l *Log) run() {
 	}
 }
 
-// Close writes what is left to write, and closes the file.
+// Close writes what is left and closes the file.
 func (l *Log) Close() error {
 	l.once.Do(func() { close(l.closing) })
 	<-l.ended
@@ -192,7 +193,7 @@ func (l *Log) Read(query faas.AuditQuery, emit func(line []byte) error) error {
 	return Read(l.data, query, l.damaged, emit)
 }
 
-// damaged tells of damage, once.
+// damaged reports damage, once.
 func (l *Log) damaged(err error) {
 	var damage *journal.Damage
 	if errors.As(err, &damage) {

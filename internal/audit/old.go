@@ -15,18 +15,18 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// Before there was a journal the log was a file of lines of JSON, and older ones
-// with a number at the end. Such files stay as they are. Nothing is added to them,
-// their entries come before those of the journal, and they go first when the log
-// gets too large.
+// Earlier versions had no journal, but a file of JSON lines, and older such files with
+// numbers at their ends. These files stay as they are. Nothing is added to them, their
+// entries come before the journal's, and they are removed first when the log gets too
+// large.
 const (
-	// OldName is the newest file's; older ones are called OldName.1 to OldName.9.
+	// OldName is the newest file. Older ones are called OldName.1 to OldName.9.
 	OldName = "audit.jsonl"
 
 	oldFiles = 10
 )
 
-// oldPath is where the nth file is; 0 is the newest.
+// oldPath returns the path of the nth file; 0 is the newest.
 func oldPath(data string, n int) string {
 	if n == 0 {
 		return filepath.Join(data, OldName)
@@ -34,14 +34,14 @@ func oldPath(data string, n int) string {
 	return filepath.Join(data, fmt.Sprintf("%s.%d", OldName, n))
 }
 
-// block is how finely a file is searched, in bytes. It is longer than any line.
+// block is the step in bytes in which a file is searched. It is longer than any line.
 const block = 64 << 10
 
 // errEnough ends a scan.
 var errEnough = errors.New("enough")
 
-// readOld reads the files as Read does, and returns what is left of the query.
-// Lines that are no entries, such as one that a crash broke off, are passed over.
+// readOld reads the old files as Read does, and returns the rest of the query. It skips
+// lines that are not entries, such as one that a crash broke off.
 func readOld(data string, query faas.AuditQuery, emit func(line []byte) error) (faas.AuditQuery, error) {
 	open, err := openOld(data)
 	if err != nil {
@@ -74,8 +74,8 @@ func readOld(data string, query faas.AuditQuery, emit func(line []byte) error) (
 	return query, nil
 }
 
-// openOld opens the files, the newest first: when an earlier version renames them
-// meanwhile, then one is opened twice, and none is missed.
+// openOld opens the old files, the newest first. If an earlier version renames them
+// meanwhile, one may be opened twice, but none is missed.
 func openOld(data string) ([]*os.File, error) {
 	var open []*os.File
 	for n := range oldFiles {
@@ -98,13 +98,13 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// head is what is needed of an entry to find it.
+// head has the fields by which an entry is found.
 type head struct {
 	Seq  uint64
 	Time time.Time
 }
 
-// scan hands the entries of a file from an offset on to use.
+// scan hands the entries of a file, from an offset on, to use.
 func scan(file *os.File, from int64, use func(line []byte, head head) error) error {
 	info, err := file.Stat()
 	if err != nil {
@@ -114,9 +114,9 @@ func scan(file *os.File, from int64, use func(line []byte, head head) error) err
 	for {
 		line, err := in.ReadSlice('\n')
 		switch {
-		case err == io.EOF: // and a line without its end
+		case err == io.EOF: // including a line without its end
 			return nil
-		case err == bufio.ErrBufferFull: // no line of ours
+		case err == bufio.ErrBufferFull: // longer than any line of ours
 			continue
 		case err != nil:
 			return err
@@ -131,16 +131,16 @@ func scan(file *os.File, from int64, use func(line []byte, head head) error) err
 	}
 }
 
-// search returns an offset in a file, before which is no entry with a Seq
-// higher than after, and behind which there are not many without.
+// search returns an offset in a file. No entry before it has a Seq higher than after,
+// and few behind it have a lower one.
 func search(file *os.File, after uint64) (int64, error) {
 	info, err := file.Stat()
 	if err != nil {
 		return 0, err
 	}
 	var failed error
-	// The first block whose first whole entry comes behind after. The entries
-	// wanted may begin in the one before it.
+	// Find the first block whose first whole entry has a higher Seq. The wanted entries
+	// may begin in the block before it.
 	n := sort.Search(int(info.Size()/block)+1, func(n int) bool {
 		seq := uint64(0)
 		err := scan(file, int64(n)*block, func(_ []byte, head head) error {
@@ -155,14 +155,14 @@ func search(file *os.File, after uint64) (int64, error) {
 	return int64(max(n-1, 0)) * block, failed
 }
 
-// newest returns the highest Seq in the files, 0 when there is none.
+// newest returns the highest Seq in the files, or 0 if there is none.
 func newest(open []*os.File) (uint64, error) {
 	for _, f := range open {
 		info, err := f.Stat()
 		if err != nil {
 			return 0, err
 		}
-		// Most often the last block has it; of a file full of rubbish all is read.
+		// The last block usually has it. If not, read the whole file.
 		for _, from := range []int64{max(info.Size()-block, 0), 0} {
 			seq := uint64(0)
 			err := scan(f, from, func(_ []byte, head head) error {
@@ -177,7 +177,7 @@ func newest(open []*os.File) (uint64, error) {
 	return 0, nil
 }
 
-// lastOld is newest of a data folder.
+// lastOld returns the highest Seq in the old files of a data folder, or 0.
 func lastOld(data string) (uint64, error) {
 	open, err := openOld(data)
 	if err != nil {
@@ -187,7 +187,7 @@ func lastOld(data string) (uint64, error) {
 	return newest(open)
 }
 
-// dropOld removes the oldest files as long as the log has too many bytes with them.
+// dropOld removes the oldest files for as long as they make the log too large.
 func (l *Log) dropOld() {
 	bytes := l.journal.Size()
 	for n := range oldFiles {

@@ -10,16 +10,16 @@ import (
 	"github.com/flockofbirds/fob/internal/journal"
 )
 
-// Read reads the log of a data folder, whether a dispatcher writes to it or not, as
-// faas.AuditLog has it. What is written meanwhile may be missing. Entries that are
-// damaged are passed over, and damaged is told.
+// Read reads the log of a data folder as faas.AuditLog does, whether or not a
+// dispatcher writes to it. It may miss what is written meanwhile. It skips damaged
+// entries and reports them to damaged.
 func Read(data string, query faas.AuditQuery, damaged func(error), emit func(line []byte) error) error {
 	folder := filepath.Join(data, Name)
 	first, last, err := journal.Numbers(folder)
 	if err != nil {
 		return err
 	}
-	empty := last == 0 // and there may be the files of an earlier version
+	empty := last == 0 // there may still be files of an earlier version
 	if query.Last {
 		if empty {
 			if last, err = lastOld(data); err != nil {
@@ -58,11 +58,12 @@ func Read(data string, query faas.AuditQuery, damaged func(error), emit func(lin
 	return nil
 }
 
-// appendLine appends an entry: what content left out, and the rest.
+// appendLine appends an entry as a line: first the fields that content left out, then
+// the others.
 func appendLine(to []byte, r journal.Record) []byte {
 	to = fmt.Appendf(to, `{"seq":%d,"time":%q,`, r.Number, stamp(r.Time).Format(time.RFC3339Nano))
 	return append(to, r.Payload[1:]...)
 }
 
-// stamp is a time as an entry has it.
+// stamp returns a time as entries have it.
 func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }

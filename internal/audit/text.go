@@ -7,12 +7,12 @@ import (
 	"unicode/utf8"
 )
 
-// maxText is how long a text in an entry may be, in bytes.
+// maxText bounds a text in an entry, in bytes.
 const maxText = 256
 
-// printable returns text with everything escaped that is not to be seen, such
-// as control characters and those that turn the direction of writing, and cut
-// when it is too long: who reads the log does so on a terminal, perhaps.
+// printable returns text with invisible characters escaped, such as control characters
+// and those that change the reading direction, and cut if it is too long. People may
+// read the log on a terminal.
 func printable(text string) string {
 	plain := len(text) <= maxText
 	for i := 0; plain && i < len(text); i++ {

@@ -1,5 +1,5 @@
-// Package auth keeps the tokens: it mints them, and finds the one that a secret
-// belongs to. What a token allows is faas.Token's to say.
+// Package auth keeps the tokens: it makes them, and finds the token to which a secret
+// belongs. What a token allows, faas.Token says.
 package auth
 
 import (
@@ -17,16 +17,16 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// A secret is faas.TokenPrefix, the token's ID, _ and 256 random bits. The ID is
-// no secret: it is what the token is looked up by.
+// A secret is faas.TokenPrefix, the token's ID, _ and 256 random bits. The ID is not
+// secret; the token is looked up by it.
 const (
 	idBytes      = 8
 	randomBytes  = 32
 	secretLength = len(faas.TokenPrefix) + 2*idBytes + 1 + 2*randomBytes
 )
 
-// Keeper implements faas.Tokens over a store. It holds all tokens in memory, for
-// every request asks for one; nobody else may change those in the store.
+// Keeper implements faas.Tokens over a store. It holds all tokens in memory, because
+// every request needs one. Nobody else may change the tokens in the store.
 type Keeper struct {
 	store  faas.TokenStore
 	needed bool
@@ -35,16 +35,16 @@ type Keeper struct {
 	tokens   atomic.Pointer[tokens]
 }
 
-// tokens are those that there are. They never change: a change makes a new value.
+// tokens are all tokens. They are immutable: a change makes a new value.
 type tokens struct {
 	byID  map[string]*faas.StoredToken
-	order []*faas.Token // of creation
+	order []*faas.Token // in order of creation
 }
 
 var _ faas.Tokens = (*Keeper)(nil)
 
-// Open reads the tokens of a store. Needed says that whoever can reach this
-// dispatcher is not to be let in without one, so that the last is not revoked.
+// Open reads the tokens of a store. needed says that this dispatcher must not let
+// anybody in without a token; then the last token cannot be revoked.
 func Open(ctx context.Context, store faas.TokenStore, needed bool) (*Keeper, error) {
 	stored, err := store.Tokens(ctx)
 	if err != nil {
@@ -64,7 +64,7 @@ func (k *Keeper) set(stored []*faas.StoredToken) {
 	k.tokens.Store(t)
 }
 
-// stored returns the tokens as set takes them.
+// stored returns the tokens in the form that set takes.
 func (t *tokens) stored() []*faas.StoredToken {
 	all := make([]*faas.StoredToken, len(t.order))
 	for i, token := range t.order {
@@ -76,15 +76,15 @@ func (t *tokens) stored() []*faas.StoredToken {
 // Required implements faas.Tokens.
 func (k *Keeper) Required() bool { return len(k.tokens.Load().order) > 0 }
 
-// Find implements faas.Tokens. It takes the same time however much of a secret
-// is right, and for an ID that there is not.
+// Find implements faas.Tokens. It takes the same time whether the ID exists or not, and
+// however much of the secret is right.
 func (k *Keeper) Find(secret string) *faas.Token {
 	if len(secret) != secretLength || !strings.HasPrefix(secret, faas.TokenPrefix) {
 		return nil
 	}
 	id := secret[len(faas.TokenPrefix) : len(faas.TokenPrefix)+2*idBytes]
 	token := k.tokens.Load().byID[id]
-	var want [sha256.Size]byte // which no secret has
+	var want [sha256.Size]byte // no secret has this hash
 	if token != nil {
 		want = token.Hash
 	}
@@ -95,7 +95,7 @@ func (k *Keeper) Find(secret string) *faas.Token {
 	return &token.Token
 }
 
-// hash is the SHA-256 of a secret. It allocates nothing.
+// hash returns the SHA-256 of a secret. It does not allocate.
 func hash(secret string) [sha256.Size]byte {
 	var room [secretLength]byte
 	return sha256.Sum256(room[:copy(room[:], secret)])
@@ -147,6 +147,6 @@ func (k *Keeper) Revoke(ctx context.Context, id string) error {
 
 func randomHex(bytes int) string {
 	b := make([]byte, bytes)
-	rand.Read(b) // never fails, by its documentation
+	rand.Read(b) // never fails
 	return hex.EncodeToString(b)
 }

@@ -15,13 +15,13 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// auditPoll is how often Audit looks for what is new.
+// auditPoll is how often Audit looks for new entries.
 const auditPoll = time.Second
 
 // auditPage is how many entries are asked for at a time.
 const auditPage = 1000
 
-// Audit prints the audit log.
+// Audit is the command that prints the audit log.
 type Audit struct {
 	Remote
 
@@ -30,9 +30,8 @@ type Audit struct {
 	JSON   bool          `name:"json" help:"Print each entry as a line of JSON, as it is stored."`
 }
 
-// AuditFile reads the audit log of a data folder: the entries behind the one
-// with the number after, since that time, limit of them; the last ones when
-// neither is given.
+// AuditFile reads the audit log of a data folder: up to limit entries after the one
+// with the number after, from since on. If neither is given, it reads the last ones.
 type AuditFile func(data string, after uint64, since time.Time, limit int, emit func(line []byte) error) error
 
 // Run implements the command.
@@ -96,7 +95,7 @@ func (a *Audit) page(file AuditFile, after uint64, since time.Time, use func(lin
 	})
 }
 
-// print writes an entry for people, or as it is.
+// print writes an entry for people, or as JSON.
 func (a *Audit) print(out io.Writer, line []byte, e faas.AuditEntry) error {
 	if a.JSON {
 		_, err := out.Write(line)

@@ -14,20 +14,20 @@ import (
 	"github.com/flockofbirds/fob/api"
 )
 
-// Remote is which dispatcher a command asks, as its flags.
+// Remote is the dispatcher that a command asks, by its flags.
 type Remote struct {
 	URL   string `env:"FOB_URL" placeholder:"URL" help:"Dispatcher to ask, such as http://127.0.0.1:9999 (the one of the data folder)."`
 	Token string `env:"FOB_TOKEN" placeholder:"TOKEN" help:"Token for that dispatcher; the data folder's own needs none."`
 	Data  string `env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Data folder of the dispatcher to ask, without FOB_URL (${default})."`
 }
 
-// Local reaches the dispatcher that a data folder belongs to, as its owner,
-// whether it runs or not. done lets go of it.
+// Local connects to the dispatcher of a data folder, as the folder's owner, whether or
+// not it runs. The caller calls done at the end.
 type Local func(data string) (transport http.RoundTripper, done func() error, err error)
 
-// Ask makes a request and hands its answer to use, which need not close it. An
-// answer of 400 or above is an error that says what the problem is; use is not
-// called then.
+// Ask makes a request and hands its answer to use, which need not close it. If the
+// answer's status is 400 or above, Ask returns the problem as an error and does not
+// call use.
 func (r *Remote) Ask(local Local, method, path string, body io.Reader, use func(*http.Response) error) error {
 	return r.ask(context.Background(), local, method, path, body, use)
 }
@@ -40,7 +40,7 @@ func (r *Remote) ask(ctx context.Context, local Local, method, path string, body
 		}
 	} else {
 		var done func() error
-		// Whoever only asks does not want one set up.
+		// A question must not create a data folder.
 		if _, err := os.Stat(r.Data); method == http.MethodGet && err != nil {
 			return fmt.Errorf("the data folder: %w; name another with FOB_DATA, or a dispatcher with FOB_URL", err)
 		}
@@ -67,8 +67,8 @@ func (r *Remote) ask(ctx context.Context, local Local, method, path string, body
 	return use(response)
 }
 
-// baseURL reads the URL of a dispatcher as people write it: localhost:9999 is
-// http://localhost:9999, for url.Parse takes localhost for a scheme there.
+// baseURL reads a dispatcher's URL as people write it. localhost:9999 means
+// http://localhost:9999; url.Parse would take localhost for a scheme.
 func baseURL(text string) (string, error) {
 	full := text
 	if !strings.Contains(full, "://") {
@@ -78,13 +78,13 @@ func baseURL(text string) (string, error) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
 		return "", fmt.Errorf("FOB_URL=%s is not a URL like http://127.0.0.1:9999", text)
 	}
-	if u.Hostname() == "" { // as in :9999
+	if u.Hostname() == "" { // :9999, for example
 		u.Host = "localhost" + u.Host
 	}
 	return strings.TrimSuffix(u.String(), "/"), nil
 }
 
-// problem makes an error of an answer that is one.
+// problem returns the error that an answer describes.
 func problem(response *http.Response) error {
 	text, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package cli holds the client commands, one file each.
+// Package cli has the client commands, one file each.
 package cli
 
 import (
@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// Health asks a dispatcher whether it is ready.
+// Health is the command that asks a dispatcher whether it is ready.
 type Health struct {
 	Remote
 	Timeout time.Duration `default:"3s" placeholder:"DURATION" help:"How long to wait for the answer (${default})."`
 }
 
-// Running reaches the dispatcher that runs on a data folder, as its owner. It
-// fails when none does. done lets go of it.
+// Running connects to the dispatcher that runs on a data folder, as the folder's owner.
+// It fails if none runs. The caller calls done at the end.
 type Running func(data string) (transport http.RoundTripper, done func() error, err error)
 
 // Run implements the command. It fails unless /readyz answers 200.

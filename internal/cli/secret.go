@@ -17,7 +17,7 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// Secret is the commands about secrets.
+// Secret has the commands about secrets.
 type Secret struct {
 	Set       SetSecret    `cmd:"" help:"Set a secret to the contents of standard input, or of a file."`
 	List      ListSecrets  `cmd:"" help:"List the secrets, without their values, which nobody can read back."`
@@ -25,8 +25,8 @@ type Secret struct {
 	RotateKey RotateKey    `cmd:"" help:"Make a new key and seal all secrets with it."`
 }
 
-// SetSecret sets a secret. A value is no argument: those are seen by all of the
-// machine's users, and stay in the shell's history.
+// SetSecret sets a secret. The value is not an argument, because all users of the
+// machine can see arguments, and the shell's history keeps them.
 type SetSecret struct {
 	Remote
 	Name      string   `arg:"" help:"Name of the secret, and of the variable and file that functions see."`

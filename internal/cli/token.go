@@ -31,7 +31,7 @@ type TokenCreate struct {
 	Expires string   `placeholder:"DURATION" help:"When it expires: a duration such as 720h, or a time such as 2030-01-02T15:04:05Z (never)."`
 }
 
-// Run implements the command. The secret goes to standard output, alone.
+// Run implements the command. It writes only the secret to standard output.
 func (c *TokenCreate) Run(local Local) error {
 	draft := api.NewToken{Name: c.Name, Expires: c.Expires}
 	for _, text := range c.Grant {
@@ -70,8 +70,8 @@ func (c *TokenList) Run(local Local) error {
 	})
 }
 
-// printTokens writes a table. Nothing in it needs escaping: a dispatcher lets
-// names have no more than letters, digits, - and _.
+// printTokens writes a table. Nothing in it needs escaping, because names have only
+// letters, digits, - and _.
 func printTokens(out io.Writer, tokens []*faas.Token, now time.Time) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tNAME\tGRANTS\tCREATED\tEXPIRES")

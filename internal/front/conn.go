@@ -10,22 +10,22 @@ import (
 	"time"
 )
 
-// conn is one client's connection, as long as its requests are plain.
+// conn is a client's connection for as long as its requests are plain.
 type conn struct {
 	server *Server
 	nc     *counted
 	addr   string
 	alive  time.Time // when the deadlines were last set
-	begun  bool      // to wait for the first request
+	begun  bool      // it has begun to wait for the first request
 
-	// What has been read is buf[:end]; the first at bytes have been dealt with.
+	// buf[:end] has been read, and buf[:at] dealt with.
 	buf     []byte
 	at, end int
 
 	busy   atomic.Bool // with a request
 	nudged bool        // told to end when idle; the server's mu guards it
 
-	// Reused for each request.
+	// These are reused for each request.
 	head     head
 	watch    *watch
 	request  *http.Request
@@ -34,25 +34,25 @@ type conn struct {
 	response response
 }
 
-// body is the body of a request: what came with its head, and then what is read
-// from the connection once the handler asks for it. So whoever is refused for
-// what the head says costs no more than that.
+// body is the body of a request. It has what came with the head, and reads the rest
+// from the connection when the handler asks for it. So refusing a request because of
+// its head costs little.
 type body struct {
 	c     *conn
 	held  []byte // what came with the head
-	at    int    // of held, has been read
-	left  int    // bytes that are still to come
-	begun bool   // to read them
-	timed bool   // there is a deadline for it
-	err   error  // why they do not come
+	at    int    // how much of held has been read
+	left  int    // how many bytes are still to come
+	begun bool   // reading from the connection has begun
+	timed bool   // a deadline is set
+	err   error  // why no more come
 }
 
 func (b *body) set(held []byte, left int) {
 	b.held, b.at, b.left, b.begun, b.timed, b.err = held, 0, left, false, false, nil
 }
 
-// Held returns the whole body without copying it, or nil when some of it is
-// still to come. It is valid until the handler returns.
+// Held returns the whole body without copying it, or nil if some of it is still to
+// come. The result is valid until the handler returns.
 func (b *body) Held() []byte {
 	if b.left > 0 || b.begun {
 		return nil
@@ -90,14 +90,14 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// setDeadline says until when the rest is to come.
+// setDeadline sets the deadline for the rest of the body.
 func (b *body) setDeadline(t time.Time) {
 	b.timed = true
 	b.c.ownDeadline()
 	b.c.nc.SetReadDeadline(t)
 }
 
-// skip reads what the handler did not want, and reports whether it came.
+// skip reads what the handler did not read, and reports whether all of it came.
 func (b *body) skip() bool {
 	if b.left > 0 {
 		b.setDeadline(time.Now().Add(bodyPatience))
@@ -121,14 +121,13 @@ func newConn(s *Server, nc *counted) *conn {
 	return c
 }
 
-// renew makes the parts of a request that others may hold on to.
+// renew replaces the parts of a request that others may hold on to.
 func (c *conn) renew() {
 	c.watch = &watch{c: c}
 	c.request = new(http.Request).WithContext(c.watch)
 }
 
-// serve answers requests until the connection ends, or has one that is not
-// plain.
+// serve answers requests until the connection ends, or until a request is not plain.
 func (c *conn) serve() {
 	if c.turns() {
 		c.nc.SetDeadline(time.Time{})
@@ -142,8 +141,7 @@ func (c *conn) serve() {
 	c.server.remove(c)
 }
 
-// turns answers requests, and reports whether the connection is now one for
-// net/http.
+// turns answers requests, and reports whether net/http has to take over the connection.
 func (c *conn) turns() (handOver bool) {
 	for {
 		if c.at == c.end && !c.read() {
@@ -170,13 +168,13 @@ func (c *conn) turns() (handOver bool) {
 	}
 }
 
-// isTLS reports whether a client begins with a TLS handshake. net/http would wait
-// for the end of its first line.
+// isTLS reports whether a client begins with a TLS handshake. net/http would wait for
+// the end of its first line.
 func isTLS(b []byte) bool { return len(b) > 1 && b[0] == 0x16 && b[1] == 3 }
 
-// unread is what has been read of a request that is not plain. Some clients send
-// an empty line behind a POST's body, which net/http forgives up to this length
-// when it had the POST.
+// unread returns what has been read of a request that is not plain. Some clients send
+// an empty line after a POST's body. net/http ignores up to that many bytes after a
+// POST of its own, so they are left out here.
 func (c *conn) unread() []byte {
 	const forgiven = 4
 	rest := c.buf[c.at:c.end]
@@ -186,8 +184,8 @@ func (c *conn) unread() []byte {
 	return rest
 }
 
-// grace is how long a connection that is told to end may still bring a request
-// that was on its way.
+// grace is how long a connection that is told to end may still receive a request that
+// was on its way.
 const grace = 20 * time.Millisecond
 
 // read waits for the next request.
@@ -199,7 +197,7 @@ func (c *conn) read() bool {
 		c.nc.SetDeadline(time.Now().Add(c.server.firstPatience()))
 	}
 	n, err := 0, error(net.ErrClosed)
-	if !c.server.draining.Load() { // which is looked at after the deadline is set, as Shutdown sets one after that
+	if !c.server.draining.Load() { // after setting the deadline, because Shutdown sets draining first and then its deadline
 		n, err = c.nc.Read(c.buf)
 	}
 	if err != nil && c.server.draining.Load() {
@@ -210,8 +208,8 @@ func (c *conn) read() bool {
 	return err == nil
 }
 
-// firstPatience is how long a client may take to say anything at all. As with
-// net/http that is less than it may be idle later on.
+// firstPatience is how long a client may take to send its first byte. As in net/http,
+// it is shorter than the idle timeout.
 func (s *Server) firstPatience() time.Duration {
 	if d := s.HTTP.ReadHeaderTimeout; d > 0 {
 		return min(d, s.HTTP.IdleTimeout)
@@ -219,11 +217,11 @@ func (s *Server) firstPatience() time.Duration {
 	return s.HTTP.IdleTimeout
 }
 
-// aliveStep is how exactly connections are timed out: deadlines are set anew
-// when they are off by that much, and not for each request.
+// aliveStep is the precision of timeouts: deadlines are set again when they are off by
+// this much, not for each request.
 const aliveStep = time.Second
 
-// stayAlive gives the client time for what it is to do next.
+// stayAlive gives the client time for its next action.
 func (c *conn) stayAlive() {
 	if now := time.Now(); now.Sub(c.alive) > aliveStep {
 		c.alive = now
@@ -231,13 +229,13 @@ func (c *conn) stayAlive() {
 	}
 }
 
-// ownDeadline says that stayAlive's deadlines are no longer those that are set.
+// ownDeadline says that somebody has set other deadlines than stayAlive's.
 func (c *conn) ownDeadline() { c.alive = time.Time{} }
 
 // bodyPatience is how long a client may take to send a body.
 const bodyPatience = time.Minute
 
-// takeBody finds the request's body, or as much of it as has come.
+// takeBody sets the request's body, with as much of it as has come.
 func (c *conn) takeBody() {
 	length, have := max(0, c.head.length), c.buf[c.at:c.end]
 	n := min(length, len(have))
@@ -245,7 +243,7 @@ func (c *conn) takeBody() {
 	c.at += n
 }
 
-// answer has the handler answer the request, and reports whether another may
+// answer has the handler answer the request, and reports whether another request may
 // follow on this connection.
 func (c *conn) answer() (another bool) {
 	h, r := &c.head, c.request
@@ -270,7 +268,7 @@ func (c *conn) answer() (another bool) {
 	return true
 }
 
-// handle calls the handler, and reports whether it came to an end.
+// handle calls the handler, and reports whether it returned normally.
 func (c *conn) handle() (ended bool) {
 	defer func() {
 		if ended {

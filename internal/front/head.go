@@ -7,11 +7,10 @@ import (
 	"strings"
 )
 
-// A request is plain when it is one of the two methods that calls have, to a
-// path under the server's prefix, is whole in one read but for its body, says
-// how long that is, and uses nothing of HTTP that changes how messages or
-// connections end. The checks are strict on purpose: what is out of the
-// ordinary in any way is left to net/http, which knows what is allowed.
+// A request is plain if it is a GET or a POST, its path begins with the server's
+// prefix, its head comes in one read, it says how long its body is, and it uses nothing
+// of HTTP that changes how messages or connections end. The checks are strict on
+// purpose: everything unusual is left to net/http, which knows what is allowed.
 
 const (
 	maxHead    = 8 << 10  // bytes of a plain request's head
@@ -19,7 +18,7 @@ const (
 	maxHeaders = 64
 )
 
-// head is what the head of a plain request says.
+// head is the parsed head of a plain request.
 type head struct {
 	method string
 	target string // path and query
@@ -30,8 +29,8 @@ type head struct {
 	header http.Header
 }
 
-// parse reads a head, without its empty line, into h. It reports false when
-// the request is not plain.
+// parse parses a head, without its empty line, into h. It reports false if the request
+// is not plain.
 func (h *head) parse(text, prefix string) bool {
 	line, rest, _ := strings.Cut(text, "\r\n")
 	switch {
@@ -56,7 +55,7 @@ func (h *head) parse(text, prefix string) bool {
 	return h.fields(rest)
 }
 
-// fields reads the header lines.
+// fields parses the header lines.
 func (h *head) fields(text string) bool {
 	n := strings.Count(text, "\r\n") + 1
 	if n > maxHeaders {
@@ -80,7 +79,7 @@ func (h *head) fields(text string) bool {
 				return false
 			}
 			h.host = value
-			continue // as in net/http, where it is no header
+			continue // as in net/http, it is not in the header
 		case "Content-Length":
 			if h.length >= 0 || !h.setLength(value) {
 				return false
@@ -90,7 +89,7 @@ func (h *head) fields(text string) bool {
 				return false
 			}
 		case "Transfer-Encoding", "Expect", "Upgrade", "Trailer", "Te", "Keep-Alive", "Http2-Settings",
-			"Pragma": // to which net/http adds a Cache-Control
+			"Pragma": // for which net/http adds a Cache-Control
 			return false
 		}
 		values = append(values, value)
@@ -118,7 +117,7 @@ func (h *head) setLength(digits string) bool {
 	return h.length <= maxBody
 }
 
-// canonical is a header's name as net/http has it. Those that nearly every
+// canonical returns a header's name in its canonical form. Names that nearly every
 // client sends need no allocation.
 func canonical(name string) string {
 	switch name {
@@ -140,7 +139,7 @@ func canonical(name string) string {
 	return textproto.CanonicalMIMEHeaderKey(name)
 }
 
-// simple reports whether what follows the prefix needs no unescaping or cleaning.
+// simple reports whether the rest of a path needs no unescaping or cleaning.
 func simple(segment string) bool {
 	for i := range len(segment) {
 		c := segment[i]
@@ -160,8 +159,8 @@ func visible(s string) bool {
 	return true
 }
 
-// printable reports whether a header's value has no control characters. Bytes
-// beyond ASCII are allowed, as in net/http.
+// printable reports whether a header's value has no control characters. Like net/http
+// it allows bytes beyond ASCII.
 func printable(s string) bool {
 	for i := range len(s) {
 		if s[i] < ' ' && s[i] != '\t' || s[i] == 0x7f {
@@ -192,7 +191,7 @@ func hostname(s string) bool {
 
 var endOfHead = []byte("\r\n\r\n")
 
-// headEnd is where a head in b ends, its empty line included, or -1.
+// headEnd returns the index in b at which a head ends, after its empty line, or -1.
 func headEnd(b []byte) int {
 	if end := bytes.Index(b, endOfHead); end >= 0 {
 		return end + len(endOfHead)

@@ -11,21 +11,21 @@ import (
 	"time"
 )
 
-// Refuse makes the whole answer, head and all, to a request that is refused before
-// any handler sees it. why is net/http's own reason, or "" when it has none.
+// Refuse returns the whole answer, with its head, to a request that is refused before
+// any handler sees it. why is net/http's reason, or "" if it gives none.
 type Refuse func(status int, why string) []byte
 
-// spoken is a connection of net/http's on which its own refusals are put into our
-// words: it answers a request that it cannot read itself, in plain text.
+// spoken is a connection of net/http on which net/http's own refusals are replaced by
+// ours. net/http answers a request that it cannot read with plain text.
 //
-// They are told by their bytes, and only where an answer begins, so that what a
-// handler sends is never taken for one: its answers have other headers, and what
-// is in their bodies comes behind these.
+// Refusals are recognised by their bytes, and only where an answer begins. What a
+// handler sends is never taken for one, because handlers' answers have other headers,
+// and bodies come after these.
 type spoken struct {
 	net.Conn
 	refuse    Refuse
-	answering atomic.Bool // something has been sent since the last request's end
-	full      atomic.Bool // there was no room for the request's head
+	answering atomic.Bool // something has been sent since the last request ended
+	full      atomic.Bool // the budget had no room for the request's head
 }
 
 // Write implements net.Conn.
@@ -38,7 +38,8 @@ func (s *spoken) Write(b []byte) (int, error) {
 		return s.Conn.Write(b)
 	}
 	if s.full.Load() {
-		// net/http takes it for a bad request, and closes without reading on.
+		// net/http takes this for a bad request, and closes the connection without
+		// reading on.
 		lastWord(s.Conn, s.refuse(http.StatusServiceUnavailable, ""))
 		return len(b), nil
 	}
@@ -48,15 +49,15 @@ func (s *spoken) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// How long a client that is refused may take to read why, and how much of what it
-// sends meanwhile is thrown away, in bytes: as much as a head may have.
+// How long a refused client may take to read the answer, and how many bytes of what it
+// still sends are thrown away: as many as a head may have.
 const (
 	refusalPatience = time.Second
 	maxUnread       = 136 << 10
 )
 
-// lastWord sends a whole answer and nothing more. To close the connection with
-// something unread would take the answer back, so what still comes is read.
+// lastWord sends a whole answer and then reads what still comes. Closing a connection
+// that has unread bytes would take the answer back.
 func lastWord(nc net.Conn, answer []byte) {
 	nc.SetDeadline(time.Now().Add(refusalPatience))
 	nc.Write(answer)
@@ -66,13 +67,13 @@ func lastWord(nc net.Conn, answer []byte) {
 	}
 }
 
-// CloseWrite ends what is sent, as counted's does.
+// CloseWrite closes the sending side, as counted's does.
 func (s *spoken) CloseWrite() error { return (&counted{Conn: s.Conn}).CloseWrite() }
 
-// idle is net/http's word that an answer is at its end.
+// idle is called when net/http has finished an answer.
 func (s *spoken) idle() { s.answering.Store(false) }
 
-// watchSpoken has connections told when they are idle.
+// watchSpoken has idle called on a server's connections.
 func watchSpoken(server *http.Server) {
 	server.ConnState = func(nc net.Conn, state http.ConnState) {
 		if s, ok := nc.(interface{ idle() }); ok && state == http.StateIdle {
@@ -81,8 +82,8 @@ func watchSpoken(server *http.Server) {
 	}
 }
 
-// The answers that net/http makes itself, as they are in conn.serve and
-// response.sendExpectationFailed. TestRefusals fails when they change.
+// The answers that net/http makes itself, as in conn.serve and
+// response.sendExpectationFailed. TestRefusals fails if they change.
 var (
 	refusedHead   = regexp.MustCompile(`^HTTP/1\.1 (\d{3}) ([^:\r\n]*)(?:: ([^\r\n]*))?\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n[^\r\n]*$`)
 	refusedExpect = regexp.MustCompile(`^HTTP/1\.[01] (417) Expectation Failed\r\nConnection: close\r\nDate: [^\r\n]*\r\nContent-Length: 0\r\n\r\n$`)
@@ -105,8 +106,8 @@ func cannedRefusal(b []byte) (status int, why string, is bool) {
 	return 0, "", false
 }
 
-// Listen is a listener for a net/http server of its own, whose refusals are put into
-// our words as well.
+// Listen returns a listener for another net/http server, on whose connections refusals
+// are replaced, too.
 func Listen(listener net.Listener, server *http.Server, refuse Refuse) net.Listener {
 	watchSpoken(server)
 	return &speaking{listener, refuse}

@@ -10,24 +10,25 @@ import (
 	"github.com/flockofbirds/fob/internal/buffer"
 )
 
-// replay is a connection for net/http, of which something has been read already.
+// replay is a connection that is handed to net/http after something of it has been
+// read.
 type replay struct {
 	*counted
 	said     spoken
 	read     []byte
 	patience time.Duration // for the client to take what is written
-	timed    bool          // a handler has set a deadline for that
+	timed    bool          // a handler has set a deadline for writing
 
-	// What has come of a head, and what of the budget that takes, until the request
-	// is answered. Of a body whoever reads it keeps account.
+	// How much has come of a head, and how much of the budget it takes until the
+	// request is answered. Whoever reads a body accounts for the body.
 	mu     sync.Mutex
 	came   int64
 	taken  int64
-	whole  bool // the head
+	whole  bool // the head has come whole
 	closed bool
 }
 
-// headStep is how much a long head takes of the budget at a time, in bytes.
+// headStep is how many bytes of the budget a long head takes at a time.
 const headStep = 32 << 10
 
 // Read implements io.Reader.
@@ -35,19 +36,19 @@ func (r *replay) Read(b []byte) (n int, err error) {
 	if len(r.read) > 0 {
 		n = copy(b, r.read)
 		if r.read = r.read[n:]; len(r.read) == 0 {
-			r.read = nil // and with it what it was read into
+			r.read = nil // frees what it was read into
 		}
 	} else {
 		n, err = r.Conn.Read(b)
 	}
 	if !r.note(n) {
 		r.said.full.Store(true)
-		return 0, buffer.ErrFull // which ends the connection
+		return 0, buffer.ErrFull // ends the connection
 	}
 	return n, err
 }
 
-// note keeps account of what came, and reports whether there is room for it.
+// note accounts for what came, and reports whether there is room for it.
 func (r *replay) note(n int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -64,18 +65,18 @@ func (r *replay) note(n int) bool {
 	return true
 }
 
-// begun is that a handler has the request. It has the head until it returns; what
-// comes from now on is no part of that.
+// begun is called when a handler gets the request. The head's memory stays in use until
+// it returns; what comes from now on is not part of the head.
 func (r *replay) begun() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.whole = true
 }
 
-// replayKey is where a request's context has its connection.
+// replayKey is the context key of a request's connection.
 type replayKey struct{}
 
-// watchHeads has the connections of a server told when a handler has a request.
+// watchHeads has begun called on a server's connections.
 func watchHeads(server *http.Server) {
 	server.ConnContext = func(ctx context.Context, nc net.Conn) context.Context {
 		return context.WithValue(ctx, replayKey{}, nc)
@@ -89,7 +90,7 @@ func watchHeads(server *http.Server) {
 	})
 }
 
-// idle is that the last request has been answered.
+// idle is called when the last request has been answered.
 func (r *replay) idle() {
 	r.said.idle()
 	r.giveBack(false)
@@ -110,8 +111,8 @@ func (r *replay) Close() error {
 	return r.counted.Close()
 }
 
-// Write implements net.Conn. net/http has a deadline for a whole answer or none,
-// so it is set for each piece here.
+// Write implements net.Conn. net/http sets one deadline for a whole answer or none, so
+// Write sets one for each piece.
 func (r *replay) Write(b []byte) (int, error) {
 	if !r.timed {
 		r.Conn.SetWriteDeadline(time.Now().Add(r.patience))

@@ -10,24 +10,24 @@ import (
 	"time"
 )
 
-// response is the answer to a plain request. Up to maxAhead bytes are sent in
-// one write with the head, when the handler has returned. A body of no stated
-// length is sent in chunks.
+// response is the answer to a plain request. Up to maxAhead bytes of it are sent
+// together with the head, in one write, when the handler has returned. A body whose
+// length is not stated is sent in chunks.
 type response struct {
 	c       *conn
 	header  http.Header
 	names   []string // of the header, for sorting
 	out     []byte   // not sent yet
-	status  int      // 0: the head has not been written
-	left    int64    // of a body of stated length, in bytes
+	status  int      // 0 until the head has been written
+	left    int64    // bytes to come of a body of stated length
 	chunked bool
-	broken  bool // the client did not get all
+	broken  bool // the client did not get everything
 	last    bool // the connection ends with this answer
 	timed   bool // the handler has set a deadline
 }
 
-// maxAhead is how much of an answer is held before it is sent, in bytes. What is
-// longer is not copied.
+// maxAhead is how many bytes of an answer are held before it is sent. A longer write is
+// not copied.
 const maxAhead = 8 << 10
 
 func (r *response) reset() {
@@ -76,7 +76,7 @@ func (r *response) WriteHeader(status int) {
 			case "Content-Length":
 				length, _ = strconv.ParseInt(value, 10, 64)
 			case "Connection", "Transfer-Encoding":
-				continue // ours to say
+				continue // we set it ourselves
 			}
 			out = append(out, name...)
 			out = append(out, ": "...)
@@ -101,7 +101,7 @@ func (r *response) WriteHeader(status int) {
 	r.out = append(out, "\r\n"...)
 }
 
-// lineBreaks keeps a header's value in its line, as net/http does.
+// lineBreaks keeps a header's value on one line, as net/http does.
 var lineBreaks = strings.NewReplacer("\r", " ", "\n", " ")
 
 // Write implements http.ResponseWriter.
@@ -133,8 +133,8 @@ func (r *response) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// sendAhead sends what there is, and some bytes behind it, before the handler has returned. The deadline
-// that was set before the call may be over, since calls take what they take.
+// sendAhead sends what is held, and then behind, while the handler is still running. It
+// sets a new deadline, because the old one may have passed during the call.
 func (r *response) sendAhead(behind []byte) error {
 	if !r.timed {
 		r.c.ownDeadline()
@@ -143,7 +143,7 @@ func (r *response) sendAhead(behind []byte) error {
 	return r.send(behind)
 }
 
-// send sends what there is, and some bytes behind it.
+// send sends what is held, and then behind.
 func (r *response) send(behind []byte) error {
 	var err error
 	switch {
@@ -166,8 +166,8 @@ func (r *response) FlushError() error {
 	return r.sendAhead(nil)
 }
 
-// SetReadDeadline is for http.ResponseController. It says until when the rest of
-// the body is to come.
+// SetReadDeadline is for http.ResponseController. It sets the deadline for the rest of
+// the body.
 func (r *response) SetReadDeadline(t time.Time) error {
 	if b := &r.c.body; b.left > 0 {
 		b.setDeadline(t)
@@ -182,12 +182,12 @@ func (r *response) SetWriteDeadline(t time.Time) error {
 	return r.c.nc.SetWriteDeadline(t)
 }
 
-// EnableFullDuplex is for http.ResponseController. Nobody reads ahead of the
-// handler here.
+// EnableFullDuplex is for http.ResponseController. It has nothing to do, because nobody
+// reads ahead of the handler here.
 func (r *response) EnableFullDuplex() error { return nil }
 
-// finish sends what is left when the handler has returned, and reports whether
-// the connection may go on.
+// finish sends what is left when the handler has returned, and reports whether the
+// connection may go on.
 func (r *response) finish() bool {
 	if r.status == 0 {
 		if r.header["Content-Length"] == nil {
@@ -195,7 +195,7 @@ func (r *response) finish() bool {
 		}
 		r.WriteHeader(http.StatusOK)
 	}
-	if r.broken || r.left > 0 { // what is missing shows only by the connection's end
+	if r.broken || r.left > 0 { // only the connection's end can show that something is missing
 		return false
 	}
 	if r.chunked {
@@ -205,7 +205,7 @@ func (r *response) finish() bool {
 	return r.send(nil) == nil && !r.last
 }
 
-// clock has the time as HTTP writes it, which changes once a second.
+// clock caches the time as HTTP writes it, which changes once a second.
 type clock struct{ now atomic.Pointer[stamp] }
 
 type stamp struct {
@@ -213,7 +213,7 @@ type stamp struct {
 	text   string
 }
 
-// date is the value of the header Date.
+// date returns the value of the header Date.
 func (k *clock) date() string {
 	now := time.Now()
 	if s := k.now.Load(); s != nil && s.second == now.Unix() {

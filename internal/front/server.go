@@ -1,9 +1,8 @@
-// Package front is the HTTP server in front of the API. Calls are short, and
-// net/http's own cost is more than that of dispatching them, so plain requests
-// are read and answered here: one goroutine a connection, one read and one
-// write a request. Whatever is not plain (see head.go), and with it all that is
-// hard about HTTP, goes to net/http, connection and all. docs/inside/benchmarks.md has
-// what that bought.
+// Package front is the HTTP server in front of the API. Calls are short, and net/http
+// costs more than dispatching them. So front reads and answers plain requests itself:
+// one goroutine a connection, one read and one write a request. Every other request
+// (see head.go), and with it everything that is hard about HTTP, goes to net/http
+// together with its connection. docs/inside/benchmarks.md has what that gained.
 package front
 
 import (
@@ -21,21 +20,20 @@ import (
 
 // Server serves HTTP/1.1 on one listener.
 type Server struct {
-	// HTTP serves what is not plain. Its Handler, IdleTimeout and ErrorLog are
-	// for plain requests as well; the first two must be set.
+	// HTTP serves requests that are not plain. Its Handler, IdleTimeout and ErrorLog
+	// are used for plain requests, too; Handler and IdleTimeout must be set.
 	HTTP *http.Server
 
-	// Prefix is how the paths begin that are served as plain requests. What
-	// follows it in those has neither slashes nor percent signs.
+	// Prefix begins the paths that are served as plain requests. The rest of such a
+	// path has neither slashes nor percent signs.
 	Prefix string
 
-	// Refuse answers what net/http cannot read, when it is set, and, with status
-	// 503, a head for which Buffers has no room.
+	// Refuse, if set, answers requests that net/http cannot read. With status 503 it
+	// answers those for whose head Buffers has no room.
 	Refuse Refuse
 
-	// MaxConns is how many connections there may be at a time, both kinds
-	// together; 0 is no bound. One more is sent Full, which is a whole answer,
-	// and closed.
+	// MaxConns bounds the connections of both kinds together; 0 means no bound. Any
+	// further connection is sent Full, which is a whole answer, and closed.
 	MaxConns int
 	Full     []byte
 
@@ -45,15 +43,15 @@ type Server struct {
 	listener net.Listener
 	handler  http.Handler // of plain requests
 	conns    map[*conn]struct{}
-	rest     *handover // to HTTP
+	rest     *handover // hands connections to HTTP
 
 	open     atomic.Int64 // connections
-	refusing atomic.Int64 // those that are just being sent Full
+	refusing atomic.Int64 // connections that are being sent Full
 	draining atomic.Bool
 	clock    clock
 }
 
-// Serve takes connections until Shutdown or Close, and then returns
+// Serve accepts connections until Shutdown or Close, and then returns
 // http.ErrServerClosed, as net/http does.
 func (s *Server) Serve(listener net.Listener) error {
 	s.mu.Lock()
@@ -74,12 +72,12 @@ func (s *Server) Serve(listener net.Listener) error {
 		nc, err := listener.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
-				if !s.draining.Load() { // by somebody else than Shutdown and Close, which end net/http's part as well
+				if !s.draining.Load() { // something other than Shutdown and Close closed it; they also end net/http's part
 					s.rest.Close()
 				}
 				return <-served
 			}
-			// Out of file descriptors, most likely: some come free again.
+			// The process is probably out of file descriptors. Some will come free.
 			s.logf("front: cannot accept: %v; trying again in %v", err, wait)
 			time.Sleep(wait)
 			wait = min(2*wait, time.Second)
@@ -91,7 +89,7 @@ func (s *Server) Serve(listener net.Listener) error {
 			s.refuse(nc)
 			continue
 		}
-		s.Buffers.Force(buffer.Connection) // of which MaxConns is the bound
+		s.Buffers.Force(buffer.Connection) // MaxConns bounds them
 		c := newConn(s, &counted{Conn: nc, server: s})
 		if !s.add(c) {
 			c.nc.Close()
@@ -103,8 +101,8 @@ func (s *Server) Serve(listener net.Listener) error {
 
 const firstWait = 5 * time.Millisecond
 
-// maxRefusing is of how many connections above MaxConns it is awaited at a time that
-// they have taken Full. The others are closed without a word.
+// maxRefusing bounds how many connections above MaxConns are sent Full at a time.
+// Others are closed at once.
 const maxRefusing = 64
 
 // refuse sends Full and closes the connection.
@@ -121,7 +119,7 @@ func (s *Server) refuse(nc net.Conn) {
 	}()
 }
 
-// logf writes to where net/http does.
+// logf logs where net/http logs.
 func (s *Server) logf(format string, args ...any) {
 	if s.HTTP.ErrorLog != nil {
 		s.HTTP.ErrorLog.Printf(format, args...)
@@ -130,7 +128,7 @@ func (s *Server) logf(format string, args ...any) {
 	}
 }
 
-// add keeps account of a connection, unless the server takes no more.
+// add registers a connection, unless the server accepts no more.
 func (s *Server) add(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,11 +145,11 @@ func (s *Server) remove(c *conn) {
 	delete(s.conns, c)
 }
 
-// shutdownPoll is how often Shutdown looks whether all requests are answered.
+// shutdownPoll is how often Shutdown checks whether all requests are answered.
 const shutdownPoll = 5 * time.Millisecond
 
-// Shutdown takes no more connections, closes idle ones, and returns when all
-// requests have been answered, or with ctx's error when that ends first.
+// Shutdown stops accepting connections, closes idle ones, and returns when all requests
+// have been answered. If ctx ends first, it returns ctx's error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.drain()
 	rest := make(chan error, 1)
@@ -180,7 +178,7 @@ func (s *Server) Close() error {
 	return s.HTTP.Close()
 }
 
-// drain takes no more connections.
+// drain stops accepting connections.
 func (s *Server) drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -190,8 +188,8 @@ func (s *Server) drain() {
 	}
 }
 
-// closeIdle tells connections that wait for a request to end, and returns how
-// many there still are.
+// closeIdle tells connections that wait for a request to end. It returns how many
+// connections are still open.
 func (s *Server) closeIdle() (open int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -204,15 +202,15 @@ func (s *Server) closeIdle() (open int) {
 	return len(s.conns)
 }
 
-// spare keeps closeIdle, which may have taken a connection for idle a moment
-// ago, from a request that has begun: after it no deadline is set but its own.
+// spare protects a request that has just begun from closeIdle, which may have taken its
+// connection for idle. After spare, only the connection itself sets deadlines.
 func (s *Server) spare(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.nudged = true
 }
 
-// handover is the listener from which net/http takes the connections that it is
+// handover is the listener from which net/http accepts the connections that it is
 // given.
 type handover struct {
 	addr   net.Addr
@@ -221,7 +219,7 @@ type handover struct {
 	closed chan struct{}
 }
 
-// give hands a connection over, and closes it when nobody takes it any more.
+// give hands a connection over. It closes the connection if nobody accepts it any more.
 func (h *handover) give(nc net.Conn) {
 	select {
 	case h.conns <- nc:
@@ -246,8 +244,8 @@ func (h *handover) Close() error {
 
 func (h *handover) Addr() net.Addr { return h.addr }
 
-// counted is a connection that counts as open until it is closed. It can do what
-// net/http and handlers ask of a *net.TCPConn.
+// counted is a connection that counts as open until it is closed. It has the methods of
+// a *net.TCPConn that net/http and handlers use.
 type counted struct {
 	net.Conn
 	once   sync.Once
@@ -263,8 +261,8 @@ func (c *counted) Close() error {
 	return c.Conn.Close()
 }
 
-// CloseWrite ends what is sent: net/http lets a client read its answer to a
-// request that is still coming.
+// CloseWrite closes the sending side. With it net/http lets a client read the answer to
+// a request that is still coming.
 func (c *counted) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -272,7 +270,7 @@ func (c *counted) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-// SetLinger is for who ends a connection with a reset.
+// SetLinger is for ending a connection with a reset.
 func (c *counted) SetLinger(seconds int) error {
 	if lingers, ok := c.Conn.(interface{ SetLinger(int) error }); ok {
 		return lingers.SetLinger(seconds)

@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-// watch is a request's context. It ends when the request has been answered or
-// its client has gone away; the latter is watched for only once somebody asks
-// for Done, since that takes a goroutine and most calls are over before. Nobody
-// may ask for the first time after the handler has returned.
+// watch is a request's context. It ends when the request has been answered, or when its
+// client has gone away. It only watches for the latter once somebody calls Done,
+// because that takes a goroutine and most calls are over before. Done must not be
+// called for the first time after the handler has returned.
 type watch struct {
 	c *conn
 
 	mu      sync.Mutex
 	err     error
-	done    chan struct{} // nil until somebody asks
-	reading chan struct{} // closed when nobody reads any more; nil when nobody did
-	gone    bool          // the client has
+	done    chan struct{} // nil until somebody calls Done
+	reading chan struct{} // closed when read has ended; nil if it never began
+	gone    bool          // the client has gone away
 }
 
 var _ context.Context = (*watch)(nil)
@@ -42,7 +42,7 @@ func (w *watch) Done() <-chan struct{} {
 	if w.done == nil {
 		w.done = make(chan struct{})
 		if w.err == nil && !w.c.busy.Load() {
-			w.err = context.Canceled // against the rule, but a done context without an error ends the program
+			w.err = context.Canceled // against the rule, but a done context without an error crashes its users
 		}
 		if w.err != nil {
 			close(w.done)
@@ -55,7 +55,7 @@ func (w *watch) Done() <-chan struct{} {
 	return w.done
 }
 
-// read waits for the client to say something more, or to go away.
+// read waits until the client sends something more or goes away.
 func (w *watch) read() {
 	c := w.c
 	defer close(w.reading)
@@ -70,8 +70,8 @@ func (w *watch) read() {
 	}
 }
 
-// end says that the request has been answered, and reports whether the client
-// is known to have gone away. After it the connection is its own again.
+// end is called when the request has been answered. It reports whether the client is
+// known to have gone away. After end, read no longer uses the connection.
 func (w *watch) end() (gone bool) {
 	w.mu.Lock()
 	asked := w.done != nil
@@ -81,7 +81,7 @@ func (w *watch) end() (gone bool) {
 	}
 	w.mu.Unlock()
 	if !asked {
-		return false // and the next request has the same
+		return false // the next request can use the same watch
 	}
 	if w.reading != nil {
 		w.c.ownDeadline()

@@ -9,15 +9,15 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// guard decides who may come in.
+// guard decides who may make which request.
 type guard struct {
-	tokens    *limits[string]     // by ID; nil for no limit
+	tokens    *limits[string]     // by token ID; nil for no limit
 	addresses *limits[netip.Addr] // nil for no limit
-	failures  *limits[netip.Addr] // of those that show no good token
+	failures  *limits[netip.Addr] // of requests without a good token
 }
 
-// markCall sets the headers that every answer to a call has, for a call that
-// ends before it began.
+// markCall sets the headers that every answer to a call has, for a call that is refused
+// before it began.
 func markCall(h http.Header, r *http.Request) {
 	id, trace := identify(r)
 	timing, _ := sizes(faas.Timing{}, -1)
@@ -26,8 +26,8 @@ func markCall(h http.Header, r *http.Request) {
 	h.Set("Server-Timing", timing)
 }
 
-// admit says who makes a request to a route, or why it is refused. It is on the
-// way of every call, and looks at functions only for those who may not do
+// admit returns who makes a request to a route, or why the request is refused. Every
+// call goes through it. It looks functions up only for callers who may not do
 // everything.
 func (g *guard) admit(o *opened, r *http.Request, rt *Route) (faas.Caller, error) {
 	secret := bearer(r.Header)
@@ -46,7 +46,7 @@ func (g *guard) admit(o *opened, r *http.Request, rt *Route) (faas.Caller, error
 		if rt.Standby && faas.CodeOf(err) == faas.CodeStandby {
 			err = nil
 		}
-		return faas.Caller{}, err // who may do what is not known yet
+		return faas.Caller{}, err // it is not known yet who may do what
 	}
 	if !o.Tokens.Required() {
 		return faas.Caller{Kind: faas.CallerTrusted}, nil
@@ -70,9 +70,9 @@ func (g *guard) admit(o *opened, r *http.Request, rt *Route) (faas.Caller, error
 	return who, forbidden(rt.Scope)
 }
 
-// admitStranger lets in, without a token of ours, whoever calls a public
-// function, and a sandbox where these may come. Everybody else hears the same,
-// whatever there is behind the path.
+// admitStranger admits two kinds of callers without a token of ours: callers of a
+// public function, and sandboxes on routes for them. All others get the same refusal,
+// whatever the path names.
 func (g *guard) admitStranger(o *opened, r *http.Request, rt *Route, secret string) (faas.Caller, error) {
 	if rt.Scope == faas.ScopeInvoke && rt.Span == ForOne {
 		if _, fn, err := o.function(r); err == nil && isPublic(fn) {
@@ -87,8 +87,8 @@ func (g *guard) admitStranger(o *opened, r *http.Request, rt *Route, secret stri
 	return faas.Caller{}, g.unauthorized(r, rt.Scope)
 }
 
-// admitToOne decides about a token that holds its grants for some functions. One
-// that it does not hold any for is missing, as far as it goes.
+// admitToOne decides about a token that has its grants for some functions. A function
+// for which it has none seems not to exist.
 func (g *guard) admitToOne(o *opened, r *http.Request, rt *Route, token *faas.Token) error {
 	ref, fn, err := o.function(r)
 	switch {
@@ -99,7 +99,7 @@ func (g *guard) admitToOne(o *opened, r *http.Request, rt *Route, token *faas.To
 	case err != nil:
 		return err
 	case fn == nil:
-		fn = &faas.Function{ID: ref.ID, Name: ref.Name} // which it may be allowed to make
+		fn = &faas.Function{ID: ref.ID, Name: ref.Name} // the token may be allowed to create it
 	}
 	if !token.May(rt.Scope, fn) {
 		return faas.UnknownFunction(ref)
@@ -107,7 +107,7 @@ func (g *guard) admitToOne(o *opened, r *http.Request, rt *Route, token *faas.To
 	return nil
 }
 
-// function finds the function that the path names; fn is nil when there is none.
+// function looks up the function that the path names. fn is nil if there is none.
 func (o *opened) function(r *http.Request) (ref faas.Ref, fn *faas.Function, err error) {
 	if ref, err = refOf(r); err != nil {
 		return ref, nil, err
@@ -121,8 +121,8 @@ func (o *opened) function(r *http.Request) (ref faas.Ref, fn *faas.Function, err
 
 func isPublic(fn *faas.Function) bool { return fn != nil && fn.Live().Settings.Public }
 
-// unauthorized refuses a request with no good token, and counts it. What it says
-// depends on the route alone, and not on what there is.
+// unauthorized refuses a request without a good token, and counts it. What it says
+// depends only on the route, not on what exists.
 func (g *guard) unauthorized(r *http.Request, scope faas.Scope) error {
 	if err := g.failures.allow(addressOf(r), "without a good token from your address"); err != nil {
 		return err
@@ -141,7 +141,7 @@ func visible(ctx context.Context, registry faas.Registry, who faas.Caller) ([]*f
 	for _, id := range ids {
 		fn, _, err := registry.Resolve(ctx, faas.Ref{ID: id})
 		switch {
-		case faas.CodeOf(err) == faas.CodeUnknownFunction: // deleted meanwhile
+		case faas.CodeOf(err) == faas.CodeUnknownFunction: // it was deleted meanwhile
 		case err != nil:
 			return nil, err
 		case who.May(faas.ScopeRead, fn):
@@ -155,10 +155,10 @@ func forbidden(scope faas.Scope) error {
 	return faas.Errorf(faas.CodeForbidden, "your token does not allow this: it takes one with the grant %s, which dispatcher token create NAME --grant %[1]s makes", scope)
 }
 
-// bearer returns the bearer token that a request shows, or "" when it shows none
-// or several. A header with one of ours anywhere in it, also where we do not look
-// for it, is dropped, so that no function ever gets to see it; anything else
-// stays, for a function may do its own authentication.
+// bearer returns the bearer token that a request shows, or "" if it shows none or
+// several. It removes every header that has one of our tokens anywhere in it, so that
+// no function ever sees one. Other headers stay, because a function may do its own
+// authentication.
 func bearer(h http.Header) (secret string) {
 	values := h["Authorization"]
 	if len(values) == 0 {
@@ -178,10 +178,10 @@ func bearer(h http.Header) (secret string) {
 	return secret
 }
 
-// by notes who makes a request.
+// by stores in a request who makes it.
 func by(r *http.Request, who faas.Caller) *http.Request {
 	return r.WithContext(faas.WithCaller(r.Context(), who))
 }
 
-// callerOf is who makes a request, as it was noted; else it is a stranger.
+// callerOf returns who makes a request: the caller that by stored, or a stranger.
 func callerOf(r *http.Request) faas.Caller { return faas.CallerOf(r.Context()) }

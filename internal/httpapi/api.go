@@ -1,5 +1,5 @@
-// Package httpapi is the HTTP contract: a chi router, and one file a resource.
-// It knows functions only through faas.Registry and faas.Invoker.
+// Package httpapi is the HTTP contract: a chi router, and a file for each resource. It
+// knows functions only through faas.Registry and faas.Invoker.
 package httpapi
 
 import (
@@ -19,32 +19,32 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// Config is what the API needs to be there at all.
+// Config is what the API needs from the start.
 type Config struct {
 	Log     zerolog.Logger
-	Metrics http.Handler   // of GET /metrics
-	Build   api.Build      // answered to GET /api/version
+	Metrics http.Handler   // answers GET /metrics
+	Build   api.Build      // the answer to GET /api/version
 	MaxBody int64          // of any request, in bytes
 	Buffers *buffer.Budget // for what is held of requests; nil for no bound
 
-	Port int // that is listened on; 0 when that is not known
+	Port int // the port that is listened on; 0 if unknown
 
-	// Hosts is which names it is reached by, beside addresses and localhost,
-	// as in *.example.com. CheckHost must have nothing against them.
+	// Hosts are the names under which the API is reached, beside addresses and
+	// localhost. A name may be *.example.com. CheckHost must accept each.
 	Hosts []string
 
-	// TrustedProxies are from where X-Forwarded-For, -Proto and -Host count.
+	// TrustedProxies are the addresses of proxies whose X-Forwarded-For, -Proto and
+	// -Host count.
 	TrustedProxies []netip.Prefix
 
-	// How many requests are answered to a token, and to an address. The control
-	// socket, /healthz and /readyz are exempt.
+	// How many requests a token and an address may make. The control socket, /healthz
+	// and /readyz are exempt.
 	RateToken, RateAddress Rate
 }
 
-// Backend is what the API serves. It may come later than the API: until Open,
-// every request that needs it is answered with the reason given to Unready. A
-// command that works on a data folder that no dispatcher uses has neither
-// registry nor invoker.
+// Backend is what the API serves. It may come later than the API: until Open, a request
+// that needs it is answered with the reason given to Unready. In a command that works
+// on a data folder without a dispatcher, Registry and Invoker are nil.
 type Backend struct {
 	Registry faas.Registry
 	Locator  faas.Locator
@@ -56,9 +56,9 @@ type Backend struct {
 	Engine   Engine
 }
 
-// Engine is what sandboxes are made with.
+// Engine is what makes sandboxes.
 type Engine interface {
-	// Outage returns why none can be started at present, or nil.
+	// Outage returns why no sandbox can be started at present, or nil.
 	Outage() *faas.Error
 }
 
@@ -68,15 +68,15 @@ type API struct {
 	home   home
 	guard  guard
 	bodies bodies
-	hidden *limits[string] // errors that are logged, by the function's ID
+	hidden *limits[string] // of errors that are logged, by the function's ID
 
 	router  *chi.Mux
-	calls   http.Handler // what the router does with calls
+	calls   http.Handler // handles calls as the router would
 	opened  atomic.Pointer[opened]
 	unready atomic.Pointer[faas.Error]
 }
 
-// opened is a backend, and what answers from it.
+// opened is a backend with the handlers that use it.
 type opened struct {
 	Backend
 	has     Needs
@@ -84,8 +84,8 @@ type opened struct {
 	unready *atomic.Pointer[faas.Error]
 }
 
-// lacks says why a request that needs so much of the backend cannot be answered,
-// or nil.
+// lacks returns why a request cannot be answered that needs so much of the backend, or
+// nil.
 func (o *opened) lacks(needs Needs) error {
 	if needs <= o.has {
 		return nil
@@ -153,8 +153,8 @@ func (a *API) open(b Backend, has Needs) {
 	a.opened.Store(&opened{b, has, routes(s), &a.unready})
 }
 
-// Unready says why /readyz is to answer 503, or nil that it is not. Without a
-// backend it is also why calls are refused.
+// Unready sets why /readyz answers 503, or with nil that it answers 200. Until Open it
+// is also why requests are refused.
 func (a *API) Unready(why *faas.Error) { a.unready.Store(why) }
 
 // ServeHTTP implements http.Handler.
@@ -165,8 +165,8 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Local returns the handler for the dispatcher's owner, who has come over the
-// control socket: everything is allowed there, at any rate.
+// Local returns the handler for the control socket, on which the dispatcher's owner may
+// do everything, without a rate limit.
 func (a *API) Local() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		takeForwarded(r.Header)
@@ -174,7 +174,7 @@ func (a *API) Local() http.Handler {
 	})
 }
 
-// route hands a request to its handler. Calls need no router, and may have
+// route passes a request to its handler. Calls do not need the router, and may have
 // methods that it does not know.
 func (a *API) route(w http.ResponseWriter, r *http.Request) {
 	if _, _, is := cutCall(r.URL); is && r.Method != http.MethodConnect && r.Method != http.MethodTrace {
@@ -184,8 +184,8 @@ func (a *API) route(w http.ResponseWriter, r *http.Request) {
 	a.router.ServeHTTP(w, r)
 }
 
-// forgive routes a path with a slash at its end as one without, and HEAD as GET,
-// of whose answer the server then leaves the body out.
+// forgive routes a path that ends with a slash like one without, and HEAD like GET. The
+// server leaves out the body of an answer to HEAD.
 func forgive(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := chi.RouteContext(r.Context())
@@ -205,7 +205,7 @@ func routedPath(u *url.URL) string {
 	return path
 }
 
-// recover answers a panic with a problem, and logs where it was.
+// recover answers a panic with a problem, and logs the stack.
 func (a *API) recover(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
@@ -222,7 +222,7 @@ func (a *API) recover(next http.Handler) http.Handler {
 	})
 }
 
-// methodNotAllowed says which methods a path has.
+// methodNotAllowed returns an error that lists the methods of a path.
 func (a *API) methodNotAllowed(w http.ResponseWriter, r *http.Request) error {
 	path := routedPath(r.URL)
 	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {

@@ -11,19 +11,20 @@ import (
 )
 
 const (
-	// maxQuery, in bytes, is such that three times as much (a character may
-	// become a \u escape), with the longest headers that are let in, is less
-	// than what a driver takes.
+	// maxQuery is in bytes. Three times as much (a character may become a \u escape)
+	// and the longest headers that are let in together fit into what a driver accepts.
 	maxQuery = 32 << 10
 	maxArgs  = 1000
 )
 
-// parseArgs reads the arguments of a query string in either form, the
-// original's ?param1:1,param2:1 or ?param1=1&param2=1, and returns them as a JSON
-// object in ASCII, of strings, and of lists of strings for names that are given
-// more than once, or with [] behind them. Which of : and = comes first tells the
-// forms apart. In the original's, a value reaches to the next comma and may hold
-// colons; a comma in it is written %2C.
+// parseArgs reads the arguments in a query string, and returns them as a JSON object in
+// ASCII. There are two forms: ?param1:1,param2:1, which is the original's, and
+// ?param1=1&param2=1. Whether : or = comes first tells them apart. In the original's
+// form a value reaches to the next comma and may contain colons; a comma in it is
+// written %2C.
+//
+// Values are strings. A name that is given more than once, or with [] after it, has a
+// list of strings.
 func parseArgs(query string) ([]byte, error) {
 	if query == "" {
 		return nil, nil
@@ -33,7 +34,7 @@ func parseArgs(query string) ([]byte, error) {
 	}
 	separator, colon, unescape := "&", "=", url.QueryUnescape
 	if i := strings.IndexAny(query, ":="); i >= 0 && query[i] == ':' {
-		// Here + is no blank: only forms have that rule.
+		// Here + does not mean a blank. Only forms have that rule.
 		separator, colon, unescape = ",", ":", url.PathUnescape
 	}
 	out := make([]byte, 0, len(query)+16)
@@ -44,7 +45,7 @@ func parseArgs(query string) ([]byte, error) {
 			return nil, faas.Errorf(faas.CodeBadRequest, "%.80q in the query is not NAME:VALUE (a comma inside a value is written %%2C)", part)
 		}
 		if part == "" {
-			continue // as in a=1&&b=2, which forms allow
+			continue // a=1&&b=2, for example, which forms allow
 		}
 		name, err := unescape(rawName)
 		name, listed := strings.CutSuffix(name, "[]")
@@ -79,15 +80,15 @@ func parseArgs(query string) ([]byte, error) {
 	return append(out, '}'), nil
 }
 
-// argument is one of a query's.
+// argument is one argument of a query.
 type argument struct {
 	name, value string
-	listed      bool // it has [] behind its name
-	taken       bool // with a former one of that name
+	listed      bool // its name has [] after it
+	taken       bool // appended together with an earlier one of that name
 }
 
-// appendValues appends all values of the name that the first argument has, and
-// takes these.
+// appendValues appends all values of the first argument's name, and marks them as
+// taken.
 func appendValues(b []byte, args []argument) []byte {
 	list := args[0].listed
 	for i := 1; i < len(args) && !list; i++ {
@@ -108,7 +109,7 @@ func appendValues(b []byte, args []argument) []byte {
 	return append(b, ']')
 }
 
-// appendQuoted appends s as a JSON string in ASCII, for it travels in a header.
+// appendQuoted appends s as a JSON string in ASCII, because it is sent in a header.
 func appendQuoted(b []byte, s string) []byte {
 	b = append(b, '"')
 	for _, r := range s {

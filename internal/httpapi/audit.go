@@ -15,12 +15,12 @@ const (
 	maxEntries     = 10_000
 )
 
-// audited has h answer a request that changes something. h notes in the entry
-// what it does it to, and the entry is recorded before its answer goes out.
+// audited has h answer a request that changes something, and records the entry before
+// the answer goes out. h completes the entry.
 func (a *API) audited(action string, w http.ResponseWriter, r *http.Request, h func(*change) error) error {
 	c := &change{ResponseWriter: w, api: a, request: r}
 	c.entry.Action = action
-	c.entry.Outcome = string(faas.CodeInternal) // of a panic
+	c.entry.Outcome = string(faas.CodeInternal) // in case of a panic
 	defer c.record()
 	err := h(c)
 	switch {
@@ -34,7 +34,7 @@ func (a *API) audited(action string, w http.ResponseWriter, r *http.Request, h f
 	return err
 }
 
-// change is the answer to a request that changes something.
+// change is the ResponseWriter of a request that changes something.
 type change struct {
 	http.ResponseWriter
 	api      *API
@@ -43,8 +43,7 @@ type change struct {
 	recorded bool
 }
 
-// WriteHeader implements http.ResponseWriter. Handlers answer themselves only
-// what went well.
+// WriteHeader implements http.ResponseWriter. Handlers write only successful answers.
 func (c *change) WriteHeader(status int) {
 	c.entry.Outcome = faas.AuditOK
 	c.record()
@@ -62,7 +61,7 @@ func (c *change) Write(p []byte) (int, error) {
 func (c *change) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
 func (c *change) record() {
-	if c.recorded || refusal(faas.Code(c.entry.Outcome)) { // which problem records
+	if c.recorded || refusal(faas.Code(c.entry.Outcome)) { // problem records refusals
 		return
 	}
 	c.recorded = true
@@ -83,8 +82,8 @@ func (a *API) refused(w http.ResponseWriter, r *http.Request, code faas.Code) {
 	a.record(w, r, faas.AuditEntry{Action: faas.AuditRefused, Outcome: string(code)})
 }
 
-// record completes an entry and records it. Before there is a backend nothing
-// can be changed, and the log is another dispatcher's.
+// record completes an entry and records it. Without a backend nothing can be changed,
+// and the log belongs to another dispatcher.
 func (a *API) record(w http.ResponseWriter, r *http.Request, entry faas.AuditEntry) {
 	o := a.opened.Load()
 	if o.has == Nothing {
@@ -92,11 +91,11 @@ func (a *API) record(w http.ResponseWriter, r *http.Request, entry faas.AuditEnt
 	}
 	who := callerOf(r)
 	entry.Who, entry.From = who.String(), r.RemoteAddr
-	if entry.From == "@" { // a Unix socket's other end
+	if entry.From == "@" { // the other end of a Unix socket
 		entry.From = ""
 	}
 	if entry.Outcome != faas.AuditOK {
-		entry.Request = r.Method + " " + r.URL.EscapedPath() // and not the query, for that has values
+		entry.Request = r.Method + " " + r.URL.EscapedPath() // without the query, which has values
 	}
 	entry.CallID = w.Header().Get("X-Call-Id")
 	if given := r.Header.Get("X-Call-Id"); entry.CallID == "" && callIDPattern.MatchString(given) {
@@ -105,13 +104,12 @@ func (a *API) record(w http.ResponseWriter, r *http.Request, entry faas.AuditEnt
 	o.Audit.Record(entry)
 }
 
-// about notes a function in an entry, with its live version.
+// about adds a function and its live version to an entry.
 func about(entry *faas.AuditEntry, fn *faas.Function) {
 	entry.ID, entry.Name, entry.Version = fn.ID, fn.Name, fn.Live().Number
 }
 
-// audit answers GET /api/audit: the entries, a JSON object a line, the newest
-// last.
+// audit answers GET /api/audit: the entries, each a line of JSON, the newest last.
 func (s *ops) audit(w http.ResponseWriter, r *http.Request, q asked) error {
 	query, err := readAuditQuery(q.query)
 	if err != nil {
@@ -130,7 +128,7 @@ func (s *ops) audit(w http.ResponseWriter, r *http.Request, q asked) error {
 		if !begun {
 			begin()
 		}
-		client.SetWriteDeadline(time.Now().Add(answerPatience)) // of each piece
+		client.SetWriteDeadline(time.Now().Add(answerPatience)) // for each piece
 		return w.Write(p)
 	}), answerPiece)
 	err = s.journal.Read(query, func(line []byte) error {
@@ -144,13 +142,13 @@ func (s *ops) audit(w http.ResponseWriter, r *http.Request, q asked) error {
 	case err != nil && begun:
 		s.log.Warn().Err(err).Msg("could not send the audit log")
 		abort(w, r)
-	case err == nil && !begun: // there is none
+	case err == nil && !begun: // there are no entries
 		begin()
 	}
 	return err
 }
 
-// writerFunc is a function as an io.Writer.
+// writerFunc makes an io.Writer of a function.
 type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

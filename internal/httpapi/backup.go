@@ -11,21 +11,20 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// Storage is the file that the functions are kept in.
+// Storage is the database.
 type Storage interface {
-	// Snapshot returns a copy of the database, in a file that is gone when it
-	// is closed.
+	// Snapshot returns a copy of the database in a file that vanishes when it is
+	// closed.
 	Snapshot(ctx context.Context) (*os.File, error)
 
 	// Broken returns why nothing can be stored any more, or nil.
 	Broken() error
 }
 
-// backup answers GET /api/backup: it sends a copy of the whole database, to one
-// client at a time. A client tells a whole one by its length, and by the
-// checksums in it.
+// backup answers GET /api/backup with a copy of the whole database, for one client at a
+// time. A client knows by its length, and by its checksums, whether it got everything.
 func (s *ops) backup(w http.ResponseWriter, r *http.Request, _ asked) error {
-	// Each has a copy on the disk for as long as its client takes.
+	// Each copy takes space on the disk for as long as its client takes.
 	if !s.copying.TryLock() {
 		return faas.Errorf(faas.CodeNoCapacity, "another backup is being fetched").After(time.Second)
 	}
@@ -47,11 +46,11 @@ func (s *ops) backup(w http.ResponseWriter, r *http.Request, _ asked) error {
 	defer client.SetWriteDeadline(time.Time{})
 	piece := make([]byte, answerPiece)
 	_, err = io.CopyBuffer(writerFunc(func(p []byte) (int, error) {
-		client.SetWriteDeadline(time.Now().Add(answerPatience)) // of each piece
+		client.SetWriteDeadline(time.Now().Add(answerPatience)) // for each piece
 		return w.Write(p)
 	}), struct{ io.Reader }{file}, piece)
 	if err != nil {
-		panic(http.ErrAbortHandler) // what was sent is not to look whole
+		panic(http.ErrAbortHandler) // what was sent must not look whole
 	}
 	return nil
 }

@@ -11,22 +11,22 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// bodyPatience is how long a client may take to send a body; of one that streams,
-// each piece.
+// bodyPatience is how long a client may take to send a body, or each piece of a body
+// that streams.
 const bodyPatience = time.Minute
 
-// maxDiscard is how much of a body that nobody wants is read and thrown away, in
-// bytes: a client that is still sending often does not see the answer.
+// maxDiscard is how many bytes of an unwanted body are read and thrown away. A client
+// that is still sending often does not see the answer.
 const maxDiscard = 64 << 20
 
-// limitBody sets until when a request's body is to come, whoever reads it: what
-// no handler wants net/http reads to keep the connection, for as long as it may.
-// Who has seen the end of the body, and nobody else, lifts the limit, for until
-// the answer the same connection is watched for the client's leaving.
+// limitBody sets the deadline for a request's body, whoever reads it: the handler, or
+// net/http, which reads what the handler left in order to keep the connection. Only a
+// reader that has seen the end of the body removes the deadline, because from then on
+// net/http watches the connection for the client's leaving.
 //
-// A body in chunks is the last of its connection: it may have had a
-// Content-Length as well, which net/http passes over in silence, and then a proxy
-// in front may see another request in it than we do (RFC 9112, 6.3).
+// The connection ends after a body in chunks. The request may have had a Content-Length
+// as well, which net/http ignores; a proxy in front of us might then see another
+// request in the body than we do (RFC 9112, 6.3).
 func limitBody(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength == 0 {
 		return
@@ -39,30 +39,30 @@ func limitBody(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// held is the body of a plain request. Held returns it without copying it, valid
-// until the handler returns, or nil when some of it is still to come.
+// held is the body of a plain request. Held returns it without copying, or nil if some
+// of it is still to come. The result is valid until the handler returns.
 type held interface{ Held() []byte }
 
-// copies is how often what registers something is there while it is dealt with:
-// as it came, as it was read, as it is stored and sent to a sandbox.
+// copies is how many copies of a registration exist at a time: as it came, as it was
+// parsed, as it is stored and sent to a sandbox.
 const copies = 4
 
 // bodies reads the bodies of requests.
 type bodies struct {
-	max    int64          // of one, in bytes
-	budget *buffer.Budget // of what is held of them
+	max    int64          // bytes of one body
+	budget *buffer.Budget // for what is held of them
 }
 
-// read reads the whole body of a request that is not a call, and takes what
-// dealing with it takes from the budget, until the request has ended.
+// read reads the whole body of a request that is not a call. Until the request ends, it
+// takes from the budget what handling the body takes.
 func (b *bodies) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return b.readAll(w, r, b.max, faas.Errorf(faas.CodeTooLarge, "the body is larger than the %v allowed (the dispatcher's setting FOB_MAX_BODY)", faas.Bytes(b.max)))
 }
 
-// readAll is read with a limit, and the error for what is longer.
+// readAll is read with a given limit, and the error for a body that is larger.
 func (b *bodies) readAll(w http.ResponseWriter, r *http.Request, limit int64, tooLarge error) ([]byte, error) {
 	body, more, err := b.readUpTo(w, r, limit)
-	defer func() { body.Close() }() // which there is with an error, too
+	defer func() { body.Close() }() // it is there even after an error
 	if n := int64(copies * len(body.Bytes())); err == nil && !more && n > buffer.Free {
 		if b.budget.Take(n, buffer.Request) {
 			context.AfterFunc(r.Context(), func() { b.budget.Give(n) })
@@ -75,7 +75,7 @@ func (b *bodies) readAll(w http.ResponseWriter, r *http.Request, limit int64, to
 		err = tooLarge
 	case err == nil:
 		whole := bytes.Clone(body.Bytes())
-		clear(body.Bytes()) // for it may be a secret
+		clear(body.Bytes()) // it may be a secret
 		return whole, nil
 	}
 	clear(body.Bytes())
@@ -85,14 +85,14 @@ func (b *bodies) readAll(w http.ResponseWriter, r *http.Request, limit int64, to
 	return nil, err
 }
 
-// full is told to who sends what there is no room for.
+// full returns the error for a body for which there is no room.
 func full() *faas.Error {
 	return faas.Errorf(faas.CodeNoCapacity, "the dispatcher holds as much of requests and answers as it may (its setting FOB_MAX_BUFFER)").After(time.Second)
 }
 
-// readUpTo reads a request's body, and reports whether it is longer than limit:
-// then what it returns is its beginning, of any length. What it returns is to be
-// closed, with an error too.
+// readUpTo reads a request's body, and reports whether it is longer than limit. If so,
+// the result is a beginning of the body, of any length. The caller must close the
+// result, even after an error.
 func (b *bodies) readUpTo(w http.ResponseWriter, r *http.Request, limit int64) (body *buffer.Body, more bool, err error) {
 	body = new(buffer.Body)
 	if err := decode(r); err != nil {
@@ -128,10 +128,10 @@ func (b *bodies) readUpTo(w http.ResponseWriter, r *http.Request, limit int64) (
 	return body, more, nil
 }
 
-// decoderSize is what it takes to decompress a body, in bytes.
+// decoderSize is how many bytes decompressing a body takes.
 const decoderSize = 64 << 10
 
-// incomplete says why a body did not come whole.
+// incomplete returns why a body did not come whole.
 func incomplete(err error) error {
 	if errors.Is(err, buffer.ErrFull) {
 		return full()

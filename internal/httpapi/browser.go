@@ -7,10 +7,10 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// screen keeps web pages from using the API by way of a browser that can reach
-// it, which needs no more than being opened. It reports whether a request may go
-// on; one that may not has been answered. What is no browser's passes: it can
-// say anything in its headers anyway.
+// screen keeps other sites' pages from using the API through a browser that can reach
+// it. It reports whether a request may go on; it has answered one that may not.
+// Requests that are not from a browser pass, because such clients can put anything in
+// their headers anyway.
 func (a *API) screen(w http.ResponseWriter, r *http.Request) bool {
 	target, ok := a.client(r)
 	if !ok {
@@ -18,8 +18,8 @@ func (a *API) screen(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	if speculative(r.Header) {
-		// Even for a function with cors: whoever lists an origin lets its pages
-		// call, and not a browser guess what they may call.
+		// Even for a function with cors: it allows an origin's pages to call, but not a
+		// browser to guess what they may call.
 		a.turnAway(w, r, faas.Errorf(faas.CodeCrossSite, "a browser made this request ahead of need (prefetch or prerender); nothing here is answered to those"))
 		return false
 	}
@@ -30,14 +30,14 @@ func (a *API) screen(w http.ResponseWriter, r *http.Request) bool {
 	return a.crossSite(w, r, origins)
 }
 
-// speculative reports whether a browser makes a request before anybody has asked
-// for what it fetches. Any page can have it do so for any address, and it then
-// says Sec-Fetch-Site: none, as of one that the user typed.
+// speculative reports whether a browser makes a request before anybody asked for it.
+// Any page can make it do so for any address; the browser then sends Sec-Fetch-Site:
+// none, as for an address that the user typed.
 func speculative(h http.Header) bool {
-	if h["Sec-Purpose"] != nil { // which no page can set, and which means nothing else
+	if h["Sec-Purpose"] != nil { // no page can set it, and it has no other meaning
 		return true
 	}
-	// What browsers said before, as names that others may use for something else.
+	// Older browsers used these names. Others may use them for something else.
 	for _, name := range [...]string{"Purpose", "X-Purpose", "X-Moz"} {
 		for _, value := range h[name] {
 			value = strings.ToLower(value)
@@ -49,8 +49,8 @@ func speculative(h http.Header) bool {
 	return false
 }
 
-// turnAway answers a request that is to get no further, which counts like any
-// other of its address.
+// turnAway answers a request that is refused. It counts towards the limit of its
+// address.
 func (a *API) turnAway(w http.ResponseWriter, r *http.Request, why error) {
 	if err := a.guard.addresses.allow(addressOf(r), "from your address"); err != nil {
 		why = err
@@ -58,16 +58,16 @@ func (a *API) turnAway(w http.ResponseWriter, r *http.Request, why error) {
 	a.problem(w, r, why)
 }
 
-// ownPage reports whether what a browser says of a request means that a page of
-// this very origin made it, or the user by typing its address. All headers
-// have to agree, for browsers that leave some of them out.
+// ownPage reports whether a browser's headers mean that the request comes from a page
+// of this origin, or from the user, who typed its address. All headers have to agree,
+// because browsers leave some out.
 func ownPage(target origin, origins, sites, referers []string) bool {
 	for _, site := range sites {
 		if site != "same-origin" && site != "none" {
 			return false
 		}
 	}
-	if len(sites) > 0 { // else anything may have sent it, and a Referer is nobody's word
+	if len(sites) > 0 { // otherwise anything may have sent it, and a Referer proves nothing
 		for _, page := range referers {
 			if page != "" && !target.is(originOf(page)) {
 				return false
@@ -82,7 +82,7 @@ func ownPage(target origin, origins, sites, referers []string) bool {
 	return true
 }
 
-// originOf is the origin of a page's URL, as browsers write these.
+// originOf returns the origin of a page's URL as browsers write it.
 func originOf(page string) string {
 	scheme, rest, _ := strings.Cut(page, "://")
 	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
@@ -91,8 +91,9 @@ func originOf(page string) string {
 	return scheme + "://" + rest
 }
 
-// is reports whether a browser calls it that. Where its scheme is not known it may
-// be either: behind a proxy that ends TLS we see http where the browser sees https.
+// is reports whether a browser calls the origin by that text. Without a known scheme
+// http and https both match: behind a proxy that ends TLS, we see http where the
+// browser sees https.
 func (o origin) is(text string) bool {
 	scheme, rest, _ := strings.Cut(text, "://")
 	if o.scheme != "" && scheme != o.scheme {
@@ -103,7 +104,7 @@ func (o origin) is(text string) bool {
 	case "https":
 	case "http":
 		usual = ":80"
-	default: // and null
+	default: // including null
 		return false
 	}
 	return rest != "" && strings.EqualFold(strings.TrimSuffix(rest, usual), strings.TrimSuffix(o.host, usual))

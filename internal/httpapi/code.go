@@ -8,7 +8,7 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// code answers GET /api/cs/REF: the code fragment, as it was registered.
+// code answers GET /api/cs/REF with the code fragment exactly as it was registered.
 func (s *functions) code(w http.ResponseWriter, r *http.Request, q asked) error {
 	_, version, err := s.registry.Resolve(r.Context(), q.ref)
 	if q.who.Kind == faas.CallerSandbox && (err != nil || version.Key() != q.who.Holds) {

@@ -7,19 +7,18 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// What pages of other sites may send and read, where a function lets them call
-// it (CORS). There is no word of credentials, so a browser sends none by itself.
+// What pages of other sites may send and read, if a function lets them call it (CORS).
+// Credentials are not among it, so a browser does not send any by itself.
 const (
 	corsMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 	corsHeaders = "Authorization, Content-Type, Fob-Timeout, X-Call-Id, Traceparent"
 	corsExposed = "X-Call-Id, Fob-Version, Server-Timing, Traceparent, Fob-Error, Retry-After"
-	corsMaxAge  = "600" // seconds that a browser need not ask again
+	corsMaxAge  = "600" // for how many seconds a browser need not ask again
 )
 
-// crossSite refuses a request that a page of another site had a browser make,
-// or that may be one, unless the function that it calls allows the page. It
-// reports whether the request may go on. The refusal is the same whether there
-// is such a function or not.
+// crossSite refuses a request that another site's page made a browser send, or may
+// have, unless the called function allows that page. It reports whether the request may
+// go on. The refusal is the same whether or not the function exists.
 func (a *API) crossSite(w http.ResponseWriter, r *http.Request, origins []string) bool {
 	preflight := r.Method == http.MethodOptions && r.Header["Access-Control-Request-Method"] != nil
 	if ref, is := calledRef(r); is {
@@ -28,7 +27,7 @@ func (a *API) crossSite(w http.ResponseWriter, r *http.Request, origins []string
 			a.turnAway(w, r, err)
 			return false
 		}
-		origin := strings.Join(origins, ", ") // of several, none is allowed
+		origin := strings.Join(origins, ", ") // several are never allowed
 		fn, _, err := o.Registry.Resolve(r.Context(), faas.Ref{ID: ref.ID, Name: ref.Name})
 		if err == nil && fn.Live().Settings.CORS.Allows(origin) {
 			allowOrigin(w.Header(), fn.Live().Settings.CORS, origin)
@@ -64,7 +63,7 @@ func allowOrigin(h http.Header, cors faas.Origins, origin string) {
 	h["Access-Control-Expose-Headers"] = []string{corsExposed}
 }
 
-// calledRef returns what a request calls, if it is a call.
+// calledRef returns the ref that a request calls, if it is a call.
 func calledRef(r *http.Request) (ref faas.Ref, is bool) {
 	if _, _, is := cutCall(r.URL); !is {
 		return ref, false

@@ -10,11 +10,11 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// readDraft reads what is to become a version: the code as the body, with
-// settings as query parameters, or all of it as one JSON object. The client's
-// Content-Type says nothing (HTTPie sends application/json for < hello.py, curl
-// a form type), so the body itself tells: one that begins like a JSON object is
-// meant as one, for hardly any program does.
+// readDraft reads what will become a version: either code in the body and settings as
+// query parameters, or everything in one JSON object. The Content-Type does not tell
+// which (for < hello.py HTTPie sends application/json, curl a form type), so the body
+// does: if it begins like a JSON object it is taken for one, because hardly any program
+// begins so.
 func (b *bodies) readDraft(w http.ResponseWriter, r *http.Request) (name string, draft faas.Draft, err error) {
 	given, err := readQuery(r.URL.RawQuery, "lang", "name")
 	if err != nil {
@@ -47,7 +47,7 @@ func (b *bodies) readDraft(w http.ResponseWriter, r *http.Request) (name string,
 	return name, draft, nil
 }
 
-// readPatch reads settings, as query parameters, a JSON object, or both.
+// readPatch reads settings from query parameters, a JSON object, or both.
 func (b *bodies) readPatch(w http.ResponseWriter, r *http.Request) (faas.SettingsPatch, error) {
 	given, err := readQuery(r.URL.RawQuery)
 	if err != nil {
@@ -60,8 +60,8 @@ func (b *bodies) readPatch(w http.ResponseWriter, r *http.Request) (faas.Setting
 	return given.settings, err
 }
 
-// beginsLikeObject reports whether text begins as no program in a sensible
-// mood does, but every JSON object: { and then " or }.
+// beginsLikeObject reports whether text begins as every JSON object does, and no
+// sensible program: with { followed by " or }.
 func beginsLikeObject(text []byte) bool {
 	text = bytes.TrimPrefix(text, []byte(byteOrderMark))
 	rest, ok := bytes.CutPrefix(bytes.TrimSpace(text), []byte("{"))
@@ -69,22 +69,22 @@ func beginsLikeObject(text []byte) bool {
 	return ok && len(rest) > 0 && (rest[0] == '"' || rest[0] == '}')
 }
 
-// sent is what a client gives: settings, and beside them words, such as a name.
+// sent is what a client sent: settings, and words beside them, such as a name.
 type sent struct {
-	also     []string // the words that there may be
+	also     []string // words that are allowed
 	words    map[string]string
 	settings faas.SettingsPatch
 }
 
-// readQuery reads settings, and what else is allowed, from a query string. What it
-// read before an error it returns too.
+// readQuery reads settings, and the words in also, from a query string. After an error
+// it still returns what it has read.
 func readQuery(query string, also ...string) (*sent, error) {
 	g := &sent{also: also, words: make(map[string]string)}
 	return g, eachParameter(query, g.known, g.set)
 }
 
-// readObject adds a JSON object's members to what the query gave. All the words
-// in must have to be there.
+// readObject adds the members of a JSON object to what the query gave. It must have all
+// the words in must.
 func (g *sent) readObject(body []byte, must ...string) error {
 	g.also = append(must, g.also...)
 	err := eachMember(body, func(name string) error {
@@ -107,7 +107,7 @@ func (g *sent) readObject(body []byte, must ...string) error {
 	return nil
 }
 
-// known fails for a name that is neither a word nor a setting.
+// known fails if name is neither an allowed word nor a setting.
 func (g *sent) known(name string) error {
 	if slices.Contains(g.also, name) || faas.FindSetting(name) != nil {
 		return nil
@@ -124,12 +124,12 @@ func (g *sent) set(name, text string) error {
 	return g.settings.Set(name, text)
 }
 
-// maxSetting is how long a setting's text may be in a document, in bytes. Env has
-// the longest: 32 KB, of which JSON may write each byte as six.
+// maxSetting bounds the text of a setting in a JSON document, in bytes. The longest is
+// env: 32 KB, of which JSON may escape each byte to six.
 const maxSetting = 256 << 10
 
-// member takes a member of a JSON object: a value of the setting's own type, or
-// a string or number that says in text what it is.
+// member takes a member of a JSON object. Its value has the setting's own type, or is a
+// string or number that a query could have.
 func (g *sent) member(name string, value json.RawMessage) error {
 	kind := typeOf(value)
 	switch {
@@ -140,7 +140,7 @@ func (g *sent) member(name string, value json.RawMessage) error {
 	case len(value) > maxSetting:
 		return faas.Errorf(faas.CodeBadRequest, "the member %s has %d bytes, more than any that is allowed", name, len(value))
 	}
-	text := string(value) // of a value of its own type, which JSON writes as a query does
+	text := string(value) // JSON writes a value of the setting's type as a query does
 	if kind == "string" {
 		if err := json.Unmarshal(value, &text); err != nil {
 			return faas.Errorf(faas.CodeBadRequest, "the member %s cannot be read", name)
@@ -151,7 +151,7 @@ func (g *sent) member(name string, value json.RawMessage) error {
 	return g.set(name, text)
 }
 
-// typeOf is what JSON Schema calls the type of a value.
+// typeOf returns JSON Schema's name for the type of a value.
 func typeOf(value json.RawMessage) string {
 	switch value[0] {
 	case '"':

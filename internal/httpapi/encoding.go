@@ -12,12 +12,13 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// acceptedCodings is what a body may be compressed by (RFC 9110, 8.4).
+// acceptedCodings are the content codings that a request's body may have (RFC 9110,
+// 8.4).
 const acceptedCodings = "gzip, deflate"
 
-// decode has a body that is compressed read as what it was, and drops the header
-// that says so. Nothing is read yet. Limits hold for what comes out: of a bomb
-// no more does than is allowed.
+// decode replaces a compressed body by one that decompresses it while it is read, and
+// removes the header that says so. It reads nothing itself. Limits apply to the
+// decompressed bytes, so a zip bomb is cut off as soon as too much comes out.
 func decode(r *http.Request) error {
 	given, compressed := r.Header["Content-Encoding"]
 	if !compressed {
@@ -45,15 +46,15 @@ func decode(r *http.Request) error {
 // decoded is a body that is decompressed as it is read.
 type decoded struct {
 	raw    io.ReadCloser
-	in     *bufio.Reader // of raw; nil before the first Read
+	in     *bufio.Reader // reads raw; nil before the first Read
 	open   func(io.Reader) (io.Reader, error)
 	from   io.Reader
 	coding string
-	broken error // of raw
+	broken error // error of raw
 	ended  error // what Read ended with
 }
 
-// Read implements io.Reader. What it has failed with it fails with again.
+// Read implements io.Reader. After an error it keeps returning that error.
 func (d *decoded) Read(p []byte) (n int, err error) {
 	if d.ended == nil {
 		n, d.ended = d.read(p)
@@ -70,7 +71,8 @@ func (d *decoded) read(p []byte) (n int, err error) {
 		n, err = d.from.Read(p)
 	}
 	if err == io.EOF {
-		// The end of raw must have been seen, and nothing may be before it.
+		// raw must end here: there must be no bytes left, and its end must have been
+		// seen.
 		if _, more := d.in.ReadByte(); more == nil {
 			err = errors.New("something follows its end")
 		} else {
@@ -91,7 +93,7 @@ func (d *decoded) read(p []byte) (n int, err error) {
 // Close implements io.Closer.
 func (d *decoded) Close() error { return d.raw.Close() }
 
-// source is what a decoded body is read from. It remembers what was wrong there.
+// source is what a decoded body is read from. It remembers the error of raw.
 type source struct{ *decoded }
 
 // Read implements io.Reader.

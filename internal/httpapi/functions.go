@@ -11,7 +11,7 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// functions answers all about functions but calls.
+// functions answers everything about functions except calls.
 type functions struct {
 	registry     faas.Registry
 	locator      faas.Locator
@@ -23,11 +23,11 @@ func document(fn *faas.Function, v *faas.Version) api.Function {
 	return api.Function{ID: fn.ID, Name: fn.Name, Created: fn.Created, Aliases: fn.Aliases, Version: v}
 }
 
-// shownVersions is how many a function is shown with.
+// shownVersions is how many versions a function is shown with.
 const shownVersions = 10
 
 func (s *functions) pageOfVersions(ctx context.Context, fn *faas.Function, before, limit int) (api.Versions, error) {
-	// One more than asked for tells whether there is a next page.
+	// Ask for one more, to know whether there is a next page.
 	versions, err := s.registry.Versions(ctx, fn, before, limit+1)
 	page := api.Versions{Versions: append([]*faas.Version{}, versions...)}
 	if len(versions) > limit {
@@ -38,8 +38,8 @@ func (s *functions) pageOfVersions(ctx context.Context, fn *faas.Function, befor
 	return page, err
 }
 
-// listFor is Registry.List of what a caller may read. That a function is there
-// which the caller may not read does not show, in the value of after either.
+// listFor is Registry.List for the functions that a caller may read. Nothing shows that
+// another function exists, not even its ID as the value of after.
 func (s *functions) listFor(ctx context.Context, who faas.Caller, prefix, after string, limit int) ([]*faas.Function, error) {
 	if who.May(faas.ScopeRead, nil) {
 		return s.registry.List(ctx, prefix, after, limit)
@@ -64,14 +64,14 @@ func (s *functions) listFor(ctx context.Context, who faas.Caller, prefix, after 
 	return functions[:min(limit, len(functions))], nil
 }
 
-// list answers GET /api/functions, a page at a time: those that the caller may
-// read, whose names begin with ?name=.
+// list answers GET /api/functions: a page of the functions that the caller may read and
+// whose names begin with ?name=.
 func (s *functions) list(w http.ResponseWriter, r *http.Request, q asked) error {
 	after, limit, err := readPage(q.query)
 	if err != nil {
 		return err
 	}
-	// One more than asked for tells whether there is a next page.
+	// Ask for one more, to know whether there is a next page.
 	functions, err := s.listFor(r.Context(), q.who, q.query["name"], after, limit+1)
 	if err != nil {
 		return err
@@ -101,7 +101,7 @@ func (s *functions) get(w http.ResponseWriter, r *http.Request, q asked) error {
 	return answer(w, http.StatusOK, api.ShownFunction{Function: document(fn, version), Versions: page.Versions, Next: page.Next})
 }
 
-// versions answers GET /api/functions/REF/versions, a page at a time.
+// versions answers GET /api/functions/REF/versions with a page of versions.
 func (s *functions) versions(w http.ResponseWriter, r *http.Request, q asked) error {
 	after, limit, err := readPage(q.query)
 	if err != nil {
@@ -127,8 +127,8 @@ func (s *functions) versions(w http.ResponseWriter, r *http.Request, q asked) er
 	return answer(w, http.StatusOK, page)
 }
 
-// put answers PUT /api/functions/REF: it creates a function by name, or adds a
-// version to one, unless the live version is the same.
+// put answers PUT /api/functions/REF. It creates a function by name, or adds a version
+// to one unless the live version is the same already.
 func (s *functions) put(w http.ResponseWriter, r *http.Request, q asked) error {
 	name, draft, err := s.bodies.readDraft(w, r)
 	if err != nil {
@@ -151,7 +151,7 @@ func (s *functions) put(w http.ResponseWriter, r *http.Request, q asked) error {
 	return answer(w, status, api.ChangedFunction{Function: document(fn, fn.Live()), Changed: change != faas.Unchanged})
 }
 
-// patch answers PATCH /api/functions/REF: changed settings become a new version.
+// patch answers PATCH /api/functions/REF. Changed settings become a new version.
 func (s *functions) patch(w http.ResponseWriter, r *http.Request, q asked) error {
 	settings, err := s.bodies.readPatch(w, r)
 	if err != nil {
@@ -169,7 +169,7 @@ func (s *functions) patch(w http.ResponseWriter, r *http.Request, q asked) error
 // delete answers DELETE /api/functions/REF.
 func (s *functions) delete(w http.ResponseWriter, r *http.Request, q asked) error {
 	if fn, _, err := s.registry.Resolve(r.Context(), q.ref); err == nil {
-		about(q.entry, fn) // afterwards there is no asking; when there is no such function, Delete says so
+		about(q.entry, fn) // it cannot be looked up afterwards; Delete reports if it does not exist
 	}
 	if err := s.registry.Delete(r.Context(), q.ref); err != nil {
 		return err

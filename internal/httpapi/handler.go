@@ -9,23 +9,23 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// handler answers a request that was let in, or returns an error.
+// A handler answers a request that was let in, or returns an error.
 type handler func(w http.ResponseWriter, r *http.Request, q asked) error
 
-// asked is what a handler is told of a request besides the request itself.
+// asked is what a handler gets besides the request.
 type asked struct {
 	who   faas.Caller
-	ref   faas.Ref          // of a path that has one
-	query map[string]string // those of the route's parameters that are given
-	entry *faas.AuditEntry  // for what is done, and to what; nil where nothing changes
+	ref   faas.Ref          // of the path, if it has one
+	query map[string]string // the route's parameters that were given
+	entry *faas.AuditEntry  // to be completed with what is changed; nil if the route changes nothing
 }
 
-// serve returns what a request to a route goes through: the guard, the audit log
-// and the backend's part, as the route's row says, and then its handler. number
-// is the row's.
+// serve returns the handler of a route. It passes a request through the guard, the
+// audit log and the check for the backend, as the route says, and then to the route's
+// own handler. number is the route's index.
 func (a *API) serve(number int, rt Route) http.HandlerFunc {
 	hasRef := strings.Contains(rt.Path, "{ref}")
-	parsed := rt.Query != nil && !rt.Settings // else by the handler
+	parsed := rt.Query != nil && !rt.Settings // otherwise the handler parses it
 	answer := func(w http.ResponseWriter, r *http.Request, o *opened, q asked) (err error) {
 		if err = o.lacks(rt.Needs); err != nil {
 			return err
@@ -67,15 +67,15 @@ func (a *API) serve(number int, rt Route) http.HandlerFunc {
 		if rt.Scope == faas.ScopeInvoke && w.Header()["X-Call-Id"] == nil {
 			markCall(w.Header(), r)
 		}
-		if refused != nil && faas.CodeOf(err) == faas.CodeUnknownFunction { // which problem does not know to be a refusal
+		if refused != nil && faas.CodeOf(err) == faas.CodeUnknownFunction { // problem cannot tell that it is a refusal
 			a.refused(w, r, faas.CodeUnknownFunction)
 		}
 		a.problem(w, r, err)
 	}
 }
 
-// anyone returns what a request goes through that is for no route: it is answered
-// as often as an address may ask.
+// anyone returns a handler for requests that match no route. It counts them towards the
+// limit of their address.
 func (a *API) anyone(why func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		_, err := a.guard.admit(nil, r, &Route{})

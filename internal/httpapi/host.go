@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// hosts is which names the API answers to. A page whose name's owner makes it
-// point to this machine (DNS rebinding) is of the same origin for the browser,
-// but it cannot choose what the name is: so a name must be known here, or be
-// one that no attacker's name server is asked about.
+// hosts are the names to which the API answers. In DNS rebinding an attacker makes a
+// name of their own point to this machine; to the browser their page then has the API's
+// origin. But the page cannot choose the name in its requests. So a name must be one
+// that we know, or one that no attacker's name server is asked about.
 type hosts struct {
 	exact  map[string]bool
-	suffix []string // .example.com, for *.example.com
+	suffix []string // .example.com for *.example.com
 }
 
 func newHosts(patterns []string) hosts {
@@ -31,7 +31,7 @@ func newHosts(patterns []string) hosts {
 
 var hostPattern = regexp.MustCompile(`^(\*\.)?[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$`)
 
-// CheckHost says what is wrong with a name of Config.Hosts, or nil.
+// CheckHost returns what is wrong with a name in Config.Hosts, or nil.
 func CheckHost(pattern string) error {
 	if !hostPattern.MatchString(strings.ToLower(pattern)) || len(pattern) > 253 {
 		return fmt.Errorf("%.80q is not a host name like fob.example.com or *.example.com, without a port", pattern)
@@ -39,8 +39,8 @@ func CheckHost(pattern string) error {
 	return nil
 }
 
-// allow reports whether a request with that Host, as HTTP has it, is for us. One
-// without it is no browser's.
+// allow reports whether a request with that Host header is for us. A request without
+// one does not come from a browser.
 func (h *hosts) allow(host string) bool {
 	if host == "" || host == "localhost" {
 		return true
@@ -64,7 +64,7 @@ func (h *hosts) allow(host string) bool {
 	return h.allowName(host)
 }
 
-// allowName is allow for what is no address.
+// allowName is allow for a host that is not an address.
 func (h *hosts) allowName(name string) bool {
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
 	for _, c := range []byte(name) {
@@ -83,7 +83,7 @@ func (h *hosts) allowName(name string) bool {
 	return false
 }
 
-// isPort reports whether text is nothing, or a port behind its colon.
+// isPort reports whether text is empty, or a colon and a port.
 func isPort(text string) bool {
 	if text == "" {
 		return true

@@ -14,18 +14,18 @@ func answer(w http.ResponseWriter, status int, v any) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	w.Write(body) // if that fails there is nobody to tell
+	w.Write(body) // an error has nowhere to go
 	return nil
 }
 
-// encode writes JSON as the original did, byte for byte: a space behind each
-// colon and comma, no line break at the end, and no escaping for HTML.
+// encode writes JSON byte for byte as the original did: with a space after each colon
+// and comma, without a line break at the end, and without escapes for HTML.
 func encode(v any) []byte {
 	var compact bytes.Buffer
 	e := json.NewEncoder(&compact)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(v); err != nil {
-		panic(err) // our own types, which JSON can hold
+		panic(err) // cannot happen: JSON can hold our own types
 	}
 	in := bytes.TrimSuffix(compact.Bytes(), []byte("\n"))
 	out := make([]byte, 0, len(in)+len(in)/8)

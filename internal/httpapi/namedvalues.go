@@ -13,15 +13,15 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// What clients send as names with values is read one after the other, and the first
-// that is unknown or there twice ends it: a body may have half a million of them,
-// and a refusal is to cost no more than that first one.
+// Names with values are read one by one, and reading stops at the first name that is
+// unknown or repeated. A body may have half a million of them; refusing it should cost
+// no more than reading up to the wrong one.
 
-// byteOrderMark is what editors on Windows begin a file with.
+// byteOrderMark begins files that editors on Windows write.
 const byteOrderMark = "\ufeff"
 
-// eachMember gives the members of a JSON object, of which known says whether there
-// may be one of that name, before its value is looked at.
+// eachMember calls give for each member of a JSON object. Before it looks at a member's
+// value, it asks known whether there may be a member of that name.
 func eachMember(body []byte, known func(name string) error, give func(name string, value json.RawMessage) error) error {
 	bad := func(err error) error {
 		if errors.Is(err, io.EOF) {
@@ -29,7 +29,7 @@ func eachMember(body []byte, known func(name string) error, give func(name strin
 		}
 		return faas.Errorf(faas.CodeBadRequest, "the body cannot be read as a JSON object: %s", err)
 	}
-	if !utf8.Valid(body) { // else what is not would be replaced in silence
+	if !utf8.Valid(body) { // otherwise invalid bytes would be replaced silently
 		return faas.NotUTF8("the body", body)
 	}
 	body = bytes.TrimPrefix(body, []byte(byteOrderMark))
@@ -46,7 +46,7 @@ func eachMember(body []byte, known func(name string) error, give func(name strin
 		if err != nil {
 			return bad(err)
 		}
-		name, _ := token.(string) // nothing else may be there
+		name, _ := token.(string) // cannot be anything but a string
 		if seen[name] {
 			return twice(name)
 		}
@@ -81,7 +81,7 @@ func eachParameter(query string, known func(name string) error, give func(name, 
 		rawName, rawValue, _ := strings.Cut(part, "=")
 		name, err1 := url.QueryUnescape(rawName)
 		value, err2 := url.QueryUnescape(rawValue)
-		if err1 != nil || err2 != nil || strings.Contains(part, ";") { // which some take for an &
+		if err1 != nil || err2 != nil || strings.Contains(part, ";") { // some programs take it for an &
 			return faas.Errorf(faas.CodeBadRequest, "the query is not properly percent-encoded")
 		}
 		if seen[name] {
@@ -102,7 +102,7 @@ func twice(name string) error {
 	return faas.Errorf(faas.CodeBadRequest, "%.80q is given twice", name)
 }
 
-// readParameters reads a query string that may have these parameters.
+// readParameters reads a query string that may have the parameters names.
 func readParameters(query string, names ...string) (map[string]string, error) {
 	given := make(map[string]string)
 	err := eachParameter(query, func(name string) error {

@@ -12,17 +12,17 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// ops answers those who run the dispatcher.
+// ops answers the requests of those who run the dispatcher.
 type ops struct {
 	log     zerolog.Logger
 	build   api.Build
-	scrape  http.Handler // of metrics
+	scrape  http.Handler // answers GET /metrics
 	journal faas.AuditLog
-	storage Storage                     // nil when there is none yet
-	engine  Engine                      // nil when there is none, or none yet
+	storage Storage                     // nil if there is none yet
+	engine  Engine                      // nil if there is none, or none yet
 	unready *atomic.Pointer[faas.Error] // why it is not ready, or nil
 
-	copying sync.Mutex // held while a backup is fetched
+	copying sync.Mutex // held while a backup is sent
 }
 
 // healthz answers GET /healthz: the process lives.
@@ -30,7 +30,7 @@ func (s *ops) healthz(w http.ResponseWriter, _ *http.Request, _ asked) error {
 	return answer(w, http.StatusOK, api.Status{Status: "ok"})
 }
 
-// readyz answers GET /readyz: it serves, or says why it does not.
+// readyz answers GET /readyz: it is ready, or why not.
 func (s *ops) readyz(w http.ResponseWriter, _ *http.Request, _ asked) error {
 	if why := s.unready.Load(); why != nil {
 		return why

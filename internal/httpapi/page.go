@@ -11,7 +11,7 @@ const (
 	maxPage     = 1000
 )
 
-// readPage reads which part of a list is asked for.
+// readPage reads which part of a list a query asks for.
 func readPage(given map[string]string) (after string, limit int, err error) {
 	limit = defaultPage
 	if text, ok := given["limit"]; ok {

@@ -13,12 +13,12 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// problem answers a request with an error. What is no *faas.Error is logged,
-// and the client is told only that something went wrong. A client that has
-// gone away has its connection closed.
+// problem answers a request with an error. An error that is not a *faas.Error is
+// logged, and the client learns only that something went wrong. If the client has gone
+// away, problem closes its connection.
 func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil && errors.Is(err, r.Context().Err()) {
-		// Nobody waits for the answer. Returning without one would be a 200.
+		// Nobody waits for the answer. Returning without one would send 200.
 		panic(http.ErrAbortHandler)
 	}
 	e, ok := errors.AsType[*faas.Error](err)
@@ -61,8 +61,8 @@ func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 	w.Write(body)
 }
 
-// Refusal returns an error as a whole answer, head and all, for a connection that
-// is closed without any request of it having been read.
+// Refusal returns an error as a whole answer, with its head, for a connection that is
+// closed before any request was read from it.
 func (a *API) Refusal(err *faas.Error) []byte {
 	w := &kept{header: make(http.Header)}
 	a.problem(w, &http.Request{URL: &url.URL{}}, err)
@@ -71,12 +71,12 @@ func (a *API) Refusal(err *faas.Error) []byte {
 		Body: io.NopCloser(&w.body), ContentLength: int64(w.body.Len()), Close: true,
 	}
 	var text bytes.Buffer
-	answer.Write(&text) // to memory that does not fail
+	answer.Write(&text) // writing to memory cannot fail
 	return text.Bytes()
 }
 
-// Malformed is the Refusal for a request that the server could not read, or would
-// not, as it says.
+// Malformed returns the Refusal for a request that the server could not, or would not,
+// read.
 func (a *API) Malformed(status int, why string) []byte {
 	if why == "" {
 		why = "its first line, or a header, is malformed; in a path, % is followed by two hexadecimal digits"
@@ -97,7 +97,7 @@ func (a *API) Malformed(status int, why string) []byte {
 	return a.Refusal(e)
 }
 
-// kept is an answer in memory.
+// kept is a ResponseWriter that keeps the answer in memory.
 type kept struct {
 	header http.Header
 	status int

@@ -7,23 +7,23 @@ import (
 	"strings"
 )
 
-// The headers in which a proxy says for whom it asks. Others that begin like them,
-// X-Real-Ip and Forwarded (RFC 7239) are never read: one set of headers is enough
-// to agree on, and all common proxies send this one.
+// The headers in which a proxy says for whom it asks. X-Real-Ip and Forwarded (RFC
+// 7239) are never read. To agree on one set of headers is enough, and all common
+// proxies send this one.
 const (
 	forwardedFor   = "X-Forwarded-For"
 	forwardedProto = "X-Forwarded-Proto"
 	forwardedHost  = "X-Forwarded-Host"
 )
 
-// origin is what a browser calls the origin of a request's target, where it is
-// known: a trusted proxy says the scheme.
+// origin is a browser's name for the origin of a request's target, as far as it is
+// known: only a trusted proxy tells the scheme.
 type origin struct{ scheme, host string }
 
-// client puts a request in the place of the one that a trusted proxy was sent: its
-// RemoteAddr, its Host, and three headers for the function, with one value each.
-// It returns false when the Host is not one of ours, with which it is. What others
-// than trusted proxies say of for whom they ask is dropped.
+// client undoes what a trusted proxy did to a request. It restores RemoteAddr and Host,
+// and sets three headers for the function, each with one value. It returns false if the
+// Host is not one of ours. What others than trusted proxies say about the client, it
+// removes.
 func (a *API) client(r *http.Request) (target origin, ok bool) {
 	target.host, ok = r.Host, a.home.allow(r.Host)
 	said, proxies := takeForwarded(r.Header), proxies(a.cfg.TrustedProxies)
@@ -47,8 +47,8 @@ func (a *API) client(r *http.Request) (target origin, ok bool) {
 	return target, ok
 }
 
-// takeForwarded removes what a request says about whom it was made for, and
-// returns it; nil for nothing.
+// takeForwarded removes the headers in which a request says for whom it was made. It
+// returns them, or nil if there are none.
 func takeForwarded(h http.Header) (said http.Header) {
 	for name, values := range h {
 		if forwards(name) {
@@ -62,8 +62,8 @@ func takeForwarded(h http.Header) (said http.Header) {
 	return said
 }
 
-// forwards reports whether a header says for whom a proxy asks, be it with _ for -,
-// which some frameworks take for the same.
+// forwards reports whether a header says for whom a proxy asks. It treats _ like -, as
+// some frameworks do.
 func forwards(name string) bool {
 	name = strings.ReplaceAll(name, "_", "-")
 	const begin = "X-Forwarded"
@@ -77,22 +77,22 @@ func (p proxies) trusts(addr netip.Addr) bool {
 	return slices.ContainsFunc(p, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// furthest returns the address that the nearest trusted proxies had a request
-// from: each proxy adds whom it was asked by at the end of the chain, and what is
-// left of somebody who is not trusted may be invented.
+// furthest returns the address from which the nearest chain of trusted proxies got a
+// request. Each proxy adds the address of its client at the end. What comes before an
+// address that is not trusted may be invented.
 func (p proxies) furthest(peer netip.Addr, chain []string) netip.Addr {
 	for rest := strings.Join(chain, ","); rest != "" && p.trusts(peer); {
 		i := strings.LastIndexByte(rest, ',')
 		from, ok := parseAddr(strings.Trim(rest[i+1:], " \t"))
 		if !ok {
-			return peer // as far as it makes sense
+			return peer // the last that makes sense
 		}
 		peer, rest = from, rest[:max(i, 0)]
 	}
 	return peer
 }
 
-// last is what the nearest proxy says, where each adds its own at the end.
+// last returns what the nearest proxy said, which is at the end.
 func last(values []string) string {
 	if len(values) == 0 {
 		return ""
@@ -101,7 +101,7 @@ func last(values []string) string {
 	return strings.Trim(value[strings.LastIndexByte(value, ',')+1:], " \t")
 }
 
-// parseAddr reads an address, perhaps with a port, perhaps in brackets.
+// parseAddr reads an address, with or without a port and brackets.
 func parseAddr(text string) (addr netip.Addr, ok bool) {
 	if both, err := netip.ParseAddrPort(text); err == nil {
 		return both.Addr().Unmap().WithZone(""), true
@@ -110,5 +110,5 @@ func parseAddr(text string) (addr netip.Addr, ok bool) {
 	return addr.Unmap().WithZone(""), err == nil
 }
 
-// remoteAddr is the address that a request comes from, if it comes from one.
+// remoteAddr returns the address from which a request comes, if it comes from one.
 func remoteAddr(r *http.Request) (netip.Addr, bool) { return parseAddr(r.RemoteAddr) }

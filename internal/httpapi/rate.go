@@ -15,15 +15,15 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// Rate limits requests: so many a second, and a burst of so many after a while of
-// none. Its text is "100" (with a burst of as many) or "100/200". The zero Rate
-// limits nothing, and is "0".
+// Rate limits requests: to so many a second, and to a burst of so many after a pause.
+// Its text is "100" (the burst is as large) or "100/200". The zero Rate is no limit;
+// its text is "0".
 type Rate struct {
 	PerSecond float64
 	Burst     int
 }
 
-// maxRate is far beyond what a dispatcher answers.
+// maxRate is far more than a dispatcher can answer.
 const maxRate = 1_000_000
 
 // UnmarshalText implements encoding.TextUnmarshaler.
@@ -54,20 +54,20 @@ func (r Rate) String() string {
 	return text + "/" + strconv.Itoa(r.Burst)
 }
 
-// failures is how many requests with no good token are answered with 401 to one
-// address. Guessing 256 bits is hopeless at any rate, but it should not fill logs.
+// failures limits how many requests without a good token an address may make. Guessing
+// 256 bits is hopeless at any rate, but it should not fill logs.
 var failures = Rate{PerSecond: 10, Burst: 50}
 
-// maxLimiters bounds the memory of one limits: each holds about 150 bytes.
+// maxLimiters bounds the memory of one limits. A limiter takes about 150 bytes.
 const maxLimiters = 10_000
 
-// limits holds each of many to the same rate. A nil limits allows everything.
+// limits holds every key to the same rate. A nil limits allows everything.
 type limits[K comparable] struct {
 	rate Rate
 
 	mu    sync.Mutex
 	each  map[K]*rate.Limiter
-	rest  *rate.Limiter // of all whom there is no room for
+	rest  *rate.Limiter // of all keys for which there is no room
 	swept time.Time
 }
 
@@ -80,8 +80,7 @@ func newLimits[K comparable](r Rate) *limits[K] {
 
 func (r Rate) limiter() *rate.Limiter { return rate.NewLimiter(rate.Limit(r.PerSecond), r.Burst) }
 
-// allow counts a request of key's, and fails with CodeRateLimited when there were
-// too many.
+// allow counts a request of key, and fails with CodeRateLimited if there were too many.
 func (l *limits[K]) allow(key K, of string) error {
 	if l == nil {
 		return nil
@@ -105,7 +104,7 @@ func (l *limits[K]) of(key K, now time.Time) *rate.Limiter {
 	if len(l.each) >= maxLimiters && now.Sub(l.swept) > time.Second {
 		l.swept = now
 		for other, limiter := range l.each {
-			if limiter.TokensAt(now) >= float64(l.rate.Burst) { // as good as a new one
+			if limiter.TokensAt(now) >= float64(l.rate.Burst) { // it is as good as a new one
 				delete(l.each, other)
 			}
 		}
@@ -118,15 +117,15 @@ func (l *limits[K]) of(key K, now time.Time) *rate.Limiter {
 	return limiter
 }
 
-// addressOf is whom a request is counted for: its address, or of IPv6 the /64,
-// which is what one customer is given at least. What has none counts together.
+// addressOf returns the address for which a request is counted. For IPv6 it is the /64,
+// because a customer gets at least that. Requests without an address count together.
 func addressOf(r *http.Request) netip.Addr {
 	addr, ok := remoteAddr(r)
 	if !ok {
 		return netip.Addr{}
 	}
 	if addr.Is6() {
-		network, _ := addr.Prefix(64) // which every IPv6 address has
+		network, _ := addr.Prefix(64) // every IPv6 address has one
 		addr = network.Addr()
 	}
 	return addr

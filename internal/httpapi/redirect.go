@@ -11,19 +11,19 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// A redirect is a request that a function has a browser make, and the browser
-// makes it as the page or user that it answers: one to the API would be let in. So
-// a function may redirect to itself, and to other hosts.
+// With a redirect a function makes the browser send a request, in the name of the page
+// or user that called the function. To the API such a request would look legitimate. So
+// a function may redirect only to itself, and to other hosts.
 
-// home is where the API is: the names that it goes by, and the port that it
-// listens on, or 0 when that is not known.
+// home is where the API is: its names, and the port on which it listens, or 0 if
+// unknown.
 type home struct {
 	hosts
 	port int
 }
 
-// checkRedirect fails when an answer of the version's redirects to the API, but
-// to the version's own function.
+// checkRedirect fails if an answer of the version redirects to the API, except to the
+// version's own function.
 func (s *calls) checkRedirect(r *http.Request, v *faas.Version, result *faas.Result) error {
 	if result.Status/100 != 3 {
 		return nil
@@ -40,8 +40,8 @@ func (s *calls) checkRedirect(r *http.Request, v *faas.Version, result *faas.Res
 	return nil
 }
 
-// leadsTo reports whether a path is one of the version's function, for us, and
-// for a proxy that decodes and cleans it before it passes it on.
+// leadsTo reports whether a path leads to the version's function: for us, and also for
+// a proxy that decodes and cleans it before it passes it on.
 func (s *calls) leadsTo(r *http.Request, v *faas.Version, where string) bool {
 	decoded, err := url.PathUnescape(where)
 	if err != nil || v == nil {
@@ -62,10 +62,10 @@ func (s *calls) leadsTo(r *http.Request, v *faas.Version, where string) bool {
 	return true
 }
 
-// follow returns where a Location leads from a path of that Host, as browsers
-// read it (WHATWG URL): a backslash is a slash, and tabs and blanks around it do
-// not count. It is ours when that is the API, and then where is its path. What is
-// not clear a browser may read in another way.
+// follow returns where a Location leads from a path on that host, by the rules of
+// browsers (WHATWG URL): a backslash is a slash, and tabs and blanks around it do not
+// count. ours reports whether that is the API; where is then the path. If clear is
+// false, browsers may disagree.
 func (h *home) follow(host, from, location string) (where string, ours, clear bool) {
 	location = strings.NewReplacer("\t", "", `\`, "/").Replace(strings.Trim(location, " \t"))
 	if end := strings.IndexAny(location, "?#"); end >= 0 {
@@ -94,7 +94,7 @@ func (h *home) follow(host, from, location string) (where string, ours, clear bo
 	return resolvePath(from, rest), true, true
 }
 
-// cutScheme returns a URL's scheme in lower case, or "", and what is behind it.
+// cutScheme returns a URL's scheme in lower case, or "", and the rest of the URL.
 func cutScheme(location string) (scheme, rest string) {
 	for i, c := range []byte(location) {
 		switch {
@@ -109,9 +109,9 @@ func cutScheme(location string) (scheme, rest string) {
 	return "", location
 }
 
-// isOurs reports whether a URL's authority is one that the API answers to: a name
-// that it goes by, or any address, for that may be this machine's; and a port that
-// the request came to, or that the API listens on.
+// isOurs reports whether a URL's authority is one of the API's. Its host is then a name
+// of the API, or any address, because it may be this machine's; its port is the one to
+// which the request came, or the one on which the API listens.
 func (h *home) isOurs(host, scheme, authority string) (ours, clear bool) {
 	authority = authority[strings.LastIndexByte(authority, '@')+1:]
 	name, port := authority, ""
@@ -133,8 +133,8 @@ func (h *home) isOurs(host, scheme, authority string) (ours, clear bool) {
 	}
 }
 
-// isPortOurs reports whether a request with that Host came to a port, as far as
-// that can be told without the scheme, or the API listens on it.
+// isPortOurs reports whether port is the one in that Host, as far as this can be told
+// without the scheme, or the one on which the API listens.
 func (h *home) isPortOurs(host string, port int) bool {
 	if port == h.port {
 		return true
@@ -146,9 +146,9 @@ func (h *home) isPortOurs(host string, port int) bool {
 	return text == strconv.Itoa(port)
 }
 
-// isClear reports whether all browsers take a URL's host for what it looks like.
-// They decode and map some characters, and know numbers as addresses that we do
-// not, such as 0x7f.1.
+// isClear reports whether every browser takes a URL's host for what it looks like.
+// Browsers decode and map some characters, and take some numbers for addresses that we
+// do not, such as 0x7f.1.
 func isClear(name string) bool {
 	if name == "" {
 		return false

@@ -10,8 +10,8 @@ import (
 // generate answers POST /api/gen: it registers a function.
 func (s *functions) generate(w http.ResponseWriter, r *http.Request, q asked) error {
 	if !q.who.May(faas.ScopeDeploy, nil) {
-		// It may make the functions that it was granted by name. Whether there
-		// are others, of whatever name, is not for it to know.
+		// The token may create the functions that it names. It must not learn whether
+		// others exist, whatever their names.
 		name := nameInQuery(r.URL.RawQuery)
 		if name == "" || !q.who.May(faas.ScopeDeploy, &faas.Function{Name: name}) {
 			return faas.Errorf(faas.CodeForbidden, "your token allows this only for functions that it names: give ?name= with one of these, or use a token with the grant deploy")
@@ -32,8 +32,8 @@ func (s *functions) generate(w http.ResponseWriter, r *http.Request, q asked) er
 	return answer(w, http.StatusOK, api.Registered{ID: fn.ID})
 }
 
-// nameInQuery returns the name that a query gives, or "". What is wrong with the
-// query readDraft says.
+// nameInQuery returns the name in a query, or "". readDraft reports what is wrong with
+// the query.
 func nameInQuery(query string) (name string) {
 	_ = eachParameter(query, func(string) error { return nil }, func(key, value string) error {
 		if key == "name" {

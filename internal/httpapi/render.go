@@ -5,28 +5,28 @@ import (
 	"strings"
 )
 
-// What a function answers with comes from the API's origin, as far as a browser
-// goes. The policy gives what is shown of it an origin of its own, which the API
-// takes for another site, and which has no storage, cookies or service workers.
-// It is on every answer: what is data for one browser is a page for another.
+// To a browser a function's answer comes from the API's origin. This policy gives the
+// rendered answer an origin of its own. To the API that is another site, and it has no
+// storage, cookies or service workers. Every answer has the policy, because what is
+// data for one browser is a page for another.
 const sandboxPolicy = "sandbox allow-scripts allow-forms allow-popups allow-downloads"
 
-// Values of headers that many answers share. Nobody changes them.
+// Header values that many answers share. Nobody changes them.
 var (
 	nosniff    = []string{"nosniff"}
 	noReferrer = []string{"no-referrer"}
 	inertCSP   = []string{"default-src 'none'"}
-	sandboxCSP = []string{sandboxPolicy} // whose capacity is its length
+	sandboxCSP = []string{sandboxPolicy} // append copies it, because its capacity is its length
 )
 
-// inert is for our own answers: whatever is in them, a browser runs nothing.
+// inert sets headers of our own answers so that a browser runs nothing in them.
 func inert(h http.Header) {
 	h["X-Content-Type-Options"] = nosniff
 	h["Content-Security-Policy"] = inertCSP
 }
 
-// contain is for a function's answer; own are the headers that it has of the
-// function's. Policies of its own go on to hold.
+// contain sets headers of a function's answer. own are the headers that the function
+// set; its own policies stay in force.
 func contain(h, own http.Header) {
 	h["X-Content-Type-Options"] = nosniff
 	h["Referrer-Policy"] = noReferrer
@@ -39,8 +39,9 @@ func contain(h, own http.Header) {
 	h["Content-Security-Policy"] = policies
 }
 
-// withoutReports drops from content security policies where to report what they
-// forbid, which a browser does as the API's page.
+// withoutReports removes from content security policies the directives that say where
+// to report violations. A browser would send these reports in the name of the API's
+// page.
 func withoutReports(policies string) string {
 	if !strings.Contains(strings.ToLower(policies), "report-") {
 		return policies
@@ -62,27 +63,27 @@ func withoutReports(policies string) string {
 	return strings.Join(kept, ", ")
 }
 
-// ours are the headers by which an answer acts for the whole origin, or has a
-// browser make requests that nobody asked for. Functions' answers do not have
-// them. SECURITY.md has them as a table, with the reasons; it also says what passes.
+// ours are headers by which an answer acts for the whole origin, or makes a browser
+// send requests that nobody asked for. Functions cannot set them.
+// SECURITY.md explains each.
 var ours = map[string]bool{
-	// Requests of the browser's own.
+	// Requests that a browser sends by itself.
 	"Refresh": true, "Link": true, "Speculation-Rules": true, "Critical-Ch": true, "Accept-Ch": true,
 	"Activate-Storage-Access": true, "Sourcemap": true, "X-Sourcemap": true,
 	"Report-To": true, "Reporting-Endpoints": true, "Nel": true, "Expect-Ct": true, "X-Xss-Protection": true,
 	"Content-Security-Policy-Report-Only": true,
 
-	// What is said for the origin.
+	// Headers that act for the origin.
 	"Clear-Site-Data": true, "Service-Worker-Allowed": true, "Set-Login": true, "Idp-Signin-Status": true,
 	"Alt-Svc": true, "Strict-Transport-Security": true, "Public-Key-Pins": true, "Public-Key-Pins-Report-Only": true,
 	"Use-As-Dictionary": true, "Observe-Browsing-Topics": true, "Shared-Storage-Write": true, "Origin-Agent-Cluster": true,
 }
 
-// oursBy are how names begin that are like ours.
+// oursBy are prefixes of further such headers.
 var oursBy = [...]string{"Access-Control-", "Attribution-Reporting-", "Ad-Auction-", "Secure-Session-", "Sec-"}
 
-// passes reports whether a header of a function's answer, in its canonical form,
-// is for the function to set.
+// passes reports whether a function may set a header, whose name is in its canonical
+// form.
 func passes(name string) bool {
 	if ours[name] {
 		return false

@@ -8,64 +8,64 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// Route is one route, with all there is to say of it. The router, the guard and
-// the audit log go by it, and the documents and their tests are held against it.
+// Route declares everything about one route. The router, the guard and the audit log
+// use it, and tests check the documents against it.
 type Route struct {
 	Method string // or Any
-	Path   string // {ref} is one segment, * is any number of them
+	Path   string // {ref} is one segment, * any number of them
 	Doc    string // what it does or answers, in Markdown
 
-	Scope  faas.Scope // that it asks for; empty for what everybody may
-	Span   Span       // of the functions that the caller must hold the scope for
+	Scope  faas.Scope // that a caller must have; empty if everybody may
+	Span   Span       // the functions for which the caller must have it
 	Needs  Needs      // of the backend
-	Action string     // in the audit log; empty for what changes nothing
+	Action string     // in the audit log; empty if the route changes nothing
 
-	Query    []string // names of parameters, each of which may be given once; nil for any, which are not looked at
-	Settings bool     // the query may have a function's settings besides
+	Query    []string // names of parameters that may be given once; nil if the query is not checked
+	Settings bool     // the query may also have a function's settings
 	Takes    any      // a value of the body's type, or its media type; nil for no body
 	Gives    Answers
 	Fails    []faas.Code // besides those that Codes adds
 
-	Sandboxes bool // a sandbox may, with its own token: the handler sees to what
-	Standby   bool // open on standby, where it tells nothing of functions
-	Unlimited bool // exempt from the limit of requests
+	Sandboxes bool // a sandbox may use it with its own token; the handler checks for what
+	Standby   bool // open on standby, where it reveals nothing about functions
+	Unlimited bool // exempt from the rate limit
 
 	handle handler
 }
 
-// Answers are what there is when nothing fails: by status a value of the
-// document's type, or the media type of anything else; nil for no body.
+// Answers are a route's successful answers, by status: a value of the document's type,
+// a media type for anything else, or nil for no body.
 type Answers map[int]any
 
-// media is the type of a body that is not one of our documents.
+// media is the media type of a body that is not one of our documents.
 type media string
 
-// Span is which functions somebody must hold a route's scope for.
+// Span says for which functions a caller must have a route's scope.
 type Span string
 
 // The spans. SECURITY.md explains them by these words.
 const (
 	ForAll Span = "all"
-	ForOne Span = "one"    // the one in the path; it is said to be missing when not
-	Listed Span = "listed" // any: the answer has those alone
-	Named  Span = "named"  // the one in the query, as its handler sees to
+	ForOne Span = "one"    // for the one in the path; without the scope it seems not to exist
+	Listed Span = "listed" // for any; the answer has only those
+	Named  Span = "named"  // for the one in the query; the handler checks it
 )
 
-// Needs is how much of the backend there must be.
+// Needs says how much of the backend a route needs.
 type Needs int
 
-// What may be needed, each with what is before it.
+// What a route may need. Each includes those before it.
 const (
 	Nothing    Needs = iota
-	DataFolder       // tokens, audit log, storage: also where no dispatcher runs
+	DataFolder       // tokens, audit log, storage; they are there even if no dispatcher runs
 	Dispatcher
 )
 
-// Any stands for every method that a function can be called by, but TRACE and
+// Any stands for every method by which a function can be called: all but TRACE and
 // CONNECT.
 const Any = "any"
 
-// resources are what answers the routes.
+// resources answer the routes.
 type resources struct {
 	calls     *calls
 	functions *functions
@@ -74,15 +74,15 @@ type resources struct {
 	ops       *ops
 }
 
-// Routes lists the routes.
+// Routes returns all routes.
 func Routes() []Route { return routes(&resources{}) }
 
-// routes is the one table of routes, in the order in which documents have them.
+// routes is the one table of routes, in the order of the documents.
 func routes(s *resources) []Route {
 	page := []string{"limit", "after"}
 	draft := []string{"lang", "name"}
 
-	// Codes that several routes have.
+	// Codes that several routes share.
 	type codes = []faas.Code
 	one := codes{faas.CodeBadRequest, faas.CodeUnknownFunction}
 	change := codes{faas.CodeInternal, faas.CodeStorage, faas.CodeNoSpace}
@@ -268,7 +268,7 @@ func routes(s *resources) []Route {
 	}
 }
 
-// Methods lists those that the route has.
+// Methods returns the methods of the route.
 func (rt *Route) Methods() []string {
 	if rt.Method == Any {
 		return slices.Concat(callMethods, moreMethods)
@@ -276,14 +276,14 @@ func (rt *Route) Methods() []string {
 	return []string{rt.Method}
 }
 
-// callMethods are those of calls that a function without the request takes, and
-// moreMethods those that one with it gets besides. It gets any other, too.
+// callMethods are the methods of calls to a function that does not take the request.
+// One that takes it also gets moreMethods, and any other method.
 var (
 	callMethods = []string{http.MethodGet, http.MethodHead, http.MethodPost}
 	moreMethods = []string{http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions}
 )
 
-// Parameters lists those of the query.
+// Parameters returns the parameters of the route's query.
 func (rt *Route) Parameters() []string {
 	if rt.Settings {
 		return append(slices.Clone(rt.Query), faas.SettingNames()...)
@@ -291,8 +291,8 @@ func (rt *Route) Parameters() []string {
 	return rt.Query
 }
 
-// Codes lists the codes that the route may answer. Those that any path may answer
-// are left out, unless something there makes them likely.
+// Codes returns the codes with which the route may answer. It leaves out codes that any
+// path may answer, unless they are likely on this one.
 func (rt *Route) Codes() []faas.Code {
 	codes := slices.Clone(rt.Fails)
 	if !rt.Unlimited {
@@ -305,8 +305,8 @@ func (rt *Route) Codes() []faas.Code {
 	return slices.Compact(codes)
 }
 
-// Asks returns what the route asks of a caller whose token grants only that
-// scope, or who shows none (""), in the words that SECURITY.md explains.
+// Asks returns what the route requires of a caller whose token grants only that scope,
+// or who shows no token (""), in the words that SECURITY.md explains.
 func (rt *Route) Asks(scope faas.Scope) string {
 	switch {
 	case rt.Scope == "":

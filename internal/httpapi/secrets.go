@@ -10,14 +10,14 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// secrets answers all about secrets.
+// secrets answers everything about secrets.
 type secrets struct {
 	secrets faas.SecretRegistry
 	bodies  *bodies
 }
 
-// put answers PUT /api/secrets/NAME. The body is the value, byte for byte.
-// It goes nowhere but into the keeper, and is overwritten then.
+// put answers PUT /api/secrets/NAME. The body is the value, byte for byte. It goes only
+// to the keeper, and is then overwritten.
 func (s *secrets) put(w http.ResponseWriter, r *http.Request, q asked) error {
 	name := chi.URLParam(r, "name")
 	if err := faas.CheckVariable(name); err != nil {
@@ -40,7 +40,7 @@ func (s *secrets) put(w http.ResponseWriter, r *http.Request, q asked) error {
 	return answer(w, status, secret)
 }
 
-// secretFunctions reads ?functions=A,B; nil when nothing is said.
+// secretFunctions reads ?functions=A,B. It returns nil if the parameter is not given.
 func secretFunctions(values map[string]string) []string {
 	list, given := values["functions"]
 	switch {
@@ -52,7 +52,7 @@ func secretFunctions(values map[string]string) []string {
 	return strings.Split(list, ",")
 }
 
-// list answers GET /api/secrets: all but the values.
+// list answers GET /api/secrets with everything except the values.
 func (s *secrets) list(w http.ResponseWriter, r *http.Request, _ asked) error {
 	all, err := s.secrets.ListSecrets(r.Context())
 	if err != nil {

@@ -12,13 +12,13 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// tokens answers all about tokens, also where no dispatcher runs.
+// tokens answers everything about tokens, even if no dispatcher runs.
 type tokens struct {
 	tokens faas.Tokens
 	bodies *bodies
 }
 
-// create answers POST /api/tokens: the only answer that ever has the secret.
+// create answers POST /api/tokens. Only this answer ever has the secret.
 func (s *tokens) create(w http.ResponseWriter, r *http.Request, q asked) error {
 	body, err := s.bodies.read(w, r)
 	if err != nil {
@@ -42,7 +42,7 @@ func (s *tokens) create(w http.ResponseWriter, r *http.Request, q asked) error {
 	return answer(w, http.StatusCreated, api.MadeToken{Token: token, Secret: secret})
 }
 
-// readToken reads the JSON object that says what a token is to be.
+// readToken reads the JSON object that describes a new token.
 func readToken(body []byte) (draft api.NewToken, err error) {
 	members := map[string]any{"name": &draft.Name, "grants": &draft.Grants, "expires": &draft.Expires}
 	const form = `{"name": "ann", "grants": ["read", "invoke:hello"], "expires": "720h"}`
@@ -56,7 +56,7 @@ func readToken(body []byte) (draft api.NewToken, err error) {
 			return faas.Errorf(faas.CodeBadRequest, "the member %s has %d bytes, more than any that is allowed", name, len(raw))
 		}
 		err := json.Unmarshal(raw, members[name])
-		if e, ok := errors.AsType[*faas.Error](err); ok { // of a grant
+		if e, ok := errors.AsType[*faas.Error](err); ok { // from parsing a grant
 			return e
 		} else if err != nil {
 			return faas.Errorf(faas.CodeBadRequest, "the member %s cannot be read: %.300s; a token is made from %s", name, err, form)
@@ -65,8 +65,8 @@ func readToken(body []byte) (draft api.NewToken, err error) {
 	})
 }
 
-// parseExpiry reads when a token is to expire: a duration from now, or a time;
-// nothing is never.
+// parseExpiry reads when a token expires: a duration from now, or a time. Empty text
+// means never.
 func parseExpiry(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil

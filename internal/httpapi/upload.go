@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// upload is a request's body, or the rest of it, that is read as it comes. The
-// answer may be sent meanwhile, and is the last one on its connection.
+// upload is a request's body, or the rest of one, that is read as it comes. The answer
+// may be sent at the same time; the connection ends after it.
 type upload struct {
 	body   io.Reader
 	client *http.ResponseController
-	asked  bool // whether the client waits to be told to send (Expect: 100-continue)
+	asked  bool // the client waits to be told to send (Expect: 100-continue)
 
 	mu     sync.Mutex
 	closed bool
@@ -47,7 +47,7 @@ func (u *upload) Read(p []byte) (int, error) {
 	if err != io.EOF {
 		return n, incomplete(err)
 	}
-	u.client.SetReadDeadline(time.Time{}) // net/http watches for the client's leaving now
+	u.client.SetReadDeadline(time.Time{}) // from now on net/http watches for the client's leaving
 	return n, err
 }
 
@@ -62,9 +62,9 @@ func (u *upload) Close() error {
 	return nil
 }
 
-// discard reads what nobody wants, so that a client that sends all before it
-// reads anything sees its answer. Who waits to be asked gets it instead. Nobody
-// else may be reading any more.
+// discard reads the rest that nobody wants, so that a client sees its answer even if it
+// reads nothing before it has sent everything. A client that waits to be told to send
+// gets the answer instead. Nobody else may be reading.
 func (u *upload) discard() {
 	if u.ended || u.asked {
 		return

@@ -1,5 +1,5 @@
-// Package secret seals secrets with XChaCha20-Poly1305 under a key that is kept
-// in a file of its own, outside of the database that has what is sealed.
+// Package secret seals secrets with XChaCha20-Poly1305. The key is in a file of its
+// own, outside the database that has the sealed secrets.
 package secret
 
 import (
@@ -17,26 +17,25 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// Keeper implements faas.SecretKeeper over a store and a key file. It keeps
-// neither keys nor values in memory: the file is read each time.
+// Keeper implements faas.SecretKeeper over a store and a key file. It keeps neither
+// keys nor values in memory, and reads the file each time.
 type Keeper struct {
 	store faas.SecretStore
 	file  keyFile
 
-	// changes guards the key file, and that what is sealed with one of its keys
-	// is stored before the key goes.
+	// changes guards the key file. It is also held until a secret that was sealed is
+	// stored, so that its key cannot be removed in between.
 	changes sync.Mutex
 }
 
 var _ faas.SecretKeeper = (*Keeper)(nil)
 
-// New returns the keeper of a store's secrets. path is that of the key file, which
-// is made when the first secret is set. It fails when the file there is no proper
-// key file, or open to others. One that lacks a key that is needed is no failure,
-// for functions without secrets can do without: unreadable tells the secrets
-// that cannot be opened.
+// New returns the keeper of a store's secrets. path is the key file, which is created
+// when the first secret is set. New fails if the file is malformed, or if others can
+// read it. It does not fail if a key is missing, because functions without secrets can
+// go on; unreadable then lists the secrets that cannot be opened.
 func New(ctx context.Context, store faas.SecretStore, path string) (k *Keeper, unreadable []string, err error) {
-	if real, err := filepath.EvalSymlinks(path); err == nil { // or a rotation would replace the link
+	if real, err := filepath.EvalSymlinks(path); err == nil { // otherwise a rotation would replace a link
 		path = real
 	}
 	k = &Keeper{store: store, file: keyFile(path)}
@@ -88,7 +87,7 @@ func (k *Keeper) Put(ctx context.Context, name string, value []byte, functions [
 		return nil, false, faas.Errorf(faas.CodeBadRequest, "there are %d secrets, which is how many there may be: delete one", len(all))
 	}
 	if functions != nil {
-		s.Functions = append([]string{}, functions...) // [] and not null in JSON
+		s.Functions = append([]string{}, functions...) // in JSON [], not null
 		slices.Sort(s.Functions)
 		s.Functions = slices.Compact(s.Functions)
 	}
@@ -104,8 +103,8 @@ func (k *Keeper) Put(ctx context.Context, name string, value []byte, functions [
 	return &s.Secret, at < 0, nil
 }
 
-// keysFor returns the keys to seal with, of which it makes the first when nothing
-// is sealed yet. The caller holds changes.
+// keysFor returns the keys to seal with. If nothing has been sealed yet, it makes the
+// first key. The caller holds changes.
 func (k *Keeper) keysFor(all []*faas.SealedSecret) (keys, error) {
 	found, err := k.file.read()
 	if err != nil {
@@ -114,7 +113,7 @@ func (k *Keeper) keysFor(all []*faas.SealedSecret) (keys, error) {
 	if len(found) > 0 {
 		return found, nil
 	}
-	if len(all) > 0 { // a new key would hide that the old one is gone
+	if len(all) > 0 { // a new key would hide that the old one is lost
 		return nil, k.file.bad(fmt.Errorf("it is missing, and %d secrets are sealed with the key in it", len(all)),
 			"put it back from a backup; if it is lost, delete all secrets and set them again")
 	}
@@ -168,13 +167,13 @@ func (k *Keeper) Open(ctx context.Context, name string) (*faas.Secret, []byte, e
 	return &s.Secret, value, err
 }
 
-// RotateKey implements faas.SecretKeeper. The file has both keys from before
-// the first secret is sealed with the new one until after the last one is, so that a
-// crash at any point leaves all of them readable, and the next rotation clears up.
+// RotateKey implements faas.SecretKeeper. From before the first secret is sealed with
+// the new key until after the last one is, the file has both keys. A crash at any point
+// leaves all secrets readable, and the next rotation cleans up.
 func (k *Keeper) RotateKey(ctx context.Context) (faas.KeyRotation, error) {
 	k.changes.Lock()
 	defer k.changes.Unlock()
-	// What is begun is ended, or there are two keys for no reason.
+	// Finish what has begun, or the file would keep two keys for no reason.
 	ctx = context.WithoutCancel(ctx)
 	all, err := k.store.Secrets(ctx)
 	if err != nil {
@@ -185,8 +184,8 @@ func (k *Keeper) RotateKey(ctx context.Context) (faas.KeyRotation, error) {
 		return faas.KeyRotation{}, err
 	}
 	defer old.wipe()
-	// All are opened before anything changes: a secret that cannot be would
-	// lose its key for good.
+	// Open all secrets before anything changes: one that cannot be opened would lose
+	// its key for good.
 	resealed := make([]*faas.SealedSecret, len(all))
 	fresh := newKey()
 	defer clear(fresh.secret[:])
@@ -200,8 +199,7 @@ func (k *Keeper) RotateKey(ctx context.Context) (faas.KeyRotation, error) {
 		clear(value)
 		resealed[i] = &next
 	}
-	// Of the old ones only what something is sealed with: rotations that failed
-	// leave others.
+	// Keep only old keys that something is sealed with. Failed rotations leave others.
 	used := slices.DeleteFunc(slices.Clone(old), func(key *key) bool {
 		return !slices.ContainsFunc(all, func(s *faas.SealedSecret) bool { return s.Key == key.id })
 	})
@@ -217,17 +215,17 @@ func (k *Keeper) RotateKey(ctx context.Context) (faas.KeyRotation, error) {
 	return faas.KeyRotation{Key: fresh.id, Resealed: len(all)}, nil
 }
 
-// about is the associated data of a secret: what is sealed opens as that secret
-// and version alone.
+// about returns the associated data of a secret: what is sealed can be opened only as
+// that secret in that version.
 func about(s *faas.SealedSecret) []byte {
 	return fmt.Appendf(nil, "fob secret\x00%s\x00%d", s.Name, s.Version)
 }
 
-// seal seals a value as s says, under a nonce of its own.
+// seal seals a value for s with a fresh nonce.
 func seal(k *key, s *faas.SealedSecret, value []byte) {
 	aead := k.aead()
 	nonce := make([]byte, aead.NonceSize(), aead.NonceSize()+len(value)+aead.Overhead())
-	rand.Read(nonce) // never fails, by its documentation
+	rand.Read(nonce) // never fails
 	s.Key, s.Sealed = k.id, aead.Seal(nonce, nonce, value, about(s))
 }
 

@@ -28,7 +28,7 @@ type key struct {
 
 func newKey() *key {
 	var id [4]byte
-	rand.Read(id[:]) // never fails, by its documentation
+	rand.Read(id[:]) // never fails
 	k := &key{id: hex.EncodeToString(id[:])}
 	rand.Read(k.secret[:])
 	return k
@@ -37,12 +37,12 @@ func newKey() *key {
 func (k *key) aead() cipher.AEAD {
 	aead, err := chacha20poly1305.NewX(k.secret[:])
 	if err != nil {
-		panic(err) // of a key of another size, and that is its type's
+		panic(err) // only a key of another size fails
 	}
 	return aead
 }
 
-// keys are those of a file; the first is what is sealed with.
+// keys are the keys of a file. The first one seals.
 type keys []*key
 
 func (all keys) find(id string) *key {
@@ -61,16 +61,16 @@ func (all keys) wipe() {
 	}
 }
 
-// keyFile is the path of a key file: a line a key, with its ID, a blank and its 32
-// bytes as hexadecimal digits.
+// keyFile is the path of a key file. It has a line for each key: its ID, a blank, and
+// its 32 bytes in hexadecimal.
 type keyFile string
 
 var linePattern = regexp.MustCompile(`^([0-9a-f]{8}) ([0-9a-f]{64})$`)
 
-// maxKeyFile is more than a file ever has: two keys, or a few that crashes left.
+// maxKeyFile is larger than any key file: two keys, or a few more after crashes.
 const maxKeyFile = 64 << 10
 
-// read returns the keys, or none when the file is not there.
+// read returns the keys. If there is no file, there are none.
 func (f keyFile) read() (keys, error) {
 	file, err := os.Open(string(f))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -111,8 +111,8 @@ func (f keyFile) read() (keys, error) {
 	return all, nil
 }
 
-// create makes the file with a key, and returns once that is safe on disk. The
-// file of somebody who was quicker is taken, and never replaced.
+// create makes the file with a new key, and returns when it is synced. If somebody else
+// has made the file first, it returns that one's keys.
 func (f keyFile) create() (keys, error) {
 	fresh := keys{newKey()}
 	temporary, err := f.write(fresh)
@@ -133,8 +133,7 @@ func (f keyFile) create() (keys, error) {
 	return fresh, nil
 }
 
-// replace puts these keys in the place of the file's, all at once, and returns
-// when that is safe on disk.
+// replace replaces the file's keys, all at once, and returns when that is synced.
 func (f keyFile) replace(all keys) error {
 	temporary, err := f.write(all)
 	if err != nil {
@@ -159,7 +158,7 @@ func (f keyFile) write(all keys) (name string, err error) {
 	for _, k := range all {
 		fmt.Fprintf(&text, "%s %x\n", k.id, k.secret)
 	}
-	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) { // left by a crash
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) { // a crash may have left it
 		return "", f.bad(err, "remove "+name)
 	}
 	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -167,7 +166,7 @@ func (f keyFile) write(all keys) (name string, err error) {
 		_, err = file.Write(text.Bytes())
 		err = errors.Join(err, file.Sync(), file.Close())
 		if err != nil {
-			os.Remove(name) // half a file; the next write removes it too
+			os.Remove(name) // it is incomplete; the next write would remove it, too
 		}
 	}
 	if err != nil {
@@ -176,7 +175,7 @@ func (f keyFile) write(all keys) (name string, err error) {
 	return name, nil
 }
 
-// bad is an error about the file. What to do goes to the log, for it names files.
+// bad returns an error about the file. advice goes to the log, because it names files.
 func (f keyFile) bad(err error, advice string) error {
 	if faas.DiskFull(err) {
 		return faas.NoSpace("write the key file of the secrets", "FOB_KEY_FILE", fmt.Errorf("%s: %w", string(f), err))

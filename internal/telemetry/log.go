@@ -1,4 +1,5 @@
-// Package telemetry sets up logging and metrics. It imports nothing of ours.
+// Package telemetry sets up logging and metrics. It imports no other package of this
+// module.
 package telemetry
 
 import (
@@ -12,15 +13,15 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// NewLogger returns a logger that writes to out, an *Output or a file. Format is "json", "text", or
-// "auto": text on a terminal, else JSON. Level is one of zerolog's, from
-// "debug" to "error".
+// NewLogger returns a logger that writes to out, which is an *Output or a file. Format
+// is "json", "text", or "auto", which means text on a terminal and JSON elsewhere.
+// Level is one of zerolog's, from "debug" to "error".
 func NewLogger(out destination, format, level string) (zerolog.Logger, error) {
 	l, err := zerolog.ParseLevel(level)
 	if err != nil || level == "" {
 		return zerolog.Nop(), fmt.Errorf("there is no log level %q: use debug, info, warn or error", level)
 	}
-	var w io.Writer = neutral{out} // in JSON what is not printable is in strings only
+	var w io.Writer = neutral{out} // JSON needs no more: it escapes strings
 	switch format {
 	case "json":
 	case "text", "auto":
@@ -41,7 +42,8 @@ func NewLogger(out destination, format, level string) (zerolog.Logger, error) {
 	return log, nil
 }
 
-// Standard returns what others log to, as net/http does; each entry is a warning.
+// Standard returns a logger for packages such as net/http. Each entry becomes a
+// warning.
 func Standard(log zerolog.Logger) *stdlog.Logger { return stdlog.New(entries{log}, "", 0) }
 
 type entries struct{ log zerolog.Logger }

@@ -10,40 +10,40 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Metrics are the instruments of one dispatcher, in base units.
+// Metrics are the metrics of one dispatcher, in base units.
 type Metrics struct {
-	Calls     *prometheus.CounterVec // function, version, outcome
-	Throttled *prometheus.CounterVec // function, version
+	Calls     *prometheus.CounterVec // by function, version, outcome
+	Throttled *prometheus.CounterVec // by function, version
 	InFlight  prometheus.Gauge
 	Queue     prometheus.Histogram     // seconds
 	Start     prometheus.Histogram     // seconds
-	Run       *prometheus.HistogramVec // seconds; function, version
+	Run       *prometheus.HistogramVec // seconds, by function, version
 
-	Egress *prometheus.CounterVec // function, version, outcome
+	Egress *prometheus.CounterVec // by function, version, outcome
 
-	ColdStarts *prometheus.CounterVec // kind: pooled, created, resumed
-	Decisions  *prometheus.CounterVec // of the scaler, in sandboxes; decision: start, stop, pause
+	ColdStarts *prometheus.CounterVec // by kind: pooled, created, resumed
+	Decisions  *prometheus.CounterVec // of the scaler, in sandboxes, by decision: start, stop, pause
 	Evictions  prometheus.Counter
-	PoolDry    *prometheus.CounterVec // lang
+	PoolDry    *prometheus.CounterVec // by lang
 
 	StrayAnswers prometheus.Counter
 
 	AuditFailures prometheus.Counter
 
-	EngineCalls  *prometheus.HistogramVec // seconds; call
-	EngineErrors *prometheus.CounterVec   // call
+	EngineCalls  *prometheus.HistogramVec // seconds, by call
+	EngineErrors *prometheus.CounterVec   // by call
 
 	registry *prometheus.Registry
 
 	mu       sync.RWMutex
-	versions map[string]map[int]*VersionMetrics // by function, of those that are known
+	versions map[string]map[int]*VersionMetrics // by function; only of known functions
 }
 
-// Snapshot is what can be counted at any moment, and is so at each scrape.
+// Snapshot holds what is counted anew at each scrape.
 type Snapshot struct {
 	Sandboxes map[string]int // by state
-	Memory    int64          // bytes that all sandboxes may use together
-	Queues    []Queue        // of the versions that have a sandbox or a waiting call
+	Memory    int64          // bytes that all sandboxes together may use
+	Queues    []Queue        // of versions that have a sandbox or a waiting call
 	Pools     map[string]Pool
 }
 
@@ -53,17 +53,17 @@ type Queue struct {
 	Waiting           int
 }
 
-// Pool is how many blank sandboxes of a language there are, and should be.
+// Pool is how many blank sandboxes a language has, and how many it should have.
 type Pool struct{ Size, Target int }
 
-// Buckets in seconds: callBuckets reach from a warm no-op call to a long one,
-// engineBuckets from a look at a container to the start of one on a busy machine.
+// Buckets in seconds. callBuckets range from a warm call that does nothing to a long
+// one, engineBuckets from inspecting a container to starting one on a busy machine.
 var (
 	callBuckets   = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
 	engineBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
 )
 
-// NewMetrics makes the instruments in a registry of their own.
+// NewMetrics returns metrics in a registry of their own.
 func NewMetrics() *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry(), versions: make(map[string]map[int]*VersionMetrics)}
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
@@ -100,7 +100,7 @@ func NewMetrics() *Metrics {
 	return m
 }
 
-// Know has a function's calls counted from now on, until it is forgotten.
+// Know starts to count calls of a function, until Forget.
 func (m *Metrics) Know(function string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -109,8 +109,8 @@ func (m *Metrics) Know(function string) {
 	}
 }
 
-// Forget drops what was counted under a function that is no more. What its last
-// calls count later is lost.
+// Forget drops everything that was counted for a deleted function. What its last calls
+// count later is lost.
 func (m *Metrics) Forget(function string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -121,7 +121,7 @@ func (m *Metrics) Forget(function string) {
 	m.drop(prometheus.Labels{"function": function})
 }
 
-// ForgetVersion does the same for one version of a function.
+// ForgetVersion drops everything that was counted for one version of a function.
 func (m *Metrics) ForgetVersion(function string, number int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -132,7 +132,7 @@ func (m *Metrics) ForgetVersion(function string, number int) {
 	m.drop(prometheus.Labels{"function": function, "version": strconv.Itoa(number)})
 }
 
-// drop deletes all series of these labels. The caller holds mu.
+// drop deletes all series with these labels. The caller holds mu.
 func (m *Metrics) drop(labels prometheus.Labels) {
 	m.Calls.DeletePartialMatch(labels)
 	m.Throttled.DeletePartialMatch(labels)
@@ -140,21 +140,21 @@ func (m *Metrics) drop(labels prometheus.Labels) {
 	m.Egress.DeletePartialMatch(labels)
 }
 
-// Watch has stats asked for a snapshot at each scrape. The caps on sandboxes
-// and on their memory in bytes stay the same.
+// Watch sets the function that returns a snapshot for each scrape, and the caps on
+// sandboxes and on their memory in bytes.
 func (m *Metrics) Watch(maxSandboxes int, maxMemory int64, stats func() Snapshot) {
 	m.registry.MustRegister(&collector{stats, maxSandboxes, maxMemory})
 }
 
-// Holds has it shown how many bytes of requests, answers and connections are
-// held, and how many may be.
+// Holds sets how many bytes of requests, answers and connections may be held, and the
+// function that returns how many are.
 func (m *Metrics) Holds(limit int64, used func() int64) {
 	m.registry.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "fob_buffer_bytes", Help: "Memory that requests, answers and connections take."}, func() float64 { return float64(used()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "fob_buffer_limit_bytes", Help: "Memory that they may take (FOB_MAX_BUFFER)."}, func() float64 { return float64(limit) }))
 }
 
-// WatchLog has the lines that the log lost counted.
+// WatchLog counts the lines that the log lost.
 func (m *Metrics) WatchLog(log *Output) {
 	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "fob_log_dropped_lines_total", Help: "Lines of the log that were dropped because nobody read it."},
 		func() float64 { return float64(log.Dropped()) }))
@@ -165,7 +165,7 @@ func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// Gatherer is for tests that look at all metrics.
+// Gatherer returns the registry, for tests that look at all metrics.
 func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
 
 // collector turns a snapshot into metrics.

@@ -10,12 +10,12 @@ import (
 	"unicode/utf8"
 )
 
-// What strangers' code says gets into the log and onto terminals: in errors, in
-// the ends of containers' logs. There it must not move the cursor, begin a line
-// that looks like ours, or turn the reading direction. So what is no printable
-// character is written as an escape, as JSON has them.
+// Text from strangers' code gets into the log and onto terminals, in errors and in the
+// last lines of containers' logs. There it must not move the cursor, begin a line that
+// looks like ours, or change the reading direction. So every character that is not
+// printable is escaped as in JSON.
 
-// appendNeutral appends text. Keep is a character to leave alone, or -1.
+// appendNeutral appends text with escapes. keep is a character to leave alone, or -1.
 func appendNeutral(b, text []byte, keep rune) []byte {
 	for len(text) > 0 {
 		r, size := utf8.DecodeRune(text)
@@ -35,7 +35,7 @@ func appendNeutral(b, text []byte, keep rune) []byte {
 	return b
 }
 
-// plain reports whether text is ASCII without control characters, but for a line
+// plain reports whether text is ASCII without control characters, except for a line
 // break at its end.
 func plain(text []byte) bool {
 	for _, c := range bytes.TrimSuffix(text, []byte("\n")) {
@@ -46,7 +46,7 @@ func plain(text []byte) bool {
 	return true
 }
 
-// neutral passes on text that comes in whole characters.
+// neutral escapes text and passes it on. Each Write must have whole characters.
 type neutral struct{ out io.Writer }
 
 // Neutral returns a writer for messages that people read on a terminal.
@@ -64,8 +64,8 @@ func (w neutral) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// neutralize does to an event that goes out as text what the console writer does
-// not do itself: it quotes texts, but neither the message nor what is no text.
+// neutralize escapes an event that is logged as text, as far as the console writer does
+// not: that one quotes texts, but neither the message nor values that are not texts.
 func neutralize(event map[string]any) error {
 	for name, value := range event {
 		switch v := value.(type) {

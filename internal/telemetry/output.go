@@ -8,49 +8,49 @@ import (
 )
 
 const (
-	// maxPending is how many bytes wait for a log's reader at most.
+	// maxPending is how many bytes may wait for the log's reader.
 	maxPending = 1 << 20
 
 	// lastWords is how long Close waits for the log's reader.
 	lastWords = time.Second
 )
 
-// Output writes a log to a file that may not take it: a pipe whose reader does not
-// read or has gone, a terminal that is stopped or closed. Who logs never waits, and
-// never fails: lines wait here, and those that find no room are dropped and
-// counted. It is safe for concurrent use.
+// Output writes a log to a file that may block or fail: a pipe whose reader is slow or
+// gone, or a terminal that is stopped or closed. Logging itself never blocks and never
+// fails. Lines wait in memory; those that find no room are dropped and counted. Its
+// methods may be called concurrently.
 type Output struct {
 	file *os.File
 	wake chan struct{}
-	done chan struct{} // closed when the last line is written
+	done chan struct{} // closed when the last line has been written
 
 	mu      sync.Mutex
 	pending []byte
 	lines   int // in pending
-	missing int // dropped lines that the log does not tell of yet
-	dropped int // in all
+	missing int // dropped lines that the log has not reported yet
+	dropped int // altogether
 	closed  bool
-	tell    func(missing int) // writes a line about them
+	tell    func(missing int) // writes a line that reports them
 }
 
-// NewOutput returns an Output to a file. Close must be called.
+// NewOutput returns an Output that writes to file. The caller must call Close.
 func NewOutput(file *os.File) *Output {
 	o := &Output{file: file, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	go o.run()
 	return o
 }
 
-// Fd is the file's.
+// Fd returns the file's descriptor.
 func (o *Output) Fd() uintptr { return o.file.Fd() }
 
-// Dropped is how many lines were dropped so far.
+// Dropped returns how many lines have been dropped.
 func (o *Output) Dropped() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.dropped
 }
 
-// Write implements io.Writer. What it is given is one line.
+// Write implements io.Writer. line must be one line.
 func (o *Output) Write(line []byte) (int, error) {
 	o.mu.Lock()
 	if o.closed || len(o.pending)+len(line) > maxPending {
@@ -62,18 +62,18 @@ func (o *Output) Write(line []byte) (int, error) {
 	o.mu.Unlock()
 	select {
 	case o.wake <- struct{}{}:
-	default: // it is awake
+	default: // run has been woken already
 	}
 	return len(line), nil
 }
 
-// drop counts lines. The caller has the lock.
+// drop counts dropped lines. The caller holds mu.
 func (o *Output) drop(lines int) {
 	o.missing += lines
 	o.dropped += lines
 }
 
-// run writes what is pending until Close.
+// run writes pending lines until Close.
 func (o *Output) run() {
 	defer close(o.done)
 	var spare []byte
@@ -92,12 +92,12 @@ func (o *Output) run() {
 	}
 }
 
-// write writes lines, and has the log tell of those that are missing before them,
-// unless it still cannot be written.
+// write writes lines. If that succeeds, it has the log report the lines that are missing.
+// If it fails, these lines are missing, too.
 func (o *Output) write(batch []byte, lines int) {
 	_, err := o.file.Write(batch)
 	o.mu.Lock()
-	if err != nil { // also EPIPE and EIO: there may be a reader again
+	if err != nil { // even EPIPE and EIO may pass: there may be a new reader
 		o.drop(lines)
 	}
 	missing, tell := o.missing, o.tell
@@ -111,7 +111,7 @@ func (o *Output) write(batch []byte, lines int) {
 	}
 }
 
-// Close writes what is pending, if the file takes it soon, and ends.
+// Close writes what is pending, if the file takes it soon, and stops.
 func (o *Output) Close() {
 	o.mu.Lock()
 	o.closed = true
@@ -126,7 +126,7 @@ func (o *Output) Close() {
 	}
 }
 
-// destination is where a log goes.
+// destination is what a log can be written to.
 type destination interface {
 	io.Writer
 	Fd() uintptr

@@ -6,18 +6,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// VersionMetrics are the instruments of one version's calls. They are looked up
-// once and kept, for finding them by their labels costs more than counting.
+// VersionMetrics are the metrics of one version's calls. They are looked up once and
+// kept, because looking them up by labels costs more than counting.
 type VersionMetrics struct {
 	Run prometheus.Observer // seconds
 
 	ok    prometheus.Counter
-	calls *prometheus.CounterVec // outcome
+	calls *prometheus.CounterVec // by outcome
 
-	egress *prometheus.CounterVec // outcome
+	egress *prometheus.CounterVec // by outcome
 
-	m         *Metrics // whose mu guards what follows
-	forgotten bool     // together with its function
+	m         *Metrics // its mu guards forgotten
+	forgotten bool     // by Forget or ForgetVersion
 }
 
 // Call counts a call by its outcome: ok or an error code.
@@ -28,12 +28,13 @@ func (v *VersionMetrics) Call(outcome string) {
 	}
 	v.m.mu.RLock()
 	defer v.m.mu.RUnlock()
-	if !v.forgotten { // or it would be counted under a new label
+	if !v.forgotten { // otherwise it would create a new series
 		v.calls.WithLabelValues(outcome).Inc()
 	}
 }
 
-// Egress counts a request to the proxy of one of its sandboxes, by its outcome.
+// Egress counts a request to the proxy of one of the version's sandboxes, by its
+// outcome.
 func (v *VersionMetrics) Egress(outcome string) {
 	v.m.mu.RLock()
 	defer v.m.mu.RUnlock()
@@ -42,8 +43,8 @@ func (v *VersionMetrics) Egress(outcome string) {
 	}
 }
 
-// Version returns the instruments of a function's version. Those of a function
-// that is not known, or no more, count for nobody.
+// Version returns the metrics of a function's version. For a function that is not
+// known, or no longer known, they count nothing.
 func (m *Metrics) Version(function string, number int) *VersionMetrics {
 	m.mu.RLock()
 	v := m.versions[function][number]

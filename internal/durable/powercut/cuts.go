@@ -1,6 +1,6 @@
-// Package powercut holds what is written to files against power cuts. A test has
-// strace watch a process, replays what that did on a model of a disk, and makes
-// folders as a power cut at any moment might have left them.
+// Package powercut tests that files survive power cuts. A test has strace watch a
+// process, replays what the process did on a model of a disk, and makes folders as a
+// power cut at any moment might have left them.
 package powercut
 
 import (
@@ -16,12 +16,12 @@ import (
 	"testing"
 )
 
-// QuickExit, in its environment, has a process with the race detector not wait a
-// second at its end.
+// QuickExit is an environment entry with which a process with the race detector does
+// not wait a second before it exits.
 const QuickExit = "GORACE=atexit_sleep_ms=0"
 
-// Trace runs this test's program with a variable in its environment that tells it
-// what to do, such as NAME=PATH, and returns what it did.
+// Trace runs this test's program with one more environment entry, NAME=VALUE, that
+// tells it what to do. It returns what the program did.
 func Trace(t testing.TB, env string) []Moment {
 	t.Helper()
 	if _, err := exec.LookPath("strace"); err != nil {
@@ -44,17 +44,17 @@ func Trace(t testing.TB, env string) []Moment {
 	return moments
 }
 
-// Cuts makes power cuts in traces of processes, each of which went on where the
-// one before ended.
+// Cuts makes power cuts in traces of processes. Each process went on where the one
+// before had ended.
 type Cuts struct {
 	Root   string // of the traced processes
 	Traces [][]Moment
-	Forget func(trace int, n *Node) bool // the syncs that are left out; nil is none
-	Begin  func() *Disk                  // nil is an empty one
+	Forget func(trace int, n *Node) bool // which syncs are left out; nil for none
+	Begin  func() *Disk                  // the disk at the start; nil for an empty one
 }
 
-// Run replays the traces. It hands each line that a process said to said, and has
-// at look at every moment. It ends with the first error.
+// Run replays the traces. It passes each line that a process printed to said, and calls
+// at for every moment. It stops at the first error.
 func (c *Cuts) Run(said func(line string), at func(trace, moment int, d *Disk) error) error {
 	d := NewDisk(nil)
 	if c.Begin != nil {
@@ -75,16 +75,17 @@ func (c *Cuts) Run(said func(line string), at func(trace, moment int, d *Disk) e
 	return nil
 }
 
-// telling reports whether a power cut at that moment says most: a sync has just
-// ended, or something is being said.
+// telling reports whether a power cut at that moment is most instructive: a sync has
+// just ended, or something is being printed.
 func (m Moment) telling() bool {
 	return m.ended && strings.HasSuffix(m.call.name, "sync") || !m.ended && m.call.name == "write" && m.call.args[0] == "1"
 }
 
-// Telling makes a power cut at every telling moment, at every one of the first
-// initialisation, which begins with a folder, and more at random, below a folder.
-// Check looks at what each leaves of the root. It begins in a trace, once the
-// process has said something, or from the start of all. It returns how many it made.
+// Telling makes power cuts below folder: at every telling moment, at every moment of
+// the first initialisation, which begins with a folder, and more others at random.
+// check looks at what each cut leaves of the root. Cuts begin in the trace from, once
+// its process has printed something; with 0 they begin at once. Telling returns how
+// many it made.
 func (c *Cuts) Telling(folder string, seed uint64, more, from int, said func(line string), check func(root string) error) (done int, err error) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	losses := Losses()
@@ -129,8 +130,8 @@ func (c *Cuts) Telling(folder string, seed uint64, more, from int, said func(lin
 	return done, err
 }
 
-// Memory returns a folder that is quick to write to, because what it has is lost
-// with the power anyway: on a disk the syncs would take most of a test's time.
+// Memory returns a folder in memory. On a disk syncs would take most of a test's time,
+// and the model decides what survives anyway.
 func Memory(t testing.TB) string {
 	t.Helper()
 	folder, err := os.MkdirTemp("/dev/shm", "fob")
@@ -144,8 +145,8 @@ func Memory(t testing.TB) string {
 	return folder
 }
 
-// Setting is a number from the environment, such as how many power cuts there are
-// to be.
+// Setting returns a number from the environment, such as how many power cuts to make,
+// or unset if it is not there.
 func Setting(t testing.TB, name string, unset uint64) uint64 {
 	t.Helper()
 	text := os.Getenv(name)

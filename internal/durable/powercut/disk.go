@@ -11,42 +11,42 @@ import (
 	"strings"
 )
 
-// sector is what a disk writes whole, in bytes.
+// sector is how many bytes a disk writes as a whole.
 const sector = 512
 
-// Disk is a model of a file system for power cuts: it knows what is synced, and
-// what was done since, any part of which may be lost. It promises no more than
-// POSIX does: syncing a file says nothing of its name, and nothing of what is
-// not synced is in any order.
+// Disk is a model of a file system for power cuts. It knows what is synced, and what
+// has changed since; any part of that may be lost. It promises no more than POSIX:
+// syncing a file does not sync its name, and what is not synced may reach the disk in
+// any order.
 type Disk struct {
-	root *Node // a folder that is there, synced, from the start
-	next int   // the number of the next change
+	root *Node // a folder that exists, synced, from the start
+	next int   // number of the next change
 }
 
 // Node is a file or a folder.
 type Node struct {
 	folder  bool
-	content []byte           // synced, of a file
-	names   map[string]*Node // synced, of a folder
-	changes []change         // since
+	content []byte           // of a file, as synced
+	names   map[string]*Node // of a folder, as synced
+	changes []change         // since the last sync
 }
 
 // change is one change of a file or folder.
 type change struct {
 	number int
 
-	// Of a file: data is written at an offset, or, when it is nil, the size set.
+	// Of a file: data is written at an offset. If data is nil, the size is set.
 	data []byte
 	at   int64
 
-	// Of a folder: in one step, a name goes, and one is for this node from now on.
+	// Of a folder: in one step one name is removed, and another set to a node.
 	remove string
 	add    string
 	node   *Node
 }
 
-// NewDisk returns a disk that has files, all of it synced. A name that ends with
-// a slash is a folder's.
+// NewDisk returns a disk with files, all of them synced. A name that ends with a slash
+// is a folder.
 func NewDisk(files map[string][]byte) *Disk {
 	d := &Disk{root: newFolder()}
 	for path, content := range files {
@@ -69,15 +69,15 @@ func NewDisk(files map[string][]byte) *Disk {
 
 func newFolder() *Node { return &Node{folder: true, names: map[string]*Node{}} }
 
-// change notes a change, which nothing has synced so far.
+// change records a change that is not synced yet.
 func (d *Disk) change(n *Node, c change) {
 	c.number = d.next
 	d.next++
 	n.changes = append(n.changes, c)
 }
 
-// sync makes durable what was changed in n before the change with that number,
-// the next one when the sync began.
+// sync makes the changes of n durable that came before the change with that number,
+// which was the next one when the sync began.
 func (d *Disk) sync(n *Node, before int) {
 	for len(n.changes) > 0 && n.changes[0].number < before {
 		c := n.changes[0]
@@ -90,13 +90,13 @@ func (d *Disk) sync(n *Node, before int) {
 	}
 }
 
-// IsFolder reports whether it is a folder.
+// IsFolder reports whether the node is a folder.
 func (n *Node) IsFolder() bool { return n.folder }
 
-// Has reports whether a folder has something of that name now.
+// Has reports whether a folder contains that name now.
 func (n *Node) Has(name string) bool { return n.get(name) != nil }
 
-// get returns what a folder has under a name now, or nil.
+// get returns the node of a name in a folder now, or nil.
 func (n *Node) get(name string) *Node {
 	names := maps.Clone(n.names)
 	for _, c := range n.changes {
@@ -105,7 +105,7 @@ func (n *Node) get(name string) *Node {
 	return names[name]
 }
 
-// rename does a change of a folder to its names.
+// rename applies a folder's change to its names.
 func (c *change) rename(names map[string]*Node) {
 	if c.remove != "" {
 		delete(names, c.remove)
@@ -115,8 +115,8 @@ func (c *change) rename(names map[string]*Node) {
 	}
 }
 
-// write does a change of a file to its content and returns that. Of data it
-// writes the sectors that keep says; nil is all.
+// write applies a file's change to its content and returns the new content. Of data it
+// writes only the sectors for which keep is true, or all if keep is nil.
 func (c *change) write(content []byte, keep func(sector int) bool) []byte {
 	if c.data == nil {
 		if int64(len(content)) > c.at {
@@ -136,7 +136,7 @@ func (c *change) write(content []byte, keep func(sector int) bool) []byte {
 	return content
 }
 
-// A Loss is how a power cut deals with what is not synced.
+// A Loss is how a power cut treats what is not synced.
 type Loss string
 
 const (
@@ -146,10 +146,10 @@ const (
 	losesSome Loss = "some"     // whole changes, and sectors
 )
 
-// Losses returns each kind there is.
+// Losses returns all kinds of losses.
 func Losses() []Loss { return []Loss{losesAll, losesSome, losesTail, losesNone} }
 
-// Cut makes a folder as a power cut now might leave the root.
+// Cut makes folder what a power cut now might leave of the root.
 func (d *Disk) Cut(l Loss, random *rand.Rand, folder string) error {
 	return (&remains{l, random, map[*Node]string{}}).make(d.root, folder)
 }
@@ -158,7 +158,7 @@ func (d *Disk) Cut(l Loss, random *rand.Rand, folder string) error {
 type remains struct {
 	loss   Loss
 	random *rand.Rand
-	made   map[*Node]string // where the files are that have been made
+	made   map[*Node]string // where the files are that have been written
 }
 
 func (r *remains) make(n *Node, path string) error {
@@ -183,7 +183,7 @@ func (r *remains) make(n *Node, path string) error {
 	return os.WriteFile(path, r.content(n), 0o600)
 }
 
-// content is what is left of a file.
+// content returns what is left of a file.
 func (r *remains) content(n *Node) []byte {
 	content := n.content
 	kept := r.kept(len(n.changes))
@@ -194,7 +194,7 @@ func (r *remains) content(n *Node) []byte {
 			content = c.write(content, nil)
 		case c.data == nil:
 			whole = false
-		case r.loss == losesTail && whole: // the one in which it happens
+		case r.loss == losesTail && whole: // the change in which the power goes
 			whole = false
 			torn := int(c.at/sector) + r.random.IntN(len(c.data)/sector+1)
 			content = c.write(content, func(sector int) bool { return sector < torn })
@@ -205,7 +205,7 @@ func (r *remains) content(n *Node) []byte {
 	return content
 }
 
-// kept returns which of n changes of a file or folder a cut leaves.
+// kept returns a function that says which of n changes of a file or folder survive.
 func (r *remains) kept(n int) func(i int) bool {
 	switch r.loss {
 	case losesAll:

@@ -10,26 +10,26 @@ import (
 	"strings"
 )
 
-// modelled are the system calls that replay knows, and strange those that it
-// does not, by which a file could be changed all the same: it fails at them.
+// modelled are the system calls that replay knows. strange are others by which a file
+// could be changed; replay fails if it meets one.
 var (
 	modelled = []string{"openat", "close", "write", "pwrite64", "ftruncate", "fsync", "fdatasync", "linkat", "renameat", "renameat2", "unlinkat", "mkdirat", "mmap", "dup"}
 	strange  = []string{"open", "creat", "openat2", "writev", "pwritev", "pwritev2", "truncate", "fallocate", "sync_file_range", "copy_file_range", "sendfile",
 		"splice", "rename", "link", "unlink", "mkdir", "rmdir", "symlink", "symlinkat", "dup2", "dup3", "msync", "io_uring_setup"}
 )
 
-// straceFlags has strace write to a file what readTrace reads.
+// straceFlags returns flags with which strace writes what readTrace reads.
 func straceFlags(file string) []string {
 	return []string{"-f", "--seccomp-bpf", "-qq", "-xx", "-s", "100000000", "-e", "signal=none", "-o", file, "-e", "trace=" + strings.Join(slices.Concat(modelled, strange), ","),
-		"-e", "inject=copy_file_range,sendfile,splice:error=ENOSYS"} // has Go copy by write
+		"-e", "inject=copy_file_range,sendfile,splice:error=ENOSYS"} // makes Go copy with write
 }
 
 // syscall is a system call in a trace.
 type syscall struct {
 	name   string
 	args   []string
-	result string // up to the first blank; "?" when the process did not live to see it
-	begun  int    // the number of the sync's first change that it need not wait for
+	result string // up to the first blank; "?" if the process did not live to see it
+	begun  int    // of a sync: the number of the first change that it need not wait for
 }
 
 // Moment is the beginning or the end of a system call.
@@ -38,15 +38,15 @@ type Moment struct {
 	ended bool
 }
 
-// readTrace reads what strace has written. A call that another thread interrupts
-// is on two lines.
+// readTrace reads what strace wrote. A call that another thread interrupts takes two
+// lines.
 func readTrace(file string) ([]Moment, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
 	var moments []Moment
-	under := map[string]*syscall{} // by thread, the call under way
+	under := map[string]*syscall{} // the call under way, by thread
 	for line := range strings.Lines(string(text)) {
 		thread, line, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		line = strings.TrimLeft(line, " ")
@@ -54,7 +54,7 @@ func readTrace(file string) ([]Moment, error) {
 			continue
 		}
 		text, result, ended := cutLast(line, " = ")
-		result, _, _ = strings.Cut(result, " ") // such as ENOENT
+		result, _, _ = strings.Cut(result, " ") // ENOENT, for example
 		text = strings.TrimSuffix(strings.TrimRight(text, " "), ")")
 		name, resumed := strings.CutPrefix(text, "<... ")
 		name, _, _ = strings.Cut(name, " resumed>")
@@ -76,7 +76,7 @@ func readTrace(file string) ([]Moment, error) {
 		if !called || !ended && !unfinished {
 			return nil, fmt.Errorf("a strange line in the trace: %.200s", line)
 		}
-		call := &syscall{name: name, args: strings.Split(args, ", "), result: "?"} // -xx leaves no comma in texts
+		call := &syscall{name: name, args: strings.Split(args, ", "), result: "?"} // with -xx, texts have no commas
 		moments = append(moments, Moment{call, false})
 		if unfinished {
 			under[thread] = call
@@ -88,7 +88,7 @@ func readTrace(file string) ([]Moment, error) {
 	return moments, nil
 }
 
-// cutLast is strings.Cut around the last separator.
+// cutLast is like strings.Cut, but cuts around the last separator.
 func cutLast(s, separator string) (before, after string, found bool) {
 	if i := strings.LastIndex(s, separator); i >= 0 {
 		return s[:i], s[i+len(separator):], true
@@ -96,23 +96,23 @@ func cutLast(s, separator string) (before, after string, found bool) {
 	return s, "", false
 }
 
-// replay does what a traced process did, on the model of a disk.
+// replay does what a traced process did on the model of a disk.
 type replay struct {
 	disk   *Disk
-	root   string            // the path of the disk's root
+	root   string            // path of the disk's root
 	files  map[string]*Node  // by file descriptor
-	offset map[string]int64  // by file descriptor, of the next write without one
-	forget func(*Node) bool  // syncs of these are left out
-	said   func(line string) // what it said on standard output
+	offset map[string]int64  // by file descriptor: where the next write goes
+	forget func(*Node) bool  // whose syncs are left out
+	said   func(line string) // gets what the process printed
 }
 
-// do does what is done at a moment. What is written counts from the beginning
-// of the call on, and as synced at the end of the sync, if it had been written
-// before the sync began. What was said counts from the beginning on.
+// do replays one moment. A write takes effect at the beginning of its call. It is
+// durable at the end of a sync if it was written before the sync began. Printed lines
+// count from the beginning of their call.
 func (r *replay) do(m Moment) error {
 	c := m.call
 	if strings.HasPrefix(c.result, "-") {
-		return nil // it failed
+		return nil // the call failed
 	}
 	file := r.files[c.args[0]]
 	switch c.name {
@@ -137,7 +137,7 @@ func (r *replay) do(m Moment) error {
 	switch c.name {
 	case "close":
 		delete(r.files, c.args[0])
-	case "dup": // of which neither is written to by write
+	case "dup": // neither descriptor is written to with write
 		r.files[c.result] = file
 	case "write":
 		if c.args[0] == "1" {
@@ -187,7 +187,7 @@ func (r *replay) do(m Moment) error {
 	return nil
 }
 
-// write does a write to a file.
+// write replays a write to a file.
 func (r *replay) write(c *syscall, file *Node) error {
 	data, err := c.text(1)
 	if err != nil {
@@ -201,7 +201,7 @@ func (r *replay) write(c *syscall, file *Node) error {
 	return err
 }
 
-// open notes what a descriptor stands for.
+// open records what a descriptor stands for.
 func (r *replay) open(c *syscall) error {
 	_, inside, err := r.path(c, 1)
 	if !inside || err != nil {
@@ -225,8 +225,8 @@ func (r *replay) open(c *syscall) error {
 	return err
 }
 
-// rename changes a folder: the name at one argument goes, and that at another is
-// for n; -1 is none.
+// rename changes folders: it removes the name in one argument, and sets the name in
+// another to n. -1 means none.
 func (r *replay) rename(c *syscall, remove, add int, n *Node) error {
 	var change change
 	var parent *Node
@@ -253,7 +253,7 @@ func (r *replay) rename(c *syscall, remove, add int, n *Node) error {
 	return nil
 }
 
-// at is what there is at the path in an argument, or nil.
+// at returns the node at the path in an argument, or nil.
 func (r *replay) at(c *syscall, i int) *Node {
 	path, inside, err := r.path(c, i)
 	if err != nil || !inside {
@@ -275,7 +275,7 @@ func (r *replay) lookup(path string) *Node {
 	return n
 }
 
-// path is the path in an argument, and whether it is on the disk.
+// path returns the path in an argument, and whether it is on the disk.
 func (r *replay) path(c *syscall, i int) (path string, inside bool, err error) {
 	if !strings.HasPrefix(c.args[i], `"`) {
 		return "", false, nil
@@ -287,7 +287,7 @@ func (r *replay) path(c *syscall, i int) (path string, inside bool, err error) {
 	return path, path == r.root || strings.HasPrefix(path, r.root+"/"), err
 }
 
-// text is an argument that is one, such as "\x2f\x74".
+// text returns an argument that is a text, such as "\x2f\x74".
 func (c *syscall) text(i int) (string, error) {
 	quoted, whole := strings.CutSuffix(c.args[i], `"`)
 	text, err := hex.DecodeString(strings.ReplaceAll(strings.TrimPrefix(quoted, `"`), `\x`, ""))

@@ -10,14 +10,14 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// large returns a code of that size, in bytes, and no two alike.
+// large returns code of that size in bytes, different for each of.
 func large(of string, size int) string {
 	line := []byte("# " + of + "\n")
 	return string(bytes.Repeat(line, size/len(line)+1)[:size])
 }
 
-// largeCode has functions with code that no transaction takes, of sizes round those of
-// what one does.
+// largeCode stores code that is too large for one transaction, in sizes around the
+// limit.
 func largeCode(t *testing.T, s faas.Store) {
 	fn, _ := NewFunction("hello")
 	code := large("first", 3_000_000)
@@ -39,7 +39,7 @@ func largeCode(t *testing.T, s faas.Store) {
 		}
 		fn, want[next.Latest()] = next, code
 	}
-	// One that is there already is not stored again.
+	// Code that is there already is not stored again.
 	again, _ := NextFunction(fn)
 	again = withCode(again, want[fn.Latest()])
 	if err := s.AddVersion(t.Context(), again, "", ""); err != nil {
@@ -54,7 +54,7 @@ func largeCode(t *testing.T, s faas.Store) {
 		}
 	}
 
-	// Who comes too late leaves nothing, and takes nothing away.
+	// A change that comes too late leaves nothing, and takes nothing away.
 	stale, _ := NextFunction(fn)
 	stale.Created = stale.Created.Add(1)
 	wantCode(t, s.AddVersion(t.Context(), withCode(stale, code), code, ""), faas.CodeConflict)
@@ -68,8 +68,8 @@ func largeCode(t *testing.T, s faas.Store) {
 	wantFunctions(t, s)
 }
 
-// concurrentCode has several add the same large code to one function, while others
-// delete it. A function that is there then has its code.
+// concurrentCode has several goroutines add the same large code to one function, while
+// others delete the function. If the function is there afterwards, it has its code.
 func concurrentCode(t *testing.T, s faas.Store) {
 	code := large("shared", 2_000_000)
 	for range 5 {

@@ -52,8 +52,8 @@ func concurrentVersions(t *testing.T, s faas.Store) {
 	}
 }
 
-// concurrentDeletes deletes a function while a version is added to it: what
-// comes of it, nothing of the function may be left when the delete succeeded.
+// concurrentDeletes deletes a function while a version is added to it. If the delete
+// succeeds, nothing of the function may be left.
 func concurrentDeletes(t *testing.T, s faas.Store) {
 	for range 20 {
 		fn := mustCreate(t, s, "hello")

@@ -1,5 +1,4 @@
-// Package storetest holds the suites that every store.KV and every faas.Store
-// passes.
+// Package storetest has the suites that every store.KV and every faas.Store passes.
 package storetest
 
 import (
@@ -15,8 +14,8 @@ import (
 	"github.com/flockofbirds/fob/internal/store"
 )
 
-// KV runs the suite for a KV. open returns a KV without any key that t has not
-// put there, one of its own at each call; the suite closes it.
+// KV runs the suite for a KV. open returns a new, empty KV at each call; the suite
+// closes it.
 func KV(t *testing.T, open func(t *testing.T) store.KV) {
 	for name, test := range map[string]func(*testing.T, store.KV){
 		"put, get, delete":   putGetDelete,
@@ -154,7 +153,7 @@ func conditions(t *testing.T, kv store.KV) {
 	if err := kv.Commit(t.Context(), update); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("a stale revision: %v", err)
 	}
-	wantKeys(t, kv, "", "", 10, "a", "c", "d/1") // nothing of it was done
+	wantKeys(t, kv, "", "", 10, "a", "c", "d/1") // nothing of the transaction was done
 
 	update.If = []store.Condition{{Key: "a", Revision: get(t, kv, "a").Revision}, {Key: "c"}}
 	if err := kv.Commit(t.Context(), update); !errors.Is(err, store.ErrConflict) {
@@ -173,7 +172,7 @@ func list(t *testing.T, kv store.KV) {
 	wantKeys(t, kv, "p/", "", 10, "p/", "p/10", "p/2", "p/\xff")
 	wantKeys(t, kv, "p/", "", 2, "p/", "p/10")
 	wantKeys(t, kv, "p/", "p/10", 2, "p/2", "p/\xff")
-	wantKeys(t, kv, "p/", "p/11", 10, "p/2", "p/\xff") // after need not be there
+	wantKeys(t, kv, "p/", "p/11", 10, "p/2", "p/\xff") // after need not exist
 	wantKeys(t, kv, "p/", "p/\xff", 10)
 	wantKeys(t, kv, "p/", "a", 1, "p/")
 	wantKeys(t, kv, "p/", "z", 10)
@@ -211,7 +210,7 @@ func refused(t *testing.T, kv store.KV) {
 	wantKeys(t, kv, "", "", 10, "a/1")
 }
 
-// limits are those of a transaction of etcd's, and so of all.
+// limits tests the limits of a transaction. They are etcd's.
 func limits(t *testing.T, kv store.KV) {
 	many := func(n int, of string) (txn store.Txn) {
 		for i := range n {
@@ -272,8 +271,8 @@ func copies(t *testing.T, kv store.KV) {
 	}
 }
 
-// counter has many add to one number by compare and set: none may be lost,
-// and each key that rides along must be there exactly when its add succeeded.
+// counter has many goroutines add to one number by compare and set. No add may be lost,
+// and a key that is put along with an add must be there exactly if the add succeeded.
 func counter(t *testing.T, kv store.KV) {
 	const workers, adds = 16, 20
 	var wg sync.WaitGroup
@@ -285,7 +284,7 @@ func counter(t *testing.T, kv store.KV) {
 					t.Error(err)
 					return
 				}
-				n, _ := strconv.Atoi(string(e.Value)) // 0 when not there
+				n, _ := strconv.Atoi(string(e.Value)) // 0 if it is not there
 				txn := put("n", strconv.Itoa(n+1), fmt.Sprintf("by/%d/%d/%d", w, done, n+1), "")
 				txn.If = []store.Condition{{Key: "n", Revision: e.Revision}}
 				switch err := kv.Commit(t.Context(), txn); {
@@ -308,8 +307,8 @@ func counter(t *testing.T, kv store.KV) {
 	}
 }
 
-// claim has many put one key that must not be there yet: exactly one wins, and
-// what others put at the same time stands whatever becomes of the rest.
+// claim has many goroutines put one key that must not exist yet. Exactly one may win,
+// and unrelated puts at the same time must not suffer.
 func claim(t *testing.T, kv store.KV) {
 	const workers = 64
 	var wg sync.WaitGroup
@@ -367,7 +366,7 @@ func endedContext(t *testing.T, kv store.KV) {
 }
 
 func closed(t *testing.T, kv store.KV) {
-	// Commits that race with Close are done or fail with ErrClosed.
+	// Commits that race with Close succeed or fail with ErrClosed.
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {

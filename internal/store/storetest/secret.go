@@ -12,8 +12,8 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// Secrets runs the suite for a faas.SecretStore. open returns an empty one at
-// each call.
+// Secrets runs the suite for a faas.SecretStore. open returns an empty one at each
+// call.
 func Secrets(t *testing.T, open func(t *testing.T) faas.SecretStore) {
 	t.Run("put and delete", func(t *testing.T) { putSecrets(t, open(t)) })
 	t.Run("reseal", func(t *testing.T) { resealSecrets(t, open(t)) })
@@ -86,7 +86,7 @@ func resealSecrets(t *testing.T, s faas.SecretStore) {
 		next.Key, next.Sealed = "00000001", []byte{7}
 		return &next
 	}
-	// So few go together: all or none.
+	// So few are in one transaction: all or none.
 	for _, wrong := range []*faas.SealedSecret{sealedSecret("B", 2), sealedSecret("C", 1)} {
 		wantCode(t, s.ResealSecrets(t.Context(), []*faas.SealedSecret{again(a), wrong}), faas.CodeConflict)
 	}
@@ -96,7 +96,7 @@ func resealSecrets(t *testing.T, s faas.SecretStore) {
 	}
 	wantSecrets(t, s, again(a), again(b))
 
-	// More than a transaction takes, by number and by size.
+	// More than fit into a transaction, by number and by size.
 	var before, after []*faas.SealedSecret
 	for i := range 150 {
 		secret := sealedSecret(fmt.Sprintf("C%03d", i), 1)
@@ -112,7 +112,8 @@ func resealSecrets(t *testing.T, s faas.SecretStore) {
 		t.Fatal(err)
 	}
 	wantSecrets(t, s, append([]*faas.SealedSecret{again(a), again(b)}, after...)...)
-	// One that changed meanwhile ends it. Each before it is sealed again or not at all.
+	// A secret that changed meanwhile ends the resealing. Those before it are resealed
+	// or not, each as a whole.
 	before[140].Version = 7
 	wantCode(t, s.ResealSecrets(t.Context(), before), faas.CodeConflict)
 	all, err := s.Secrets(t.Context())

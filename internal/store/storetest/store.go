@@ -16,8 +16,8 @@ import (
 	"github.com/flockofbirds/fob/internal/store"
 )
 
-// Store runs the suite for a faas.Store. open returns an empty one, one of its
-// own at each call; the suite closes it.
+// Store runs the suite for a faas.Store. open returns a new, empty store at each call;
+// the suite closes it.
 func Store(t *testing.T, open func(t *testing.T) faas.Store) {
 	for name, test := range map[string]func(*testing.T, faas.Store){
 		"create":              create,
@@ -51,15 +51,15 @@ func Store(t *testing.T, open func(t *testing.T) faas.Store) {
 	}
 }
 
-// NewFunction returns a function with one version, as a dispatcher would make
-// it, and that version's code. An empty name is none.
+// NewFunction returns a function with one version, as a dispatcher would make it, and
+// that version's code. An empty name means no name.
 func NewFunction(name string) (fn *faas.Function, code string) {
 	fn = &faas.Function{ID: uuid.NewString(), Name: name, Created: time.Now()}
 	v, code := nextVersion(fn)
 	return fn.With(v), code
 }
 
-// NextFunction returns fn with one version more, and that version's code.
+// NextFunction returns fn with one more version, and that version's code.
 func NextFunction(fn *faas.Function) (next *faas.Function, code string) {
 	v, code := nextVersion(fn)
 	return fn.With(v), code
@@ -81,7 +81,7 @@ func WithCode(v *faas.Version, code string) *faas.Version {
 	return &other
 }
 
-// withCode returns fn with that code for its live version.
+// withCode returns fn with that code in its live version.
 func withCode(fn *faas.Function, code string) *faas.Function {
 	other := *fn
 	other.Current = WithCode(fn.Current, code)
@@ -104,7 +104,7 @@ func mustCreate(t *testing.T, s faas.Store, name string) *faas.Function {
 	return fn
 }
 
-// wantFunctions compares all but a time's monotonic clock and location.
+// wantFunctions ignores a time's monotonic clock and location.
 func wantFunctions(t *testing.T, s faas.Store, want ...*faas.Function) {
 	t.Helper()
 	got, err := s.Functions(t.Context())
@@ -129,7 +129,8 @@ func plain(fn *faas.Function) *faas.Function {
 	return &f
 }
 
-// wantVersion fails the test unless that version is stored; nil is none.
+// wantVersion fails the test unless the version is stored as want. A nil want means
+// that it must not be there.
 func wantVersion(t *testing.T, s faas.Store, id string, number int, want *faas.Version) {
 	t.Helper()
 	got, err := s.Version(t.Context(), id, number)
@@ -211,8 +212,8 @@ func createRefused(t *testing.T, s faas.Store) {
 	wantFunctions(t, s, fn)
 }
 
-// order makes more functions than a store is likely to read at a time, all of
-// them created at the same moment.
+// order makes more functions than a store is likely to read at a time, all created at
+// the same moment.
 func order(t *testing.T, s faas.Store) {
 	var all []*faas.Function
 	now := time.Now()
@@ -224,7 +225,7 @@ func order(t *testing.T, s faas.Store) {
 			t.Fatal(err)
 		}
 	}
-	// A new version is no new place.
+	// A new version does not change the place.
 	next, code := NextFunction(all[3])
 	if err := s.AddVersion(t.Context(), next, code, ""); err != nil {
 		t.Fatal(err)
@@ -241,8 +242,8 @@ func versions(t *testing.T, s faas.Store) {
 	}
 	wantText(t, s, fn.ID, 2, code)
 	wantSandboxes(t, s, map[string]faas.VersionKey{"00bb": {FunctionID: fn.ID, Number: 2}})
-	// What came back from the store can be built on as well, and so can an
-	// alias that was moved.
+	// It must be possible to build on what came back from the store, and on an alias
+	// that was moved.
 	stored, err := s.Functions(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -296,7 +297,7 @@ func deleteFunction(t *testing.T, s faas.Store) {
 	wantCode(t, s.DeleteFunction(t.Context(), fn.ID), faas.CodeUnknownFunction)
 	two, code := NextFunction(fn)
 	wantCode(t, s.AddVersion(t.Context(), two, code, ""), faas.CodeUnknownFunction)
-	// Name and ID are free again, and the place in the order is a new one.
+	// Name and ID are free again; the place in the order is a new one.
 	last := mustCreate(t, s, "last")
 	fn = withCode(fn, code)
 	if err := s.CreateFunction(t.Context(), fn, code, ""); err != nil {
@@ -323,7 +324,8 @@ func manyVersions(t *testing.T, s faas.Store) {
 	}
 }
 
-// droppedVersions drops some of a function's versions, and never one that it keeps.
+// droppedVersions drops some of a function's versions. Those that the function keeps
+// must stay.
 func droppedVersions(t *testing.T, s faas.Store) {
 	fn := mustCreate(t, s, "hello")
 	all := map[int]*faas.Version{1: fn.Live()}
@@ -352,7 +354,7 @@ func droppedVersions(t *testing.T, s faas.Store) {
 		wantVersion(t, s, fn.ID, n, all[n])
 		wantText(t, s, fn.ID, n, code[n])
 	}
-	// Only what is there can be kept, and an alias needs its version.
+	// Only versions that exist can be kept, and an alias needs its version.
 	next, text := NextFunction(fn)
 	next.Versions = []int{3, 4, 5, 6, 7, 8, 9}
 	wantCode(t, s.AddVersion(t.Context(), next, text, ""), faas.CodeConflict)
@@ -362,8 +364,8 @@ func droppedVersions(t *testing.T, s faas.Store) {
 	wantVersion(t, s, fn.ID, 9, nil)
 }
 
-// sharedCode has versions of the same code, which is there as long as one of them,
-// and another function with it, too.
+// sharedCode has versions with the same code. The code must stay as long as one of them
+// does, and so must that of another function.
 func sharedCode(t *testing.T, s faas.Store) {
 	const one, two = "def callme(): return 1", "def callme(): return 2"
 	other, _ := NewFunction("other")
@@ -392,7 +394,7 @@ func sharedCode(t *testing.T, s faas.Store) {
 		{one, "", nil, map[int]string{1: one, 2: one}},
 		{two, two, nil, map[int]string{1: one, 2: one, 3: two}},
 		{one, one, []int{1}, map[int]string{2: one, 3: two, 4: one}},
-		{two, "", []int{3}, map[int]string{2: one, 4: one, 5: two}}, // the only other one that has it goes
+		{two, "", []int{3}, map[int]string{2: one, 4: one, 5: two}}, // the last version with code one goes
 		{two, "", []int{2, 4}, map[int]string{5: two, 6: two}},
 		{one, one, []int{5}, map[int]string{6: two, 7: one}}, // it was gone
 	} {
@@ -408,7 +410,7 @@ func sharedCode(t *testing.T, s faas.Store) {
 			}
 		}
 	}
-	// What is to be stored must be what its digest says, and be given when it is new.
+	// Code must match its digest, and must be given if it is new.
 	wantCode(t, add("new", ""), faas.CodeInternal)
 	wantCode(t, add("new", "other"), faas.CodeInternal)
 	if err := s.DeleteFunction(t.Context(), fn.ID); err != nil {
@@ -439,7 +441,7 @@ func sandboxes(t *testing.T, s faas.Store) {
 		t.Fatal(err)
 	}
 	wantSandboxes(t, s, want)
-	// More than fit in a transaction.
+	// More than fit into a transaction.
 	many := func() (all []string) {
 		for i := range 250 {
 			id := fmt.Sprintf("%016x", 1000+i)
@@ -472,7 +474,7 @@ func tokens(t *testing.T, s faas.Store) {
 		if err := s.CreateToken(t.Context(), token); err != nil {
 			t.Fatal(err)
 		}
-		token.Created, token.Expires = token.Created.Round(0), token.Expires.Round(0) // the wall clock alone is stored
+		token.Created, token.Expires = token.Created.Round(0), token.Expires.Round(0) // only the wall clock is stored
 		want = append(want, token)
 	}
 	wantCode(t, s.CreateToken(t.Context(), &faas.StoredToken{Token: faas.Token{ID: "aa"}}), faas.CodeConflict)

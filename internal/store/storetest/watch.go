@@ -22,7 +22,7 @@ func now(t *testing.T, kv store.KV) int64 {
 	return revision
 }
 
-// watch tells what is put and deleted below a prefix, and nothing else.
+// watch must report puts and deletes below a prefix, and nothing else.
 func watch(t *testing.T, kv store.KV) {
 	commit(t, kv, put("a/0", "", "a/old", ""))
 	start := now(t, kv)
@@ -64,7 +64,7 @@ func watch(t *testing.T, kv store.KV) {
 		t.Errorf("3 commits are %d revisions", got)
 	}
 
-	// Who is up to date waits for the next change of its own.
+	// A watcher that is up to date waits for the next change below its prefix.
 	woken := make(chan string, 1)
 	go func() {
 		changes, _, err := kv.Watch(t.Context(), "a/", end)
@@ -77,7 +77,7 @@ func watch(t *testing.T, kv store.KV) {
 	}
 }
 
-// watchLarge tells of a commit with more changes than are kept of small ones.
+// watchLarge watches a commit that has more changes than are kept of small commits.
 func watchLarge(t *testing.T, kv store.KV) {
 	const keys = 3000
 	for i := 0; i < keys; i += 100 {
@@ -103,7 +103,8 @@ func watchLarge(t *testing.T, kv store.KV) {
 	}
 }
 
-// watchEnds when its context does, when the KV is closed, and when it is too late.
+// watchEnds checks that a Watch ends with its context, when the KV is closed, and when
+// it is too late.
 func watchEnds(t *testing.T, kv store.KV) {
 	start := now(t, kv)
 	for i := range 50 {
@@ -116,7 +117,7 @@ func watchEnds(t *testing.T, kv store.KV) {
 	if changes, _, err := kv.Watch(t.Context(), "", start); !errors.Is(err, store.ErrCompacted) {
 		t.Errorf("5000 changes later: %d changes, %v", len(changes), err)
 	}
-	// Of what is kept, each commit is whole.
+	// A commit is kept whole or not at all.
 	end := now(t, kv)
 	for after := start; ; after++ {
 		changes, revision, err := kv.Watch(t.Context(), "", after)
@@ -148,8 +149,8 @@ func watchEnds(t *testing.T, kv store.KV) {
 	}
 }
 
-// watchMirrors keeps a copy of what several writers change, from a list and what
-// follows on it.
+// watchMirrors keeps a copy of what several writers change, from a list and the changes
+// after it.
 func watchMirrors(t *testing.T, kv store.KV) {
 	const writers, rounds = 4, 60
 	revision := now(t, kv)
