@@ -16,6 +16,7 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/front"
 	"github.com/flockofbirds/fob/internal/httpapi"
+	"github.com/flockofbirds/fob/internal/observe"
 	"github.com/flockofbirds/fob/internal/secret"
 	"github.com/flockofbirds/fob/internal/store"
 )
@@ -251,7 +252,7 @@ func (p *Program) openAPI(context.Context) (func(), error) {
 	p.api.Open(httpapi.Backend{
 		Registry: catalogue.NewRegistrar(p.catalogue, p.dispatcher),
 		Locator:  p.dispatcher,
-		Invoker:  dispatch.Observe(p.dispatcher, p.metrics, p.log),
+		Invoker:  faas.Stack(p.dispatcher, observe.Metrics(p.metrics), observe.Log(p.log)),
 		Tokens:   p.tokens,
 		Audit:    p.audit,
 		Secrets:  p.catalogue,

@@ -74,22 +74,24 @@ func (noTokens) Required() bool { return false }
 // much.
 type echoInvoker struct{}
 
-func (echoInvoker) Invoke(_ context.Context, call *faas.Call) (*faas.Result, error) {
-	if call.Receive != nil {
-		if err := call.Receive(); err != nil {
-			return nil, err
+func (echoInvoker) Invoke(_ context.Context, call *faas.Invocation, live faas.LiveBody) (faas.Result, error) {
+	body := call.Body
+	if live != nil {
+		defer live.Drop()
+		got, rest, err := live.Receive()
+		if err == nil && rest != nil {
+			_, err = io.Copy(io.Discard, rest)
 		}
-	}
-	if call.Stream != nil {
-		if _, err := io.Copy(io.Discard, call.Stream); err != nil {
-			return nil, err
+		if err != nil {
+			return faas.Result{}, err
 		}
+		body = got
 	}
-	length := int64(len(call.Body))
+	length := int64(len(body))
 	if call.Ref.Name == "much" {
 		length = 4 << 20
 	}
-	return &faas.Result{Status: 200, ContentType: "text/plain", Body: io.NopCloser(io.LimitReader(zeros{}, length)), Length: length}, nil
+	return faas.Result{Status: 200, ContentType: "text/plain", Body: io.NopCloser(io.LimitReader(zeros{}, length)), Length: length}, nil
 }
 
 type zeros struct{}

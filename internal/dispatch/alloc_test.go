@@ -9,9 +9,8 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/rs/zerolog"
-
 	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/observe"
 	"github.com/flockofbirds/fob/internal/sandbox"
 	"github.com/flockofbirds/fob/internal/sandbox/sandboxtest"
 )
@@ -47,11 +46,11 @@ func scriptedCalls(t testing.TB) func() {
 	w := newWorld(t, func(c *config) { c.Engine = engine })
 	t.Cleanup(w.Close)
 	fn := w.create("scripted", "")
-	invoker := Observe(w.Dispatcher, w.cfg.Metrics, zerolog.Nop())
+	invoker := observe.Metrics(w.cfg.Metrics)(w.Dispatcher)
 	ref, answer := faas.Ref{ID: fn.ID}, make([]byte, 64)
 	return func() {
-		call := faas.Call{ID: "test", Ref: ref, Args: []byte(`{"a": "b"}`)}
-		result, err := invoker.Invoke(context.Background(), &call)
+		call := faas.Invocation{ID: "test", Ref: ref, Args: []byte(`{"a": "b"}`)}
+		result, err := invoker.Invoke(context.Background(), &call, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

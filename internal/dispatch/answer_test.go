@@ -41,7 +41,7 @@ func TestProperAnswers(t *testing.T) {
 				w.engine.calls["says"] = func(*fakeSandbox, *http.Request) string { return c.answer }
 				fn := w.create("says", "")
 				for range 2 { // the second one on what the first left of the connection
-					result, err := w.Invoke(t.Context(), &faas.Call{Ref: faas.Ref{ID: fn.ID}})
+					result, err := w.Invoke(t.Context(), &faas.Invocation{Ref: faas.Ref{ID: fn.ID}}, nil)
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -16,19 +16,19 @@ import (
 // run. When the wait is over the caller is told so, and nothing else changes: the
 // call runs on to the function's own timeout, and has its slot until then. So who
 // waits for a moment only costs the function no sandbox.
-func (s slot) attend(ctx context.Context, request *sandbox.Request, wait time.Duration, run *time.Duration) (*faas.Result, error) {
+func (s slot) attend(ctx context.Context, request *sandbox.Request, wait time.Duration, run *time.Duration) (faas.Result, error) {
 	budget, sent := time.Duration(s.flock.version.Settings.Timeout), time.Now()
 	late := sent.Add(wait)
 	pending, err := s.bird.conn.Begin(late, request)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		s.release()
-		return nil, faas.Errorf(faas.CodeTimeout, "the caller's Fob-Timeout of %v was over before the call was sent", wait)
+		return faas.Result{}, faas.Errorf(faas.CodeTimeout, "the caller's Fob-Timeout of %v was over before the call was sent", wait)
 	case err != nil:
-		return nil, s.settle(err, time.Since(sent), budget)
+		return faas.Result{}, s.settle(err, time.Since(sent), budget)
 	}
 	type answer struct {
-		result *faas.Result
+		result faas.Result
 		err    error
 		run    time.Duration
 	}
@@ -50,11 +50,10 @@ func (s slot) attend(ctx context.Context, request *sandbox.Request, wait time.Du
 			// A context is its request's, and ends with it: of a caller that has been
 			// told nobody may ask for it any more.
 			if !claimed.CompareAndSwap(false, true) {
-				s.stream(context.Background(), response, sent, budget).Body.(*stream).abandon()
+				s.stream(context.Background(), response, sent, budget).abandon()
 				return
 			}
-			a.result = s.stream(ctx, response, sent, budget)
-			a.result.Body = a.result.Body.(*stream).until(late, timeIsUp(wait, budget))
+			a.result = streamed(response, s.stream(ctx, response, sent, budget).until(late, timeIsUp(wait, budget)))
 			answered <- a
 			return
 		default:
@@ -62,7 +61,7 @@ func (s slot) attend(ctx context.Context, request *sandbox.Request, wait time.Du
 		}
 		if claimed.CompareAndSwap(false, true) {
 			answered <- a
-		} else if a.result != nil {
+		} else if a.err == nil {
 			a.result.Body.Close()
 		}
 	}
@@ -72,7 +71,7 @@ func (s slot) attend(ctx context.Context, request *sandbox.Request, wait time.Du
 			response.Close()
 		}
 		s.release()
-		return nil, draining()
+		return faas.Result{}, draining()
 	}
 	timer := time.NewTimer(time.Until(late))
 	defer timer.Stop()
@@ -81,7 +80,7 @@ func (s slot) attend(ctx context.Context, request *sandbox.Request, wait time.Du
 		if claimed.CompareAndSwap(false, true) {
 			pending.EndBody() // which is the caller's
 			*run = time.Since(sent)
-			return nil, timeIsUp(wait, budget)
+			return faas.Result{}, timeIsUp(wait, budget)
 		}
 	case a := <-answered:
 		*run = a.run

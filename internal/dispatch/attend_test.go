@@ -19,7 +19,7 @@ import (
 // invoke makes a call whose caller waits that long, and says how long it took.
 func (w *world) invoke(fn *faas.Function, wait time.Duration) (outcome, time.Duration) {
 	begun := time.Now()
-	result, err := w.Invoke(context.Background(), &faas.Call{Ref: faas.Ref{ID: fn.ID}, Timeout: wait})
+	result, err := w.Invoke(context.Background(), &faas.Invocation{Ref: faas.Ref{ID: fn.ID}, Timeout: wait}, nil)
 	o := outcome{err: err}
 	if err == nil {
 		var body []byte
@@ -130,7 +130,7 @@ func TestTimeoutsOfStreams(t *testing.T) {
 
 		// A reader who leaves is noticed as ever.
 		go func() { items <- chunk("a") }()
-		result, err := w.Invoke(t.Context(), &faas.Call{Ref: faas.Ref{ID: fn.ID}, Timeout: time.Second})
+		result, err := w.Invoke(t.Context(), &faas.Invocation{Ref: faas.Ref{ID: fn.ID}, Timeout: time.Second}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -159,7 +159,7 @@ func TestTimeoutOfAnUpload(t *testing.T) {
 		w.engine.streams = map[string]func(*fakeSandbox, net.Conn, *http.Request) bool{"echo": echo}
 		fn := w.create("echo", "timeout=10s")
 		body, writer := io.Pipe()
-		result, err := w.Invoke(t.Context(), &faas.Call{Ref: faas.Ref{ID: fn.ID}, Method: "POST", Target: "/", Body: []byte("begin"), Stream: body, Timeout: time.Second})
+		result, err := w.Invoke(t.Context(), &faas.Invocation{Ref: faas.Ref{ID: fn.ID}, Method: "POST", Target: "/", Timeout: time.Second}, &handed{begin: "begin", rest: body})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -251,7 +251,7 @@ func TestNothingReadsAfterClose(t *testing.T) {
 		fn := w.create("echo", "timeout=10s")
 		for range 20 { // without it this is a matter of luck
 			body := &slowBody{closed: make(chan struct{})}
-			result, err := w.Invoke(t.Context(), &faas.Call{Ref: faas.Ref{ID: fn.ID}, Method: "POST", Target: "/", Body: []byte("begin"), Stream: body})
+			result, err := w.Invoke(t.Context(), &faas.Invocation{Ref: faas.Ref{ID: fn.ID}, Method: "POST", Target: "/"}, &handed{begin: "begin", rest: body})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -253,4 +254,10 @@ func (f *flock) census() census {
 		}
 	}
 	return c
+}
+
+// versionLabels are the metric labels function and version. The label is the
+// ID, which stays the same however the function is called.
+func versionLabels(v *faas.Version) []string {
+	return []string{v.FunctionID, strconv.Itoa(v.Number)}
 }

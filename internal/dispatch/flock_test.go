@@ -96,8 +96,8 @@ func TestQueueTimeout(t *testing.T) {
 		begun := time.Now()
 		late := w.call(t.Context(), faas.Ref{ID: fn.ID})
 		late.fails(t, faas.CodeNoCapacity, "queue_timeout of 2s")
-		if waited := time.Since(begun); waited != 2*time.Second || late.trace.Timing.Queue != waited {
-			t.Errorf("it waited %v and says %v", waited, late.trace.Timing.Queue)
+		if waited := time.Since(begun); waited != 2*time.Second || late.timing.Queue != waited {
+			t.Errorf("it waited %v and says %v", waited, late.timing.Queue)
 		}
 		close(w.engine.gate)
 		(<-running).wants(t, `{"result":1}`)
@@ -121,10 +121,10 @@ func TestTimingTellsQueueFromStart(t *testing.T) {
 		second.wants(t, `{"result":1}`)
 		third.wants(t, `{"result":1}`)
 		// It waited a while until the start was worth it, then for the start.
-		if got := second.trace.Timing; got.Queue+got.Start != time.Second || got.Start < time.Second/2 || got.Run != time.Second {
+		if got := second.timing; got.Queue+got.Start != time.Second || got.Start < time.Second/2 || got.Run != time.Second {
 			t.Errorf("the call that a sandbox was started for took %+v", got)
 		}
-		if got := third.trace.Timing; got.Queue+got.Start != 2*time.Second || got.Queue == 0 {
+		if got := third.timing; got.Queue+got.Start != 2*time.Second || got.Queue == 0 {
 			t.Errorf("the call that came last took %+v", got)
 		}
 	})

@@ -178,9 +178,10 @@ func (w *world) put(fn *faas.Function, code, set string) *faas.Function {
 
 // outcome is what became of a call.
 type outcome struct {
-	body  string
-	err   error
-	trace faas.Trace
+	body    string
+	err     error
+	version *faas.Version
+	timing  faas.Timing
 }
 
 func (o outcome) wants(t testing.TB, body string) {
@@ -206,9 +207,8 @@ func (o outcome) fails(t testing.TB, code faas.Code, words ...string) *faas.Erro
 
 // call calls a ref and waits for what becomes of it.
 func (w *world) call(ctx context.Context, ref faas.Ref) outcome {
-	call := &faas.Call{ID: "test", Ref: ref}
-	result, err := w.Invoke(ctx, call)
-	o := outcome{err: err, trace: call.Trace}
+	result, err := w.Invoke(ctx, &faas.Invocation{ID: "test", Ref: ref}, nil)
+	o := outcome{err: err, version: result.Version, timing: result.Timing}
 	if err == nil {
 		body, _ := io.ReadAll(result.Body)
 		result.Body.Close()
@@ -216,6 +216,28 @@ func (w *world) call(ctx context.Context, ref faas.Ref) outcome {
 	}
 	return o
 }
+
+// handed is a body that a call's caller still has.
+type handed struct {
+	begin   string
+	rest    io.ReadCloser
+	receive func() error // what there is to receiving it; nil for nothing
+
+	received bool
+	dropped  atomic.Int32
+}
+
+// Receive implements faas.LiveBody.
+func (h *handed) Receive() (body []byte, rest io.ReadCloser, err error) {
+	h.received = true
+	if h.receive != nil {
+		err = h.receive()
+	}
+	return []byte(h.begin), h.rest, err
+}
+
+// Drop implements faas.LiveBody.
+func (h *handed) Drop() { h.dropped.Add(1) }
 
 // begin makes a call in the background.
 func (w *world) begin(ctx context.Context, fn *faas.Function) <-chan outcome {

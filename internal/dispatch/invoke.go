@@ -21,23 +21,49 @@ const maxAttempts = 3
 // to stop the code.
 const stopPatience = time.Minute
 
+// call is an invocation on its way to a sandbox.
+type call struct {
+	*faas.Invocation
+	live   faas.LiveBody   // its body, until it is received
+	send   sandbox.Request // the body, and what is the same for every sandbox
+	timing faas.Timing
+}
+
 // Invoke implements faas.Invoker. ctx's end takes a call out of the line; once
 // it is sent, only its timeout or its sandbox's death ends it, unless its answer
 // streams: then the function is told that nobody reads on. A call is never
 // sent twice: what may have reached a driver is not tried again.
-func (d *Dispatcher) Invoke(ctx context.Context, call *faas.Call) (*faas.Result, error) {
-	_, v, err := d.cfg.Catalogue.Resolve(ctx, call.Ref)
+func (d *Dispatcher) Invoke(ctx context.Context, inv *faas.Invocation, body faas.LiveBody) (faas.Result, error) {
+	c := call{Invocation: inv, live: body, send: sandbox.Request{Args: inv.Args, Body: inv.Body}}
+	defer c.drop()
+	_, v, err := d.cfg.Catalogue.Resolve(ctx, inv.Ref)
 	if err != nil {
-		return nil, err
+		return faas.Result{}, err
 	}
 	for {
-		call.Trace.Version = v
-		result, err := d.invoke(ctx, call, v)
-		next := d.successor(ctx, call.Ref, v, err)
+		result, err := d.invoke(ctx, &c, v)
+		next := d.successor(ctx, inv.Ref, v, err)
 		if next == nil {
+			result.Version, result.Timing = v, c.timing
 			return result, err
 		}
 		v = next
+	}
+}
+
+// receive reads the body if its caller still has it.
+func (c *call) receive() (err error) {
+	live := c.live
+	c.live, c.send.Drop = nil, live.Drop
+	c.send.Body, c.send.Stream, err = live.Receive()
+	return err
+}
+
+// drop gives back the memory of a body that was not sent. While it is being
+// sent, and after that, the connection has send.Drop.
+func (c *call) drop() {
+	if c.send.Drop != nil {
+		c.send.Drop()
 	}
 }
 
@@ -56,53 +82,51 @@ func (d *Dispatcher) successor(ctx context.Context, ref faas.Ref, v *faas.Versio
 }
 
 // invoke makes a call to a version.
-func (d *Dispatcher) invoke(ctx context.Context, call *faas.Call, v *faas.Version) (*faas.Result, error) {
+func (d *Dispatcher) invoke(ctx context.Context, c *call, v *faas.Version) (faas.Result, error) {
 	for attempt := 1; ; attempt++ {
 		f, err := d.flock(v)
 		if err != nil {
-			return nil, err
+			return faas.Result{}, err
 		}
-		if call.Receive != nil {
+		if c.live != nil {
 			if err := f.refusal(); err != nil {
-				return nil, err
+				return faas.Result{}, err
 			}
-			if err := f.mismatch(call); err != nil {
-				return nil, err
+			if err := f.mismatch(c); err != nil {
+				return faas.Result{}, err
 			}
-			receive := call.Receive
-			call.Receive = nil
-			if err := receive(); err != nil {
-				return nil, err
+			if err := c.receive(); err != nil {
+				return faas.Result{}, err
 			}
 			if f, err = d.flock(v); err != nil { // for that took a while
-				return nil, err
+				return faas.Result{}, err
 			}
 		}
-		if err := f.mismatch(call); err != nil {
-			return nil, err
+		if err := f.mismatch(c); err != nil {
+			return faas.Result{}, err
 		}
 		var wait faas.Timing
 		s, err := f.acquire(ctx, &wait)
-		call.Trace.Timing.Queue += wait.Queue
-		call.Trace.Timing.Start += wait.Start
+		c.timing.Queue += wait.Queue
+		c.timing.Start += wait.Start
 		if err != nil {
-			return nil, err
+			return faas.Result{}, err
 		}
-		result, err := s.call(ctx, call)
+		result, err := s.call(ctx, c)
 		if err == nil || !errors.Is(err, sandbox.ErrNotSent) {
 			return result, err
 		}
 		if attempt == maxAttempts {
-			return nil, faas.Errorf(faas.CodeNoCapacity, "the function's sandboxes die before they take a call").After(time.Second).Because(err)
+			return faas.Result{}, faas.Errorf(faas.CodeNoCapacity, "the function's sandboxes die before they take a call").After(time.Second).Because(err)
 		}
 	}
 }
 
 // form returns the Content-Type of a body that is a form, or "". What begins like
 // a JSON object is one, for curl calls every body a form.
-func form(call *faas.Call) string {
-	kinds := call.Header["Content-Type"]
-	if len(kinds) != 1 || len(call.Body) == 0 || call.Body[0] == '{' {
+func (c *call) form() string {
+	kinds, body := c.Header["Content-Type"], c.send.Body
+	if len(kinds) != 1 || len(body) == 0 || body[0] == '{' {
 		return ""
 	}
 	kind, _, _ := strings.Cut(kinds[0], ";")
@@ -110,7 +134,7 @@ func form(call *faas.Call) string {
 	if !strings.EqualFold(kind, "application/x-www-form-urlencoded") && !strings.EqualFold(kind, "multipart/form-data") {
 		return ""
 	}
-	if text := bytes.TrimPrefix(call.Body, []byte("\ufeff")); bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("{")) {
+	if text := bytes.TrimPrefix(body, []byte("\ufeff")); bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("{")) {
 		return ""
 	}
 	return kinds[0]
@@ -119,12 +143,6 @@ func form(call *faas.Call) string {
 // noRoom is told when what a driver says finds no room in the budget.
 func noRoom(what string) error {
 	return faas.Errorf(faas.CodeNoCapacity, "there is no room for %s: the dispatcher holds as much of requests and answers as it may (its setting FOB_MAX_BUFFER)", what).After(time.Second)
-}
-
-// answer is a result with its whole body, in one allocation.
-type answer struct {
-	faas.Result
-	body whole
 }
 
 // whole is a body that is all there.
@@ -140,19 +158,17 @@ func (w *whole) Close() error {
 	return nil
 }
 
-// result is what a caller gets of a driver's response.
-func result(r *sandbox.Response) *faas.Result {
-	a := &answer{Result: faas.Result{Status: r.Status, ContentType: r.ContentType, Header: r.Header, Length: int64(len(r.Body))}}
-	a.body.Reset(r.Body)
-	a.body.from = r
-	a.Body = &a.body
-	return &a.Result
+// result is what a caller gets of a driver's response that is all there.
+func result(r *sandbox.Response) faas.Result {
+	body := &whole{from: r}
+	body.Reset(r.Body)
+	return faas.Result{Status: r.Status, ContentType: r.ContentType, Header: r.Header, Body: body, Length: int64(len(r.Body))}
 }
 
 // mismatch says why a call is none for a version that is known not to take the
 // request, or nil.
-func (f *flock) mismatch(call *faas.Call) error {
-	err := refusePlain(call, f.d.cfg.MaxBody)
+func (f *flock) mismatch(c *call) error {
+	err := c.refusePlain(f.d.cfg.MaxBody)
 	if err == nil {
 		return nil
 	}
@@ -166,20 +182,20 @@ func (f *flock) mismatch(call *faas.Call) error {
 
 // refusePlain says why a call is none for a function that does not take the
 // request, or nil. maxBody is how many bytes of a body are held whole.
-func refusePlain(call *faas.Call, maxBody int64) error {
+func (c *call) refusePlain(maxBody int64) error {
 	const instead = "the function does not take the request: give callme a parameter named request for that"
 	switch {
-	case call.Stream != nil:
+	case c.send.Stream != nil:
 		return faas.Errorf(faas.CodeTooLarge, "the body is larger than the %v allowed (the dispatcher's setting FOB_MAX_BODY); only a function with a parameter request can be sent more",
 			faas.Bytes(maxBody))
-	case call.Below != "" && call.Below != "/":
-		return faas.Errorf(faas.CodeUnknownRoute, "there is nothing at %.200q below the function, for %s", call.Below, instead)
+	case c.Below != "" && c.Below != "/":
+		return faas.Errorf(faas.CodeUnknownRoute, "there is nothing at %.200q below the function, for %s", c.Below, instead)
 	}
-	switch call.Method {
+	switch c.Method {
 	case "", http.MethodGet, http.MethodHead, http.MethodPost:
 		return nil
 	}
-	return faas.Errorf(faas.CodeMethodNotAllowed, "%.20q is not for this function; it has GET, HEAD and POST, for %s", call.Method, instead)
+	return faas.Errorf(faas.CodeMethodNotAllowed, "%.20q is not for this function; it has GET, HEAD and POST, for %s", c.Method, instead)
 }
 
 // callError turns what a driver says of a call into an error of ours.

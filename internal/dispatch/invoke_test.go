@@ -10,9 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/observe"
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
@@ -22,9 +21,8 @@ func TestACallThatWasNotSentGoesToAnotherSandbox(t *testing.T) {
 		w.call(t.Context(), faas.Ref{ID: fn.ID}).wants(t, `{"result":1}`)
 		dead := w.engine.running("version")[0]
 		dead.hangUp()
-		observed := Observe(w.Dispatcher, w.cfg.Metrics, zerolog.Nop())
-		call := &faas.Call{Ref: faas.Ref{ID: fn.ID}}
-		result, err := observed.Invoke(t.Context(), call)
+		observed := observe.Metrics(w.cfg.Metrics)(w.Dispatcher)
+		result, err := observed.Invoke(t.Context(), &faas.Invocation{Ref: faas.Ref{ID: fn.ID}}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -71,8 +71,8 @@ func TestStartTimeout(t *testing.T) {
 		begun := time.Now()
 		call := w.call(t.Context(), faas.Ref{ID: fn.ID})
 		e := call.fails(t, faas.CodeNoCapacity, "start_timeout of 3s")
-		if waited := time.Since(begun); waited != 3*time.Second || e.RetryAfter <= 0 || call.trace.Timing.Queue != waited {
-			t.Errorf("it waited %v, says %v, and %+v", waited, call.trace.Timing, e)
+		if waited := time.Since(begun); waited != 3*time.Second || e.RetryAfter <= 0 || call.timing.Queue != waited {
+			t.Errorf("it waited %v, says %v, and %+v", waited, call.timing, e)
 		}
 		close(created)
 		close(w.engine.gate)

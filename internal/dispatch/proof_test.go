@@ -277,18 +277,16 @@ func TestCallsDuringAChange(t *testing.T) {
 func TestDroppedWhileItsBodyComes(t *testing.T) {
 	simulated(t, nil, func(t *testing.T, w *world) {
 		fn := w.create("version", "keep_versions=1 idle_timeout=1s public=true")
-		slow := func(ref faas.Ref, change func()) (*faas.Call, error) {
+		slow := func(ref faas.Ref, change func()) (version int, err error) {
 			time.Sleep(5 * time.Second)
-			call := &faas.Call{Ref: ref}
-			call.Receive = func() error {
+			result, err := w.Invoke(t.Context(), &faas.Invocation{Ref: ref}, &handed{receive: func() error {
 				change()
 				return nil
-			}
-			result, err := w.Invoke(t.Context(), call)
+			}})
 			if err == nil {
 				result.Body.Close()
 			}
-			return call, err
+			return result.Version.Number, err
 		}
 		twice := func(set string) func() {
 			return func() {
@@ -298,14 +296,14 @@ func TestDroppedWhileItsBodyComes(t *testing.T) {
 				}
 			}
 		}
-		if call, err := slow(faas.Ref{ID: fn.ID}, twice("")); err != nil || call.Trace.Version.Number != 3 {
-			t.Errorf("%v, at version %d", err, call.Trace.Version.Number)
+		if version, err := slow(faas.Ref{ID: fn.ID}, twice("")); err != nil || version != 3 {
+			t.Errorf("%v, at version %d", err, version)
 		}
-		if call, err := slow(at(fn, 3), twice("")); faas.CodeOf(err) != faas.CodeUnknownFunction {
-			t.Errorf("version 3 is gone: %v, at version %d", err, call.Trace.Version.Number)
+		if version, err := slow(at(fn, 3), twice("")); faas.CodeOf(err) != faas.CodeUnknownFunction {
+			t.Errorf("version 3 is gone: %v, at version %d", err, version)
 		}
-		if call, err := slow(faas.Ref{ID: fn.ID}, twice("public=false")); faas.CodeOf(err) != faas.CodeUnknownFunction {
-			t.Errorf("who called a public function got at version %d, which is none: %v", call.Trace.Version.Number, err)
+		if version, err := slow(faas.Ref{ID: fn.ID}, twice("public=false")); faas.CodeOf(err) != faas.CodeUnknownFunction {
+			t.Errorf("who called a public function got at version %d, which is none: %v", version, err)
 		}
 	})
 }

@@ -1,8 +1,12 @@
 package dispatch
 
 import (
+	"context"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,13 +34,10 @@ func TestRefusedBeforeItsBody(t *testing.T) {
 			{Name: "nobody"}:             faas.CodeUnknownFunction,
 			{ID: busy.ID, Alias: "none"}: faas.CodeUnknownFunction,
 		} {
-			call := &faas.Call{Ref: ref, Receive: func() error {
-				t.Errorf("%v: the body is read", ref)
-				return nil
-			}}
-			result, err := w.Invoke(t.Context(), call)
-			if faas.CodeOf(err) != code || call.Receive == nil {
-				t.Errorf("%v: %v, %v", ref, result, err)
+			body := &handed{}
+			result, err := w.Invoke(t.Context(), &faas.Invocation{Ref: ref}, body)
+			if faas.CodeOf(err) != code || body.received {
+				t.Errorf("%v: %v, %v; the body is read: %v", ref, result, err, body.received)
 			}
 		}
 		w.check()
@@ -58,13 +59,10 @@ func TestSlowBodiesHoldNothing(t *testing.T) {
 		slow := make(chan error, 5)
 		for range cap(slow) {
 			go func() {
-				call := &faas.Call{Ref: ref}
-				call.Receive = func() error {
+				result, err := w.Invoke(t.Context(), &faas.Invocation{Ref: ref}, &handed{begin: "{}", receive: func() error {
 					<-come
-					call.Body = []byte("{}")
 					return nil
-				}
-				result, err := w.Invoke(t.Context(), call)
+				}})
 				if err == nil {
 					result.Body.Close()
 				}
@@ -73,7 +71,7 @@ func TestSlowBodiesHoldNothing(t *testing.T) {
 		}
 		synctest.Wait()
 		for range 3 {
-			if _, err := w.Invoke(t.Context(), &faas.Call{Ref: ref}); err != nil {
+			if _, err := w.Invoke(t.Context(), &faas.Invocation{Ref: ref}, nil); err != nil {
 				t.Errorf("beside %d slow bodies: %v", cap(slow), err)
 			}
 		}
@@ -89,28 +87,85 @@ func TestSlowBodiesHoldNothing(t *testing.T) {
 	})
 }
 
-// TestBodyIsTheSenders: while a call is sent and runs, nobody else may drop its body;
-// one that was not sent is dropped by whoever made the call.
-func TestBodyIsTheSenders(t *testing.T) {
+// TestBodyIsDropped: a body that was received is dropped, whatever becomes of its
+// call, and not before it was sent.
+func TestBodyIsDropped(t *testing.T) {
 	simulated(t, nil, func(t *testing.T, w *world) {
-		for _, wait := range []time.Duration{0, 10 * time.Second} {
-			dropped := 0
-			call := &faas.Call{Timeout: wait, Body: []byte("{}"), Drop: func() { dropped++ }}
-			w.engine.calls["looks"] = func(s *fakeSandbox, _ *http.Request) string {
-				if call.Drop != nil {
-					t.Error("while it runs others may drop the body")
+		fn := w.create("version", "max_scale=1")
+		gone := w.create("version", "")
+		invoke := func(fn *faas.Function, ctx context.Context, wait time.Duration, body *handed) (err error) {
+			defer func() {
+				if p := recover(); p != nil {
+					err = fmt.Errorf("panic: %v", p)
 				}
-				return s.version()
+			}()
+			result, err := w.Invoke(ctx, &faas.Invocation{Ref: faas.Ref{ID: fn.ID}, Timeout: wait}, body)
+			if err == nil {
+				result.Body.Close()
 			}
-			call.Ref = faas.Ref{ID: w.create("looks", "max_scale=1").ID}
-			result, err := w.Invoke(t.Context(), call)
-			if err != nil {
-				t.Fatal(err)
-			}
-			result.Body.Close()
-			if call.Drop == nil || dropped != 1 {
-				t.Errorf("then the body was dropped %d times, and may be again: %v", dropped, call.Drop != nil)
+			return err
+		}
+		for _, wait := range []time.Duration{0, 10 * time.Second} {
+			body := &handed{begin: "{}"}
+			if err := invoke(fn, t.Context(), wait, body); err != nil || body.dropped.Load() != 1 {
+				t.Errorf("sent: %v, and the body was dropped %d times", err, body.dropped.Load())
 			}
 		}
+		broken := &handed{receive: func() error { return faas.Errorf(faas.CodeBadRequest, "the body ended") }}
+		if err := invoke(fn, t.Context(), 0, broken); faas.CodeOf(err) != faas.CodeBadRequest || broken.dropped.Load() == 0 {
+			t.Errorf("broken off: %v, and the body was not dropped", err)
+		}
+		late := &handed{receive: func() error { return w.Delete(t.Context(), faas.Ref{ID: gone.ID}) }}
+		if err := invoke(gone, t.Context(), 0, late); faas.CodeOf(err) != faas.CodeUnknownFunction || late.dropped.Load() == 0 {
+			t.Errorf("refused once it was there: %v, and the body was not dropped", err)
+		}
+		w.engine.gate = nil // whoever waits for it waits for ever
+		busy := w.create("gated", "max_scale=1 concurrency=1 queue=10")
+		w.begin(t.Context(), busy)
+		synctest.Wait()
+		waiting := &handed{begin: "{}"}
+		if err := invoke(busy, panics{t.Context()}, 0, waiting); err == nil || !strings.Contains(err.Error(), "on purpose") || waiting.dropped.Load() == 0 {
+			t.Errorf("in a panic: %v, and the body was not dropped", err)
+		}
+	})
+}
+
+// panics is a context that panics when somebody asks for its end.
+type panics struct{ context.Context }
+
+func (panics) Done() <-chan struct{} { panic("on purpose") }
+
+// TestBodyIsTheSenders: an answer may begin while the call's body is still being sent,
+// which is not dropped before that is done.
+func TestBodyIsTheSenders(t *testing.T) {
+	simulated(t, nil, func(t *testing.T, w *world) {
+		read := make(chan struct{})
+		w.engine.takesRequest("early")
+		w.engine.streams = map[string]func(*fakeSandbox, net.Conn, *http.Request) bool{"early": func(_ *fakeSandbox, c net.Conn, r *http.Request) bool {
+			io.WriteString(c, streamHead)
+			<-read
+			io.Copy(io.Discard, r.Body)
+			io.WriteString(c, lastChunk)
+			return false
+		}}
+		fn := w.create("early", "")
+		body := &handed{begin: strings.Repeat("x", 1<<20), rest: io.NopCloser(strings.NewReader("end"))}
+		result, err := w.Invoke(t.Context(), &faas.Invocation{Ref: faas.Ref{ID: fn.ID}, Method: "POST", Target: "/"}, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if n := body.dropped.Load(); n != 0 {
+			t.Errorf("the body was dropped %d times while it is being sent", n)
+		}
+		close(read)
+		if _, err := io.Copy(io.Discard, result.Body); err != nil {
+			t.Error(err)
+		}
+		result.Body.Close()
+		if n := body.dropped.Load(); n != 1 {
+			t.Errorf("the body was dropped %d times", n)
+		}
+		w.wantsRest(1)
 	})
 }

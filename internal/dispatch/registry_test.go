@@ -13,9 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/observe"
 )
 
 func TestVersionsAndSettings(t *testing.T) {
@@ -320,7 +319,7 @@ func TestMetricsOfADeletedFunction(t *testing.T) {
 			done := make(chan error, 2)
 			for range 2 { // one runs, one waits
 				go func() {
-					_, err := Observe(w.Dispatcher, w.cfg.Metrics, zerolog.Nop()).Invoke(t.Context(), &faas.Call{Ref: faas.Ref{ID: fn.ID}})
+					_, err := observe.Metrics(w.cfg.Metrics)(w.Dispatcher).Invoke(t.Context(), &faas.Invocation{Ref: faas.Ref{ID: fn.ID}}, nil)
 					done <- err
 				}()
 				synctest.Wait()

@@ -41,8 +41,8 @@ func TestUpgradeReachesWhatRuns(t *testing.T) {
 		for range 400 {
 			o := w.call(t.Context(), faas.Ref{ID: fn.ID})
 			o.wants(t, `{"result":1}`)
-			if o.trace.Timing.Queue+o.trace.Timing.Start > 0 {
-				t.Fatalf("a call waited: %+v", o.trace.Timing)
+			if o.timing.Queue+o.timing.Start > 0 {
+				t.Fatalf("a call waited: %+v", o.timing)
 			}
 			f := w.flockOf(fn)
 			f.mu.Lock()

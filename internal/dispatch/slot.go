@@ -39,49 +39,52 @@ func (s slot) release() {
 
 // call makes a call, and gives the slot back, or leaves that to the
 // stream that is the answer.
-func (s slot) call(ctx context.Context, call *faas.Call) (*faas.Result, error) {
-	request := sandbox.Request{Args: call.Args, Body: call.Body, Drop: call.Drop, Stream: call.Stream}
+func (s slot) call(ctx context.Context, c *call) (faas.Result, error) {
+	request := c.send
 	if s.bird.takesRequest {
-		request.Method, request.Target, request.Root, request.Host, request.Header = call.Method, call.Target, call.Root, call.Host, call.Header
-	} else if err := refusePlain(call, s.flock.d.cfg.MaxBody); err != nil {
+		request.Method, request.Target, request.Root, request.Host = c.Method, c.Target, c.Root, c.Host
+		request.Header, request.TraceParent = c.Header, c.TraceParent
+	} else if err := c.refusePlain(s.flock.d.cfg.MaxBody); err != nil {
 		s.release()
-		return nil, err
+		return faas.Result{}, err
 	} else {
-		request.Form = form(call)
+		request.Form = c.form()
 	}
 	// Until this returns the body is in the sender's hands, and nobody else drops it.
-	call.Drop = nil
-	result, err := s.send(ctx, call, &request)
-	call.Drop = request.Drop
+	c.send.Drop = nil
+	result, err := s.send(ctx, c, &request)
+	if err != nil { // else it was sent, or is being sent beside an answer that streams
+		c.send.Drop = request.Drop
+	}
 	return result, err
 }
 
 // send is call once it is known what is sent.
-func (s slot) send(ctx context.Context, call *faas.Call, request *sandbox.Request) (*faas.Result, error) {
+func (s slot) send(ctx context.Context, c *call, request *sandbox.Request) (faas.Result, error) {
 	budget := time.Duration(s.flock.version.Settings.Timeout)
-	if call.Timeout > 0 && call.Timeout < budget {
-		return s.attend(ctx, request, call.Timeout, &call.Trace.Timing.Run)
+	if c.Timeout > 0 && c.Timeout < budget {
+		return s.attend(ctx, request, c.Timeout, &c.timing.Run)
 	}
 	sent := time.Now()
 	response, err := s.bird.conn.Call(sent.Add(budget), request)
-	call.Trace.Timing.Run = time.Since(sent)
+	c.timing.Run = time.Since(sent)
 	if err == nil && response.Stream != nil {
-		return s.stream(ctx, response, sent, budget), nil
+		return streamed(response, s.stream(ctx, response, sent, budget)), nil
 	}
-	return s.outcome(response, err, call.Trace.Timing.Run, budget)
+	return s.outcome(response, err, c.timing.Run, budget)
 }
 
 // outcome settles a call that was answered whole, or failed, and says what its
 // caller gets.
-func (s slot) outcome(response *sandbox.Response, err error, run, budget time.Duration) (*faas.Result, error) {
+func (s slot) outcome(response *sandbox.Response, err error, run, budget time.Duration) (faas.Result, error) {
 	failure := s.settle(err, run, budget)
 	switch {
 	case err == nil:
 		return result(response), nil
 	case errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, sandbox.ErrNotSent) && !s.stopped():
-		return nil, faas.Errorf(faas.CodeInternal, "the function was still running after its timeout of %v, and could not be stopped yet", budget)
+		return faas.Result{}, faas.Errorf(faas.CodeInternal, "the function was still running after its timeout of %v, and could not be stopped yet", budget)
 	}
-	return nil, failure
+	return faas.Result{}, failure
 }
 
 // stopped waits until the code of the bird, which is dismissed, is really stopped, other

@@ -40,8 +40,8 @@ type stream struct {
 	left bool  // by its reader
 }
 
-// stream is what a caller gets of a response that streams.
-func (in slot) stream(ctx context.Context, r *sandbox.Response, sent time.Time, budget time.Duration) *faas.Result {
+// stream returns the body of a response that streams.
+func (in slot) stream(ctx context.Context, r *sandbox.Response, sent time.Time, budget time.Duration) *stream {
 	s := &stream{slot: in, ctx: ctx, from: r.Stream, sent: sent, budget: budget}
 	deadline := sent.Add(budget)
 	if s.made = s.from.Made(); s.made {
@@ -52,9 +52,12 @@ func (in slot) stream(ctx context.Context, r *sandbox.Response, sent time.Time, 
 	s.timer = time.AfterFunc(time.Until(deadline), func() { s.end(os.ErrDeadlineExceeded) })
 	s.stop = context.AfterFunc(ctx, s.from.Cancel)
 	s.mu.Unlock()
-	result := result(r)
-	result.Body, result.Length = s, -1
-	return result
+	return s
+}
+
+// streamed is what a caller gets of a response that streams.
+func streamed(r *sandbox.Response, body io.ReadCloser) faas.Result {
+	return faas.Result{Status: r.Status, ContentType: r.ContentType, Header: r.Header, Body: body, Length: -1}
 }
 
 // Read implements io.Reader.

@@ -13,9 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/observe"
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
@@ -26,7 +25,7 @@ func TestStreamChurn(t *testing.T) {
 	w := newWorld(t, func(c *config) { c.Tick = time.Millisecond })
 	w.engine.calls["stream"] = w.engine.calls["version"]
 	w.engine.streams = map[string]func(*fakeSandbox, net.Conn, *http.Request) bool{"stream": dribble}
-	invoker := Observe(w.Dispatcher, w.cfg.Metrics, zerolog.Nop())
+	invoker := observe.Metrics(w.cfg.Metrics)(w.Dispatcher)
 	ref := faas.Ref{Name: "brook"}
 	var opened, whole atomic.Int64
 	together(12, func(i int) {
@@ -47,7 +46,7 @@ func TestStreamChurn(t *testing.T) {
 				}
 			default:
 				ctx, leave := context.WithCancel(context.Background())
-				result, err := invoker.Invoke(ctx, &faas.Call{Ref: ref})
+				result, err := invoker.Invoke(ctx, &faas.Invocation{Ref: ref}, nil)
 				if err != nil {
 					if !slices.Contains([]faas.Code{faas.CodeUnknownFunction, faas.CodeSandboxDied, faas.CodeNoCapacity, faas.CodeTimeout}, faas.CodeOf(err)) {
 						t.Error(err)

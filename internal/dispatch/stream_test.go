@@ -14,9 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/observe"
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
@@ -32,9 +31,9 @@ func streaming(t *testing.T, test func(t *testing.T, w *world, items chan<- stri
 }
 
 // open makes a call, through the metrics, that is answered by a stream.
-func (w *world) open(fn *faas.Function) *faas.Result {
+func (w *world) open(fn *faas.Function) faas.Result {
 	w.t.Helper()
-	result, err := Observe(w.Dispatcher, w.cfg.Metrics, zerolog.Nop()).Invoke(w.t.Context(), &faas.Call{Ref: faas.Ref{ID: fn.ID}})
+	result, err := observe.Metrics(w.cfg.Metrics)(w.Dispatcher).Invoke(w.t.Context(), &faas.Invocation{Ref: faas.Ref{ID: fn.ID}}, nil)
 	if err != nil || result.Length != -1 || result.Status != 200 {
 		w.t.Fatalf("answered %+v, %v", result, err)
 	}
@@ -227,7 +226,7 @@ func TestLeavingAStreamThatIsRead(t *testing.T) {
 	streaming(t, func(t *testing.T, w *world, items chan<- string) {
 		fn := w.create("stream", "")
 		ctx, leave := context.WithCancel(t.Context())
-		result, err := Observe(w.Dispatcher, w.cfg.Metrics, zerolog.Nop()).Invoke(ctx, &faas.Call{Ref: faas.Ref{ID: fn.ID}})
+		result, err := observe.Metrics(w.cfg.Metrics)(w.Dispatcher).Invoke(ctx, &faas.Invocation{Ref: faas.Ref{ID: fn.ID}}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -340,7 +339,7 @@ func (b *body) Close() error {
 }
 
 func (w *world) upload(fn *faas.Function, begin string, rest io.ReadCloser) outcome {
-	result, err := w.Invoke(w.t.Context(), &faas.Call{Ref: faas.Ref{ID: fn.ID}, Method: "POST", Body: []byte(begin), Stream: rest})
+	result, err := w.Invoke(w.t.Context(), &faas.Invocation{Ref: faas.Ref{ID: fn.ID}, Method: "POST"}, &handed{begin: begin, rest: rest})
 	if err != nil {
 		return outcome{err: err}
 	}
@@ -443,7 +442,7 @@ func TestLeavingTheLineIsNoFailure(t *testing.T) {
 			time.Sleep(time.Second)
 			leave()
 		}()
-		_, err := Observe(w.Dispatcher, w.cfg.Metrics, zerolog.Nop()).Invoke(ctx, &faas.Call{Ref: faas.Ref{ID: fn.ID}})
+		_, err := observe.Metrics(w.cfg.Metrics)(w.Dispatcher).Invoke(ctx, &faas.Invocation{Ref: faas.Ref{ID: fn.ID}}, nil)
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}

@@ -3,14 +3,35 @@
 // imports no other package of this module and does no I/O.
 package faas
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
-// Invoker is the one way to call functions. HTTP handlers, queue workers, triggers and
-// replay all go through it; metrics, tracing and recording wrap it. It is shaped like
-// http.RoundTripper: with a non-nil error there is no result, and the error is (or
-// wraps) an *Error. The caller must close Result.Body.
+// Invoker is the one way to call functions: HTTP handlers, queue workers, triggers and
+// replay all go through it. It is shaped like http.RoundTripper: a non-nil error means
+// that the function gave no answer, and is (or wraps) an *Error.
 type Invoker interface {
-	Invoke(ctx context.Context, call *Call) (*Result, error)
+	// Invoke makes a call. body is nil unless the caller still has it. Invoke calls
+	// its Receive before the call has a slot or a place in line, and only when the
+	// call would be given one of them: what is refused at once costs no memory, and a
+	// slow sender no slot. Whether Invoke succeeds, fails or panics, it sees to it
+	// that Drop is called once the body has been sent, or will not be.
+	//
+	// The Result has the version and the timing also with an error. Without one its
+	// Body must be closed.
+	Invoke(ctx context.Context, call *Invocation, body LiveBody) (Result, error)
+}
+
+// Middleware wraps an Invoker in something that every call goes through.
+type Middleware func(next Invoker) Invoker
+
+// Stack wraps an Invoker in layers, the first of which is the outermost.
+func Stack(invoker Invoker, layers ...Middleware) Invoker {
+	for _, layer := range slices.Backward(layers) {
+		invoker = layer(invoker)
+	}
+	return invoker
 }
 
 // Registry is everything that can be done with functions besides calling them. Every

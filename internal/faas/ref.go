@@ -66,3 +66,12 @@ func (r Ref) String() string {
 	}
 	return s
 }
+
+// MarshalText implements encoding.TextMarshaler: it is String.
+func (r Ref) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler: it is ParseRef.
+func (r *Ref) UnmarshalText(text []byte) (err error) {
+	*r, err = ParseRef(string(text))
+	return err
+}

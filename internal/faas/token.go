@@ -2,6 +2,7 @@ package faas
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -181,6 +182,29 @@ func (c *Caller) String() string {
 		return "sandbox " + c.Sandbox
 	}
 	return "anonymous"
+}
+
+// MarshalText implements encoding.TextMarshaler: it is String.
+func (c Caller) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler: it reads who String names. The
+// grants of a token are not in the text, so it reads a token without any.
+func (c *Caller) UnmarshalText(text []byte) error {
+	kind, name, _ := strings.Cut(string(text), " ")
+	switch kind {
+	case "local":
+		*c = Caller{Kind: CallerLocal}
+	case "token":
+		id, name, _ := strings.Cut(name, " (")
+		*c = Caller{Kind: CallerToken, Token: &Token{ID: id, Name: strings.TrimSuffix(name, ")")}}
+	case "sandbox":
+		*c = Caller{Kind: CallerSandbox, Sandbox: name}
+	case "anonymous":
+		*c = Caller{}
+	default:
+		return fmt.Errorf("%.80q is no caller", text)
+	}
+	return nil
 }
 
 // Tokens keeps the tokens. Errors are (or wrap) *Error.

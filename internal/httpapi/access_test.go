@@ -38,7 +38,7 @@ func guarded(t *testing.T, public bool, grants map[string]string) (*API, *fakeRe
 	t.Helper()
 	registry := newFakeRegistry()
 	registry.fn.Live().Settings.Public = public
-	invoke := func(_ context.Context, call *faas.Call) (*faas.Result, error) {
+	invoke := func(_ context.Context, call *received) (faas.Result, error) {
 		return plainResult(strings.Join(call.Header["Authorization"], "|")), nil
 	}
 	a := newAPI(t, registry, invoke)

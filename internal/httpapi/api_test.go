@@ -18,7 +18,7 @@ import (
 // for byte.
 func TestOriginalAnswers(t *testing.T) {
 	registry := newFakeRegistry()
-	a := newAPI(t, registry, func(context.Context, *faas.Call) (*faas.Result, error) { return plainResult(`{"result": 2}`), nil })
+	a := newAPI(t, registry, func(context.Context, *received) (faas.Result, error) { return plainResult(`{"result": 2}`), nil })
 	check := func(request, body, kind, want string) *httptest.ResponseRecorder {
 		t.Helper()
 		method, target, _ := strings.Cut(request, " ")
@@ -182,7 +182,7 @@ func TestAllow(t *testing.T) {
 }
 
 func TestPanic(t *testing.T) {
-	a := newAPI(t, newFakeRegistry(), func(context.Context, *faas.Call) (*faas.Result, error) { panic("secret") })
+	a := newAPI(t, newFakeRegistry(), func(context.Context, *received) (faas.Result, error) { panic("secret") })
 	w := serve(a, "GET", "/api/call/hello", "", "X-Call-Id", "mine")
 	p := wantProblem(t, w.Code, w.Header(), w.Body.String(), 500, faas.CodeInternal)
 	if strings.Contains(w.Body.String(), "secret") || p.CallID != "mine" {
@@ -220,7 +220,7 @@ func TestNotOpen(t *testing.T) {
 // TestUnreadyServesOn: with a backend, being not ready concerns /readyz alone,
 // so that a dispatcher that drains finishes what it has.
 func TestUnreadyServesOn(t *testing.T) {
-	a := newAPI(t, newFakeRegistry(), func(context.Context, *faas.Call) (*faas.Result, error) { return plainResult(`{"result": 2}`), nil })
+	a := newAPI(t, newFakeRegistry(), func(context.Context, *received) (faas.Result, error) { return plainResult(`{"result": 2}`), nil })
 	if w := serve(a, "GET", "/readyz", ""); w.Code != 200 || w.Body.String() != `{"status": "ready"}` {
 		t.Errorf("GET /readyz: answered %d %s", w.Code, w.Body)
 	}

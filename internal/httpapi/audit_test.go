@@ -106,8 +106,8 @@ func TestQuestionsAreNotRecorded(t *testing.T) {
 	}
 	serve(a, "DELETE", "/api/stats", "")
 	o := a.opened.Load()
-	a.Open(Backend{Registry: registry, Locator: registry, Audit: log, Tokens: &fakeTokens{}, Invoker: invoker(func(context.Context, *faas.Call) (*faas.Result, error) {
-		return nil, faas.Errorf(faas.CodeRaised, "no")
+	a.Open(Backend{Registry: registry, Locator: registry, Audit: log, Tokens: &fakeTokens{}, Invoker: invoker(func(context.Context, *received) (faas.Result, error) {
+		return faas.Result{}, faas.Errorf(faas.CodeRaised, "no")
 	})})
 	serve(a, "GET", "/api/call/hello", "")
 	a.Open(o.Backend)

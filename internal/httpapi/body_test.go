@@ -85,9 +85,9 @@ func TestTooLarge(t *testing.T) {
 }
 
 // plainFunction is one that does not take the request.
-func plainFunction(_ context.Context, call *faas.Call) (*faas.Result, error) {
+func plainFunction(_ context.Context, call *received) (faas.Result, error) {
 	if call.Stream != nil {
-		return nil, faas.Errorf(faas.CodeTooLarge, "it does not stream")
+		return faas.Result{}, faas.Errorf(faas.CodeTooLarge, "it does not stream")
 	}
 	return plainResult("{}"), nil
 }
@@ -143,11 +143,11 @@ func TestBodyThatEndsEarly(t *testing.T) {
 // TestClientGone: a call that waits hears that its client has gone.
 func TestClientGone(t *testing.T) {
 	waiting, gone := make(chan struct{}), make(chan error, 1)
-	server := httptest.NewServer(newAPI(t, newFakeRegistry(), func(ctx context.Context, _ *faas.Call) (*faas.Result, error) {
+	server := httptest.NewServer(newAPI(t, newFakeRegistry(), func(ctx context.Context, _ *received) (faas.Result, error) {
 		close(waiting)
 		<-ctx.Done()
 		gone <- ctx.Err()
-		return nil, ctx.Err()
+		return faas.Result{}, ctx.Err()
 	}))
 	defer server.Close()
 	ctx, cancel := context.WithCancel(context.Background())

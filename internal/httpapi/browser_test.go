@@ -66,7 +66,7 @@ func everyRoute(t *testing.T) []string {
 
 // TestGuard: no route answers what another site's page, or a rebound name, asks.
 func TestGuard(t *testing.T) {
-	a := newAPI(t, newFakeRegistry(), func(context.Context, *faas.Call) (*faas.Result, error) {
+	a := newAPI(t, newFakeRegistry(), func(context.Context, *received) (faas.Result, error) {
 		t.Error("the function ran")
 		return plainResult(`1`), nil
 	})
@@ -142,7 +142,7 @@ func TestGuard(t *testing.T) {
 
 // TestGuardLetsIn: curl, the user, and pages of the same origin are let in.
 func TestGuardLetsIn(t *testing.T) {
-	a := newAPI(t, newFakeRegistry(), func(context.Context, *faas.Call) (*faas.Result, error) { return plainResult(`1`), nil })
+	a := newAPI(t, newFakeRegistry(), func(context.Context, *received) (faas.Result, error) { return plainResult(`1`), nil })
 	for what, c := range map[string]struct {
 		host   string
 		header http.Header
@@ -197,7 +197,7 @@ func TestContain(t *testing.T) {
 			if c.own != nil {
 				header["Content-Security-Policy"] = c.own
 			}
-			a := newAPI(t, newFakeRegistry(), func(context.Context, *faas.Call) (*faas.Result, error) {
+			a := newAPI(t, newFakeRegistry(), func(context.Context, *received) (faas.Result, error) {
 				result := plainResult(`<script>1</script>`)
 				result.ContentType, result.Header = mediaType, header
 				return result, nil
@@ -266,8 +266,8 @@ func TestHeadersThatAct(t *testing.T) {
 // TestOwnAnswersAreInert: no browser runs anything of what the API itself
 // answers.
 func TestOwnAnswersAreInert(t *testing.T) {
-	a := newAPI(t, newFakeRegistry(), func(context.Context, *faas.Call) (*faas.Result, error) {
-		return nil, faas.Errorf(faas.CodeRaised, "<script>")
+	a := newAPI(t, newFakeRegistry(), func(context.Context, *received) (faas.Result, error) {
+		return faas.Result{}, faas.Errorf(faas.CodeRaised, "<script>")
 	})
 	for _, request := range everyRoute(t) {
 		method, target, _ := strings.Cut(request, " ")
@@ -286,7 +286,7 @@ func TestOwnAnswersAreInert(t *testing.T) {
 func TestNothingIsSpeculative(t *testing.T) {
 	registry := newFakeRegistry()
 	registry.fn.Live().Settings.CORS = faas.AnyOrigin
-	a := newAPI(t, registry, func(context.Context, *faas.Call) (*faas.Result, error) {
+	a := newAPI(t, registry, func(context.Context, *received) (faas.Result, error) {
 		t.Error("the function ran")
 		return plainResult(`1`), nil
 	})

@@ -1,16 +1,12 @@
 package httpapi
 
 import (
-	"encoding/binary"
-	"encoding/hex"
 	"io"
-	"math/rand/v2"
+	"maps"
 	"net/http"
-	"regexp"
 	"strconv"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/rs/zerolog"
 
 	"github.com/flockofbirds/fob/internal/buffer"
@@ -32,21 +28,27 @@ const (
 	smallPiece  = 4 << 10
 )
 
-// inbound is a call and the values of the headers that its answer has, in one
-// allocation.
+// inbound is a call that comes over HTTP, as a faas.LiveBody, and the values of
+// the headers that its answer has: all in one allocation.
 type inbound struct {
-	faas.Call
+	faas.Invocation
+	calls *calls
+	w     http.ResponseWriter
+	r     *http.Request
+
+	unread bool         // its client has a body, which was not asked for yet
+	held   *buffer.Body // nil for none
+	rest   *upload      // of a body that is not held whole; nil for none
+
 	values [6]string
 	set    int
 }
 
 // header sets a header of the answer.
-func (in *inbound) header(h http.Header, name, value string) []string {
+func (in *inbound) header(h http.Header, name, value string) {
 	in.values[in.set] = value
-	values := in.values[in.set : in.set+1 : in.set+1]
+	h[name] = in.values[in.set : in.set+1 : in.set+1]
 	in.set++
-	h[name] = values
-	return values
 }
 
 // calls answers calls.
@@ -62,40 +64,45 @@ type calls struct {
 
 // call answers /api/call/REF, and what is below it.
 func (s *calls) call(w http.ResponseWriter, r *http.Request, q asked) error {
-	in := &inbound{Call: faas.Call{Ref: q.ref, Method: r.Method, Target: r.RequestURI, Host: r.Host, Header: r.Header}}
+	in := &inbound{calls: s, w: w, r: r, Invocation: faas.Invocation{
+		Ref: q.ref, Who: q.who, Method: r.Method, Target: r.RequestURI, Host: r.Host, Header: r.Header,
+	}}
 	if in.Target == "" || in.Target[0] != '/' { // an absolute URL, as to a proxy
 		in.Target = r.URL.RequestURI()
 	}
-	call, h := &in.Call, w.Header()
-	id, trace := identify(r)
-	call.ID = id
-	in.header(h, "X-Call-Id", id)
-	r.Header["Traceparent"] = in.header(h, "Traceparent", trace) // for a function that takes the request
+	h := w.Header()
+	in.ID, in.TraceParent = identify(r)
+	in.header(h, "X-Call-Id", in.ID)
+	in.header(h, "Traceparent", in.TraceParent)
 
-	result, err := s.invoke(w, r, call)
+	var result faas.Result
+	err := in.read()
 	if err == nil {
-		if err = s.checkRedirect(r, call.Trace.Version, result); err != nil {
+		result, err = s.invoker.Invoke(r.Context(), &in.Invocation, in.live())
+	}
+	if err == nil {
+		if err = s.checkRedirect(r, result); err != nil {
 			result.Body.Close()
 		}
 	}
-	if v := call.Trace.Version; v != nil {
+	if v := result.Version; v != nil {
 		in.header(h, "Fob-Version", strconv.Itoa(v.Number))
 	}
 	length := int64(-1)
 	if err == nil && result.Status != http.StatusNoContent && result.Status != http.StatusNotModified {
 		length = result.Length
 	}
-	timing, digits := sizes(call.Trace.Timing, length)
+	timing, digits := sizes(result.Timing, length)
 	in.header(h, "Server-Timing", timing)
 	if err != nil {
 		if faas.CodeOf(err) == faas.CodeMethodNotAllowed {
 			h["Allow"] = callMethods
 		}
-		return s.refuse(w, r, call, s.discreet(r, q.who, call, err))
+		return in.refuse(s.discreet(r.Context(), &in.Invocation, result.Version, err))
 	}
 	defer result.Body.Close()
 	contain(h, result.Header)
-	if v := call.Trace.Version; h["Vary"] != nil || v != nil && v.Settings.CORS != "" {
+	if v := result.Version; h["Vary"] != nil || v != nil && v.Settings.CORS != "" {
 		// For caches also where the request had no origin.
 		h["Vary"] = append([]string{"Origin"}, result.Header["Vary"]...)
 	}
@@ -127,13 +134,13 @@ func (s *calls) call(w http.ResponseWriter, r *http.Request, q asked) error {
 		err = http.NewResponseController(w).Flush() // within the deadline, not after it
 	}
 	if err != nil {
-		s.log.Debug().Err(err).Str("call", call.ID).Msg("could not send the answer")
+		s.log.Debug().Err(err).Str("call", in.ID).Msg("could not send the answer")
 		abort(w, r)
 	}
-	if rest, ok := call.Stream.(*upload); ok {
+	if in.rest != nil {
 		result.Body.Close() // after which nobody else reads the request's body
 		http.NewResponseController(w).Flush()
-		rest.discard()
+		in.rest.discard()
 	}
 	return nil
 }
@@ -187,144 +194,76 @@ func abort(w http.ResponseWriter, r *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
-// invoke reads what the call is, and makes it.
-func (s *calls) invoke(w http.ResponseWriter, r *http.Request, call *faas.Call) (*faas.Result, error) {
-	err := place(call, r.URL)
-	if err != nil {
-		return nil, err
-	}
-	if call.Args, err = parseArgs(r.URL.RawQuery); err != nil {
-		return nil, err
-	}
-	if given := r.Header["Fob-Timeout"]; len(given) > 0 {
-		if call.Timeout, err = time.ParseDuration(given[0]); err != nil || call.Timeout <= 0 {
-			return nil, faas.Errorf(faas.CodeBadRequest, "the header Fob-Timeout: %.40q is no positive duration: write one such as 500ms or 2s", given[0])
-		}
-	}
-	switch whole, is := r.Body.(held); {
-	case r.ContentLength == 0:
-	case is && whole.Held() != nil && r.Header["Content-Encoding"] == nil:
-		call.Body = whole.Held()
-	default:
-		call.Receive = func() error { return s.receive(w, r, call) }
-	}
-	returned := false
-	defer func() {
-		if !returned && call.Drop != nil { // it panicked
-			call.Drop()
-		}
-	}()
-	result, err := s.invoker.Invoke(r.Context(), call)
-	returned = true
-	return result, err
-}
-
-// receive reads a call's body, as much of it as is held.
-func (s *calls) receive(w http.ResponseWriter, r *http.Request, call *faas.Call) error {
-	body, more, err := s.bodies.readUpTo(w, r, s.bodies.max)
-	call.Body = body.Bytes()
-	call.Drop = func() {
-		call.Body = nil
-		body.Close()
-	}
-	if more || faas.CodeOf(err) == faas.CodeNoCapacity {
-		call.Stream = newUpload(w, r)
-	}
-	return err
-}
-
-// refuse answers a call with an error, and reads what the client is still
-// sending, so that it sees the answer.
-func (s *calls) refuse(w http.ResponseWriter, r *http.Request, call *faas.Call, err error) error {
-	if call.Drop != nil {
-		call.Drop()
-	}
-	rest, _ := call.Stream.(*upload)
-	if call.Receive != nil {
-		rest = newUpload(w, r)
-	}
-	if rest == nil {
+// read reads what the call is, but for a body that its client still has.
+func (in *inbound) read() (err error) {
+	r := in.r
+	if in.Root, in.Below, err = place(r.URL); err != nil {
 		return err
 	}
-	s.fail(w, r, err)
-	http.NewResponseController(w).Flush()
-	rest.discard()
+	if in.Args, err = parseArgs(r.URL.RawQuery); err != nil {
+		return err
+	}
+	if given := r.Header["Fob-Timeout"]; len(given) > 0 {
+		if in.Timeout, err = time.ParseDuration(given[0]); err != nil || in.Timeout <= 0 {
+			return faas.Errorf(faas.CodeBadRequest, "the header Fob-Timeout: %.40q is no positive duration: write one such as 500ms or 2s", given[0])
+		}
+	}
+	if r.ContentLength == 0 {
+		return nil
+	}
+	_, compressed := r.Header["Content-Encoding"]
+	if whole, is := r.Body.(held); is && whole.Held() != nil && !compressed {
+		in.Body = whole.Held()
+		return nil
+	}
+	in.unread = true
+	if compressed { // the function is sent what comes out
+		in.Header = maps.Clone(r.Header)
+		delete(in.Header, "Content-Encoding")
+	}
 	return nil
 }
 
-var callIDPattern = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,128}$`)
-
-// identify returns the call's ID, the caller's X-Call-Id if it is one that can be
-// logged, and its traceparent.
-func identify(r *http.Request) (id, trace string) {
-	var room [uuidLength + traceLength]byte
-	b := room[:0]
-	given := r.Header.Get("X-Call-Id")
-	if minted := given == "" || !callIDPattern.MatchString(given); minted {
-		b = appendUUID(b)
-	} else {
-		id = given
+// live returns the body that the client still has, or nil.
+func (in *inbound) live() faas.LiveBody {
+	if in.unread {
+		return in
 	}
-	n := len(b)
-	text := string(appendTraceparent(b, r.Header.Get("Traceparent"))) // one allocation for both
-	if n > 0 {
-		id = text[:n]
-	}
-	return id, text[n:]
+	return nil
 }
 
-const uuidLength, traceLength = 36, 55
-
-// appendUUID appends a random UUID (RFC 9562, version 4). It need not be a
-// secret, so it costs less than one that could be.
-func appendUUID(b []byte) []byte {
-	var id uuid.UUID
-	binary.BigEndian.PutUint64(id[:8], rand.Uint64())
-	binary.BigEndian.PutUint64(id[8:], rand.Uint64())
-	id[6] = id[6]&0x0f | 0x40
-	id[8] = id[8]&0x3f | 0x80
-	for i, part := range [...][]byte{id[:4], id[4:6], id[6:8], id[8:10], id[10:]} {
-		if i > 0 {
-			b = append(b, '-')
-		}
-		b = hex.AppendEncode(b, part)
+// Receive implements faas.LiveBody.
+func (in *inbound) Receive() (body []byte, rest io.ReadCloser, err error) {
+	bodies := in.calls.bodies
+	held, more, err := bodies.readUpTo(in.w, in.r, bodies.max)
+	in.unread, in.held = false, held
+	if more || faas.CodeOf(err) == faas.CodeNoCapacity {
+		in.rest = newUpload(in.w, in.r)
+		rest = in.rest
 	}
-	return b
+	return held.Bytes(), rest, err
 }
 
-var traceparentPattern = regexp.MustCompile(`^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$`)
-
-// appendTraceparent continues the caller's trace (W3C Trace Context, version
-// 00) with a span of our own, or begins one.
-func appendTraceparent(b []byte, from string) []byte {
-	const noTrace, noSpan = "00000000000000000000000000000000", "0000000000000000" // neither is valid
-	b = append(b, "00-"...)
-	flags := "00"
-	var m []string
-	if from != "" {
-		m = traceparentPattern.FindStringSubmatch(from)
+// Drop implements faas.LiveBody.
+func (in *inbound) Drop() {
+	if in.held != nil {
+		in.held.Close()
 	}
-	if m != nil && m[1] != noTrace && m[2] != noSpan {
-		b = append(b, m[1]...)
-		flags = m[3]
-	} else {
-		b = appendRandomHex(b)
-		b = appendRandomHex(b)
-	}
-	b = append(b, '-')
-	b = appendRandomHex(b)
-	b = append(b, '-')
-	return append(b, flags...)
 }
 
-// appendRandomHex appends 16 hexadecimal digits that are not all zero.
-func appendRandomHex(b []byte) []byte {
-	var raw [8]byte
-	n := rand.Uint64() | 1
-	for i := range raw {
-		raw[i] = byte(n >> (8 * i))
+// refuse answers the call with an error, and reads what the client is still
+// sending, so that it sees the answer.
+func (in *inbound) refuse(err error) error {
+	if in.unread {
+		in.rest = newUpload(in.w, in.r)
 	}
-	return hex.AppendEncode(b, raw[:])
+	if in.rest == nil {
+		return err
+	}
+	in.calls.fail(in.w, in.r, err)
+	http.NewResponseController(in.w).Flush()
+	in.rest.discard()
+	return nil
 }
 
 // sizes writes the values of Server-Timing, in milliseconds, and, unless length

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,10 +17,10 @@ import (
 )
 
 func TestCall(t *testing.T) {
-	var got faas.Call
-	a := newAPI(t, newFakeRegistry(), func(_ context.Context, call *faas.Call) (*faas.Result, error) {
-		call.Trace.Version = &faas.Version{Number: 7}
-		call.Trace.Timing = faas.Timing{Queue: time.Millisecond, Run: 1500 * time.Microsecond}
+	var got received
+	a := newAPI(t, newFakeRegistry(), func(_ context.Context, call *received) (faas.Result, error) {
+		call.Version = &faas.Version{Number: 7}
+		call.Timing = faas.Timing{Queue: time.Millisecond, Run: 1500 * time.Microsecond}
 		got = *call
 		return plainResult(`{"result": 2}`), nil
 	})
@@ -50,8 +52,8 @@ func TestCall(t *testing.T) {
 
 // own is a response that a function made itself.
 func own(status int, kind string, header http.Header, body string, length int64) invoker {
-	return func(context.Context, *faas.Call) (*faas.Result, error) {
-		return &faas.Result{Status: status, ContentType: kind, Header: header, Body: io.NopCloser(strings.NewReader(body)), Length: length}, nil
+	return func(context.Context, *received) (faas.Result, error) {
+		return faas.Result{Status: status, ContentType: kind, Header: header, Body: io.NopCloser(strings.NewReader(body)), Length: length}, nil
 	}
 }
 
@@ -78,9 +80,9 @@ func TestFunctionsOwnResponse(t *testing.T) {
 }
 
 func TestFailedCall(t *testing.T) {
-	a := newAPI(t, newFakeRegistry(), func(_ context.Context, call *faas.Call) (*faas.Result, error) {
-		call.Trace.Version = &faas.Version{Number: 7}
-		return nil, faas.Errorf(faas.CodeOverLimit, "busy").After(2 * time.Second)
+	a := newAPI(t, newFakeRegistry(), func(_ context.Context, call *received) (faas.Result, error) {
+		call.Version = &faas.Version{Number: 7}
+		return faas.Result{}, faas.Errorf(faas.CodeOverLimit, "busy").After(2 * time.Second)
 	})
 	w := serve(a, "GET", "/api/call/hello", "", "X-Call-Id", "mine")
 	p := wantProblem(t, w.Code, w.Header(), w.Body.String(), 429, faas.CodeOverLimit)
@@ -130,8 +132,8 @@ func TestCallID(t *testing.T) {
 func TestTraceparent(t *testing.T) {
 	const trace, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 	var seen string
-	a := newAPI(t, newFakeRegistry(), func(_ context.Context, call *faas.Call) (*faas.Result, error) {
-		seen = call.Header.Get("Traceparent")
+	a := newAPI(t, newFakeRegistry(), func(_ context.Context, call *received) (faas.Result, error) {
+		seen = call.TraceParent
 		return plainResult("{}"), nil
 	})
 	valid := regexp.MustCompile(`^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$`)
@@ -156,6 +158,24 @@ func TestTraceparent(t *testing.T) {
 		}
 		if continued != (m[1] == trace) || continued && m[3] != from[len(from)-2:] {
 			t.Errorf("%q became %q", from, got)
+		}
+	}
+}
+
+// TestHeadersAreTheCallers: what a call has to say beside its headers does not change
+// the request's.
+func TestHeadersAreTheCallers(t *testing.T) {
+	a := newAPI(t, newFakeRegistry(), func(_ context.Context, call *received) (faas.Result, error) { return plainResult("{}"), nil })
+	for coding, body := range map[string]string{"": "{}", "gzip": gzipped("{}")} {
+		r := httptest.NewRequest("POST", "/api/call/hello?a=1", strings.NewReader(body))
+		r.Header.Set("Traceparent", "nonsense")
+		if coding != "" {
+			r.Header.Set("Content-Encoding", coding)
+		}
+		before, w := r.Header.Clone(), httptest.NewRecorder()
+		a.ServeHTTP(w, r)
+		if w.Code != 200 || !maps.EqualFunc(before, r.Header, slices.Equal) {
+			t.Errorf("answered %d %s, and the headers became %v", w.Code, w.Body, r.Header)
 		}
 	}
 }
@@ -211,9 +231,9 @@ func TestRefs(t *testing.T) {
 
 func TestBrokenAnswerIsNoWholeOne(t *testing.T) {
 	for what, length := range map[string]int64{"length known": 100, "length unknown": -1} {
-		server := httptest.NewServer(newAPI(t, newFakeRegistry(), func(context.Context, *faas.Call) (*faas.Result, error) {
+		server := httptest.NewServer(newAPI(t, newFakeRegistry(), func(context.Context, *received) (faas.Result, error) {
 			body := io.MultiReader(strings.NewReader("half"), brokenReader{})
-			return &faas.Result{Status: 200, Header: make(http.Header), Body: io.NopCloser(body), Length: length}, nil
+			return faas.Result{Status: 200, Header: make(http.Header), Body: io.NopCloser(body), Length: length}, nil
 		}))
 		response, err := http.Get(server.URL + "/api/call/hello")
 		if err == nil {

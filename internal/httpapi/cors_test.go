@@ -45,12 +45,12 @@ func corsAPI(t *testing.T, live, former faas.Origins, invoke invoker) *API {
 	fn := &faas.Function{ID: testID, Name: "hello"}
 	registry.former = version(1, former)
 	registry.fn = fn.With(registry.former).With(version(2, live))
-	return newAPI(t, registry, func(ctx context.Context, call *faas.Call) (*faas.Result, error) {
+	return newAPI(t, registry, func(ctx context.Context, call *received) (faas.Result, error) {
 		_, v, err := registry.Resolve(ctx, call.Ref)
 		if err != nil {
-			return nil, err
+			return faas.Result{}, err
 		}
-		call.Trace.Version = v
+		call.Version = v
 		return invoke(ctx, call)
 	})
 }
@@ -59,7 +59,7 @@ const appOrigin = "https://app.example.com"
 
 func TestCORS(t *testing.T) {
 	ran := 0
-	a := corsAPI(t, appOrigin+",http://localhost:3000", "", func(context.Context, *faas.Call) (*faas.Result, error) {
+	a := corsAPI(t, appOrigin+",http://localhost:3000", "", func(context.Context, *received) (faas.Result, error) {
 		ran++
 		result := plainResult(`1`)
 		result.Header = http.Header{
@@ -122,7 +122,7 @@ func TestCORS(t *testing.T) {
 // TestCORSForAny: with * any page may, also one that wants no answer.
 func TestCORSForAny(t *testing.T) {
 	ran := 0
-	a := corsAPI(t, faas.AnyOrigin, "", func(context.Context, *faas.Call) (*faas.Result, error) {
+	a := corsAPI(t, faas.AnyOrigin, "", func(context.Context, *received) (faas.Result, error) {
 		ran++
 		return plainResult(`1`), nil
 	})
@@ -150,7 +150,7 @@ func TestCORSForAny(t *testing.T) {
 // read why.
 func TestCORSOnErrors(t *testing.T) {
 	var fail error
-	a := corsAPI(t, appOrigin, "*", func(context.Context, *faas.Call) (*faas.Result, error) { return nil, fail })
+	a := corsAPI(t, appOrigin, "*", func(context.Context, *received) (faas.Result, error) { return faas.Result{}, fail })
 	wants := func(target string, status int) {
 		t.Helper()
 		w := serve(a, "GET", target, "", "Origin", appOrigin)
@@ -181,7 +181,7 @@ func TestCORSOnErrors(t *testing.T) {
 
 func TestPreflight(t *testing.T) {
 	for cors, allowed := range map[faas.Origins]string{appOrigin: appOrigin, "*": "*", "": "", "https://other.example": ""} {
-		a := corsAPI(t, cors, appOrigin, func(context.Context, *faas.Call) (*faas.Result, error) {
+		a := corsAPI(t, cors, appOrigin, func(context.Context, *received) (faas.Result, error) {
 			t.Error("a preflight ran the function")
 			return plainResult(`1`), nil
 		})

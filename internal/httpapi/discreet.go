@@ -1,8 +1,8 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
-	"net/http"
 
 	"github.com/flockofbirds/fob/internal/faas"
 )
@@ -11,7 +11,8 @@ import (
 // may not read the function learns nothing of its code, which messages and
 // tracebacks show: those go to the log. Its versions and settings, and the dispatcher's
 // limits, stay hidden as well.
-func (s *calls) discreet(r *http.Request, who faas.Caller, call *faas.Call, err error) error {
+func (s *calls) discreet(ctx context.Context, call *faas.Invocation, version *faas.Version, err error) error {
+	who := call.Who
 	e, ok := errors.AsType[*faas.Error](err)
 	if !ok || who.May(faas.ScopeRead, nil) {
 		return err
@@ -44,20 +45,20 @@ func (s *calls) discreet(r *http.Request, who faas.Caller, call *faas.Call, err 
 		message = "the function does not take this"
 	}
 	ref := faas.Ref{ID: call.Ref.ID, Name: call.Ref.Name}
-	if version := call.Trace.Version; version != nil {
+	if version != nil {
 		ref = faas.Ref{ID: version.FunctionID}
 	}
 	if ref == (faas.Ref{}) {
 		return err
 	}
-	fn, _, missing := s.registry.Resolve(r.Context(), ref)
+	fn, _, missing := s.registry.Resolve(ctx, ref)
 	switch {
 	case missing == nil && (!isPublic(fn) || who.May(faas.ScopeRead, fn)):
 		return err
 	case missing != nil && e.Code == faas.CodeUnknownFunction:
 		return faas.UnknownFunction(call.Ref)
-	case logged && call.Trace.Version != nil:
-		s.keepError(call, e)
+	case logged && version != nil:
+		s.keepError(call, version, e)
 		return &faas.Error{
 			Code: e.Code, RetryAfter: e.RetryAfter,
 			Message: message + "; the dispatcher's log says more under this call_id, and so does the answer to a call with a token that may read the function",
@@ -77,8 +78,7 @@ var loggedErrors = Rate{PerSecond: 1, Burst: 20}
 const loggedTraceback = 8 << 10
 
 // keepError logs an error that a caller was not shown.
-func (s *calls) keepError(call *faas.Call, e *faas.Error) {
-	version := call.Trace.Version
+func (s *calls) keepError(call *faas.Invocation, version *faas.Version, e *faas.Error) {
 	if s.hidden.allow(version.FunctionID, "") != nil {
 		return
 	}

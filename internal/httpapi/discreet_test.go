@@ -20,9 +20,9 @@ func TestStrangersSeeNoCode(t *testing.T) {
 	own := &faas.Raised{Message: "b is missing; the function is callme(a, b)"}
 	var log bytes.Buffer
 	var err error
-	invoke := invoker(func(_ context.Context, call *faas.Call) (*faas.Result, error) {
-		call.Trace.Version = &faas.Version{FunctionID: testID, Number: 3}
-		return nil, err
+	invoke := invoker(func(_ context.Context, call *received) (faas.Result, error) {
+		call.Version = &faas.Version{FunctionID: testID, Number: 3}
+		return faas.Result{}, err
 	})
 	a := New(Config{Log: zerolog.New(&log), Metrics: http.NotFoundHandler(), MaxBody: testMaxBody, Hosts: []string{"example.com"}})
 	registry := newFakeRegistry()
@@ -105,7 +105,7 @@ func TestStrangersSeeNoVersions(t *testing.T) {
 	a := New(Config{Log: zerolog.Nop(), Metrics: http.NotFoundHandler(), MaxBody: testMaxBody, Hosts: []string{"example.com"}})
 	a.Open(Backend{
 		Registry: registry, Locator: registry, Audit: &fakeAudit{}, Tokens: newTokens(t, map[string]string{"all": "read invoke"}),
-		Invoker: invoker(func(context.Context, *faas.Call) (*faas.Result, error) { return nil, err }),
+		Invoker: invoker(func(context.Context, *received) (faas.Result, error) { return faas.Result{}, err }),
 	})
 	err = faas.UnknownVersion(registry.fn, 2)
 	for who, sees := range map[string]bool{"": false, "all": true} {

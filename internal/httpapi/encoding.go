@@ -16,9 +16,9 @@ import (
 // 8.4).
 const acceptedCodings = "gzip, deflate"
 
-// decode replaces a compressed body by one that decompresses it while it is read, and
-// removes the header that says so. It reads nothing itself. Limits apply to the
-// decompressed bytes, so a zip bomb is cut off as soon as too much comes out.
+// decode replaces a compressed body by one that decompresses it while it is read. It
+// reads nothing itself. Limits apply to the decompressed bytes, so a zip bomb is cut off
+// as soon as too much comes out.
 func decode(r *http.Request) error {
 	given, compressed := r.Header["Content-Encoding"]
 	if !compressed {
@@ -35,7 +35,6 @@ func decode(r *http.Request) error {
 	default:
 		return faas.Errorf(faas.CodeUnknownCoding, "the body's Content-Encoding is %.80q; what is taken is %s, or none", coding, acceptedCodings)
 	}
-	delete(r.Header, "Content-Encoding")
 	if open != nil && r.ContentLength != 0 {
 		r.Body = &decoded{raw: r.Body, open: open, coding: coding}
 		r.ContentLength = -1

@@ -36,8 +36,8 @@ func deflated(text string) string {
 // TestContentEncoding: a compressed body is what it was, wherever there is one.
 func TestContentEncoding(t *testing.T) {
 	registry := newFakeRegistry()
-	var got *faas.Call
-	server := httptest.NewServer(newAPI(t, registry, func(ctx context.Context, call *faas.Call) (*faas.Result, error) {
+	var got *received
+	server := httptest.NewServer(newAPI(t, registry, func(ctx context.Context, call *received) (faas.Result, error) {
 		got = call
 		return plainFunction(ctx, call)
 	}))
@@ -126,7 +126,7 @@ func TestBomb(t *testing.T) {
 // TestStreamedEncoding: a function that takes the request streams what comes out.
 func TestStreamedEncoding(t *testing.T) {
 	const size = 3 * testMaxBody
-	a := newAPI(t, newFakeRegistry(), func(_ context.Context, call *faas.Call) (*faas.Result, error) {
+	a := newAPI(t, newFakeRegistry(), func(_ context.Context, call *received) (faas.Result, error) {
 		if call.Stream == nil || call.Header["Content-Encoding"] != nil {
 			t.Errorf("called with %v", call.Header)
 		}

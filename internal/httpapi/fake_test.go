@@ -114,18 +114,39 @@ func (f *fakeRegistry) Holder(_ context.Context, token string) (string, faas.Ver
 // sandboxToken is that of the fake registry's one sandbox.
 const sandboxToken = "5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e"
 
+// received is a call as an invoker has it, once its body was received.
+type received struct {
+	faas.Invocation
+	Stream io.ReadCloser // the rest of the body; nil for none
+	Drop   func()        // nil for a body that came with the call
+
+	// What the result is to have.
+	Version *faas.Version
+	Timing  faas.Timing
+}
+
 // invoker is a faas.Invoker that is one function.
-type invoker func(ctx context.Context, call *faas.Call) (*faas.Result, error)
+type invoker func(ctx context.Context, call *received) (faas.Result, error)
 
 // Invoke implements faas.Invoker.
-func (f invoker) Invoke(ctx context.Context, call *faas.Call) (*faas.Result, error) {
-	if receive := call.Receive; receive != nil {
-		call.Receive = nil
-		if err := receive(); err != nil {
-			return nil, err
+func (f invoker) Invoke(ctx context.Context, call *faas.Invocation, body faas.LiveBody) (result faas.Result, err error) {
+	got := &received{Invocation: *call}
+	answered := false
+	if body != nil {
+		defer func() {
+			if !answered || err != nil {
+				body.Drop()
+			}
+		}()
+		got.Drop = body.Drop
+		if got.Body, got.Stream, err = body.Receive(); err != nil {
+			return result, err
 		}
 	}
-	return f(ctx, call)
+	result, err = f(ctx, got)
+	answered = true
+	result.Version, result.Timing = got.Version, got.Timing
+	return result, err
 }
 
 // fakeTokens are as many as a test needs, by secret.
@@ -138,8 +159,8 @@ func (f *fakeTokens) Required() bool                 { return len(f.by) > 0 }
 func (f *fakeTokens) Find(secret string) *faas.Token { return f.by[secret] }
 
 // plainResult is what a function's plain value comes to.
-func plainResult(body string) *faas.Result {
-	return &faas.Result{
+func plainResult(body string) faas.Result {
+	return faas.Result{
 		Status:      http.StatusOK,
 		ContentType: "application/json",
 		Body:        io.NopCloser(strings.NewReader(body)),

@@ -13,13 +13,13 @@ import (
 
 // behind returns an API that trusts proxies on this machine and in 10.0.0.0/8, and
 // what its function was called with last.
-func behind(rate Rate) (a *API, got *faas.Call, log *fakeAudit) {
-	got, log = new(faas.Call), &fakeAudit{}
+func behind(rate Rate) (a *API, got *received, log *fakeAudit) {
+	got, log = new(received), &fakeAudit{}
 	a = New(Config{
 		Metrics: http.NotFoundHandler(), MaxBody: testMaxBody, Hosts: []string{"fob.example.com"}, RateAddress: rate,
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("10.0.0.0/8")},
 	})
-	a.Open(Backend{Registry: newFakeRegistry(), Locator: newFakeRegistry(), Tokens: &fakeTokens{}, Audit: log, Invoker: invoker(func(_ context.Context, call *faas.Call) (*faas.Result, error) {
+	a.Open(Backend{Registry: newFakeRegistry(), Locator: newFakeRegistry(), Tokens: &fakeTokens{}, Audit: log, Invoker: invoker(func(_ context.Context, call *received) (faas.Result, error) {
 		*got = *call
 		got.Header = call.Header.Clone()
 		return plainResult(`1`), nil

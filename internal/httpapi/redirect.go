@@ -22,9 +22,9 @@ type home struct {
 	port int
 }
 
-// checkRedirect fails if an answer of the version redirects to the API, except to the
-// version's own function.
-func (s *calls) checkRedirect(r *http.Request, v *faas.Version, result *faas.Result) error {
+// checkRedirect fails if an answer redirects to the API, except to the function that
+// gave it.
+func (s *calls) checkRedirect(r *http.Request, result faas.Result) error {
 	if result.Status/100 != 3 {
 		return nil
 	}
@@ -33,7 +33,7 @@ func (s *calls) checkRedirect(r *http.Request, v *faas.Version, result *faas.Res
 		switch {
 		case !clear:
 			return faas.Errorf(faas.CodeBadAnswer, "the function redirects to %.200q, which not all browsers read the same: write it as /path or https://host/path, in ASCII", location)
-		case ours && !s.leadsTo(r, v, where):
+		case ours && !s.leadsTo(r, result.Version, where):
 			return faas.Errorf(faas.CodeBadAnswer, "the function redirects to %.200q, which is the dispatcher's: it may redirect to itself, and to other hosts", location)
 		}
 	}

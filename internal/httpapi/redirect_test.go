@@ -41,8 +41,8 @@ func TestRedirects(t *testing.T) {
 	var status int
 	var locations []string
 	a := New(Config{Metrics: http.NotFoundHandler(), MaxBody: testMaxBody, Port: 9999, Hosts: []string{"fob.example.com", "*.birds.example"}})
-	a.Open(Backend{Registry: registry, Locator: registry, Tokens: &fakeTokens{}, Audit: &fakeAudit{}, Invoker: invoker(func(_ context.Context, call *faas.Call) (*faas.Result, error) {
-		call.Trace.Version = registry.byName["me"].Live()
+	a.Open(Backend{Registry: registry, Locator: registry, Tokens: &fakeTokens{}, Audit: &fakeAudit{}, Invoker: invoker(func(_ context.Context, call *received) (faas.Result, error) {
+		call.Version = registry.byName["me"].Live()
 		result := plainResult("")
 		result.Status, result.Header = status, http.Header{"Location": locations}
 		return result, nil
@@ -179,8 +179,8 @@ process.stdout.write(JSON.stringify(said));`)
 	r := httptest.NewRequest("GET", base, nil)
 	passed, ours := 0, 0
 	for i, location := range locations {
-		result := &faas.Result{Status: 302, Header: http.Header{"Location": {location}}}
-		if calls.checkRedirect(r, me.Live(), result) != nil {
+		result := faas.Result{Version: me.Live(), Status: 302, Header: http.Header{"Location": {location}}}
+		if calls.checkRedirect(r, result) != nil {
 			continue
 		}
 		passed++

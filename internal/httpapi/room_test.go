@@ -44,7 +44,7 @@ func given(t *testing.T, budget *buffer.Budget, but int64) {
 // which the client sees although it sends everything first; a small one passes.
 func TestNoRoomForABody(t *testing.T) {
 	budget := buffer.New(8 * testMaxBody)
-	addr := roomy(t, budget, func(_ context.Context, call *faas.Call) (*faas.Result, error) {
+	addr := roomy(t, budget, func(_ context.Context, call *received) (faas.Result, error) {
 		n := len(call.Body)
 		if call.Drop != nil {
 			call.Drop()
@@ -120,15 +120,15 @@ func TestRefusedUnread(t *testing.T) {
 // refuser is an invoker that takes no call.
 type refuser struct{}
 
-func (refuser) Invoke(context.Context, *faas.Call) (*faas.Result, error) {
-	return nil, faas.Errorf(faas.CodeOverLimit, "no").After(time.Second)
+func (refuser) Invoke(context.Context, *faas.Invocation, faas.LiveBody) (faas.Result, error) {
+	return faas.Result{}, faas.Errorf(faas.CodeOverLimit, "no").After(time.Second)
 }
 
 // TestStreamWithoutRoom: a stream goes on in smaller pieces.
 func TestStreamWithoutRoom(t *testing.T) {
 	budget := buffer.New(8 * testMaxBody)
-	addr := roomy(t, budget, func(context.Context, *faas.Call) (*faas.Result, error) {
-		return &faas.Result{Status: 200, Length: -1, Body: io.NopCloser(strings.NewReader(strings.Repeat("x", 100_000)))}, nil
+	addr := roomy(t, budget, func(context.Context, *received) (faas.Result, error) {
+		return faas.Result{Status: 200, Length: -1, Body: io.NopCloser(strings.NewReader(strings.Repeat("x", 100_000)))}, nil
 	})
 	for _, taken := range []int64{0, budget.Total()} {
 		budget.Force(taken)
@@ -146,8 +146,8 @@ func TestStreamsLeaveRoom(t *testing.T) {
 	budget := buffer.New(8 * testMaxBody)
 	budget.Force(budget.Total() / 2)
 	defer budget.Give(budget.Total() / 2)
-	addr := roomy(t, budget, func(context.Context, *faas.Call) (*faas.Result, error) {
-		return &faas.Result{Status: 200, Length: -1, Body: io.NopCloser(looks(func() int64 { return budget.Used() - budget.Total()/2 }))}, nil
+	addr := roomy(t, budget, func(context.Context, *received) (faas.Result, error) {
+		return faas.Result{Status: 200, Length: -1, Body: io.NopCloser(looks(func() int64 { return budget.Used() - budget.Total()/2 }))}, nil
 	})
 	if status, _, body := rawRequest(t, addr, "GET /api/call/hello HTTP/1.1\r\nHost: x\r\n\r\n"); status != 200 || body != "0" {
 		t.Errorf("answered %d; a stream takes %s bytes", status, body)
@@ -159,26 +159,11 @@ type looks func() int64
 
 func (l looks) Read(p []byte) (int, error) { return copy(p, strconv.FormatInt(l(), 10)), io.EOF }
 
-// TestPanicDropsTheBody: a call that panics once its body is read, and before it is
-// sent, gives the body back.
-func TestPanicDropsTheBody(t *testing.T) {
-	budget := buffer.New(8 * testMaxBody)
-	addr := roomy(t, budget, func(_ context.Context, call *faas.Call) (*faas.Result, error) {
-		if call.Drop == nil || budget.Used() < testMaxBody {
-			t.Errorf("the body takes %d bytes", budget.Used())
-		}
-		panic("on purpose")
-	})
-	status, header, answer := rawRequest(t, addr, "POST /api/call/hello HTTP/1.1\r\nHost: x\r\nContent-Length: "+strconv.Itoa(testMaxBody)+"\r\n\r\n", strings.Repeat("x", testMaxBody))
-	wantProblem(t, status, header, answer, 500, faas.CodeInternal)
-	given(t, budget, 0)
-}
-
 // TestDecoderOfAStream: what decompresses a body counts for as long as that goes on
 // as a stream.
 func TestDecoderOfAStream(t *testing.T) {
 	budget := buffer.New(8 * testMaxBody)
-	addr := roomy(t, budget, func(_ context.Context, call *faas.Call) (*faas.Result, error) {
+	addr := roomy(t, budget, func(_ context.Context, call *received) (faas.Result, error) {
 		call.Drop()
 		if used := budget.Used(); call.Stream == nil || used != decoderSize {
 			t.Errorf("a body that streams takes %d bytes while it is decompressed, want %d", used, decoderSize)

@@ -15,8 +15,8 @@ import (
 // TestCallPaths: what names the function, and what is below it, over real
 // connections.
 func TestCallPaths(t *testing.T) {
-	var got *faas.Call
-	a := newAPI(t, newFakeRegistry(), func(_ context.Context, call *faas.Call) (*faas.Result, error) {
+	var got *received
+	a := newAPI(t, newFakeRegistry(), func(_ context.Context, call *received) (faas.Result, error) {
 		got = call
 		return plainResult(`1`), nil
 	})
@@ -80,8 +80,8 @@ func TestCallPaths(t *testing.T) {
 
 // TestAllowOfCall: a function without the request says which methods it has.
 func TestAllowOfCall(t *testing.T) {
-	a := newAPI(t, newFakeRegistry(), func(context.Context, *faas.Call) (*faas.Result, error) {
-		return nil, faas.Errorf(faas.CodeMethodNotAllowed, "not for it")
+	a := newAPI(t, newFakeRegistry(), func(context.Context, *received) (faas.Result, error) {
+		return faas.Result{}, faas.Errorf(faas.CodeMethodNotAllowed, "not for it")
 	})
 	w := serve(a, "PUT", "/api/call/hello", "")
 	wantProblem(t, w.Code, w.Header(), w.Body.String(), 405, faas.CodeMethodNotAllowed)
@@ -93,7 +93,7 @@ func TestAllowOfCall(t *testing.T) {
 // TestHead: wherever GET works HEAD does, with the headers alone, and a slash at
 // the end does no harm.
 func TestHead(t *testing.T) {
-	a := newAPI(t, newFakeRegistry(), func(context.Context, *faas.Call) (*faas.Result, error) { return plainResult(`{"result": 42}`), nil })
+	a := newAPI(t, newFakeRegistry(), func(context.Context, *received) (faas.Result, error) { return plainResult(`{"result": 42}`), nil })
 	server := httptest.NewServer(a)
 	defer server.Close()
 	for _, path := range []string{
@@ -125,7 +125,7 @@ func TestHeadOfStream(t *testing.T) {
 	closed := make(chan struct{})
 	body, function := io.Pipe()
 	defer function.Close()
-	a := newAPI(t, newFakeRegistry(), func(context.Context, *faas.Call) (*faas.Result, error) {
+	a := newAPI(t, newFakeRegistry(), func(context.Context, *received) (faas.Result, error) {
 		return streamResult(closer{body, closed}), nil
 	})
 	server := httptest.NewServer(a)

@@ -19,8 +19,8 @@ import (
 )
 
 // streamResult is an answer that streams.
-func streamResult(body io.ReadCloser) *faas.Result {
-	return &faas.Result{Status: 200, ContentType: "text/event-stream", Body: body, Length: -1}
+func streamResult(body io.ReadCloser) faas.Result {
+	return faas.Result{Status: 200, ContentType: "text/event-stream", Body: body, Length: -1}
 }
 
 // dial opens a connection to a server and sends something.
@@ -41,7 +41,7 @@ func dial(t *testing.T, server *httptest.Server, request string) (net.Conn, *buf
 // TestStream: each piece arrives before the next one is made.
 func TestStream(t *testing.T) {
 	body, function := io.Pipe()
-	server := httptest.NewServer(newAPI(t, newFakeRegistry(), func(context.Context, *faas.Call) (*faas.Result, error) {
+	server := httptest.NewServer(newAPI(t, newFakeRegistry(), func(context.Context, *received) (faas.Result, error) {
 		return streamResult(body), nil
 	}))
 	defer server.Close()
@@ -75,7 +75,7 @@ func TestStream(t *testing.T) {
 // and what is no end is a reset.
 func TestStreamToHTTP10(t *testing.T) {
 	for _, whole := range []bool{true, false} {
-		server := httptest.NewServer(newAPI(t, newFakeRegistry(), func(context.Context, *faas.Call) (*faas.Result, error) {
+		server := httptest.NewServer(newAPI(t, newFakeRegistry(), func(context.Context, *received) (faas.Result, error) {
 			var body io.Reader = strings.NewReader("data")
 			if !whole {
 				body = io.MultiReader(body, brokenReader{})
@@ -110,7 +110,7 @@ func (c closer) Close() error {
 func TestStreamOfAClientThatLeaves(t *testing.T) {
 	body, function := io.Pipe()
 	closed := make(chan struct{})
-	server := httptest.NewServer(newAPI(t, newFakeRegistry(), func(ctx context.Context, _ *faas.Call) (*faas.Result, error) {
+	server := httptest.NewServer(newAPI(t, newFakeRegistry(), func(ctx context.Context, _ *received) (faas.Result, error) {
 		context.AfterFunc(ctx, func() { function.CloseWithError(ctx.Err()) })
 		return streamResult(closer{body, closed}), nil
 	}))
@@ -164,13 +164,13 @@ func (p pieces) reader() io.Reader {
 
 // echo is a function that streams its body back. As a driver would, it gets the
 // first of it before it answers.
-func echo(_ context.Context, call *faas.Call) (*faas.Result, error) {
+func echo(_ context.Context, call *received) (faas.Result, error) {
 	if call.Stream == nil {
 		return plainResult("{}"), nil
 	}
 	body := bufio.NewReader(io.MultiReader(strings.NewReader(string(call.Body)), call.Stream))
 	if _, err := body.Peek(1); err != nil {
-		return nil, err
+		return faas.Result{}, err
 	}
 	return streamResult(io.NopCloser(body)), nil
 }
@@ -243,10 +243,10 @@ func TestUpload(t *testing.T) {
 // TestUploadThatNobodyReads: the function, or we, have answered already. A client
 // that sends all before it reads sees the answer.
 func TestUploadThatNobodyReads(t *testing.T) {
-	server := httptest.NewServer(newAPI(t, newFakeRegistry(), func(_ context.Context, call *faas.Call) (*faas.Result, error) {
+	server := httptest.NewServer(newAPI(t, newFakeRegistry(), func(_ context.Context, call *received) (faas.Result, error) {
 		switch call.Ref.Name {
 		case "refused":
-			return nil, faas.Errorf(faas.CodeOverLimit, "busy")
+			return faas.Result{}, faas.Errorf(faas.CodeOverLimit, "busy")
 		case "streamed":
 			return streamResult(io.NopCloser(strings.NewReader("enough"))), nil
 		case "waited":
@@ -275,9 +275,9 @@ func TestUploadThatNobodyReads(t *testing.T) {
 // TestUploadThatBreaksOff: the function's reading fails with what is told to the
 // client, should it still be there.
 func TestUploadThatBreaksOff(t *testing.T) {
-	server := httptest.NewServer(newAPI(t, newFakeRegistry(), func(_ context.Context, call *faas.Call) (*faas.Result, error) {
+	server := httptest.NewServer(newAPI(t, newFakeRegistry(), func(_ context.Context, call *received) (faas.Result, error) {
 		_, err := io.Copy(io.Discard, call.Stream)
-		return nil, err
+		return faas.Result{}, err
 	}))
 	defer server.Close()
 	status, header, body := rawRequest(t, server.Listener.Addr().String(), "POST /api/call/hello HTTP/1.1\r\nHost: h\r\nContent-Length: 10000000\r\n\r\nhalf")
@@ -286,7 +286,7 @@ func TestUploadThatBreaksOff(t *testing.T) {
 
 func TestTimeoutHeader(t *testing.T) {
 	var got time.Duration
-	a := newAPI(t, newFakeRegistry(), func(_ context.Context, call *faas.Call) (*faas.Result, error) {
+	a := newAPI(t, newFakeRegistry(), func(_ context.Context, call *received) (faas.Result, error) {
 		got = call.Timeout
 		return plainResult("{}"), nil
 	})

@@ -56,21 +56,20 @@ func refOf(r *http.Request) (faas.Ref, error) {
 	return faas.ParseRef(text)
 }
 
-// place says where a call goes: what of the path names the function, and what is
-// the function's.
+// place says where a call goes: which part of the path names the function, and which
+// is the function's.
 //
 // Dot segments are refused, escaped ones too. We would not resolve them, but a
 // proxy in front may have, and then it let another function be called than this.
-func place(call *faas.Call, u *url.URL) error {
-	root, below, _ := cutCall(u)
-	call.Root, call.Below = root, below
+func place(u *url.URL) (root, below string, err error) {
+	root, below, _ = cutCall(u)
 	if below == "" {
-		return nil
+		return root, below, nil
 	}
 	for segment := range strings.SplitSeq(u.Path, "/") {
 		if segment == "." || segment == ".." {
-			return faas.Errorf(faas.CodeBadRequest, "the path has a segment %q: send it resolved", segment)
+			return "", "", faas.Errorf(faas.CodeBadRequest, "the path has a segment %q: send it resolved", segment)
 		}
 	}
-	return nil
+	return root, below, nil
 }

@@ -1,0 +1,45 @@
+package observe
+
+import (
+	"context"
+
+	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/telemetry"
+)
+
+// Metrics returns middleware that counts and times every call, and has it in
+// flight until it is over.
+func Metrics(metrics *telemetry.Metrics) faas.Middleware {
+	return func(next faas.Invoker) faas.Invoker { return &counter{next, metrics} }
+}
+
+// counter is an Invoker that counts the calls that it passes on.
+type counter struct {
+	next    faas.Invoker
+	metrics *telemetry.Metrics
+}
+
+// Invoke implements faas.Invoker.
+func (c *counter) Invoke(ctx context.Context, call *faas.Invocation, body faas.LiveBody) (faas.Result, error) {
+	c.metrics.InFlight.Inc()
+	result, err := c.next.Invoke(ctx, call, body)
+	if over(result, err) {
+		c.count(result.Version, result.Timing, err)
+		return result, err
+	}
+	version, timing := result.Version, result.Timing
+	return whenOver(result, func(err error) { c.count(version, timing, err) }), nil
+}
+
+// count counts a call that is over.
+func (c *counter) count(v *faas.Version, timing faas.Timing, err error) {
+	c.metrics.InFlight.Dec()
+	if v == nil {
+		return // a call of a function that does not exist has no label to be counted under
+	}
+	version := c.metrics.Version(v.FunctionID, v.Number)
+	version.Call(Outcome(err))
+	version.Run.Observe(timing.Run.Seconds())
+	c.metrics.Queue.Observe(timing.Queue.Seconds())
+	c.metrics.Start.Observe(timing.Start.Seconds())
+}
