@@ -107,7 +107,7 @@ func TestOddAnswers(t *testing.T) {
 		{"a header line with a NUL", "HTTP/1.1 200 X\r\nA: \x00\r\nContent-Length: 0\r\n\r\n", faas.CodeBadAnswer, "header line"},
 		{"a header without a colon", "HTTP/1.1 200 X\r\nhello\r\nContent-Length: 0\r\n\r\n", faas.CodeBadAnswer, "header line"},
 		{"an unknown transfer coding", "HTTP/1.1 200 X\r\nTransfer-Encoding: gzip\r\n\r\n", faas.CodeBadAnswer, "gzip"},
-		{"an error that is no document", "HTTP/1.1 500 X\r\nFob-Error: raised\r\nContent-Length: 2\r\n\r\n{}", faas.CodeBadAnswer, "no error document"},
+		{"an error that is no document", "HTTP/1.1 500 X\r\nFob-Error: raised\r\nContent-Length: 2\r\n\r\n{}", faas.CodeBadAnswer, "not an error document"},
 		{"an error of a strange kind", driverError(418, "teapot", "", "short and stout"), faas.CodeBadAnswer, "418 teapot: short and stout"},
 		{"it raised", driverError(500, "raised", "KeyError", "'x'"), faas.CodeRaised, "raised KeyError: 'x'"},
 		{"a result that JSON cannot hold", driverError(500, "bad_result", "", "a set"), faas.CodeBadResult, "a set"},
