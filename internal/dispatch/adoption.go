@@ -11,21 +11,20 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-// probePatience is how long a sandbox may take to say that it lives, in the
-// adoption that readiness waits for.
+// probePatience is how long a sandbox may take to answer the health check of its
+// adoption. The dispatcher is not ready before that.
 const probePatience = 500 * time.Millisecond
 
 // adoption takes over the sandboxes that an earlier dispatcher left.
 type adoption struct {
 	*hatchery
-	flock func(v *faas.Version) (*flock, error) // of a version there is
+	flock func(v *faas.Version) (*flock, error) // returns the flock of a version that exists
 }
 
-// run takes over the sandboxes that an earlier dispatcher left and that hold
-// a version there is, and removes the rest of the aviary in the background.
-// It goes by our own record of what a sandbox holds, for the code inside could
-// claim to be anything. Blank sandboxes are not adopted: there is no telling
-// one from a loaded one that lies.
+// run adopts the sandboxes that hold a version which still exists, and removes the rest
+// of the aviary in the background. It goes by our own record of what a sandbox holds,
+// because the code inside could claim anything. It does not adopt blank sandboxes,
+// because they cannot be told from loaded ones that lie.
 func (a *adoption) run(ctx context.Context) error {
 	records, err := a.cfg.Store.Sandboxes(ctx)
 	if err != nil {
@@ -76,19 +75,19 @@ func (a *adoption) run(ctx context.Context) error {
 	return nil
 }
 
-// suits reports whether a sandbox could have been made for a version as things
-// are now: the operator may have chosen another runtime since.
+// suits reports whether a sandbox could be made like this for the version now. The
+// operator may have chosen another runtime since.
 func (a *adoption) suits(spec sandbox.Spec, v *faas.Version) bool {
 	want := a.specOf(v)
 	return spec.Lang == want.Lang && spec.Network == want.Network && spec.Runtime == want.Runtime &&
 		a.cfg.Catalogue.Permitted(v) == nil
 }
 
-// probe adopts a sandbox if it is healthy. One that still runs a call of the
-// earlier dispatcher's is adopted in the background once that is over.
+// probe adopts a sandbox if it is healthy. If the sandbox still runs a call of the
+// earlier dispatcher, it is adopted in the background when that has ended.
 func (a *adoption) probe(inst sandbox.Instance, v *faas.Version) (adopted bool) {
 	b := a.newBird(inst, time.Now())
-	// The calls that still run in it lost their way out with the earlier dispatcher.
+	// Calls that still run in it lost their way out with the earlier dispatcher.
 	if err := b.openGate(a.hatchery, v); err != nil {
 		a.log.Warn().Err(err).Str("sandbox", inst.ID()).Msg("a sandbox cannot be given its way out: it is removed")
 		b.close()
@@ -103,7 +102,7 @@ func (a *adoption) probe(inst sandbox.Instance, v *faas.Version) (adopted bool) 
 		health, err = b.conn.Health(ctx)
 	}
 	switch {
-	case errors.Is(err, context.DeadlineExceeded): // a busy one may not be able to answer
+	case errors.Is(err, context.DeadlineExceeded): // it may be too busy to answer
 		a.background(func() { a.outlast(b, v) })
 	case err != nil || !usable(health), health.InFlight == 0 && v.Settings.MaxCalls > 0: // nobody knows how many calls it has had
 		b.close()
@@ -117,13 +116,14 @@ func (a *adoption) probe(inst sandbox.Instance, v *faas.Version) (adopted bool) 
 	return false
 }
 
-// usable reports whether a driver is loaded, and speaks the contract that we do.
+// usable reports whether a driver has code loaded, and speaks our version of the
+// contract.
 func usable(health sandbox.Health) bool {
 	return health.State == "loaded" && health.Contract == sandbox.Contract
 }
 
-// rouse resumes a sandbox that the earlier dispatcher may have paused, which its
-// version's settings tell without asking the engine.
+// rouse resumes a sandbox that the earlier dispatcher may have paused. The version's
+// settings tell whether it may have, without asking the engine.
 func (b *bird) rouse(ctx context.Context, v *faas.Version) error {
 	if v.Settings.PauseAfter == 0 {
 		return nil
@@ -131,8 +131,8 @@ func (b *bird) rouse(ctx context.Context, v *faas.Version) error {
 	return b.inst.Resume(ctx)
 }
 
-// outlast waits for the calls of an earlier dispatcher to end, as long as the
-// version's timeout lets them, and adopts or removes the sandbox.
+// outlast waits for the calls of an earlier dispatcher to end, at most for the
+// version's timeout, and then adopts or removes the sandbox.
 func (a *adoption) outlast(b *bird, v *faas.Version) {
 	ctx, cancel := context.WithTimeout(a.ctx, time.Duration(v.Settings.Timeout))
 	defer cancel()
@@ -162,7 +162,7 @@ func (a *adoption) adopt(b *bird, v *faas.Version, health sandbox.Health) {
 	// gofail: var adoptOne struct{}
 	b.takesRequest, b.recorded = health.TakesRequest, true
 	f, err := a.flock(v)
-	if err != nil { // deleted meanwhile
+	if err != nil { // the version was deleted meanwhile
 		b.close()
 		a.background(func() { a.aviary.discard(b.inst) })
 		return

@@ -21,22 +21,24 @@ type aviary struct {
 	capacity *capacity
 	outage   *outage
 	log      zerolog.Logger
-	creating *semaphore.Weighted // of the sandboxes that the engine makes at once
+	creating *semaphore.Weighted // bounds the sandboxes that the engine creates at a time
 }
 
-// createTimeout bounds the engine's making of a sandbox. It has nothing to do
-// with how long a call is willing to wait: the next one is glad of it too.
+// createTimeout bounds the creation of a sandbox by the engine. It does not depend on
+// the patience of the call that caused it, because the next call can use the sandbox,
+// too.
 const createTimeout = time.Minute
 
-// maxCreating is how many sandboxes the engine makes at once. More would only
+// maxCreating bounds how many sandboxes the engine creates at a time. More would only
 // make each slower, and a function may ask for a thousand.
 const maxCreating = 4
 
-// closePatience is how long Close waits for an engine that is removing a
-// sandbox; what is left, the next start removes.
+// closePatience is how long Close waits for the engine to remove a sandbox. The next
+// start removes what is left.
 const closePatience = 5 * time.Second
 
-// start has the engine make a sandbox in its turn, in room that was reserved.
+// start has the engine create a sandbox when its turn comes. The caller has reserved
+// the room.
 func (a *aviary) start(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
 	if err := a.turn(ctx, spec); err != nil {
 		return nil, err
@@ -45,10 +47,10 @@ func (a *aviary) start(ctx context.Context, spec sandbox.Spec) (sandbox.Instance
 	return a.create(ctx, spec)
 }
 
-// turn waits until the engine is prepared for sandboxes of a language and it is
-// one's turn to have one made, in room that was reserved. When that fails the room is
-// given back. Nothing but ctx bounds it: a driver image may be missing, and to build it
-// takes minutes where the network is slow.
+// turn waits until the engine is prepared for a language and the sandbox's turn to be
+// created has come. The caller has reserved the room; if turn fails, it gives the room
+// back. Only ctx bounds the wait, because the driver image may be missing, and building
+// it takes minutes on a slow network.
 func (a *aviary) turn(ctx context.Context, spec sandbox.Spec) error {
 	err := a.engine.Prepare(ctx, spec.Lang)
 	if err != nil && ctx.Err() == nil {
@@ -63,12 +65,12 @@ func (a *aviary) turn(ctx context.Context, spec sandbox.Spec) error {
 	return err
 }
 
-// create has the engine make a sandbox now. When that fails the room is given back.
+// create has the engine create a sandbox now. If that fails, it gives the room back.
 func (a *aviary) create(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
 	within, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
 	inst, err := a.engine.Create(within, spec)
-	if err == nil || ctx.Err() == nil { // else nobody waits for it any more
+	if err == nil || ctx.Err() == nil { // otherwise nobody waits for it any more
 		a.outage.started(spec.Lang, err)
 	}
 	if err != nil {
@@ -79,8 +81,8 @@ func (a *aviary) create(ctx context.Context, spec sandbox.Spec) (sandbox.Instanc
 	return inst, nil
 }
 
-// dispose removes a sandbox without keeping anybody waiting, unless that is
-// Close: then there is no later. It returns what is closed once it is removed.
+// dispose removes a sandbox in the background, or at once if the dispatcher is closing.
+// The channel that it returns is closed when the sandbox is removed.
 func (a *aviary) dispose(inst sandbox.Instance) <-chan struct{} {
 	removed := make(chan struct{})
 	work := func() {
@@ -94,8 +96,8 @@ func (a *aviary) dispose(inst sandbox.Instance) <-chan struct{} {
 	return removed
 }
 
-// remove takes a sandbox away for good, trying again until the engine lets it.
-// It reports false when the dispatcher closes before that.
+// remove removes a sandbox, and tries again until the engine does it. It reports false
+// if the dispatcher closes before that.
 func (a *aviary) remove(inst sandbox.Instance) bool {
 	const patience = time.Minute
 	a.capacity.removing(inst.ID())
@@ -124,14 +126,14 @@ func (a *aviary) discard(inst sandbox.Instance) {
 	a.forget(inst)
 }
 
-// record notes what a sandbox holds.
+// record stores which version a sandbox holds.
 func (a *aviary) record(inst sandbox.Instance, holds faas.VersionKey) {
 	if err := a.records.RecordSandbox(context.WithoutCancel(a.ctx), inst.ID(), holds); err != nil {
 		a.log.Error().Err(err).Str("sandbox", inst.ID()).Msg("could not record a sandbox; the next start will not adopt it")
 	}
 }
 
-// forget drops the record of a sandbox that is gone.
+// forget deletes the record of a sandbox that is gone.
 func (a *aviary) forget(inst sandbox.Instance) {
 	if err := a.records.ForgetSandboxes(context.WithoutCancel(a.ctx), inst.ID()); err != nil {
 		a.log.Warn().Err(err).Str("sandbox", inst.ID()).Msg("could not drop the record of a sandbox")

@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// awake is the set of flocks that have something: a sandbox, a call that
-// waits, or a min_scale to keep. The others cost a tick nothing, however many
-// functions there are. Its lock comes after a flock's.
+// awake is the set of flocks that the tick has to look at, because they have a sandbox,
+// a waiting call, or a min_scale to keep. Other flocks cost a tick nothing, however
+// many functions there are. awake's lock is taken after a flock's.
 type awake struct {
 	mu     sync.Mutex
 	flocks map[*flock]struct{}
@@ -26,14 +26,14 @@ func (a *awake) remove(f *flock) {
 	delete(a.flocks, f)
 }
 
-// all lists them as of now.
+// all returns the flocks that are awake now.
 func (a *awake) all() []*flock {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Collect(maps.Keys(a.flocks))
 }
 
-// wake has the tick look at a flock. The caller holds mu.
+// wake makes the tick look at a flock. The caller holds mu.
 func (f *flock) wake() {
 	if f.awake {
 		return

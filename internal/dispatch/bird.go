@@ -11,7 +11,7 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-// reasonPatience is how long a broken call waits to learn why its sandbox died.
+// reasonPatience is how long a failed call waits to learn why its sandbox died.
 const reasonPatience = 3 * time.Second
 
 // A bird is one sandbox of a flock: it has the flock's version loaded and takes
@@ -21,24 +21,24 @@ type bird struct {
 	conn         *sandbox.Conn
 	gate         *egress.Gate // its way out; nil unless its network is a list of hosts
 	takesRequest bool
-	recorded     bool          // the store knows already what it holds
+	recorded     bool          // the store knows which version it holds
 	begun        time.Time     // when its start or load began
-	drained      chan struct{} // closed when it drains and has no call left
-	removed      chan struct{} // closed when no code of it runs any more
+	drained      chan struct{} // closed when it is draining and has no call left
+	removed      chan struct{} // closed when none of its code runs any more
 
 	// Its flock's mu guards these.
 	flock     *flock
 	ready     time.Time
 	idleSince time.Time
 	inFlight  int
-	calls     int  // that it was given
-	spent     bool // it was given its last
+	calls     int  // how many it has been given
+	spent     bool // it has been given its last call
 	paused    bool
-	pausing   bool // the engine is at it
+	pausing   bool // the engine is pausing it
 	draining  bool
 }
 
-// close lets go of what it takes of ours: its connections, and its way out.
+// close closes a bird's connections and its way out.
 func (b *bird) close() {
 	b.conn.Close()
 	if b.gate != nil {
@@ -46,9 +46,9 @@ func (b *bird) close() {
 	}
 }
 
-// live sees a bird through its life: it keeps the record of what the sandbox
-// holds, notices its death, and removes it when it is to leave. When the
-// dispatcher closes the sandbox stays.
+// live accompanies a bird through its life. It records what the sandbox holds, notices
+// its death, and removes it when it has drained. When the dispatcher closes, the
+// sandbox stays.
 func (b *bird) live() {
 	f, d := b.flock, b.flock.d
 	if !b.recorded {
@@ -58,7 +58,7 @@ func (b *bird) live() {
 	case <-b.inst.Done():
 		b.dismiss()
 		d.log.Warn().Str("sandbox", b.inst.ID()).Str("function", f.version.FunctionID).Msg("a sandbox died")
-		// Whoever has a call in it asks for the reason before letting go.
+		// Calls in it ask for the reason before they give their slots back.
 		select {
 		case <-b.drained:
 		case <-d.ctx.Done():
@@ -76,7 +76,7 @@ func (b *bird) live() {
 	d.aviary.forget(b.inst)
 }
 
-// info tells about the bird. The caller holds the flock's mu.
+// info describes the bird. The caller holds the flock's mu.
 func (b *bird) info() faas.SandboxInfo {
 	state := "ready"
 	switch {
@@ -91,7 +91,7 @@ func (b *bird) info() faas.SandboxInfo {
 	return faas.SandboxInfo{ID: b.inst.ID(), State: state, Host: host, Port: port, InFlight: b.inFlight, Started: b.inst.Created()}
 }
 
-// died says how a sandbox came to its end.
+// died returns an error that says how the sandbox ended.
 func (b *bird) died(ctx context.Context, when string, cause error) error {
 	ctx, cancel := context.WithTimeout(ctx, reasonPatience)
 	defer cancel()
@@ -120,17 +120,17 @@ func (b *bird) startCall(now time.Time) {
 	b.spend(now)
 }
 
-// handOn gives a slot in it to the first call in line if there is one. The caller
-// holds the flock's mu.
+// handOn gives a slot in the bird to the first call in line, if there is one. The
+// caller holds the flock's mu.
 func (b *bird) handOn() {
-	// Where there is a limit, a call of another version may be before it.
+	// With a limit, a call of another version may be first.
 	f := b.flock
 	limited := f.quota.limited()
 	now := time.Now()
 	if !b.draining && !limited && f.line.give(b) {
 		f.noteLine(now)
 		b.spend(now)
-		return // the slot has only changed hands
+		return // the slot only changes hands
 	}
 	b.inFlight--
 	f.quota.running--
@@ -145,12 +145,12 @@ func (b *bird) handOn() {
 	if b.draining {
 		close(b.drained)
 	}
-	if b.spent { // max_scale may have kept back its successor
+	if b.spent { // max_scale may have held back its successor
 		f.rescale(now)
 	}
 }
 
-// enlist lets it take calls. The caller holds the flock's mu.
+// enlist lets the bird take calls. The caller holds the flock's mu.
 func (b *bird) enlist() {
 	f, now := b.flock, time.Now()
 	if f.unserved() {
@@ -168,7 +168,8 @@ func (b *bird) enlist() {
 	}
 }
 
-// withdraw takes it from those that take calls. The caller holds the flock's mu.
+// withdraw removes the bird from those that take calls. The caller holds the flock's
+// mu.
 func (b *bird) withdraw() {
 	f := b.flock
 	before := len(f.birds)
@@ -179,8 +180,8 @@ func (b *bird) withdraw() {
 	}
 }
 
-// dismiss lets it take no more calls; it is removed once it has finished those that it
-// has. Dismissing it again changes nothing.
+// dismiss has the bird take no more calls, and be removed once its calls have finished.
+// It does nothing if the bird was dismissed already.
 func (b *bird) dismiss() {
 	f := b.flock
 	f.mu.Lock()
@@ -189,7 +190,7 @@ func (b *bird) dismiss() {
 	f.rescale(time.Now())
 }
 
-// drain does what dismiss says. The caller holds the flock's mu.
+// drain does what dismiss does. The caller holds the flock's mu.
 func (b *bird) drain() {
 	if b.draining {
 		return
@@ -202,7 +203,7 @@ func (b *bird) drain() {
 	}
 }
 
-// gone forgets it, for its sandbox has been removed.
+// gone forgets the bird, because its sandbox has been removed.
 func (b *bird) gone() {
 	f := b.flock
 	f.mu.Lock()

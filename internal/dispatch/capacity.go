@@ -8,7 +8,7 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// room is what sandboxes take up.
+// room is what sandboxes occupy.
 type room struct {
 	sandboxes int
 	memory    int64 // bytes that they may use
@@ -17,40 +17,40 @@ type room struct {
 func (r room) plus(o room) room  { return room{r.sandboxes + o.sandboxes, r.memory + o.memory} }
 func (r room) minus(o room) room { return room{r.sandboxes - o.sandboxes, r.memory - o.memory} }
 
-// within reports whether r is no more than o in either respect.
+// within reports whether r exceeds o in neither respect.
 func (r room) within(o room) bool { return r.sandboxes <= o.sandboxes && r.memory <= o.memory }
 
-// capacity counts the room that sandboxes take up, from before the engine makes
-// them until they are removed, and keeps it below the caps. Starts that find
-// none wait in line, first come first served, so that a large one is not
-// passed over for ever.
+// capacity counts the room that sandboxes occupy, from before the engine creates them
+// until they are removed, and keeps it within bounds. Starts for which there is no room
+// wait in line, first come first served, so that a large one is not passed over for
+// ever.
 type capacity struct {
 	max  room
-	full *faas.Error // what those hear who waited in vain
+	full *faas.Error // the error for those who waited in vain
 
 	mu      sync.Mutex
 	used    room
-	leaving room              // what of used is being removed
+	leaving room              // the part of used that is being removed
 	places  map[string]*place // by sandbox ID
 	line    []*claim
-	moved   time.Time // when somebody in line last got room, or room was last made
-	making  bool      // somebody sees to it that the line moves
+	moved   time.Time // when room was last given to somebody in line, or last made
+	making  bool      // somebody is making room for the line
 	joined  chan struct{}
 }
 
-// place is one sandbox's part of what is used.
+// place is the room of one sandbox.
 type place struct {
 	memory  int64
 	leaving bool
 }
 
-// claim is a start that waits for room.
+// A claim is a start that waits for room.
 type claim struct {
 	room
 	by       faas.VersionKey
 	since    time.Time
-	patience time.Duration // while nothing can be evicted for it
-	given    chan error    // gets exactly one, nil with the room, unless it is withdrawn
+	patience time.Duration // how long it waits while nothing can be evicted for it
+	given    chan error    // gets one value, nil with the room, unless the claim is withdrawn
 }
 
 func newCapacity(maxSandboxes int, maxMemory int64) *capacity {
@@ -64,8 +64,8 @@ func newCapacity(maxSandboxes int, maxMemory int64) *capacity {
 	}
 }
 
-// blanks is how many blank sandboxes of that memory in bytes the pools may hold
-// together: a quarter of all that there may be.
+// blanks returns how many blank sandboxes of that memory in bytes the pools together
+// may hold: a quarter of all sandboxes.
 func (c *capacity) blanks(memory int64) int {
 	if n := min(c.max.sandboxes, int(c.max.memory/memory)); n >= 4 {
 		return ceilDiv(n, 4)
@@ -73,7 +73,7 @@ func (c *capacity) blanks(memory int64) int {
 	return 0
 }
 
-// try takes room if there is some and nobody waits for it.
+// try takes room if there is enough and nobody waits for it.
 func (c *capacity) try(r room) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,7 +84,7 @@ func (c *capacity) try(r room) bool {
 	return true
 }
 
-// join puts a claim in line. idle reports that nobody sees to the line: the
+// join puts a claim in line. idle reports that nobody makes room for the line, so the
 // caller must.
 func (c *capacity) join(w *claim) (idle bool) {
 	c.mu.Lock()
@@ -100,7 +100,7 @@ func (c *capacity) join(w *claim) (idle bool) {
 	return idle
 }
 
-// withdraw takes a claim out of the line, and reports false when it was given
+// withdraw takes a claim out of the line. It reports false if the claim has been given
 // something already.
 func (c *capacity) withdraw(w *claim) bool {
 	c.mu.Lock()
@@ -110,12 +110,11 @@ func (c *capacity) withdraw(w *claim) bool {
 		return false
 	}
 	c.line = slices.Delete(c.line, i, i+1)
-	c.grant(time.Now()) // it may have been in the way
+	c.grant(time.Now()) // it may have blocked those behind it
 	return true
 }
 
-// grant gives room to those in line, as far as there is some. The caller holds
-// mu.
+// grant gives those in line room, as far as there is some. The caller holds mu.
 func (c *capacity) grant(now time.Time) {
 	for len(c.line) > 0 && c.used.plus(c.line[0].room).within(c.max) {
 		c.used = c.used.plus(c.line[0].room)
@@ -124,14 +123,15 @@ func (c *capacity) grant(now time.Time) {
 	}
 }
 
-// shift sends the first in line away. The caller holds mu.
+// shift takes the first claim out of the line, with an error or nil. The caller holds
+// mu.
 func (c *capacity) shift(err error) {
 	c.line[0].given <- err
 	c.line = slices.Delete(c.line, 0, 1)
 }
 
-// giveUp sends those away whose patience is over, the first ones first. It
-// reports false, and that nobody sees to the line any more, when that is empty.
+// giveUp takes claims whose patience is over out of the line, the first ones first. It
+// reports false when the line is empty; from then on nobody makes room for it.
 func (c *capacity) giveUp(now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -151,7 +151,7 @@ func (c *capacity) giveUp(now time.Time) bool {
 	return c.making
 }
 
-// close sends everybody away.
+// close takes everybody out of the line with an error.
 func (c *capacity) close(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -161,14 +161,14 @@ func (c *capacity) close(err error) {
 	c.making = false
 }
 
-// hold notes that room which was taken is that sandbox's.
+// hold assigns room that was taken to a sandbox.
 func (c *capacity) hold(id string, memory int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.places[id] = &place{memory: memory}
 }
 
-// admit counts a sandbox that is there already, whatever the caps say.
+// admit counts a sandbox that exists already, even beyond the bounds.
 func (c *capacity) admit(id string, memory int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -183,14 +183,14 @@ func (c *capacity) knows(id string) bool {
 	return c.places[id] != nil
 }
 
-// extend adds memory that was taken for it to a sandbox's.
+// extend adds memory that was taken to a sandbox's.
 func (c *capacity) extend(id string, memory int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.places[id].memory += memory
 }
 
-// shrink gives back what a sandbox has of memory above that much.
+// shrink gives back a sandbox's memory above that many bytes.
 func (c *capacity) shrink(id string, memory int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -203,7 +203,7 @@ func (c *capacity) shrink(id string, memory int64) {
 	c.grant(time.Now())
 }
 
-// give gives back room that no sandbox came to have.
+// give gives back room that no sandbox got.
 func (c *capacity) give(r room) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -211,7 +211,7 @@ func (c *capacity) give(r room) {
 	c.grant(time.Now())
 }
 
-// removing notes that a sandbox is being removed: its room is about to come free.
+// removing notes that a sandbox is being removed: its room will soon be free.
 func (c *capacity) removing(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -237,15 +237,15 @@ func (c *capacity) removed(id string) {
 	c.grant(time.Now())
 }
 
-// look returns what will be free once all that leaves has left, and the line.
+// look returns the room that will be free when all removals have ended, and the line.
 func (c *capacity) look() (free room, line []*claim) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.max.minus(c.used).plus(c.leaving), slices.Clone(c.line)
 }
 
-// memory is how many bytes all sandboxes may use, those about to start or leave
-// included.
+// memory returns how many bytes all sandboxes may use, including those that are about
+// to start or being removed.
 func (c *capacity) memory() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -6,28 +6,28 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// Catalogue tells what is registered, as far as a dispatcher has to know. Every
-// error is (or wraps) a *faas.Error.
+// Catalogue is what a dispatcher has to know about what is registered. Every error is
+// (or wraps) a *faas.Error.
 type Catalogue interface {
-	// Resolve, List and Code are as faas.Registry's.
+	// Resolve, List and Code are like faas.Registry's.
 	Resolve(ctx context.Context, ref faas.Ref) (*faas.Function, *faas.Version, error)
 	List(ctx context.Context, prefix, after string, limit int) ([]*faas.Function, error)
 	Code(ctx context.Context, v *faas.Version) (string, error)
 
-	// Permitted fails with CodeNotPermitted for a version whose settings ask for
-	// more than the operator allows by now.
+	// Permitted fails with CodeNotPermitted if a version's settings ask for more than
+	// the operator now allows.
 	Permitted(v *faas.Version) error
 
-	// HaveSecrets fails with CodeMissingSecret unless OpenSecrets would succeed, as
-	// far as can be told without opening them. OpenSecrets returns the values that a
-	// version names, by name. They are the caller's to overwrite.
+	// HaveSecrets fails with CodeMissingSecret if OpenSecrets would fail, as far as this
+	// can be told without opening anything. OpenSecrets returns the values of the secrets
+	// that a version names, by name. The caller should overwrite them after use.
 	HaveSecrets(ctx context.Context, v *faas.Version) error
 	OpenSecrets(ctx context.Context, v *faas.Version) (map[string][]byte, error)
 }
 
-// Drop takes those versions of a function that nothing uses, at most that many, refuses
-// calls of them, and returns their numbers. A version that was called keeps its flock,
-// which has ended; no flock is made for the others.
+// Drop picks up to most of these versions of a function that nothing uses, refuses
+// calls to them from then on, and returns their numbers. A picked version that has a
+// flock keeps it, but the flock has ended; the others get none.
 func (d *Dispatcher) Drop(fn *faas.Function, versions []int, most int) (unused []int) {
 	after := fn.Without(versions)
 	for _, number := range versions {
@@ -48,15 +48,15 @@ func (d *Dispatcher) Drop(fn *faas.Function, versions []int, most int) (unused [
 	return unused
 }
 
-// Undrop takes Drop back.
+// Undrop undoes Drop.
 func (d *Dispatcher) Undrop(fn *faas.Function, unused []int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.forget(fn, unused)
 }
 
-// forget forgets versions' flocks, which have ended, and that they were to go. The
-// caller holds mu.
+// forget forgets the flocks of versions, which have ended, and that these versions were
+// dropped. The caller holds mu.
 func (d *Dispatcher) forget(fn *faas.Function, versions []int) {
 	for _, number := range versions {
 		key := faas.VersionKey{FunctionID: fn.ID, Number: number}
@@ -65,9 +65,8 @@ func (d *Dispatcher) forget(fn *faas.Function, versions []int) {
 	}
 }
 
-// Changed says that calls now see after instead of before, and that some of before's
-// versions were dropped. The quota becomes after's, and the flock that was live is
-// retired.
+// Changed reports that calls now see after instead of before, and which versions were
+// dropped. It sets the quota to after's, and retires the flock that was live.
 func (d *Dispatcher) Changed(before, after *faas.Function, dropped []int) {
 	d.mu.Lock()
 	q := d.quota(after)
@@ -83,7 +82,7 @@ func (d *Dispatcher) Changed(before, after *faas.Function, dropped []int) {
 	}
 }
 
-// Deleted says that a function is gone. Its calls that run go on.
+// Deleted reports that a function is gone. Calls that run may finish.
 func (d *Dispatcher) Deleted(fn *faas.Function) {
 	var flocks []*flock
 	d.mu.Lock()
@@ -102,8 +101,8 @@ func (d *Dispatcher) Deleted(fn *faas.Function) {
 	d.cfg.Metrics.Forget(fn.ID)
 }
 
-// end has a flock take no more calls, unless it has sandboxes, starts one, or calls
-// wait: then it changes nothing and reports false.
+// end has a flock take no more calls. If the flock has or starts a sandbox, or calls
+// wait, end does nothing and reports false.
 func (f *flock) end(why error) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

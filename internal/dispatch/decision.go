@@ -8,64 +8,61 @@ import (
 	"github.com/flockofbirds/fob/internal/telemetry"
 )
 
-// retiredIdle is how long an idle sandbox is kept that nobody is expected to
-// call: of a version that live no longer points to, or a function that is
-// switched off.
+// retiredIdle is how long an idle sandbox is kept when no calls are expected: because
+// live points to another version, or the function is switched off.
 const retiredIdle = 10 * time.Second
 
-// growPatience is how long calls may stand in line before that is worth a
-// further sandbox. A start costs several times as much, so a line that clears
-// sooner by itself is better left alone.
+// growPatience is how long calls may wait before another sandbox is worth it. A start
+// takes several times as long, so a line that clears sooner is better left alone.
 const growPatience = 100 * time.Millisecond
 
-// shortWindow is what part of stable_window demand is averaged over, to ask
-// for sandboxes before calls have to wait.
+// shortWindow is the fraction of stable_window over which demand is averaged, so that
+// sandboxes are started before calls have to wait.
 const shortWindow = 10
 
-// load is what the scaler knows of a flock.
+// load is what the scaler knows about a flock.
 type load struct {
 	InFlight int // calls in sandboxes that are not draining
 	Waiting  int // calls in the line
 	Birds    int // sandboxes that take calls
-	Paused   int // sandboxes that would once resumed
-	Starting int // or being resumed
+	Paused   int // sandboxes that can be resumed
+	Starting int // sandboxes that are being started or resumed
 	Spent    int // sandboxes that finish their last calls
 
-	// Demand is InFlight and Waiting averaged over the short window, and Peak
-	// the most sandboxes that it wanted in the stable one (or idle_timeout, if
-	// that is shorter).
+	// Demand is InFlight plus Waiting, averaged over the short window. Peak is the
+	// largest number of sandboxes that Demand wanted in the stable window, or in
+	// idle_timeout if that is shorter.
 	Demand float64
 	Peak   int
 
-	// Waited is how long the first call in line has been waiting with the
-	// sandboxes that there are.
+	// Waited is how long the first call in line has waited with the sandboxes that
+	// there are.
 	Waited time.Duration
 
-	// Full: more wait than the function's queue holds, and will be refused
-	// unless a sandbox is started for them.
+	// Full says that more calls wait than the queue holds. They are refused unless a
+	// sandbox is started for them.
 	Full bool
 
-	// Run is how long a call takes, averaged over the last ones; 0 when none
-	// has finished yet.
+	// Run is the average time that recent calls took, or 0 if none has finished.
 	Run time.Duration
 
-	// Idle says since when each idle sandbox is idle: first those that are
-	// paused, then the others, and of either the longest first.
+	// Idle has for each idle sandbox since when it is idle: first the paused ones, then
+	// the others, each group in order, the longest idle first.
 	Idle []time.Time
 
-	// Retired: live points to another version.
+	// Retired says that live points to another version.
 	Retired bool
 }
 
 // decision is what the scaler wants done.
 type decision struct {
-	Start  int // so many more sandboxes
-	Resume int // so many of those that are paused
-	Stop   int // so many of load's Idle, from the first on
-	Pause  int // so many of those after them that are not paused
+	Start  int // how many sandboxes to start
+	Resume int // how many paused ones to resume
+	Stop   int // how many of load.Idle to remove, from the first on
+	Pause  int // how many of the following ones that are not paused to pause
 }
 
-// count has metrics know the decision.
+// count adds the decision to the metrics.
 func (d decision) count(metrics *telemetry.Metrics) {
 	for _, done := range [...]struct {
 		what      string
@@ -77,11 +74,11 @@ func (d decision) count(metrics *telemetry.Metrics) {
 	}
 }
 
-// decide is the scaler: a pure function. It wants, within min_scale and
-// max_scale, as many sandboxes as clear the line within growPatience and as
-// leave demand at target_utilization: at once when that is more than there are.
-// One goes when it was idle, and demand wanted less, for the stable window; the
-// last one, or any, after idle_timeout.
+// decide is the scaler, a pure function. Within min_scale and max_scale it wants enough
+// sandboxes to clear the line within growPatience, and to keep demand at
+// target_utilization. If there are fewer, it starts or resumes the missing ones at
+// once. It removes a sandbox that was idle for the stable window while demand wanted
+// fewer. The last one, or any, goes after idle_timeout.
 func decide(s faas.Settings, l load, now time.Time) decision {
 	low, high := s.MinScale, min(s.MaxScale-l.Spent, ceilDiv(s.MaxConcurrency, s.Concurrency))
 	idleTimeout, peak := time.Duration(s.IdleTimeout), l.Peak
@@ -99,8 +96,8 @@ func decide(s faas.Settings, l load, now time.Time) decision {
 
 	var d decision
 	needed := max(low, want, ceilDiv(l.InFlight+l.Waiting, s.Concurrency))
-	// Calls go where others are already, so that one may be idle for long and
-	// yet be the reserve that demand wants: until all have been idle.
+	// Calls go to busy sandboxes first, so one may be idle for long and yet be the
+	// reserve that demand wants. Keep the peak until all have been idle.
 	if n := len(l.Idle); l.InFlight+l.Waiting > 0 || n > 0 && now.Sub(l.Idle[n-1]) < idleTimeout {
 		needed = max(needed, peak)
 	}
@@ -126,26 +123,26 @@ func decide(s faas.Settings, l load, now time.Time) decision {
 	return d
 }
 
-// wanted is how many sandboxes the calls that are there want.
+// wanted returns how many sandboxes the present calls want.
 func wanted(s faas.Settings, l load) int {
 	if l.InFlight+l.Waiting+l.Spent == 0 {
-		return 0 // demand that has just ended is none
+		return 0 // demand has just ended
 	}
 	want := max(forLine(s, l), forDemand(s, l.Demand))
-	if s.MaxCalls > 0 { // so many it takes, however fast they are
+	if s.MaxCalls > 0 { // a sandbox takes only so many, however fast they are
 		want = max(want, ceilDiv(l.Waiting, s.MaxCalls))
 	}
 	return want
 }
 
-// forDemand is how many sandboxes it takes to have so many calls at a time and
-// use no more than target_utilization of them.
+// forDemand returns how many sandboxes it takes for so many calls at a time to use no
+// more than target_utilization of them.
 func forDemand(s faas.Settings, calls float64) int {
 	each := max(1, float64(s.Concurrency)*s.TargetUtilization)
-	return int(math.Ceil(calls/each - 0.01)) // an average hardly ever is a whole number
+	return int(math.Ceil(calls/each - 0.01)) // averages are rarely whole numbers
 }
 
-// forLine is how many sandboxes the line wants.
+// forLine returns how many sandboxes the line wants.
 func forLine(s faas.Settings, l load) int {
 	switch clears := time.Duration(l.Waiting) * l.Run / time.Duration(max(1, l.Birds*s.Concurrency)); {
 	case l.Waiting == 0:
@@ -153,12 +150,12 @@ func forLine(s faas.Settings, l load) int {
 	case l.Full:
 		return ceilDiv(l.InFlight+l.Waiting, s.Concurrency)
 	case l.Birds == 0:
-		return 1 // which will show how long a call takes
+		return 1 // it will show how long a call takes
 	case clears <= growPatience && l.Waited < growPatience:
 		return l.Birds
 	}
-	// A slot for each call is the most that can help. Less does when a slot
-	// gets through several calls in growPatience.
+	// More than a slot for each call cannot help. Fewer will do if a slot gets through
+	// several calls in growPatience.
 	each := ceilDiv(l.InFlight+l.Waiting, s.Concurrency)
 	if l.Run == 0 {
 		return each

@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-// demand is how many calls run or wait in a flock, now and on the average of a
-// short window. Its flock's mu guards it.
+// demand is how many calls run or wait in a flock, now and on average over a short
+// window. Its flock's mu guards it.
 type demand struct {
 	calls   int     // that run
-	waiting int     // as noteLine has it
-	average float64 // of both, exponentially weighted
+	waiting int     // according to noteLine
+	average float64 // of both, weighted exponentially
 	window  time.Duration
-	at      time.Time // when average was right
+	at      time.Time // the time of average
 }
 
-// add changes the number of calls that run. The average is exact however often
-// it is asked for, for the number stands still in between.
+// add changes the number of calls that run. The average does not depend on how often it
+// is computed, because the number is constant in between.
 func (d *demand) add(calls int, now time.Time) {
 	if since := now.Sub(d.at); since > 0 {
 		d.average += (float64(d.calls+d.waiting) - d.average) * (1 - math.Exp(-float64(since)/float64(d.window)))
@@ -26,15 +26,15 @@ func (d *demand) add(calls int, now time.Time) {
 	d.calls += calls
 }
 
-// wait notes how many calls wait.
+// wait sets how many calls wait.
 func (d *demand) wait(waiting int, now time.Time) {
 	d.add(0, now)
 	d.waiting = waiting
 }
 
-// peak is the highest of the numbers that were noted within a window.
+// peak is the largest number noted within a window.
 type peak struct {
-	marks []mark // of rising times and falling numbers: what later ones outdo is forgotten
+	marks []mark // times rise and numbers fall: a mark that a later one exceeds is dropped
 }
 
 type mark struct {
@@ -42,7 +42,7 @@ type mark struct {
 	n  int
 }
 
-// note adds a number and returns the highest.
+// note adds a number and returns the largest.
 func (p *peak) note(n int, now time.Time, window time.Duration) int {
 	for len(p.marks) > 0 && p.marks[len(p.marks)-1].n <= n {
 		p.marks = p.marks[:len(p.marks)-1]

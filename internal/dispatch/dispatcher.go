@@ -1,8 +1,11 @@
-// Package dispatch goes from a version to a result: a call waits for a slot in one
-// of the version's sandboxes, and is sent. One noun a file: the flock that is a
-// version's sandboxes, the birds in it, the line of waiting calls, the quota that a
-// function's flocks share, the pool of blank sandboxes, the scaler. What is
-// registered is the catalogue's, which has new versions proven here.
+// Package dispatch takes a call from a version to a result: the call waits for a slot
+// in one of the version's sandboxes, and is sent there. It starts, pauses and removes
+// sandboxes as calls need them.
+//
+// Each file has one noun: the flock of a version's sandboxes, the bird that each of
+// them is, the line of waiting calls, the quota that a function's flocks share, the
+// pool of blank sandboxes, the decision of the scaler, and so on. What is registered,
+// the catalogue knows. It has new versions proven here.
 package dispatch
 
 import (
@@ -21,8 +24,8 @@ import (
 	"github.com/flockofbirds/fob/internal/telemetry"
 )
 
-// Config is what a Dispatcher needs. All but Pool, PoolMax, Buffers and Runtime must
-// be set.
+// Config is what a Dispatcher needs. Pool, PoolMax, Buffers and Runtime may be left
+// out.
 type Config struct {
 	Engine    sandbox.Engine
 	Catalogue Catalogue
@@ -30,23 +33,23 @@ type Config struct {
 	Log       zerolog.Logger
 	Metrics   *telemetry.Metrics
 
-	Langs       []string       // languages that there are drivers for
+	Langs       []string       // languages with a driver
 	Pool        map[string]int // blank sandboxes kept at least, by language
 	PoolMax     int            // blank sandboxes of a language at most, unless Pool has more
 	Buffers     *buffer.Budget // for what is held of answers; nil for no bound
 	MaxBody     int64          // bytes of a request's or answer's body that is not streamed
 	Network     faas.Network   // of the pool's sandboxes
 	Egress      *egress.Proxy  // for functions whose network is a list of hosts
-	Runtime     string         // OCI runtime of functions that say nothing, and of the pool's sandboxes; empty is the engine's own
+	Runtime     string         // OCI runtime of functions that set none, and of the pool's sandboxes; empty for the engine's own
 	LoadTimeout time.Duration  // for loading code into a sandbox, imports included
-	Tick        time.Duration  // between two looks at idle sandboxes
+	Tick        time.Duration  // between two checks of idle sandboxes
 
-	MaxSandboxes int   // that there may be, blank ones included
-	MaxMemory    int64 // bytes that they may use together
+	MaxSandboxes int   // at a time, including blank ones
+	MaxMemory    int64 // bytes that all sandboxes together may use
 }
 
-// Dispatcher implements faas.Invoker and faas.Locator over an engine, and proves new
-// versions for the catalogue.
+// Dispatcher implements faas.Invoker and faas.Locator with the sandboxes of an engine,
+// and proves new versions for the catalogue.
 type Dispatcher struct {
 	*lifetime
 	cfg Config
@@ -58,18 +61,18 @@ type Dispatcher struct {
 	pools    *pools
 	evictor  *evictor
 	hatchery *hatchery
-	awake    *awake              // flocks
-	renewing *semaphore.Weighted // of the adopted sandboxes that are being replaced
+	awake    *awake              // flocks that the tick looks at
+	renewing *semaphore.Weighted // lets one adopted sandbox be replaced at a time
 
 	mu     sync.RWMutex
 	flocks map[faas.VersionKey]*flock
-	quotas map[string]*quota         // by function ID, of those that have a flock
+	quotas map[string]*quota         // by function ID; only of functions that have a flock
 	going  map[faas.VersionKey]error // why versions that are being dropped get no flock
 	closed bool
 }
 
-// New adopts the sandboxes of the catalogue's functions that live on, removes the
-// rest of the aviary in the background, and starts to fill the pools.
+// New adopts the living sandboxes of the catalogue's functions, removes the rest of the
+// aviary in the background, and starts to fill the pools.
 func New(ctx context.Context, cfg Config) (*Dispatcher, error) {
 	d := &Dispatcher{
 		lifetime: newLifetime(),
@@ -109,7 +112,7 @@ func New(ctx context.Context, cfg Config) (*Dispatcher, error) {
 	return d, nil
 }
 
-// rouse has the tick look at the functions that have a min_scale to keep.
+// rouse wakes the flocks of functions that have a min_scale to keep.
 func (d *Dispatcher) rouse(ctx context.Context) error {
 	functions, err := d.cfg.Catalogue.List(ctx, "", "", math.MaxInt)
 	if err != nil {
@@ -119,7 +122,7 @@ func (d *Dispatcher) rouse(ctx context.Context) error {
 		if live := fn.Live(); live.Settings.MinScale > 0 {
 			f, err := d.flock(live)
 			if faas.CodeOf(err) == faas.CodeNotPermitted {
-				continue // whoever calls it will hear
+				continue // whoever calls it will be told
 			}
 			if err != nil {
 				return err
@@ -130,16 +133,17 @@ func (d *Dispatcher) rouse(ctx context.Context) error {
 	return nil
 }
 
-// Close ends all background work and leaves the sandboxes of functions running
-// for the next start; blank ones are removed, since they are not adopted.
-// Calls should have ended before.
+// Close ends all background work. It leaves the sandboxes of functions running for the
+// next start, and removes blank ones, which would not be adopted. Calls should have
+// ended before.
 func (d *Dispatcher) Close() {
 	d.mu.Lock()
 	d.closed = true
 	flocks := d.snapshot()
 	d.mu.Unlock()
 	d.lifetime.close()
-	// First, so that those who wait learn why, and not that a start was ended.
+	// First, so that those who wait are told the reason, rather than that a start was
+	// interrupted.
 	for _, f := range flocks {
 		f.shut()
 	}
@@ -156,8 +160,8 @@ func (d *Dispatcher) snapshot() []*flock {
 	return flocks
 }
 
-// flock returns the flock of a version, or makes an empty one. It fails once
-// the version is dropped or deleted, and for one that is not permitted any more.
+// flock returns the flock of a version, or makes an empty one. It fails if the version
+// was dropped or deleted, or is no longer permitted.
 func (d *Dispatcher) flock(v *faas.Version) (*flock, error) {
 	key := v.Key()
 	d.mu.RLock()
@@ -177,7 +181,8 @@ func (d *Dispatcher) flock(v *faas.Version) (*flock, error) {
 	if why := d.going[key]; why != nil {
 		return nil, why
 	}
-	// While mu is held: who changes what is registered tells us next, and has to wait.
+	// Under mu: whoever changes what is registered tells us next, and has to wait for
+	// mu.
 	fn, _, err := d.cfg.Catalogue.Resolve(d.ctx, faas.Ref{ID: v.FunctionID})
 	if err != nil {
 		return nil, err
@@ -194,7 +199,7 @@ func (d *Dispatcher) flock(v *faas.Version) (*flock, error) {
 	return f, nil
 }
 
-// quota returns the quota of a function, or makes it and has the metrics know the
+// quota returns the quota of a function. A new quota makes the metrics know the
 // function. The caller holds mu.
 func (d *Dispatcher) quota(fn *faas.Function) *quota {
 	q := d.quotas[fn.ID]
@@ -206,8 +211,8 @@ func (d *Dispatcher) quota(fn *faas.Function) *quota {
 	return q
 }
 
-// tick looks at every flock that has something, and at every pool, again and
-// again, so that the decisions that depend on time are made.
+// tick checks every flock that is awake, and every pool, at regular times, for the
+// decisions that depend on time.
 func (d *Dispatcher) tick() {
 	ticker := time.NewTicker(d.cfg.Tick)
 	defer ticker.Stop()
@@ -246,7 +251,7 @@ func (d *Dispatcher) Sandboxes(_ context.Context, v *faas.Version) ([]faas.Sandb
 	return infos, nil
 }
 
-// Snapshot is what the metrics ask for at each scrape.
+// Snapshot returns what the metrics show at a scrape.
 func (d *Dispatcher) Snapshot() telemetry.Snapshot {
 	s := telemetry.Snapshot{Sandboxes: d.Stats(), Memory: d.capacity.memory(), Pools: make(map[string]telemetry.Pool)}
 	for _, p := range d.pools.all {
@@ -260,7 +265,7 @@ func (d *Dispatcher) Snapshot() telemetry.Snapshot {
 	return s
 }
 
-// Stats counts sandboxes by state.
+// Stats returns the number of sandboxes by state.
 func (d *Dispatcher) Stats() map[string]int {
 	var all census
 	for _, f := range d.awake.all() {
@@ -281,14 +286,14 @@ func (d *Dispatcher) Stats() map[string]int {
 	}
 }
 
-// Prepare makes sure that sandboxes of all languages can be started, as
-// sandbox.Engine says. That takes as long as it takes to build what is missing.
+// Prepare makes sure that sandboxes of all languages can be started, as in
+// sandbox.Engine. It takes as long as building what is missing.
 func (d *Dispatcher) Prepare(ctx context.Context) error {
 	if err := d.cfg.Engine.Prepare(ctx, d.cfg.Langs...); err != nil {
 		return err
 	}
 	for _, lang := range d.cfg.Langs {
-		d.outage.started(lang, nil) // what failed before that says nothing any more
+		d.outage.started(lang, nil) // earlier failures mean nothing any more
 	}
 	d.outage.lookAround(time.Now())
 	return nil
@@ -297,7 +302,7 @@ func (d *Dispatcher) Prepare(ctx context.Context) error {
 // Outage returns why no sandbox can be made at present, for /readyz, or nil.
 func (d *Dispatcher) Outage() *faas.Error { return d.outage.report() }
 
-// forgive has flocks whose starts failed for the engine's sake try again at once.
+// forgive has flocks whose starts failed because of the engine try again at once.
 func (d *Dispatcher) forgive() {
 	d.mu.RLock()
 	flocks := d.snapshot()
@@ -307,7 +312,7 @@ func (d *Dispatcher) forgive() {
 	}
 }
 
-// draining is what is told to those who come too late.
+// draining returns the error for those who come too late.
 func draining() error {
 	return faas.Errorf(faas.CodeDraining, "the dispatcher is shutting down").After(time.Second)
 }

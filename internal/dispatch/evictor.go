@@ -13,24 +13,25 @@ import (
 )
 
 const (
-	// roomPatience is how long a start that a call waits for stands in line
-	// while no sandbox is idle that could make room.
+	// roomPatience is how long a start for a waiting call stands in line for room while
+	// no idle sandbox can be evicted.
 	roomPatience = 2 * time.Second
 
-	// roomLimit is how long it stands there at all, such as when the engine
+	// roomLimit is how long a start stands in line at most, for example if the engine
 	// cannot remove what was evicted.
 	roomLimit = time.Minute
 
-	// roomPoll is how often it is looked for idle sandboxes while somebody
-	// stands in line. Calls are not to pay for telling.
+	// roomPoll is how often the evictor looks for idle sandboxes while somebody stands
+	// in line. Calls do not report that they have ended, because that would cost them
+	// time.
 	roomPoll = 20 * time.Millisecond
 
-	// blankIdle is how long a sandbox must have been idle to make room for a
-	// blank one, which nobody has asked for yet.
+	// blankIdle is how long a sandbox must have been idle to make room for a blank one,
+	// which nobody has asked for yet.
 	blankIdle = 10 * time.Second
 )
 
-// evictor has starts wait for room, and makes it by letting idle sandboxes go.
+// evictor makes starts wait for room, and makes room by evicting idle sandboxes.
 type evictor struct {
 	*lifetime
 	capacity  *capacity
@@ -40,9 +41,9 @@ type evictor struct {
 	log       zerolog.Logger
 }
 
-// reserve takes room for a sandbox of a version, or for more memory of one,
-// evicting idle sandboxes of others if it must. patience is how long it waits
-// when none is idle. The room is to be held by a sandbox or given back.
+// reserve takes room for a sandbox of a version, or for more memory of one. If need be,
+// it evicts idle sandboxes of others. patience is how long it waits while none is idle.
+// The caller must assign the room to a sandbox or give it back.
 func (e *evictor) reserve(ctx context.Context, r room, v *faas.Version, patience time.Duration) error {
 	if !e.fits(v) {
 		return faas.TooMuchMemory(faas.CodeNoCapacity, v.Settings.Memory, faas.Bytes(e.capacity.max.memory))
@@ -62,7 +63,7 @@ func (e *evictor) reserve(ctx context.Context, r room, v *faas.Version, patience
 	case <-timer.C:
 		err = e.capacity.full
 	}
-	if !e.capacity.withdraw(w) && <-w.given == nil { // just now
+	if !e.capacity.withdraw(w) && <-w.given == nil { // it was given room just now
 		e.capacity.give(r)
 	}
 	return err
@@ -73,8 +74,8 @@ func (e *evictor) fits(v *faas.Version) bool {
 	return int64(v.Settings.Memory) <= e.capacity.max.memory
 }
 
-// crowded reports whether there is room for one more of a version only if it is taken
-// from other functions' sandboxes.
+// crowded reports whether another sandbox of a version would need room that sandboxes
+// of other functions have.
 func (e *evictor) crowded(v *faas.Version) bool {
 	free, line := e.capacity.look()
 	for _, c := range e.pools.blanks() {
@@ -83,7 +84,7 @@ func (e *evictor) crowded(v *faas.Version) bool {
 	return len(line) > 0 || !(room{1, int64(v.Settings.Memory)}).within(free)
 }
 
-// makeRoom sees to those in line for room, until there is nobody.
+// makeRoom makes room until nobody stands in line.
 func (e *evictor) makeRoom() {
 	poll := time.NewTicker(roomPoll)
 	defer poll.Stop()
@@ -103,8 +104,8 @@ func (e *evictor) makeRoom() {
 	}
 }
 
-// reserveBlank takes room for a blank sandbox, if there is some. If not it evicts
-// what has been idle for a while, so that there may be some later.
+// reserveBlank takes room for a blank sandbox if there is some. If not, it evicts
+// sandboxes that have been idle for a while, so that there may be some later.
 func (e *evictor) reserveBlank(r room) bool {
 	if e.capacity.try(r) {
 		return true
@@ -115,8 +116,8 @@ func (e *evictor) reserveBlank(r room) bool {
 	return false
 }
 
-// evictDown evicts what is above the caps: after a start with lower ones there
-// may be more sandboxes than that.
+// evictDown evicts what exceeds the bounds. After a start with lower bounds there may
+// be more sandboxes than they allow.
 func (e *evictor) evictDown() {
 	free, _ := e.capacity.look()
 	if !(room{}).within(free) {
@@ -124,20 +125,20 @@ func (e *evictor) evictDown() {
 	}
 }
 
-// candidate is a sandbox that could make room.
+// candidate is a sandbox that could be evicted.
 type candidate struct {
 	room
 	inst  sandbox.Instance
-	of    faas.VersionKey // none for a blank one
-	idle  time.Time       // since when; not set for a blank one
+	of    faas.VersionKey // zero for a blank one
+	idle  time.Time       // since when; zero for a blank one
 	evict func() bool     // removes it and reports true, unless it is in use by now
 }
 
-// victims chooses whom of the candidates, the first ones first, to evict for
-// those in line. free is what is free without that; below zero it is what must
-// be made room for in any case. Who is in line gets all that it needs or
-// nothing, and nobody gets anything before those in front: what does not help
-// is not done. No version evicts its own.
+// victims chooses which candidates to evict for those in line, the first candidates
+// first. free is the room that is free without evictions; if it is negative, that much
+// has to be made in any case. Whoever is in line gets all that they need or nothing,
+// and never before those in front of them, so nothing is evicted that does not help. A
+// version does not evict its own sandboxes.
 func victims(free room, line []*claim, candidates []candidate) []candidate {
 	var chosen []candidate
 	candidates = slices.Clone(candidates)
@@ -164,8 +165,8 @@ func victims(free room, line []*claim, candidates []candidate) []candidate {
 	return chosen
 }
 
-// idle lists the sandboxes of functions that nobody has used since that time
-// and that min_scale does not keep, the least recently used first.
+// idle returns the sandboxes that nobody has used since that time and that min_scale
+// does not keep, the least recently used first.
 func (e *evictor) idle(until time.Time) []candidate {
 	var all []candidate
 	for _, f := range e.awake.all() {
@@ -175,7 +176,7 @@ func (e *evictor) idle(until time.Time) []candidate {
 	return all
 }
 
-// evict lets candidates go that are still idle.
+// evict evicts the candidates that are still idle.
 func (e *evictor) evict(chosen []candidate) {
 	for _, c := range chosen {
 		if c.evict() {
@@ -187,7 +188,7 @@ func (e *evictor) evict(chosen []candidate) {
 	}
 }
 
-// evictable lists the flock's birds that could be evicted.
+// evictable returns the flock's birds that could be evicted.
 func (f *flock) evictable(until time.Time) []candidate {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -205,7 +206,7 @@ func (f *flock) evictable(until time.Time) []candidate {
 	return all[:min(len(all), f.spare())]
 }
 
-// evict lets a bird go, unless it is in use by now, or being resumed for that.
+// evict drains a bird, unless it is in use by now or is being resumed for a call.
 func (b *bird) evict() bool {
 	f := b.flock
 	f.mu.Lock()
@@ -217,7 +218,7 @@ func (b *bird) evict() bool {
 	return true
 }
 
-// spare is how many birds, paused ones included, min_scale does not keep. The
+// spare returns how many birds, including paused ones, min_scale does not keep. The
 // caller holds mu.
 func (f *flock) spare() int {
 	n := len(f.birds) + len(f.paused)

@@ -22,18 +22,18 @@ type flock struct {
 	mu *sync.Mutex // the quota's
 	roost
 	line     line
-	plain    bool // it is known not to take the request
-	starting int  // or being resumed
+	plain    bool // the function is known not to take the request
+	starting int  // birds that are being started or resumed
 	demand   demand
 	peak     peak      // of the sandboxes that demand wanted
 	awake    bool      // the tick looks at it
-	turned   time.Time // when it last came to have birds that take calls, or to have none
-	lastJoin time.Time // of a bird
+	turned   time.Time // when it last got its first bird that takes calls, or lost its last
+	lastJoin time.Time // when a bird last joined
 	setbacks setbacks
-	run      time.Duration // average of the last calls
+	run      time.Duration // average time of recent calls
 	recheck  *time.Timer   // set while somebody waits
 	retired  bool          // live points to another version
-	shutErr  error         // why it takes no more calls, once it does not
+	shutErr  error         // why it takes no more calls; nil while it does
 	renewal  renewal
 }
 
@@ -44,8 +44,8 @@ func newFlock(d *Dispatcher, v *faas.Version, q *quota) *flock {
 	return f
 }
 
-// acquire takes a slot, waiting in line if it must, and notes how long that
-// took. The caller must release it.
+// acquire returns a slot. If need be, it waits in line, and records in t how long that
+// took. The caller must release the slot.
 func (f *flock) acquire(ctx context.Context, t *faas.Timing) (slot, error) {
 	now := time.Now()
 	f.mu.Lock()
@@ -86,7 +86,7 @@ func (f *flock) acquire(ctx context.Context, t *faas.Timing) (slot, error) {
 	return slot{}, err
 }
 
-// queue puts a call in line, or says why it may not wait. The caller holds mu.
+// queue puts a call in line, or returns why it may not wait. The caller holds mu.
 func (f *flock) queue(now time.Time) (*waiter, error) {
 	if f.quota.limit == 0 {
 		f.throttled(1)
@@ -112,7 +112,7 @@ func (f *flock) queue(now time.Time) (*waiter, error) {
 	return w, nil
 }
 
-// busy counts a call that the line has no place for, and is what it is told.
+// busy counts and returns the refusal of a call for which the line has no place.
 func (f *flock) busy() error {
 	f.throttled(1)
 	s, limit := f.version.Settings, ""
@@ -123,9 +123,9 @@ func (f *flock) busy() error {
 		f.line.len(), s.MaxScale, s.Concurrency, s.Queue, limit).After(time.Second)
 }
 
-// refusal is what a call that came now would be told at once, or nil when it
-// would get a slot or a place in line. It is asked for before a body is read,
-// which takes as long as the client likes; acquire decides.
+// refusal returns the error that a call would get at once if it came now, or nil if it
+// would get a slot or a place in line. It is asked before a body is read, which takes
+// as long as the client likes. acquire decides in the end.
 func (f *flock) refusal() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -147,8 +147,8 @@ func (f *flock) refusal() error {
 	return nil
 }
 
-// failing reports whether there is no sandbox, and none is started for a while
-// after those that failed. The caller holds mu.
+// failing reports whether there is no sandbox and none will be started for a while,
+// because starts have failed. The caller holds mu.
 func (f *flock) failing(now time.Time) bool {
 	return len(f.birds)+len(f.paused)+f.starting == 0 && f.setbacks.hold(now, false)
 }
@@ -158,14 +158,14 @@ func (f *flock) throttled(calls int) {
 	f.d.cfg.Metrics.Throttled.WithLabelValues(versionLabels(f.version)...).Add(float64(calls))
 }
 
-// overfull reports whether more calls wait than may. One that a sandbox is
-// being started for does not count as queued.
+// overfull reports whether more calls wait than may. A call for which a sandbox is
+// being started does not count.
 func (f *flock) overfull() bool {
 	s := f.version.Settings
 	return f.line.len() > s.Queue+f.starting*slots(s)
 }
 
-// checkLine has the scaler look again as long as calls wait.
+// checkLine has the scaler decide again for as long as calls wait.
 func (f *flock) checkLine() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -176,7 +176,7 @@ func (f *flock) checkLine() {
 	}
 }
 
-// add takes in a bird that was hatched outside of the flock.
+// add takes in a bird that was hatched elsewhere.
 func (f *flock) add(b *bird) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -192,7 +192,7 @@ func (f *flock) join(b *bird) {
 	b.enlist()
 }
 
-// retire says whether live points to another version.
+// retire sets whether live points to another version.
 func (f *flock) retire(retired bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -200,14 +200,14 @@ func (f *flock) retire(retired bool) {
 	f.wake()
 }
 
-// refuse sends away all that wait. The caller holds mu.
+// refuse takes all waiting calls out of the line with an error. The caller holds mu.
 func (f *flock) refuse(err error) {
 	f.line.fail(err)
 	f.noteLine(time.Now())
 }
 
-// disband takes no more calls, for the function was deleted, and sends its birds away
-// once they have finished what they do.
+// disband has the flock take no more calls, because the function was deleted, and
+// drains its birds.
 func (f *flock) disband() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -218,7 +218,8 @@ func (f *flock) disband() {
 	}
 }
 
-// shut takes no more calls, for the dispatcher is closing; the birds stay.
+// shut has the flock take no more calls, because the dispatcher is closing. The birds
+// stay.
 func (f *flock) shut() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -226,7 +227,7 @@ func (f *flock) shut() {
 	f.refuse(f.shutErr)
 }
 
-// each shows all its birds, as long as show wants more.
+// each calls show for all birds until it returns false.
 func (f *flock) each(show func(*bird) (more bool)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -237,7 +238,7 @@ func (f *flock) each(show func(*bird) (more bool)) {
 	}
 }
 
-// census is how many calls wait in a flock, and how many sandboxes it has, by state.
+// census counts the waiting calls of a flock, and its sandboxes by state.
 type census struct {
 	waiting, starting, idle, busy, paused, draining int
 }

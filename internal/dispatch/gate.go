@@ -6,8 +6,8 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-// openGate opens a bird's way out, if its version has a list of hosts. It is
-// there before the code is, and until the sandbox goes.
+// openGate opens a bird's way out if its version has a list of hosts. It is opened
+// before the code is loaded, and stays until the sandbox is removed.
 func (b *bird) openGate(h *hatchery, v *faas.Version) error {
 	network := networkOf(v)
 	if !network.Listed() {
@@ -25,11 +25,11 @@ func (b *bird) openGate(h *hatchery, v *faas.Version) error {
 	return nil
 }
 
-// networkOf is the network of a version, which the catalogue permits.
+// networkOf returns the network of a version. The catalogue has permitted it.
 func networkOf(v *faas.Version) faas.Network {
 	network, err := faas.ParseNetwork(v.Settings.Network)
 	if err != nil {
-		return faas.Network{} // none
+		return faas.Network{} // no network
 	}
 	return network
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-// hatchery makes birds: it finds a blank sandbox for a version, and loads the code,
-// with the secrets and the way out that go with it.
+// hatchery makes birds. It finds a blank sandbox for a version and loads the code into
+// it, with its secrets and its way out.
 type hatchery struct {
 	*lifetime
 	cfg     Config
@@ -28,11 +28,11 @@ type hatchery struct {
 	fixed   atomic.Bool // the engine cannot resize blank sandboxes
 }
 
-// hatch makes a bird: it takes a blank sandbox from the pool, or has the engine
-// start one, and loads the code. When it fails the sandbox is removed. patience
-// is how long it waits while there is no room and nothing to evict.
+// hatch makes a bird. It takes a blank sandbox from the pool, or has the engine start
+// one, and loads the code. If it fails, it removes the sandbox. patience is how long it
+// waits while there is no room and nothing to evict.
 func (h *hatchery) hatch(ctx context.Context, v *faas.Version, code string, patience time.Duration) (*bird, error) {
-	// The store may be that of a dispatcher with more drivers.
+	// The store may come from a dispatcher with more drivers.
 	if err := faas.CheckLang(v.Lang, h.cfg.Langs); err != nil {
 		return nil, err
 	}
@@ -43,14 +43,14 @@ func (h *hatchery) hatch(ctx context.Context, v *faas.Version, code string, pati
 	defer h.rush.end()
 	for attempt := 1; ; attempt++ {
 		b, pooled, err := h.try(ctx, v, code, patience)
-		// A blank sandbox may have died without anybody having noticed.
+		// The pool's sandbox may have died unnoticed.
 		if err == nil || !pooled || !errors.Is(err, sandbox.ErrNotSent) || attempt == maxAttempts {
 			return b, h.aviary.outage.hush(err)
 		}
 	}
 }
 
-// try does what hatch says, with one sandbox.
+// try does what hatch does, with one sandbox.
 func (h *hatchery) try(ctx context.Context, v *faas.Version, code string, patience time.Duration) (b *bird, pooled bool, err error) {
 	begun := time.Now()
 	inst, kind, err := h.blankFor(ctx, v, patience)
@@ -73,7 +73,7 @@ func (h *hatchery) try(ctx context.Context, v *faas.Version, code string, patien
 	return b, kind == "pooled", nil
 }
 
-// blankFor returns a blank sandbox for a version, and where it comes from.
+// blankFor returns a blank sandbox for a version, and where it came from.
 func (h *hatchery) blankFor(ctx context.Context, v *faas.Version, patience time.Duration) (inst sandbox.Instance, kind string, err error) {
 	spec, pool := h.specOf(v), h.pools.of(v.Lang)
 	if inst := pool.take(ctx, spec); inst != nil {
@@ -147,8 +147,8 @@ func (h *hatchery) load(ctx context.Context, b *bird, v *faas.Version, code stri
 	return b.died(h.ctx, "while the code was being loaded", err)
 }
 
-// badCode says what is wrong with code that could not be loaded, where, and what
-// to do.
+// badCode returns an error that says what is wrong with code that could not be loaded,
+// in which line, and what to do.
 func badCode(lang, code string, e *sandbox.DriverError) error {
 	message := "the code cannot be loaded: " + e.Message
 	if e.Type != "" && e.Code != "no_callme" {
@@ -169,7 +169,7 @@ func raised(e *sandbox.DriverError) *faas.Raised {
 	return &faas.Raised{Type: e.Type, Message: e.Message, Line: e.Line, Traceback: e.Traceback}
 }
 
-// specOf is the sandbox that a version needs.
+// specOf returns the Spec of a version's sandboxes.
 func (h *hatchery) specOf(v *faas.Version) sandbox.Spec {
 	spec := sandbox.Spec{
 		Lang:    v.Lang,
@@ -177,15 +177,15 @@ func (h *hatchery) specOf(v *faas.Version) sandbox.Spec {
 		Runtime: cmp.Or(v.Settings.Runtime, h.cfg.Runtime),
 		Limits:  sandbox.Limits{Memory: int64(v.Settings.Memory), CPUs: v.Settings.CPUs},
 	}
-	// A driver may need a thread for each call at a time; what is left for the
-	// function's own stays the same.
+	// A driver may need a thread for each call. The function's own share stays the
+	// same.
 	if more := v.Settings.Concurrency - 1; more > 0 {
 		spec.Limits.Pids = sandbox.DefaultPids + int64(more)
 	}
 	return spec
 }
 
-// newBird makes a bird of a sandbox whose start or load began then.
+// newBird makes a bird of a sandbox. begun is when its start or load began.
 func (h *hatchery) newBird(inst sandbox.Instance, begun time.Time) *bird {
 	b := &bird{
 		inst:    inst,

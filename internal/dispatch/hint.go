@@ -8,8 +8,8 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// What code looks like goes by its text alone, and is only asked of code that
-// could not be loaded: a hint is never a reason to refuse any.
+// These patterns recognise code by its text alone. They are applied only to code that
+// could not be loaded, so a wrong hint never refuses good code.
 var (
 	fileName = regexp.MustCompile(`^@?[\w./-]{1,80}\.(?:py|m?js|cjs|tsx?)$`)
 	formBody = regexp.MustCompile(`^[\w-]+=\S*%(?:0A|0D|20|28|3A|7B)|^[\w-]+=\S*\+\S*\+`)
@@ -41,8 +41,8 @@ var (
 	lostBreaks = regexp.MustCompile(`\S[ \t]{2,}\S|\S\t\S`)
 )
 
-// hint says what to do about code that could not be loaded, as far as its text
-// tells, or nothing. line is the line at fault, 1-based, or 0.
+// hint returns what to do about code that could not be loaded, as far as its text
+// tells, or "". line is the number of the line at fault, from 1, or 0.
 func hint(lang, code string, line int) string {
 	atFault := lineOf(code, line)
 	code = strings.TrimSpace(strings.TrimPrefix(code, "\ufeff"))
@@ -61,7 +61,8 @@ func hint(lang, code string, line int) string {
 		hints = append(hints, "this looks like JavaScript: add lang=node")
 	case lang == "node" && python && !script:
 		hints = append(hints, "this looks like Python: add lang=python")
-	// An object may have a member called type; the line at fault does not have it by chance.
+	// An object may have a member called type. That the very line at fault has one is
+	// no coincidence.
 	case lang == "node" && !python && typesMark.MatchString(atFault):
 		hints = append(hints, "this looks like TypeScript, "+faas.NoTypes)
 	}
@@ -71,10 +72,10 @@ func hint(lang, code string, line int) string {
 	return strings.Join(hints, "; ")
 }
 
-// maxLineShown is how much of a line at fault an error shows, in bytes.
+// maxLineShown is how many bytes of a line at fault an error shows.
 const maxLineShown = 160
 
-// clip cuts a text at a character.
+// clip cuts a text between characters.
 func clip(text string, limit int) string {
 	if len(text) <= limit {
 		return text
@@ -85,7 +86,7 @@ func clip(text string, limit int) string {
 	return text[:limit] + "…"
 }
 
-// lineOf returns a line of code, or all of it for line 0.
+// lineOf returns a line of code, or the whole code for line 0.
 func lineOf(code string, line int) string {
 	if line == 0 {
 		return code

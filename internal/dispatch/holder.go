@@ -7,10 +7,10 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// Holder implements faas.Locator. It asks every bird instead of keeping an index,
-// so that there is nothing that could outlive a sandbox.
+// Holder implements faas.Locator. It asks every bird. An index could hold a sandbox
+// that is gone.
 func (d *Dispatcher) Holder(_ context.Context, token string) (sandboxID string, holds faas.VersionKey, ok bool) {
-	if token == "" { // what an instance has that its engine knows none of
+	if token == "" { // the token of an instance whose engine knows none
 		return "", faas.VersionKey{}, false
 	}
 	d.mu.RLock()

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// lifetime is how long a dispatcher lives. What it does in the background belongs to
-// it, and ends with it.
+// lifetime is the time for which a dispatcher lives. The work that it does in the
+// background ends with it.
 type lifetime struct {
-	// ctx ends when the dispatcher closes, and with it every start in progress.
+	// ctx ends when the dispatcher closes. Starts in progress end with it.
 	ctx    context.Context
 	cancel context.CancelFunc
-	work   sync.WaitGroup // everything that runs in the background
+	work   sync.WaitGroup // all background work
 
 	begins  sync.RWMutex
 	closing bool
@@ -24,8 +24,8 @@ func newLifetime() *lifetime {
 	return l
 }
 
-// background runs work that end waits for. Once the dispatcher closes it does nothing,
-// and reports false.
+// background runs work for which end waits. If the dispatcher is closing, it does
+// nothing and reports false.
 func (l *lifetime) background(work func()) bool {
 	l.begins.RLock()
 	defer l.begins.RUnlock()
@@ -36,20 +36,20 @@ func (l *lifetime) background(work func()) bool {
 	return true
 }
 
-// close has no more work begin.
+// close prevents new work.
 func (l *lifetime) close() {
 	l.begins.Lock()
 	defer l.begins.Unlock()
 	l.closing = true
 }
 
-// end ends all work, and waits for that.
+// end ends all work and waits for it.
 func (l *lifetime) end() {
 	l.cancel()
 	l.work.Wait()
 }
 
-// sleep waits that long, and reports false when the dispatcher closes meanwhile.
+// sleep waits. It reports false if the dispatcher closes meanwhile.
 func (l *lifetime) sleep(wait time.Duration) bool {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -61,8 +61,8 @@ func (l *lifetime) sleep(wait time.Duration) bool {
 	}
 }
 
-// await waits until done is closed, and reports false when that takes longer than
-// patience, or than the dispatcher is open.
+// await waits until done is closed. It reports false if that takes longer than
+// patience, or if the dispatcher closes first.
 func (l *lifetime) await(done <-chan struct{}, patience time.Duration) bool {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()

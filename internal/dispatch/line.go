@@ -9,21 +9,21 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// line is where calls wait for a slot, first come first served. Its flock's
-// mu guards it.
+// line is where calls wait for a slot, first come first served. Its flock's mu guards
+// it.
 type line struct {
 	waiters list.List // of *waiter
 }
 
-// waiter is one call in the line.
+// waiter is a call in the line.
 type waiter struct {
 	flock *flock
 	since time.Time
-	given chan grant // gets exactly one grant, unless the waiter leaves
+	given chan grant // gets one grant, unless the waiter leaves
 	place *list.Element
 }
 
-// grant is what a wait comes to: a slot in a bird, or an error.
+// grant is the outcome of a wait: a slot in a bird, or an error.
 type grant struct {
 	bird *bird
 	err  error
@@ -31,7 +31,7 @@ type grant struct {
 
 func (l *line) len() int { return l.waiters.Len() }
 
-// since is when the first in line joined it.
+// since returns when the first in line joined it.
 func (l *line) since() (since time.Time, waiting bool) {
 	first := l.waiters.Front()
 	if first == nil {
@@ -46,7 +46,7 @@ func (l *line) join(now time.Time) *waiter {
 	return w
 }
 
-// leave takes a waiter out, and reports false when it was given something
+// leave takes a waiter out. It reports false if the waiter has been given something
 // already.
 func (l *line) leave(w *waiter) bool {
 	if w.place == nil {
@@ -57,7 +57,7 @@ func (l *line) leave(w *waiter) bool {
 	return true
 }
 
-// give gives the first waiter a slot, and reports false when nobody waits.
+// give gives the first waiter a slot. It reports false if nobody waits.
 func (l *line) give(b *bird) bool {
 	first := l.waiters.Front()
 	if first == nil {
@@ -69,7 +69,7 @@ func (l *line) give(b *bird) bool {
 	return true
 }
 
-// fail sends everybody away.
+// fail takes all waiters out with an error.
 func (l *line) fail(err error) {
 	for first := l.waiters.Front(); first != nil; first = l.waiters.Front() {
 		w := first.Value.(*waiter)
@@ -78,7 +78,7 @@ func (l *line) fail(err error) {
 	}
 }
 
-// wait returns what a waiter was given, or why it does not wait any longer.
+// wait returns what the waiter was given, or why it waits no longer.
 func (w *waiter) wait(ctx context.Context) (grant, error) {
 	s := w.flock.version.Settings
 	timer := time.NewTimer(time.Duration(min(s.QueueTimeout, s.StartTimeout)))
@@ -99,9 +99,9 @@ func (w *waiter) wait(ctx context.Context) (grant, error) {
 	}
 }
 
-// patience is how much longer a call may wait, and the error for when that is
-// over. With no sandbox to wait for a slot in, it is one's start that may take
-// so long; queue_timeout counts from when there is one.
+// patience returns how much longer a call may wait, and the error for when that is
+// over. While there is no sandbox, start_timeout counts; from when there is one,
+// queue_timeout.
 func (w *waiter) patience() (left time.Duration, err error) {
 	f := w.flock
 	f.mu.Lock()
@@ -124,8 +124,8 @@ func (w *waiter) patience() (left time.Duration, err error) {
 	return limit - time.Since(since), err
 }
 
-// accept takes what a waiter was given, and says how long it took: time since
-// the start of the sandbox that it got counts as start, time before as queue.
+// accept takes what a waiter was given, and records in t how long it waited. The time
+// since its sandbox's start began counts as start, the time before that as queue.
 func (w *waiter) accept(g grant, t *faas.Timing) (slot, error) {
 	waited := time.Since(w.since)
 	if g.err != nil {

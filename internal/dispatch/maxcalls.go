@@ -6,8 +6,8 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// spend counts a call that was given to it. With as many as max_calls it is spent: it
-// drains, and where another is wanted the scaler has that started at once, before the
+// spend counts a call that the bird was given. With as many as max_calls the bird is
+// spent: it drains. If the scaler wants another one, it starts it at once, before the
 // last call ends. The caller holds the flock's mu.
 func (b *bird) spend(now time.Time) {
 	b.calls++
@@ -19,7 +19,7 @@ func (b *bird) spend(now time.Time) {
 	b.flock.rescale(now)
 }
 
-// slots is how many calls a sandbox takes at a time.
+// slots returns how many calls a sandbox takes at a time.
 func slots(s faas.Settings) int {
 	if s.MaxCalls == 0 {
 		return s.Concurrency

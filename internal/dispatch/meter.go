@@ -10,20 +10,20 @@ import (
 	"github.com/flockofbirds/fob/internal/telemetry"
 )
 
-// Meter returns an engine that does what engine does, and has metrics know how
-// long that took and what failed.
+// Meter returns an engine that does what engine does, and records in metrics how long
+// that took and what failed.
 func Meter(engine sandbox.Engine, metrics *telemetry.Metrics) sandbox.Engine {
 	return &meteredEngine{Engine: engine, metrics: metrics, known: make(map[string]*meteredInstance)}
 }
 
-// meteredEngine is an engine and its sandboxes. What it does not meter is the
-// engine's own.
+// meteredEngine measures an engine and its sandboxes. Methods that it does not measure
+// are the engine's own.
 type meteredEngine struct {
 	sandbox.Engine
 	metrics *telemetry.Metrics
 
 	mu    sync.Mutex
-	known map[string]*meteredInstance // by ID, so that one sandbox is one Instance
+	known map[string]*meteredInstance // by ID, so that one sandbox has one Instance
 }
 
 type meteredInstance struct {
@@ -31,8 +31,8 @@ type meteredInstance struct {
 	e *meteredEngine
 }
 
-// timed does what the engine is asked for and notes how that went. That nobody
-// waits for it any more is not the engine's failure.
+// timed calls do and records how long it took and whether it failed. That nobody waits
+// for the result any more is not the engine's failure.
 func (e *meteredEngine) timed(call string, do func() error) error {
 	begun := time.Now()
 	err := do()
@@ -43,7 +43,7 @@ func (e *meteredEngine) timed(call string, do func() error) error {
 	return err
 }
 
-// meter returns the one metered instance of an engine's.
+// meter returns the metered instance that stands for one of the engine's.
 func (e *meteredEngine) meter(inst sandbox.Instance) *meteredInstance {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -13,46 +13,46 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-// outage is a time in which no sandbox can be made: the engine is away, the
-// folder for sockets cannot be used, or every start of a language fails. /readyz
-// tells of it as long as it lasts, and the log in one line when it begins and one
-// when it ends.
+// outage is a time in which no sandbox can be made: the engine is away, the folder for
+// sockets cannot be used, or every start of a language fails. /readyz reports it as
+// long as it lasts. The log has one line when it begins and one when it ends.
 type outage struct {
 	*lifetime
 	engine sandbox.Engine
 	langs  []string
 	log    zerolog.Logger
-	pools  *pools        // which get the sandboxes that are started on trial
-	over   func()        // called at the end of an outage, before anybody hears of it
-	look   chan struct{} // has a token when there is reason to look at once
+	pools  *pools        // they get the sandboxes of trials
+	over   func()        // called at the end of an outage, before anybody hears of the end
+	look   chan struct{} // has a token when there is a reason to check at once
 
 	mu     sync.Mutex
-	cause  error     // nil while there is none
+	cause  error     // nil if there is no outage
 	since  time.Time // when it began
 	doubts map[string]*doubt
 }
 
-// doubt is whether sandboxes of a language can be started, after one could not be.
-// That may be the fault of what the function asks for, so a trial decides: the start
-// of a blank sandbox with the default settings.
+// A doubt is about whether sandboxes of a language can be started, after a start has
+// failed. It may have failed because of what the function asks for, so a trial decides:
+// the start of a blank sandbox with the default settings.
 type doubt struct {
-	err    error         // of the start
-	trying bool          // a trial goes on
-	failed error         // of the last trial, if it failed
-	again  time.Time     // when the next one is worth it
+	err    error         // of the failed start
+	trying bool          // a trial is going on
+	failed error         // error of the last trial, or nil
+	again  time.Time     // when the next trial is due
 	pause  time.Duration // between the two
 }
 
 const (
-	// engineLook is how often the engine is asked whether all is well, and
-	// engineHurry the least time between two looks when there is reason to.
+	// engineLook is how often the engine is checked. engineHurry is the shortest time
+	// between two checks, when there is a reason for one.
 	engineLook  = time.Second
 	engineHurry = 100 * time.Millisecond
 
-	// engineTime is how long it may take to say so. A busy machine is slow.
+	// engineTime is how long a check may take. A busy machine is slow.
 	engineTime = 10 * time.Second
 
-	// firstTrial and lastTrial are the pauses between trials that fail.
+	// firstTrial and lastTrial are the first and the longest pause between trials that
+	// fail.
 	firstTrial = time.Second
 	lastTrial  = 10 * time.Second
 )
@@ -64,7 +64,7 @@ func newOutage(life *lifetime, cfg Config, over func()) *outage {
 	}
 }
 
-// hurry has the engine looked at soon.
+// hurry has the engine checked soon.
 func (o *outage) hurry() {
 	select {
 	case o.look <- struct{}{}:
@@ -72,7 +72,7 @@ func (o *outage) hurry() {
 	}
 }
 
-// started notes what came of a start.
+// started records the outcome of a start.
 func (o *outage) started(lang string, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -88,14 +88,14 @@ func (o *outage) started(lang string, err error) {
 // on reports whether there is an outage.
 func (o *outage) on() bool { return o.current() != nil }
 
-// current returns the cause of the outage that there is, or nil.
+// current returns the cause of the present outage, or nil.
 func (o *outage) current() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.cause
 }
 
-// doubted returns the doubt about a language, zero when there is none.
+// doubted returns the doubt about a language, or a zero doubt if there is none.
 func (o *outage) doubted(lang string) doubt {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -105,7 +105,7 @@ func (o *outage) doubted(lang string) doubt {
 	return doubt{}
 }
 
-// try notes that a trial begins, or has ended.
+// try records that a trial begins or has ended.
 func (o *outage) try(lang string, begins bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -114,7 +114,7 @@ func (o *outage) try(lang string, begins bool) {
 	}
 }
 
-// tried notes that a trial failed: the next one waits longer.
+// tried records that a trial failed. The next one waits longer.
 func (o *outage) tried(lang string, err error, now time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -124,7 +124,7 @@ func (o *outage) tried(lang string, err error, now time.Time) {
 	}
 }
 
-// conclude notes what is wrong, or that nothing is, and reports whether that
+// conclude records what is wrong, or with nil that nothing is, and reports whether that
 // begins or ends an outage.
 func (o *outage) conclude(cause error, now time.Time) (begins, ends bool, lasted time.Duration) {
 	o.mu.Lock()
@@ -156,7 +156,7 @@ func (o *outage) report() *faas.Error {
 		o.since.UTC().Format(time.RFC3339), why).After(engineLook)
 }
 
-// watch looks at the engine again and again until the dispatcher closes.
+// watch checks the engine regularly until the dispatcher closes.
 func (o *outage) watch() {
 	ticker := time.NewTicker(engineLook)
 	defer ticker.Stop()
@@ -174,8 +174,7 @@ func (o *outage) watch() {
 	}
 }
 
-// lookAround finds out whether there is an outage as of now, and says so if that
-// is news.
+// lookAround finds out whether there is an outage now, and logs a change.
 func (o *outage) lookAround(now time.Time) {
 	cause := o.check()
 	for _, lang := range o.langs {
@@ -208,9 +207,9 @@ func (o *outage) check() error {
 	return err
 }
 
-// tryLang returns why sandboxes of a language cannot be started, or nil. Where there
-// is a doubt it has one made, when the time has come, which the pool then has. It does
-// not wait for that.
+// tryLang returns why sandboxes of a language cannot be started, or nil. If there is a
+// doubt and a trial is due, it starts a sandbox as a trial, without waiting for it. The
+// pool gets that sandbox.
 func (o *outage) tryLang(lang string, now time.Time) error {
 	doubt := o.doubted(lang)
 	switch p := o.pools.of(lang); {
@@ -224,19 +223,19 @@ func (o *outage) tryLang(lang string, now time.Time) error {
 		if !o.background(func() { o.trial(p, doubt) }) {
 			o.pools.capacity.give(p.room())
 		}
-	case errors.Is(doubt.err, sandbox.ErrNoEngine): // it answers again, and there is no room for a trial
+	case errors.Is(doubt.err, sandbox.ErrNoEngine): // the engine is back, and there is no room for a trial
 		o.started(lang, nil)
 		return nil
 	default:
 		return doubt.failed
 	}
-	if doubt.failed == nil { // an outage ends no sooner than the trial
+	if doubt.failed == nil { // an outage does not end before the trial
 		return o.current()
 	}
 	return doubt.failed
 }
 
-// trial starts a blank sandbox, in room that was reserved, to settle a doubt.
+// trial starts a blank sandbox to settle a doubt. The caller has reserved the room.
 func (o *outage) trial(p *pool, doubt doubt) {
 	err := p.start()
 	if err == nil && doubt.failed == nil {
@@ -246,8 +245,8 @@ func (o *outage) trial(p *pool, doubt doubt) {
 	o.hurry()
 }
 
-// complain begins the log line of something that the engine failed at. While the
-// log tells of an outage already, or is about to, nobody need read it.
+// complain begins a log line about a failure of the engine. If the log reports an
+// outage anyway, or is about to, it is a debug line.
 func (o *outage) complain(err error) *zerolog.Event {
 	if _, told := errors.AsType[told](err); told || o.on() || errors.Is(err, sandbox.ErrNoEngine) {
 		return o.log.Debug().Err(err)
@@ -255,7 +254,7 @@ func (o *outage) complain(err error) *zerolog.Event {
 	return o.log.Warn().Err(err)
 }
 
-// engineError turns an engine's failure into what a client is told.
+// engineError returns what a client is told about an engine's failure.
 func engineError(err error) error {
 	message := "no sandbox could be started"
 	if errors.Is(err, sandbox.ErrNoEngine) {
@@ -264,14 +263,14 @@ func engineError(err error) error {
 	return faas.Errorf(faas.CodeNoCapacity, "%s", message).After(time.Second).Because(err)
 }
 
-// told is an error of engineError's, without its cause, of which the log tells as an
-// outage, or is about to: it need not do so once more for each call.
+// told is an error of engineError without its cause. The log reports the cause as an
+// outage, or is about to, and need not repeat it for each call.
 type told struct{ error *faas.Error }
 
 func (t told) Error() string { return t.error.Error() }
 func (t told) Unwrap() error { return t.error }
 
-// hush makes an error told if that is what it is.
+// hush turns an error into a told if it is such an error.
 func (o *outage) hush(err error) error {
 	e, ours := errors.AsType[*faas.Error](err)
 	if !ours || e.Code != faas.CodeNoCapacity || e.Cause == nil {

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// pauseTimeout bounds the engine's pausing or resuming of a sandbox.
+// pauseTimeout bounds how long the engine may take to pause or resume a sandbox.
 const pauseTimeout = 10 * time.Second
 
-// suspend takes an idle bird from those that take calls, and pauses it. The
-// caller holds the flock's mu.
+// suspend removes an idle bird from those that take calls, and pauses it. The caller
+// holds the flock's mu.
 func (b *bird) suspend() {
 	b.withdraw()
 	b.paused, b.pausing = true, true
@@ -29,12 +29,11 @@ func (b *bird) pause() {
 	if err != nil {
 		b.unfit(err, "could not pause a sandbox")
 	}
-	f.rescale(time.Now()) // somebody may have come who needs it
+	f.rescale(time.Now()) // a call may have come that needs it
 }
 
-// awaken has up to n paused birds resumed, those paused last first, and returns
-// how many. One that is still being paused is left for when it is. The caller
-// holds mu.
+// awaken has up to n paused birds resumed, those paused last first, and returns how
+// many. It skips birds that are still being paused. The caller holds mu.
 func (f *flock) awaken(n int) (resumed int) {
 	for i := len(f.paused) - 1; i >= 0 && resumed < n; i-- {
 		if b := f.paused[i]; !b.pausing {
@@ -48,7 +47,7 @@ func (f *flock) awaken(n int) (resumed int) {
 	return resumed
 }
 
-// resume has the engine let a bird go on, which then takes calls again.
+// resume has the engine resume a bird, which then takes calls again.
 func (b *bird) resume() {
 	f := b.flock
 	ctx, cancel := context.WithTimeout(f.d.ctx, pauseTimeout)
@@ -61,15 +60,15 @@ func (b *bird) resume() {
 	switch {
 	case err != nil:
 		b.unfit(err, "could not resume a sandbox")
-	case !b.draining: // it may have died
+	case !b.draining: // it has not died meanwhile
 		f.d.cfg.Metrics.ColdStarts.WithLabelValues("resumed").Inc()
 		b.enlist()
 	}
-	f.rescale(time.Now()) // what could not be resumed is started anew
+	f.rescale(time.Now()) // to start another one if this one could not be resumed
 }
 
-// unfit sends a bird away of which it is not known whether it is paused. The
-// caller holds the flock's mu.
+// unfit drains a bird of which nobody knows whether it is paused. The caller holds the
+// flock's mu.
 func (b *bird) unfit(err error, message string) {
 	d := b.flock.d
 	if d.ctx.Err() != nil { // it stays for the next start

@@ -10,27 +10,27 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-// pool keeps blank sandboxes of one language started, so that a cold start is
-// a load and not a container start. They have the default limits, to be
-// resized when taken, and the default network and runtime, which cannot be
-// changed.
+// pool keeps blank sandboxes of one language ready, so that a cold start only has to
+// load the code and not to start a container. They have the default limits, and are
+// resized when they are taken. They have the default network and runtime, which cannot
+// be changed.
 type pool struct {
 	d    *Dispatcher
 	spec sandbox.Spec
 
 	mu    sync.Mutex
 	size  poolSize
-	share int // of what the pools may hold together: how many it keeps
+	share int // how many sandboxes it is to keep, of those that the pools may hold together
 	blank []sandbox.Instance
 	short chan struct{} // has a token when there may be something to do
 
 	coming bool                  // the engine is making one
-	taker  chan sandbox.Instance // who waits for that: gets it, or nil
+	taker  chan sandbox.Instance // who waits for that one: gets it, or nil
 }
 
-// The pool leaves the machine to the sandboxes that somebody waits for: it
-// starts none of its own while such a start or load goes on, but no longer than
-// poolPatience. When there is no room it looks again every poolPause.
+// The pool leaves the machine to sandboxes that somebody waits for. While such a
+// sandbox is started or loaded, the pool starts none, but it waits no longer than
+// poolPatience. If there is no room, it looks again after poolPause.
 const (
 	poolPatience = 2 * time.Second
 	poolPause    = 250 * time.Millisecond
@@ -53,9 +53,9 @@ func newPool(d *Dispatcher, lang string, least, most int) *pool {
 	}
 }
 
-// take returns a living blank sandbox that can become what spec says, or nil.
-// When there is none but one is being made that nobody waits for, it waits for
-// that, until ctx ends.
+// take returns a living blank sandbox that can become what spec says, or nil. If there
+// is none, but the engine is making one for which nobody waits, take waits for that,
+// until ctx ends.
 func (p *pool) take(ctx context.Context, spec sandbox.Spec) sandbox.Instance {
 	if spec.Network != p.spec.Network || spec.Runtime != p.spec.Runtime || p.d.hatchery.fixed.Load() && spec.Limits != p.spec.Limits {
 		return nil
@@ -89,7 +89,7 @@ func (p *pool) take(ctx context.Context, spec sandbox.Spec) sandbox.Instance {
 	return nil
 }
 
-// pop takes a living sandbox out, or returns nil. The caller holds mu.
+// pop takes out a living sandbox, or returns nil. The caller holds mu.
 func (p *pool) pop() sandbox.Instance {
 	for len(p.blank) > 0 {
 		inst := p.blank[0]
@@ -105,9 +105,9 @@ func (p *pool) pop() sandbox.Instance {
 	return nil
 }
 
-// taken notes that a sandbox was taken, or none found. In that case it returns
-// where the one that is being made will come, unless somebody waits for it. The
-// caller holds mu.
+// taken records that a sandbox was taken, or that there was none. In the latter case,
+// if the engine is making one and nobody waits for it, taken returns the channel on
+// which it will come. The caller holds mu.
 func (p *pool) taken(found bool) chan sandbox.Instance {
 	p.size = p.size.taken(found, len(p.blank), time.Now())
 	if found || p.size.most == 0 {
@@ -128,15 +128,15 @@ func (p *pool) wake() {
 	}
 }
 
-// count is how many blank sandboxes there are, and how many are to be.
+// count returns how many blank sandboxes there are, and how many there should be.
 func (p *pool) count() (size, target int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.blank), p.share
 }
 
-// run keeps the pool as large as it is to be until the dispatcher closes. It
-// starts one sandbox at a time, to leave the machine to the calls.
+// run keeps the pool at its size until the dispatcher closes. It starts one sandbox at
+// a time, to leave the machine to the calls.
 func (p *pool) run() {
 	for p.d.ctx.Err() == nil {
 		if size, target := p.count(); size >= target {
@@ -151,20 +151,20 @@ func (p *pool) run() {
 		if size, target := p.count(); size >= target { // one was given back
 			continue
 		}
-		// When starts fail, the trials go on for the pool.
+		// If starts fail, the trials try again for the pool.
 		if p.d.outage.doubted(p.spec.Lang).failed != nil || !p.d.evictor.reserveBlank(p.room()) {
 			p.d.sleep(poolPause)
 			continue
 		}
-		p.start() // which raises a doubt when it fails, and then tries once more
+		p.start() // if it fails, it raises a doubt; try again
 	}
 }
 
-// room is what one of its sandboxes takes up.
+// room returns the room that one of its sandboxes takes.
 func (p *pool) room() room { return room{1, p.spec.Limits.Memory} }
 
-// start has the engine make a sandbox, in the room that was reserved. It goes to
-// who waits for it, or else into the pool. While there is a doubt it is a trial.
+// start has the engine make a sandbox. It goes to whoever waits for it, or into the
+// pool. While there is a doubt, the start is a trial. The caller has reserved the room.
 func (p *pool) start() error {
 	doubt := p.d.outage.doubted(p.spec.Lang)
 	err := p.d.aviary.turn(p.d.ctx, p.spec)
@@ -178,7 +178,7 @@ func (p *pool) start() error {
 	return err
 }
 
-// create does what start says, now.
+// create does what start does, now.
 func (p *pool) create() error {
 	p.mu.Lock()
 	p.coming = true
@@ -201,7 +201,7 @@ func (p *pool) create() error {
 	return err
 }
 
-// watch drops a sandbox should it die while it is in the pool.
+// watch drops a sandbox if it dies while it is in the pool.
 func (p *pool) watch(inst sandbox.Instance) {
 	select {
 	case <-inst.Done():
@@ -214,7 +214,7 @@ func (p *pool) watch(inst sandbox.Instance) {
 	}
 }
 
-// keep adds a blank sandbox, or one that was taken in vain, unless it died
+// keep adds a blank sandbox that is new or was not used after all, unless it has died
 // meanwhile.
 func (p *pool) keep(inst sandbox.Instance) {
 	p.mu.Lock()
@@ -222,7 +222,7 @@ func (p *pool) keep(inst sandbox.Instance) {
 	p.wake() // there may be too many now
 	p.mu.Unlock()
 	select {
-	case <-inst.Done(): // and watch may have looked before it was back
+	case <-inst.Done(): // watch may have looked before it was added
 		if p.drop(inst) {
 			p.d.aviary.dispose(inst)
 		}
@@ -243,7 +243,7 @@ func (p *pool) drop(inst sandbox.Instance) bool {
 	return true
 }
 
-// trim removes so many sandboxes that are too many.
+// trim removes n sandboxes.
 func (p *pool) trim(n int) {
 	for range n {
 		p.mu.Lock()
@@ -256,7 +256,7 @@ func (p *pool) trim(n int) {
 	}
 }
 
-// evictable lists its sandboxes.
+// evictable returns its sandboxes as candidates.
 func (p *pool) evictable() []candidate {
 	p.mu.Lock()
 	defer p.mu.Unlock()

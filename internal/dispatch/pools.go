@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// pools are the pools of all languages. Together they hold no more than they may.
+// pools are the pools of all languages. They share a bound on blank sandboxes.
 type pools struct {
 	all       []*pool // in the order of the languages
 	capacity  *capacity
-	allotting sync.Mutex // their shares
+	allotting sync.Mutex // held while shares are allotted
 }
 
 func newPools(d *Dispatcher) *pools {
@@ -21,7 +21,7 @@ func newPools(d *Dispatcher) *pools {
 	return ps
 }
 
-// of returns the pool of a language that there is a driver for.
+// of returns the pool of a language that has a driver.
 func (ps *pools) of(lang string) *pool {
 	for _, p := range ps.all {
 		if p.spec.Lang == lang {
@@ -31,8 +31,8 @@ func (ps *pools) of(lang string) *pool {
 	return nil
 }
 
-// allot tells each pool how many sandboxes it is to have as of now, so that all
-// of them together hold no more than they may.
+// allot sets how many sandboxes each pool is to have now, so that all of them together
+// stay within the bound.
 func (ps *pools) allot() {
 	now := time.Now()
 	ps.allotting.Lock()
@@ -57,7 +57,8 @@ func (ps *pools) allot() {
 	}
 }
 
-// blanks lists the blank sandboxes. They go before any that has a function.
+// blanks returns the blank sandboxes as candidates. They are evicted before any that
+// has a function.
 func (ps *pools) blanks() []candidate {
 	var all []candidate
 	for _, p := range ps.all {

@@ -6,21 +6,21 @@ import (
 )
 
 const (
-	// poolStep is how long after a pool has grown it may grow again. A burst
-	// of calls finds it empty many times, and is one reason to grow.
+	// poolStep is how long after it has grown a pool may grow again. A burst of calls
+	// finds it empty many times, but is one reason to grow.
 	poolStep = time.Second
 
-	// poolRest is how long a pool must not have run low to become smaller.
+	// poolRest is how long a pool must not run low before it becomes smaller.
 	poolRest = 5 * time.Minute
 )
 
-// poolSize is how many blank sandboxes a pool is to have, and what it goes by.
-// It is a value: what happens makes a new one.
+// poolSize is how many blank sandboxes a pool is to have, and what decides that. It is
+// a value: each event makes a new one.
 type poolSize struct {
-	least, most int // the bounds; no pool at all when most is 0
+	least, most int // the bounds; most is 0 if there is no pool at all
 	target      int
 	grown       time.Time
-	low         time.Time // when it last ran low, or became smaller
+	low         time.Time // when it last ran low or became smaller
 }
 
 func newPoolSize(least, most int, now time.Time) poolSize {
@@ -30,8 +30,8 @@ func newPoolSize(least, most int, now time.Time) poolSize {
 	return poolSize{least: least, most: max(least, most), target: least, low: now}
 }
 
-// taken is the size after a sandbox was taken that left so many, or after none
-// was there to be taken. An empty pool grows by half.
+// taken returns the size after a sandbox was taken, with left ones remaining, or after
+// there was none to take. An empty pool grows by half.
 func (s poolSize) taken(found bool, left int, now time.Time) poolSize {
 	if !found && now.Sub(s.grown) >= poolStep && s.target < s.most {
 		s.target = min(s.most, s.target+max(1, s.target/2))
@@ -43,8 +43,8 @@ func (s poolSize) taken(found bool, left int, now time.Time) poolSize {
 	return s
 }
 
-// rested is the size as time goes by: one less whenever it has not run low for
-// a while.
+// rested returns the size as time passes: one less whenever the pool has not run low
+// for a while.
 func (s poolSize) rested(now time.Time) poolSize {
 	if s.target > s.least && now.Sub(s.low) >= poolRest {
 		s.target--
@@ -53,8 +53,8 @@ func (s poolSize) rested(now time.Time) poolSize {
 	return s
 }
 
-// shares cuts targets so that they come to no more than total. The largest give
-// first, of those alike the one that comes first.
+// shares reduces targets until they add up to no more than total. The largest is
+// reduced first; among equal ones, the first.
 func shares(targets []int, total int) []int {
 	targets = slices.Clone(targets)
 	sum := 0

@@ -6,7 +6,7 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// proof is a bird of a version that is just being registered.
+// proof is a bird whose version is just being registered.
 type proof struct {
 	d *Dispatcher
 	v *faas.Version

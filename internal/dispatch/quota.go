@@ -8,20 +8,20 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// quota is what the flocks of one function share: the lock that guards them
-// all, and max_concurrency. One lock for both makes counting cost an addition,
-// and giving a slot to a call of another version no dance of locks; hardly
-// ever has a function more than one version that is busy.
+// quota is what the flocks of one function share: max_concurrency, and the lock that
+// guards all of them. With one lock, counting costs an addition, and giving a slot to
+// another version's call needs no second lock. A function rarely has more than one busy
+// version.
 type quota struct {
 	mu      sync.Mutex
 	limit   int      // max_concurrency of the live version
-	running int      // calls in sandboxes of any version, draining ones included
-	flocks  []*flock // that are awake
+	running int      // calls in sandboxes of all versions, including draining ones
+	flocks  []*flock // those that are awake
 }
 
 func newQuota(limit int) *quota { return &quota{limit: bound(limit)} }
 
-// bound is the limit that a max_concurrency means.
+// bound returns the limit that a max_concurrency stands for.
 func bound(maxConcurrency int) int {
 	if maxConcurrency == faas.Unlimited {
 		return math.MaxInt
@@ -32,12 +32,12 @@ func bound(maxConcurrency int) int {
 // admits reports whether one more call may run. The caller holds mu.
 func (q *quota) admits() bool { return q.running < q.limit }
 
-// limited reports whether calls may have to wait although their flock has a
-// free slot. The caller holds mu.
+// limited reports whether calls may have to wait although their flock has a free slot.
+// The caller holds mu.
 func (q *quota) limited() bool { return q.limit < math.MaxInt }
 
-// set changes the limit: calls that it lets in go on, and with 0 nobody has
-// anything to wait for.
+// set changes the limit. Calls that it now admits go on. With 0 all waiting calls are
+// refused.
 func (q *quota) set(maxConcurrency int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -52,8 +52,8 @@ func (q *quota) set(maxConcurrency int) {
 	}
 }
 
-// serve gives slots to calls that only the limit kept waiting, first come first
-// served over all versions. The caller holds mu.
+// serve gives slots to calls that only the limit kept waiting, first come first served
+// across all versions. The caller holds mu.
 func (q *quota) serve(now time.Time) {
 	for q.admits() {
 		var next *flock
@@ -76,7 +76,7 @@ func (q *quota) serve(now time.Time) {
 	}
 }
 
-// switchedOff is what calls are told while max_concurrency is 0.
+// switchedOff returns the error for calls while max_concurrency is 0.
 func switchedOff() error {
 	return faas.Errorf(faas.CodeOverLimit, "the function is switched off: its setting max_concurrency is 0").After(10 * time.Second)
 }

@@ -8,15 +8,15 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// longestRenewal is the longest pause between two attempts to replace sandboxes by
-// such as the function's code does not load in.
+// longestRenewal is the longest pause between two attempts to replace sandboxes while
+// the function's code cannot be loaded in new ones.
 const longestRenewal = time.Hour
 
-// renewal replaces the adopted sandboxes of a flock that would be made in another way
-// today, of another image or driver, such as after an upgrade. They are replaced one
-// after the other, each once its successor is loaded, so that no call fails or waits for
-// it and min_scale is kept: for that moment there is one more than max_scale. Until then,
-// and as long as no successor can be had, the old ones serve.
+// renewal replaces a flock's adopted sandboxes that would be made differently today,
+// for example after an upgrade, from another image or driver. It replaces one after the
+// other, each when its successor is loaded, so that no call fails or waits and
+// min_scale is kept. For a moment there may be one sandbox more than max_scale. Until
+// they are replaced, and as long as no successor can be made, the old sandboxes serve.
 type renewal struct {
 	f     *flock
 	birds []*bird // that may have to be replaced; the flock's mu guards them
@@ -32,15 +32,14 @@ func (r *renewal) add(b *bird) {
 	}
 }
 
-// left lists the birds that it is not settled yet whether they are replaced.
+// left returns the birds for which it is not settled whether they are replaced.
 func (r *renewal) left() []*bird {
 	r.f.mu.Lock()
 	defer r.f.mu.Unlock()
 	return slices.Clone(r.birds)
 }
 
-// settle notes that it is settled whether some birds are replaced, and reports whether
-// that was all.
+// settle records that birds are settled, and reports whether all are.
 func (r *renewal) settle(settled ...*bird) bool {
 	r.f.mu.Lock()
 	defer r.f.mu.Unlock()
@@ -48,11 +47,11 @@ func (r *renewal) settle(settled ...*bird) bool {
 	return len(r.birds) == 0
 }
 
-// run tries until it is settled for all birds.
+// run tries until all birds are settled.
 func (r *renewal) run() {
 	d, v := r.f.d, r.f.version
 	pause, complained := firstPause, false
-	faulty := false // the code did not load the last time
+	faulty := false // the code could not be loaded last time
 	for {
 		birds := r.left()
 		var failed error
@@ -85,12 +84,13 @@ func (r *renewal) run() {
 	}
 }
 
-// try replaces a bird if need be, and reports whether that is settled. faulty says that
-// the code did not load the last time: nothing makes way for that.
+// try replaces a bird if need be, and reports whether the bird is settled. faulty says
+// that the code could not be loaded last time; in that case no sandbox is given up for
+// it.
 func (r *renewal) try(b *bird, faulty bool) (settled bool, err error) {
 	d, v := r.f.d, r.f.version
 	if d.renewing.Acquire(d.ctx, 1) != nil {
-		return true, nil // closed
+		return true, nil // the dispatcher is closing
 	}
 	defer d.renewing.Release(1)
 	if r.onItsWayOut(b, false) {
@@ -106,7 +106,7 @@ func (r *renewal) try(b *bird, faulty bool) (settled bool, err error) {
 	case err != nil:
 	case r.onItsWayOut(b, true):
 		return true, nil
-	case d.evictor.crowded(v) && (faulty || r.makeWay(b)): // rather than another function's
+	case d.evictor.crowded(v) && (faulty || r.makeWay(b)): // rather than evicting another function's
 		return !faulty, nil
 	default:
 		next, err = r.f.hatchStored()
@@ -141,22 +141,22 @@ func (r *renewal) onItsWayOut(b *bird, send bool) bool {
 	return b.draining
 }
 
-// makeWay lets a bird go before its successor is there, for want of room for both, if
-// it is idle. The scaler sees to the successor.
+// makeWay drains an idle bird before its successor is there, because there is no room
+// for both. The scaler starts the successor.
 func (r *renewal) makeWay(b *bird) bool {
 	f := r.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if b.inFlight == 0 && f.starting == 0 { // else the last one's may still be coming
+	if b.inFlight == 0 && f.starting == 0 { // otherwise the successor of the last one may still be coming
 		b.drain()
-		f.d.capacity.removing(b.inst.ID()) // so that nothing else makes room for the successor
+		f.d.capacity.removing(b.inst.ID()) // so that nothing is evicted for the successor
 		f.rescale(time.Now())
 	}
 	return b.draining
 }
 
-// replace takes in a bird in another's place, which leaves once it has finished its
-// calls. It does nothing, and reports false, when that one leaves already.
+// replace takes in a bird in another's place, which drains. If the other one is
+// draining already, it does nothing and reports false.
 func (r *renewal) replace(old, next *bird) bool {
 	f := r.f
 	f.mu.Lock()

@@ -2,19 +2,20 @@ package dispatch
 
 import "slices"
 
-// roost is the birds of a flock. The flock's mu guards it.
+// roost holds the birds of a flock. The flock's mu guards it.
 type roost struct {
 	birds   []*bird // that take calls
-	paused  []*bird // that would first have to be resumed
-	leaving []*bird // that only finish theirs
+	paused  []*bird // that could take calls once resumed
+	leaving []*bird // that only finish their calls
 
-	// succeeding: the last bird to take calls was spent, and its calls, or others in
-	// line, are still there.
+	// succeeding says that the last bird to take calls is spent, and that its calls, or
+	// others in line, are still there.
 	succeeding bool
 }
 
-// free returns the bird to send the next call to, or nil: of those with fewer than
-// concurrency calls the busiest, so that the others go idle and can be let go.
+// free returns the bird to which the next call goes, or nil. Of the birds with fewer
+// than concurrency calls it is the busiest, so that others become idle and can be
+// removed.
 func (r *roost) free(concurrency int) *bird {
 	var best *bird
 	for _, b := range r.birds {
@@ -25,8 +26,8 @@ func (r *roost) free(concurrency int) *bird {
 	return best
 }
 
-// idle lists the birds that have no call: first those that are paused, then those that
-// take calls, and of either the one first that is idle longest.
+// idle returns the birds that have no call: first the paused ones, then those that take
+// calls, and in each group the one that is idle longest first.
 func (r *roost) idle() []*bird {
 	longest := func(a, b *bird) int { return a.idleSince.Compare(b.idleSince) }
 	idle := slices.Clone(r.paused)
@@ -40,15 +41,15 @@ func (r *roost) idle() []*bird {
 	return idle
 }
 
-// remove takes a bird from those that take calls, or would once resumed.
+// remove takes out a bird that takes calls or is paused.
 func (r *roost) remove(b *bird) {
 	is := func(other *bird) bool { return other == b }
 	r.paused = slices.DeleteFunc(r.paused, is)
 	r.birds = slices.DeleteFunc(r.birds, is)
 }
 
-// spent is how many birds finish their last calls. They count for max_scale, or
-// that would bound nothing.
+// spent returns how many birds finish their last calls. They count towards max_scale,
+// or it would bound nothing.
 func (r *roost) spent() int {
 	n := 0
 	for _, b := range r.leaving {
@@ -59,8 +60,9 @@ func (r *roost) spent() int {
 	return n
 }
 
-// unserved reports whether calls would wait for a first bird. Those that wait for
-// the successor of a spent one wait for a slot, as they would for a bird that is busy.
+// unserved reports whether calls would have to wait for a first bird. Calls that wait
+// for the successor of a spent bird do not: they wait for a slot, as they would with a
+// busy bird.
 func (r *roost) unserved() bool { return len(r.birds) == 0 && !r.succeeding }
 
 // empty reports whether there is no bird at all.

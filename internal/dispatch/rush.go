@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// rush counts the sandboxes that are being started or loaded for a function.
-// What nobody waits for yet keeps back meanwhile.
+// rush counts the sandboxes that are being started or loaded for a function. Work for
+// which nobody waits is held back meanwhile.
 type rush struct {
 	mu   sync.Mutex
 	n    int
-	over chan struct{} // closed when n comes to 0; nil while it is
+	over chan struct{} // closed when n comes to 0; nil while n is 0
 }
 
 func (r *rush) begin() {

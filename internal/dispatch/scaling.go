@@ -7,7 +7,8 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// scale does what the scaler decides as of now.
+// scale does what the scaler decides as of now, and puts the flock to sleep if it has
+// nothing left.
 func (f *flock) scale(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -15,13 +16,13 @@ func (f *flock) scale(now time.Time) {
 	f.sleep()
 }
 
-// rescale does what scale says. The caller holds mu.
+// rescale does what the scaler decides as of now. The caller holds mu.
 func (f *flock) rescale(now time.Time) {
 	if f.shutErr != nil {
 		return
 	}
 	s := f.version.Settings
-	s.MaxConcurrency = min(f.quota.limit, faas.Unlimited) // the live version's
+	s.MaxConcurrency = min(f.quota.limit, faas.Unlimited) // of the live version
 	s.Concurrency = slots(s)
 	idle := f.idle()
 	l := f.load(s, idle, now)
@@ -44,7 +45,7 @@ func (f *flock) rescale(now time.Time) {
 	d.count(f.d.cfg.Metrics)
 }
 
-// load tells the scaler about the flock. The caller holds mu.
+// load returns what the scaler has to know about the flock. The caller holds mu.
 func (f *flock) load(s faas.Settings, idle []*bird, now time.Time) load {
 	f.noteLine(now)
 	l := load{
@@ -67,10 +68,10 @@ func (f *flock) load(s faas.Settings, idle []*bird, now time.Time) load {
 	return l
 }
 
-// noteLine counts those in line as demand, each time that the line has changed.
-// Those who wait for the first sandbox are none yet, nor are they right after it
-// has come: only it shows how long they take, and whether it soon gets through
-// them. The caller holds mu.
+// noteLine updates the demand of the calls in line. It must be called whenever the line
+// has changed. Calls that wait for the first sandbox do not count, nor do they right
+// after it has come: only that sandbox shows how long calls take, and whether it soon
+// gets through them. The caller holds mu.
 func (f *flock) noteLine(now time.Time) {
 	waiting := f.line.len()
 	if f.unserved() || now.Sub(f.turned) < growPatience {
@@ -86,7 +87,7 @@ func (f *flock) start() {
 	defer f.mu.Unlock()
 	f.starting--
 	if err != nil {
-		if !errors.Is(err, f.d.capacity.full) { // which is nobody's fault
+		if !errors.Is(err, f.d.capacity.full) { // it is nobody's fault
 			f.setbacks.note(err, f.starting > 0)
 			f.d.outage.complain(err).Str("function", f.version.FunctionID).Int("version", f.version.Number).Msg("could not start a sandbox")
 		}
@@ -108,20 +109,21 @@ func (f *flock) hatchStored() (*bird, error) {
 	awaited := f.line.len() > 0
 	f.mu.Unlock()
 	patience := roomPatience
-	if !awaited { // for min_scale, which is looked at again and again
+	if !awaited { // it is for min_scale, which will be checked again
 		patience = 0
 	}
 	b, err := f.d.hatchery.hatch(f.d.ctx, f.version, code, patience)
 	if faas.CodeOf(err) == faas.CodeBadCode {
-		// It loaded when it was registered, so this is its failing at run
-		// time, such as a service that it reaches for at import.
+		// The code could be loaded when it was registered. So this is a failure at run
+		// time; for example, a service that it imports from may be down.
 		e, _ := errors.AsType[*faas.Error](err)
 		return nil, &faas.Error{Code: faas.CodeRaised, Message: e.Message, Raised: e.Raised}
 	}
 	return b, err
 }
 
-// forgive forgets starts that failed for the engine's sake, and tries again at once.
+// forgive forgets failed starts if they failed because of the engine, and tries again
+// at once.
 func (f *flock) forgive() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

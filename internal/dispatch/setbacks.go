@@ -2,12 +2,12 @@ package dispatch
 
 import "time"
 
-// setbacks are the starts of a flock that failed, one after the other. After one the
-// next start waits: not at all after the first when there is nothing else that could
-// serve, then firstPause and twice as long each time. Code that raises at import is to
-// cost no container a call. The flock's mu guards them.
+// setbacks are the starts of a flock that failed in a row. They delay the next start:
+// not at all after the first one if no sandbox serves, otherwise by firstPause, doubled
+// each time. So code that raises at import does not cost a container for every call.
+// The flock's mu guards them.
 type setbacks struct {
-	n    int // those at once count as one
+	n    int // starts that fail at the same time count as one
 	last time.Time
 	err  error // of the last one
 }
@@ -17,8 +17,8 @@ const (
 	longestPause = time.Minute
 )
 
-// hold reports whether no start is to be tried as of now. serving says whether there
-// is a sandbox that takes calls.
+// hold reports whether no start should be tried now. serving says whether a sandbox
+// takes calls.
 func (s *setbacks) hold(now time.Time, serving bool) bool {
 	if s.n == 0 || s.n == 1 && !serving {
 		return false
@@ -26,7 +26,7 @@ func (s *setbacks) hold(now time.Time, serving bool) bool {
 	return now.Sub(s.last) < min(firstPause<<min(s.n-1, 10), longestPause)
 }
 
-// note adds a start that failed. more says that others go on beside it.
+// note adds a failed start. more says that others are still going on.
 func (s *setbacks) note(err error, more bool) {
 	if !more {
 		s.n++

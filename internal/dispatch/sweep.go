@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// A stray is a sandbox of the aviary that the dispatcher does not know. Engines
-// finish what they were asked for: one that a killed dispatcher wanted may come
-// up after the next one has looked, and one that could not be removed while the
-// engine was away is still there when it is back. They are looked for soon after
-// the start, and then less and less often.
+// A stray is a sandbox of the aviary that the dispatcher does not know. There may be
+// some, because engines finish what they were asked for. A sandbox that a killed
+// dispatcher wanted may come up after the next dispatcher has looked. One that could
+// not be removed while the engine was away is still there when it is back. The sweep
+// looks for strays soon after the start, and then less and less often.
 const (
 	firstSweep  = 500 * time.Millisecond
 	longestStep = 10 * time.Second
-	sweepTime   = 10 * time.Second // that the engine may take to list
+	sweepTime   = 10 * time.Second // how long the engine may take to list
 )
 
 // sweep removes strays until the dispatcher closes.
@@ -21,14 +21,14 @@ func (a *aviary) sweep() {
 	suspects := map[string]bool{}
 	for pause := firstSweep; a.sleep(pause); pause = min(2*pause, longestStep) {
 		if suspects = a.removeStrays(suspects); len(suspects) > 0 {
-			pause = firstSweep / 2 // the second look at them
+			pause = firstSweep / 2 // look at them a second time
 		}
 	}
 }
 
-// removeStrays lists the aviary and removes those that the dispatcher does not
-// know, if it did not at the last look either: one that the engine has just made
-// is known only a moment later. It returns those that it saw for the first time.
+// removeStrays lists the aviary and removes strays that it has seen before. A sandbox
+// that it sees for the first time may have just been made, and become known a moment
+// later. It returns these.
 func (a *aviary) removeStrays(suspects map[string]bool) map[string]bool {
 	ctx, cancel := context.WithTimeout(a.ctx, sweepTime)
 	defer cancel()

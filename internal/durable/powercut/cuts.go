@@ -83,9 +83,9 @@ func (m Moment) telling() bool {
 
 // Telling makes power cuts below folder: at every telling moment, at every moment of
 // the first initialisation, which begins with a folder, and more others at random.
-// check looks at what each cut leaves of the root. Cuts begin in the trace from, once
-// its process has printed something; with 0 they begin at once. Telling returns how
-// many it made.
+// check looks at what each cut leaves of the root. Cuts begin in the trace with the
+// index from, after its process has printed something; only with 0 do they include the
+// initialisation before that. Telling returns how many cuts it made.
 func (c *Cuts) Telling(folder string, seed uint64, more, from int, said func(line string), check func(root string) error) (done int, err error) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	losses := Losses()
