@@ -20,6 +20,7 @@ import (
 // bench is what the sections share: what to measure, and how thoroughly.
 type bench struct {
 	program string
+	other   string // a program to compare it with, for against
 	quick   bool
 	churn   time.Duration
 	langs   []string
@@ -48,6 +49,7 @@ func sections() []section {
 		{name: "crowd", run: crowd},
 		{name: "overload", run: overload},
 		{name: "churn", long: true, run: churn},
+		{name: "against", run: against},
 	}
 }
 
@@ -72,8 +74,9 @@ func main() {
 	quick := flag.Bool("quick", false, "measure for a shorter time, and leave churn out")
 	only := flag.String("only", "", "the `sections` to run: some of "+strings.Join(names, ",")+" (all)")
 	churn := flag.Duration("churn", time.Minute, "how long churn goes on")
-	langs := flag.String("lang", "python,node", "`languages` of the functions in register, calls and cold")
-	clients := flag.String("clients", "1,16,64", "`numbers` of clients in calls")
+	langs := flag.String("lang", "python,node", "`languages` of the functions in register, calls, cold and against")
+	other := flag.String("against", "", "another dispatcher `program`, to be measured beside -dispatcher in turns: of an earlier commit, for example")
+	clients := flag.String("clients", "1,16,64", "`numbers` of clients in calls and against")
 	baseline := flag.String("serve", "", "serve a `baseline`, proxy or forwarder, in front of -socket at -addr, and do nothing else")
 	socket := flag.String("socket", "", "a driver's `socket`")
 	addr := flag.String("addr", "", "`address` to serve at")
@@ -81,7 +84,7 @@ func main() {
 	if *baseline != "" {
 		fail(serveBaseline(*baseline, *socket, *addr))
 	}
-	b := &bench{program: *program, quick: *quick, churn: *churn, langs: strings.Split(*langs, ",")}
+	b := &bench{program: *program, other: *other, quick: *quick, churn: *churn, langs: strings.Split(*langs, ",")}
 	for _, lang := range b.langs {
 		if noop[lang] == "" {
 			fail(fmt.Errorf("-lang: there are python and node, not %q", lang))
@@ -96,7 +99,7 @@ func main() {
 	}
 	var chosen []section
 	for _, s := range sections() {
-		if *only == "" && !(s.long && b.quick) || slices.Contains(strings.Split(*only, ","), s.name) {
+		if *only == "" && !(s.long && b.quick) && (s.name != "against" || b.other != "") || slices.Contains(strings.Split(*only, ","), s.name) {
 			chosen = append(chosen, s)
 		}
 	}
