@@ -1,6 +1,6 @@
-// Package api is the contract of the HTTP API: its description, and the
-// documents that requests and answers have as JSON. The server, the commands
-// and the tests share them.
+// Package api is the contract of the HTTP API: its OpenAPI description, and the JSON
+// documents of requests and answers as types. The server, the commands and the tests
+// share them.
 package api
 
 import _ "embed"

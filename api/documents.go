@@ -6,24 +6,24 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// Registered names a function that was registered.
+// Registered is the ID of a function that was registered.
 type Registered struct {
 	ID string `json:"id"`
 }
 
-// IDs has those of functions, in order of creation.
+// IDs are the IDs of functions, in order of creation.
 type IDs struct {
 	Functions []string `json:"functions"`
 }
 
 // Whereabouts says where a version runs.
 type Whereabouts struct {
-	Host      *string            `json:"host"` // of the first sandbox; null when none runs
+	Host      *string            `json:"host"` // of the first sandbox; null if there is none
 	Port      *int               `json:"port"`
 	Sandboxes []faas.SandboxInfo `json:"sandboxes"`
 }
 
-// Function is how a function is shown. Version is the one that the ref named.
+// Function is a function as the API shows it. Version is the one that the ref named.
 type Function struct {
 	ID      string         `json:"id"`
 	Name    string         `json:"name,omitempty"`
@@ -38,32 +38,32 @@ type Functions struct {
 	Next      *string    `json:"next"` // the value of after for the next page, or null
 }
 
-// ShownFunction is a function with the newest of its versions.
+// ShownFunction is a function with its newest versions.
 type ShownFunction struct {
 	Function
-	Versions []*faas.Version `json:"versions"` // the newest first
+	Versions []*faas.Version `json:"versions"` // newest first
 	Next     *string         `json:"next"`     // the value of after for the next page of versions, or null
 }
 
 // ChangedFunction is the answer to a change.
 type ChangedFunction struct {
 	Function
-	Changed bool `json:"changed"` // false: it was so before
+	Changed bool `json:"changed"` // false if nothing had to change
 }
 
-// Versions is a page of a function's versions, the newest first.
+// Versions is a page of a function's versions, newest first.
 type Versions struct {
 	Versions []*faas.Version `json:"versions"`
 	Next     *string         `json:"next"` // the value of after for the next page, or null
 }
 
-// Secrets has all secrets by name.
+// Secrets are all secrets, sorted by name.
 type Secrets struct {
 	Secrets []faas.UsedSecret `json:"secrets"`
 }
 
-// NewToken says what a token is to be. Expires is a duration from now, or a time
-// as in RFC 3339; empty is never.
+// NewToken describes a token to be made. Expires is a duration from now or a time in
+// RFC 3339 format; empty means never.
 type NewToken struct {
 	Name    string       `json:"name"`
 	Grants  []faas.Grant `json:"grants"`
@@ -76,7 +76,7 @@ type MadeToken struct {
 	Secret string `json:"token"`
 }
 
-// Tokens has all tokens, in order of creation.
+// Tokens are all tokens, in order of creation.
 type Tokens struct {
 	Tokens []*faas.Token `json:"tokens"`
 }
@@ -86,7 +86,7 @@ type Status struct {
 	Status string `json:"status"`
 }
 
-// Build says which dispatcher it is.
+// Build identifies a dispatcher.
 type Build struct {
 	Version string `json:"version"`
 	Commit  string `json:"commit"`
@@ -94,8 +94,8 @@ type Build struct {
 	Engine  string `json:"engine"`
 }
 
-// Problem is the answer to what failed (RFC 9457). Error is the user's code's own
-// error, when it was its fault.
+// Problem is the answer to a request that failed (RFC 9457). Error is the error in the
+// user's code, if that is at fault.
 type Problem struct {
 	Type      string       `json:"type"`
 	Title     string       `json:"title"`

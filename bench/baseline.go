@@ -10,7 +10,7 @@ import (
 	"github.com/flockofbirds/fob/internal/client"
 )
 
-// serveBaseline serves what the dispatcher is compared with.
+// serveBaseline runs one of the programs with which the dispatcher is compared.
 func serveBaseline(name, socket, addr string) error {
 	switch name {
 	case "proxy":
@@ -21,7 +21,7 @@ func serveBaseline(name, socket, addr string) error {
 	return fmt.Errorf("-serve: there are proxy and forwarder, not %q", name)
 }
 
-// baseline is one as a process of its own, as the dispatcher is.
+// baseline is such a program in a process of its own, like the dispatcher.
 type baseline struct {
 	url string
 	cmd *exec.Cmd

@@ -10,15 +10,15 @@ import (
 	"fortio.org/fortio/fhttp"
 )
 
-// way is one way of making the same call: what a client talks to.
+// way is one way of making the same call, by what a client talks to.
 type way struct {
 	options fhttp.HTTPOptions
-	lenient bool // answers other than 200 are counted, and no failure of the bench
+	lenient bool // answers other than 200 are counted, and do not fail the bench
 	rounds  []load
 }
 
-// The ways: (a) to (c) and (e) go to the same single sandbox, (d) to up to four
-// that take one call at a time.
+// The ways. (a) to (c) and (e) go to the same sandbox; (d) goes to up to four
+// sandboxes, which take one call at a time.
 const (
 	toDriver = iota
 	throughProxy
@@ -28,7 +28,7 @@ const (
 	allWays
 )
 
-// lane is what it takes to compare the ways for a number of clients.
+// lane has what is needed to compare the ways for one number of clients.
 type lane struct {
 	clients int
 	one     string // the function with one sandbox
@@ -38,8 +38,8 @@ type lane struct {
 	ways    [allWays]way
 }
 
-// comparison is how the ways did, medians over the rounds, and (c) beside (a)
-// and (b).
+// comparison is the result of the ways, as medians over the rounds, and the ratios of
+// (c) to (a) and to (b).
 type comparison struct {
 	Lang    string
 	Clients int
@@ -48,10 +48,10 @@ type comparison struct {
 
 	ToDriver, ToProxy, ToForwarder, FourToDispatcher ratio
 
-	FourSandboxes int // that (d) came to use
+	FourSandboxes int // how many (d) used
 }
 
-// growth is what more clients make of (c)'s calls per second.
+// growth is how (c)'s calls per second grow with more clients.
 type growth struct {
 	Lang     string
 	From, To int // clients
@@ -63,9 +63,9 @@ type callsReport struct {
 	Growth      []growth
 }
 
-// calls lets clients call a no-op function, the ways in turns, for several
-// short rounds. All numbers of clients have their turn in each round, so that
-// they can be compared too.
+// calls has clients call a function that does nothing, in each of the ways, for several
+// short rounds. Each round has every way and every number of clients, so that they can
+// be compared.
 func calls(b *bench) (report, error) {
 	d, err := b.start("FOB_POOL=python=1,node=1")
 	if err != nil {
@@ -105,7 +105,7 @@ func (r *callsReport) measure(b *bench, d *dispatcher, lang string) error {
 		}
 		for _, l := range lanes {
 			for turn := range l.ways {
-				w := &l.ways[(turn+round)%len(l.ways)] // each is first in its turn
+				w := &l.ways[(turn+round)%len(l.ways)] // each is first once in a while
 				measured, err := attack(w.options, l.clients, duration)
 				if err != nil {
 					return err
@@ -154,8 +154,8 @@ func (r *callsReport) measure(b *bench, d *dispatcher, lang string) error {
 func newLane(d *dispatcher, lang string, clients int) (*lane, error) {
 	l := &lane{clients: clients, one: fmt.Sprintf("one-%s-%d", lang, clients), four: fmt.Sprintf("four-%s-%d", lang, clients)}
 	for name, settings := range map[string]string{
-		// All but (d) each keep their connections open meanwhile, and a driver
-		// may have a thread for each.
+		// All ways but (d) keep their connections open, and a driver may have a thread
+		// for each.
 		l.one:  fmt.Sprintf("concurrency=%d&max_scale=1", 4*clients),
 		l.four: "concurrency=1&max_scale=4",
 	} {

@@ -7,25 +7,26 @@ import (
 	"time"
 )
 
-// process is what a dispatcher's process holds when all is quiet.
+// process is what a dispatcher's process uses when nothing happens.
 type process struct {
 	Memory     float64 // resident, in bytes
 	Goroutines int
 	Files      int
 }
 
-// churnReport is what many comings and goings leave behind.
+// churnReport says what is left behind after much coming and going.
 type churnReport struct {
 	Workers       int
 	Lasted        time.Duration
 	Calls         int // of a function that stays
 	Registrations int // each with a call and a deletion
-	ScaledToZero  int // times that a function was called, went idle and lost its sandbox
+	ScaledToZero  int // how often a function was called, went idle and lost its sandbox
 	Before, After process
 }
 
-// churn registers, calls and deletes functions, lets others scale to zero and
-// back, and calls one that stays, for a while. What it does to warm up is counted as before.
+// churn registers, calls and deletes functions for a while, lets others scale to zero
+// and back, and calls one that stays. A first part warms up and counts as the state
+// before.
 func churn(b *bench) (report, error) {
 	const blank = 2
 	r := &churnReport{Workers: 5}
@@ -35,7 +36,7 @@ func churn(b *bench) (report, error) {
 	}
 	defer d.remove()
 	warm, lasts := pick(b, 20*time.Second, 5*time.Second), pick(b, b.churn, 10*time.Second)
-	// The engine's client keeps its idle connections for 30 s.
+	// The engine's client keeps idle connections for 30 s.
 	patience := pick(b, 35*time.Second, 5*time.Second)
 	progress("churning for %v to warm up", warm)
 	if err := r.work(d, warm); err != nil {
@@ -57,9 +58,9 @@ func churn(b *bench) (report, error) {
 	return r, d.Terminate()
 }
 
-// work has the workers go on until the time is over. Two register, call and
-// delete, two call functions that lose their sandboxes at once, and one calls
-// one that stays.
+// work runs the workers until the time is over. Two register, call and delete
+// functions, two call functions that lose their sandboxes at once, and one calls a
+// function that stays.
 func (r *churnReport) work(d *dispatcher, lasts time.Duration) (err error) {
 	var mu sync.Mutex // guards the counts and err
 	var workers sync.WaitGroup
@@ -96,7 +97,7 @@ func (r *churnReport) work(d *dispatcher, lasts time.Duration) (err error) {
 	return err
 }
 
-// call calls a function that stays. The first time it registers it.
+// call calls a function that stays. The first time it registers the function.
 func (*churnReport) call(d *dispatcher, name, lang string) error {
 	answer, err := d.Do("GET", "/api/call/"+name, "")
 	switch {
@@ -120,8 +121,8 @@ func (*churnReport) register(d *dispatcher, name, lang string) error {
 	return err
 }
 
-// toZero calls a function that is scaled to zero, and waits until it is so
-// again. The first time it registers the function.
+// toZero calls a function that has scaled to zero, and waits until it has again. The
+// first time it registers the function.
 func (*churnReport) toZero(d *dispatcher, name, lang string) error {
 	answer, err := d.Do("GET", "/api/call/"+name, "")
 	if err == nil && answer.Status == 404 {
@@ -139,8 +140,8 @@ func (*churnReport) toZero(d *dispatcher, name, lang string) error {
 	return err
 }
 
-// quiet waits until only the pool is there and nothing has happened for a while,
-// and looks at the process.
+// quiet waits until only the pool is left and nothing has happened for a while, and
+// returns what the process uses.
 func quiet(d *dispatcher, blank int, patience time.Duration) (process, error) {
 	if err := d.settle(blank); err != nil {
 		return process{}, err

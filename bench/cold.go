@@ -22,29 +22,29 @@ func coldCases(langs []string) []coldCase {
 	return slices.DeleteFunc(all, func(c coldCase) bool { return !slices.Contains(langs, c.lang) })
 }
 
-// coldStart is how long something took that began with no sandbox of the
-// version, end to end. Start and Run are the medians of what Server-Timing says.
+// coldStart is how long a call took, end to end, that found no sandbox of its version.
+// Start and Run are medians from Server-Timing.
 type coldStart struct {
 	Case, From string
 	spread
 	Start, Run time.Duration
 }
 
-// Where a first call's sandbox came from, and what it is compared with.
+// Where a first call's sandbox comes from, and what it is compared with.
 const (
 	fromPool   = "blank sandbox in the pool"
 	fromEngine = "container to be started"
 	plainRun   = "plain docker run"
 )
 
-// ahead is how long blank sandboxes have been there before one is needed: the
-// drivers import ahead meanwhile, which takes one some 200 ms.
+// ahead is how long blank sandboxes exist before one is needed. Meanwhile the drivers
+// import ahead, which takes some 200 ms each.
 const ahead = 500 * time.Millisecond
 
 type coldReport []coldStart
 
-// cold makes first calls of versions that have no sandbox. Each function is
-// called once and deleted; the next has its turn when all is quiet again.
+// cold makes first calls of versions that have no sandbox. Each function is called once
+// and deleted; the next one follows when all is quiet again.
 func cold(b *bench) (report, error) {
 	var r, runs coldReport
 	cases := coldCases(b.langs)
@@ -114,8 +114,8 @@ func cold(b *bench) (report, error) {
 
 func coldName(i, n int) string { return fmt.Sprintf("cold-%d-%d", i, n) }
 
-// dockerRuns measures docker run of the drivers' own images, with nothing but
-// a print in them. The blank sandboxes of an aviary tell which images those are.
+// dockerRuns measures docker run with the drivers' images and a program that only
+// prints. It finds the images by the blank sandboxes of an aviary.
 func dockerRuns(aviary string, langs []string, count int) (coldReport, error) {
 	prints := map[string][]string{"python": {"python3", "-c", "print(1)"}, "node": {"node", "-e", "console.log(1)"}}
 	var r coldReport
@@ -139,7 +139,7 @@ func dockerRuns(aviary string, langs []string, count int) (coldReport, error) {
 	return r, nil
 }
 
-// serverTiming reads the header of that name.
+// serverTiming parses a Server-Timing header.
 func serverTiming(header string) map[string]time.Duration {
 	timing := map[string]time.Duration{}
 	for part := range strings.SplitSeq(header, ", ") {

@@ -11,20 +11,20 @@ import (
 	"time"
 )
 
-// crowdReport is what became of calls to more functions than there is room for.
+// crowdReport is the outcome of calls to more functions than there is room for.
 type crowdReport struct {
 	Functions, Room, Clients int
 
 	Calls          spread
 	CallsPerSecond float64
-	Statuses       map[int]int // 0: none
+	Statuses       map[int]int // 0 for none
 	FirstFailure   string
 	Evictions      int
 	ColdStarts     int
-	MostContainers int // that were seen at one moment, those being made or removed included
+	MostContainers int // at one moment, including those being made or removed
 }
 
-// crowd calls 200 functions at random where 20 sandboxes may be.
+// crowd calls 200 functions at random, with room for 20 sandboxes.
 func crowd(b *bench) (report, error) {
 	r := &crowdReport{Functions: 200, Room: 20, Clients: 16, Statuses: map[int]int{}}
 	total := pick(b, 600, 50)
@@ -101,8 +101,8 @@ func crowd(b *bench) (report, error) {
 	return r, d.Terminate()
 }
 
-// watch notes how many containers the engine has, until it is told to stop. It
-// does not go by the dispatcher's own count.
+// watch counts the engine's containers until it is told to stop. It does not rely on
+// the dispatcher's own count.
 func (r *crowdReport) watch(aviary string, stop <-chan struct{}) error {
 	for {
 		select {

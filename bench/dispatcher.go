@@ -18,11 +18,11 @@ type dispatcher struct {
 	boot time.Duration // of the last start, from exec to ready
 }
 
-// prepare makes a dispatcher that is yet to be started. env has settings of
-// its own, as FOB_NAME=value. Its pools do not grow, so that it is known how
-// many blank sandboxes are to be waited for.
+// prepare returns a dispatcher that has not been started. env has settings as
+// FOB_NAME=value. Its pools do not grow, so the number of blank sandboxes to wait for
+// is known.
 func (b *bench) prepare(env ...string) (*dispatcher, error) {
-	data, err := os.MkdirTemp("/tmp", "fobbench") // short, for the sockets
+	data, err := os.MkdirTemp("/tmp", "fobbench") // short, because of the sockets
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +31,7 @@ func (b *bench) prepare(env ...string) (*dispatcher, error) {
 	return &dispatcher{Dispatcher: d, data: data}, err
 }
 
-// start prepares one and starts it.
+// start prepares a dispatcher and starts it.
 func (b *bench) start(env ...string) (*dispatcher, error) {
 	d, err := b.prepare(env...)
 	if err != nil {
@@ -40,13 +40,13 @@ func (b *bench) start(env ...string) (*dispatcher, error) {
 	return d, d.start()
 }
 
-// start runs it and waits until it is ready. A new one asks for a token from then on,
-// as one does that is used in earnest.
+// start starts the dispatcher and waits until it is ready. After its first start it has
+// a token, as a dispatcher in real use does.
 func (d *dispatcher) start() error {
 	begun := time.Now()
 	err := d.Start()
 	if err == nil {
-		err = d.AwaitReady(5 * time.Minute) // the driver images may have to be built
+		err = d.AwaitReady(5 * time.Minute) // it may have to build the driver images
 	}
 	d.boot = time.Since(begun)
 	if err == nil && d.Token == "" {
@@ -67,22 +67,22 @@ func (d *dispatcher) makeToken() error {
 	return nil
 }
 
-// calling is how a load calls a function.
+// calling returns how a load calls a function.
 func (d *dispatcher) calling(name string) fhttp.HTTPOptions {
 	options := fhttp.HTTPOptions{URL: d.URL + "/api/call/" + name}
-	options.AddAndValidateExtraHeader("Authorization: Bearer " + d.Token) // fails for what is no header
+	options.AddAndValidateExtraHeader("Authorization: Bearer " + d.Token) // fails only for a malformed header
 	return options
 }
 
-// remove stops it and takes its data folder away. It is for defer: whoever
-// wants to know how it ended has stopped it before.
+// remove stops the dispatcher and deletes its data folder. It is for defer; to know how
+// the dispatcher ended, stop it first.
 func (d *dispatcher) remove() {
 	d.Terminate()
 	d.HTTP.CloseIdleConnections()
 	os.RemoveAll(d.data)
 }
 
-// settle waits until so many blank sandboxes are there, and no other at all.
+// settle waits until there are so many blank sandboxes and no others.
 func (d *dispatcher) settle(blank int) error {
 	return d.Await(2*time.Minute, fmt.Sprintf("there are %d blank sandboxes and no other", blank), func() bool {
 		values, err := d.Metrics()
@@ -94,7 +94,7 @@ func (d *dispatcher) settle(blank int) error {
 	})
 }
 
-// socket is where the driver listens that runs a function, in one sandbox.
+// socket returns the driver's socket of a function that has one sandbox.
 func (d *dispatcher) socket(ref string) (string, error) {
 	ids, err := d.Running(ref)
 	if err != nil {

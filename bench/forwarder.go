@@ -7,10 +7,10 @@ import (
 	"sync"
 )
 
-// serveForwarder is the least that can stand between a client and a driver's
-// socket in Go: a goroutine a connection, one write and one read each way, and
-// no look at what passes. Every answer is the same, as long as the dispatcher's.
-// What it achieves is what is to be had; no dispatcher can be faster.
+// serveForwarder is the least that can stand between a client and a driver's socket in
+// Go: one goroutine a connection, one write and one read each way, and no look at the
+// content. Every answer is the same and as long as the dispatcher's. No dispatcher can
+// be faster.
 func serveForwarder(socket, addr string) error {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -65,7 +65,7 @@ func (f *forwarder) serve(client net.Conn) {
 	}
 }
 
-// driver takes the connection that was used last, or opens one.
+// driver returns the connection that was used last, or opens one.
 func (f *forwarder) driver() (net.Conn, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

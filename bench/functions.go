@@ -11,7 +11,7 @@ import (
 type scale struct {
 	Functions   int
 	Boot        time.Duration // from exec to ready, the median of several
-	FirstAnswer time.Duration // from exec to the first call's answer, whose container is started
+	FirstAnswer time.Duration // from exec to the first call's answer, which needs a container
 	Stats       spread        // GET /api/stats
 
 	MemoryAtBoot, MemoryAfterStats float64 // resident, in bytes
@@ -27,8 +27,8 @@ type functionsReport struct {
 	ManyToFew ratio // of the calls
 }
 
-// functions compares a dispatcher that has ten functions with one that has ten
-// thousand, none of which runs but the one that is called.
+// functions compares a dispatcher with ten functions to one with ten thousand. Only the
+// function that is called has a sandbox.
 func functions(b *bench) (report, error) {
 	r := &functionsReport{Few: &scale{Functions: 10}, Many: &scale{Functions: 10_000}}
 	both := []*scale{r.Few, r.Many}
@@ -48,7 +48,7 @@ func functions(b *bench) (report, error) {
 	for n := range starts {
 		progress("starting with %d and with %d functions: %d of %d", r.Few.Functions, r.Many.Functions, n+1, starts)
 		for _, s := range both {
-			if err := s.d.Terminate(); err != nil { // which does nothing the first time
+			if err := s.d.Terminate(); err != nil { // does nothing the first time
 				return nil, err
 			}
 			begun := time.Now()
@@ -99,7 +99,7 @@ func functions(b *bench) (report, error) {
 	return r, nil
 }
 
-// stats asks for /api/stats 50 times.
+// stats requests /api/stats 50 times.
 func (s *scale) stats() error {
 	var took []time.Duration
 	for range 50 {

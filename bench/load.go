@@ -19,13 +19,12 @@ var noop = map[string]string{
 
 // load is what a number of clients achieved in one round.
 type load struct {
-	CallsPerSecond float64 // that were answered 200
+	CallsPerSecond float64 // answered 200
 	P50, P99       time.Duration
-	Failed         map[int]int64 // answers by status, -1 for none, that were not 200
+	Failed         map[int]int64 // answers other than 200 by status; -1 for no answer
 }
 
-// attack lets clients, each with a connection that it keeps, call as fast as
-// they get answers.
+// attack has clients call as fast as they get answers, each on one connection.
 func attack(options fhttp.HTTPOptions, clients int, duration time.Duration) (load, error) {
 	log.SetLogLevelQuiet(log.Error) // fortio logs each run
 	result, err := fhttp.RunHTTPTest(&fhttp.HTTPRunnerOptions{
@@ -58,7 +57,7 @@ func attack(options fhttp.HTTPOptions, clients int, duration time.Duration) (loa
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// medianOf is the median of a value of the items.
+// medianOf returns the median of a value of the items.
 func medianOf[T any](items []T, value func(T) float64) float64 {
 	values := make([]float64, len(items))
 	for i, item := range items {
@@ -68,7 +67,7 @@ func medianOf[T any](items []T, value func(T) float64) float64 {
 	return (values[(len(values)-1)/2] + values[len(values)/2]) / 2
 }
 
-// median is that of each figure by itself; failures are added up.
+// median returns the median of each figure by itself. Failures are added up.
 func median(rounds []load) load {
 	m := load{
 		CallsPerSecond: medianOf(rounds, func(l load) float64 { return l.CallsPerSecond }),
@@ -84,8 +83,8 @@ func median(rounds []load) load {
 	return m
 }
 
-// ratio is how two ways compare: the median over the rounds of what came out
-// in one round, so that what slows the machine for a while slows both.
+// ratio compares two ways. It is the median of the ratios within each round, because
+// whatever slows the machine in a round slows both ways.
 type ratio struct{ CallsPerSecond, P50, P99 float64 }
 
 func compare(ours, theirs []load) ratio {
@@ -101,7 +100,7 @@ func compare(ours, theirs []load) ratio {
 	}
 }
 
-// spread is how long something took that was done again and again.
+// spread summarises how long something took that was done again and again.
 type spread struct {
 	Count         int
 	P50, P99, Max time.Duration

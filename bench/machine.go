@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// machine says in a line what is measured on.
+// machine describes the machine in one line.
 func machine() (string, error) {
 	model := runtime.GOARCH
-	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil { // there is none on a Mac
+	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil { // macOS does not have it
 		for line := range strings.Lines(string(info)) {
 			if name, value, found := strings.Cut(line, ":"); found && strings.TrimSpace(name) == "model name" {
 				model = strings.TrimSpace(value)
@@ -27,7 +27,7 @@ func machine() (string, error) {
 	return fmt.Sprintf("%d × %s, %s, %s", runtime.NumCPU(), model, engine, runtime.Version()), nil
 }
 
-// docker runs the client and returns what it prints.
+// docker runs the docker command and returns what it prints.
 func docker(args ...string) (string, error) {
 	var complaints bytes.Buffer
 	cmd := exec.Command("docker", args...)

@@ -1,7 +1,7 @@
-// Bench measures a dispatcher on a real Docker engine, in sections that can be
-// run alone; docs/inside/benchmarks.md says what each row means. Machines differ and
-// are noisy, so the baselines run beside it, in turns, and the ratios inside
-// one run are what counts. The load generator is fortio's.
+// Bench measures a dispatcher on a real Docker engine. Its sections can be run alone;
+// docs/inside/benchmarks.md says what each row means. Machines differ and are noisy, so
+// the baselines run alternately with the dispatcher, and only the ratios within one run
+// count. The load generator is fortio.
 package main
 
 import (
@@ -30,11 +30,11 @@ type bench struct {
 // section is a part of the bench.
 type section struct {
 	name string
-	long bool // not for -quick, unless asked for by name
+	long bool // left out by -quick, unless asked for by name
 	run  func(*bench) (report, error)
 }
 
-// report is what a section measured. The JSON file has it as it is.
+// report is the result of a section. The JSON file has it as it is.
 type report interface {
 	print(w io.Writer)
 	targets() []target
@@ -53,8 +53,8 @@ func sections() []section {
 	}
 }
 
-// results is what a run measured, as it is written to the JSON file. Durations
-// are in nanoseconds.
+// results are the results of a run, as the JSON file has them. Durations are in
+// nanoseconds.
 type results struct {
 	When     time.Time
 	Commit   string
@@ -92,7 +92,7 @@ func main() {
 	}
 	for _, text := range strings.Split(*clients, ",") {
 		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > 250 { // concurrency, four times as much (a, b, c, e), goes up to 1000
+		if err != nil || n < 1 || n > 250 { // concurrency is up to four times as much, and at most 1000
 			fail(fmt.Errorf("-clients: %q is not a number from 1 to 250", text))
 		}
 		b.clients = append(b.clients, n)
@@ -116,8 +116,8 @@ func fail(err error) {
 	}
 }
 
-// run runs the sections, prints their tables and writes the JSON file. A
-// section that fails does not keep the others from being run and shown.
+// run runs the sections, prints their tables and writes the JSON file. If a section
+// fails, the others still run.
 func (b *bench) run(chosen []section, out string) error {
 	r := results{When: time.Now().UTC().Truncate(time.Second), Quick: b.quick, Sections: map[string]report{}}
 	var err error
@@ -155,7 +155,7 @@ func (b *bench) run(chosen []section, out string) error {
 	return errors.Join(failures, os.WriteFile(out, append(document, '\n'), 0o644))
 }
 
-// commit is what the dispatcher was built from.
+// commit returns the commit from which the dispatcher was built.
 func (b *bench) commit() (string, error) {
 	d, err := b.start("FOB_POOL=python=0,node=0")
 	if err != nil {
@@ -173,7 +173,7 @@ func (b *bench) commit() (string, error) {
 	return version.Commit, d.Terminate()
 }
 
-// pick is the measure of a full or of a quick run.
+// pick returns the value for a full or a quick run.
 func pick[T any](b *bench, full, quick T) T {
 	if b.quick {
 		return quick
@@ -181,7 +181,7 @@ func pick[T any](b *bench, full, quick T) T {
 	return full
 }
 
-// progress says what is being done.
+// progress prints what is being done.
 func progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, time.Now().Format(time.TimeOnly)+" "+format+"\n", args...)
 }

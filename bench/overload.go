@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// overloadReport is what became of twice as many calls as can be served, which
-// come in whether or not answers go out.
+// overloadReport is the outcome of twice as many calls as can be served. Calls come in
+// whether or not answers go out.
 type overloadReport struct {
 	Sandboxes    int
-	Run, Wait    time.Duration // of each call, and that it may wait
+	Run, Wait    time.Duration // of each call; how long it may wait
 	Lasted       time.Duration
 	Peak         float64 // calls a second that the sandboxes can serve
 	Served       spread
@@ -22,8 +22,8 @@ type overloadReport struct {
 	FirstFailure string
 }
 
-// overload sends calls for a minute at twice the pace that four sandboxes of 50
-// ms calls keep.
+// overload sends calls for a minute, twice as fast as four sandboxes can serve calls of
+// 50 ms.
 func overload(b *bench) (report, error) {
 	r := &overloadReport{Sandboxes: 4, Run: 50 * time.Millisecond, Wait: 500 * time.Millisecond, Lasted: pick(b, time.Minute, 5*time.Second)}
 	r.Peak = float64(r.Sandboxes) * float64(time.Second) / float64(r.Run)
@@ -49,7 +49,7 @@ func overload(b *bench) (report, error) {
 	d.HTTP.Transport.(*http.Transport).MaxIdleConnsPerHost = 2000
 	progress("calling a 50 ms function at twice the pace of its %d sandboxes for %v", r.Sandboxes, r.Lasted)
 
-	var mu sync.Mutex // guards what the calls note
+	var mu sync.Mutex // guards what the calls record
 	var served []time.Duration
 	var calls sync.WaitGroup
 	pace := time.NewTicker(time.Duration(float64(time.Second) / (2 * r.Peak)))

@@ -7,9 +7,9 @@ import (
 	"net/http/httputil"
 )
 
-// serveProxy is the baseline that anybody could write: httputil.ReverseProxy
-// in front of a driver's socket, with a transport that keeps enough
-// connections. It has no limits, metrics or headers of its own.
+// serveProxy is a baseline that anybody could write: httputil.ReverseProxy in front of
+// a driver's socket, with a transport that keeps enough connections. It has no limits,
+// metrics or headers of its own.
 func serveProxy(socket, addr string) error {
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {

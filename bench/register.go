@@ -14,7 +14,7 @@ type registration struct {
 
 type registrations []registration
 
-// register registers functions one after the other, with a pool and without.
+// register registers functions one after the other, with a pool and without one.
 func register(b *bench) (report, error) {
 	var all registrations
 	count := pick(b, 20, 6)
@@ -50,7 +50,7 @@ func register(b *bench) (report, error) {
 		if err := d.Terminate(); err != nil {
 			return nil, err
 		}
-		count = (count + 1) / 2 // which takes longer each
+		count = (count + 1) / 2 // each takes longer
 	}
 	return all, nil
 }

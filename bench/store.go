@@ -16,15 +16,15 @@ import (
 	"github.com/flockofbirds/fob/internal/store"
 )
 
-// stored is a function to be written to a store.
+// stored is a function to write to a store.
 type stored struct {
 	name, lang, code string
 	settings         faas.SettingsPatch
 }
 
-// fill writes functions to the store of a dispatcher that does not run, with
-// the dispatcher's own code: registering each would take a container, and would
-// leave its sandbox warm. It returns the aviary's name.
+// fill writes functions to the store of a dispatcher that does not run, with the
+// dispatcher's own code. Registering them would take a container each, and leave warm
+// sandboxes. It returns the aviary's name.
 func (d *dispatcher) fill(functions []stored) (aviary string, err error) {
 	ctx := context.Background()
 	s, err := store.Open(ctx, filepath.Join(d.data, "fob.db"), false)
@@ -35,7 +35,7 @@ func (d *dispatcher) fill(functions []stored) (aviary string, err error) {
 	jobs := make(chan stored)
 	errs := make(chan error, 64)
 	var writers sync.WaitGroup
-	for range cap(errs) { // commits that come together share their syncs
+	for range cap(errs) { // concurrent commits share their syncs
 		writers.Go(func() {
 			var failed error
 			for job := range jobs {
@@ -75,8 +75,8 @@ func write(ctx context.Context, s *store.Store, f stored) error {
 	return s.CreateFunction(ctx, fn.With(v), f.code, "")
 }
 
-// noops are functions that do nothing, called PREFIX-0 and so on, in the
-// languages by turns.
+// noops returns functions that do nothing. They are called PREFIX-0, PREFIX-1 and so
+// on, and take turns in their languages.
 func noops(prefix string, count int, langs ...string) []stored {
 	functions := make([]stored, count)
 	for n := range functions {

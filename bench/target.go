@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// target is a figure that the dispatcher is to reach.
+// target is a figure that the dispatcher should reach.
 type target struct {
 	What       string
-	AtLeast    bool // else at most
+	AtLeast    bool // otherwise at most
 	Limit, Got float64
 	Unit       string
 	Met        bool
@@ -43,7 +43,7 @@ func printTargets(out io.Writer, targets []target) {
 	w.Flush()
 }
 
-// figure shows small numbers with two decimal places and great ones with none.
+// figure writes small numbers with two decimals and large ones with none.
 func figure(f float64) string {
 	if f >= 100 || f == float64(int(f)) {
 		return fmt.Sprintf("%.0f", f)

@@ -1,6 +1,6 @@
-// Package drivers holds the language drivers as they go into a sandbox: their
-// sources, the Dockerfile of their image and the command that starts them.
-// What a driver must do is in contract/README.md.
+// Package drivers embeds the language drivers: their sources, the Dockerfile of their
+// image, and the command that starts them. contract/README.md says what a driver must
+// do.
 package drivers
 
 import (
@@ -17,11 +17,11 @@ import (
 //go:embed node/Dockerfile node/driver.js node/lib/*.js
 var files embed.FS
 
-// Langs returns the languages that there is a driver for, sorted.
+// Langs returns the languages that have a driver, sorted.
 func Langs() []string { return []string{"node", "python"} }
 
-// Files returns a driver's folder: its sources and its Dockerfile. A language
-// that there is none for is an error that names those there are.
+// Files returns a driver's folder: its sources and its Dockerfile. For an unknown
+// language the error names those that there are.
 func Files(lang string) (fs.FS, error) {
 	if !slices.Contains(Langs(), lang) {
 		return nil, fmt.Errorf("there is no driver for %q; there are %s", lang, strings.Join(Langs(), ", "))
@@ -29,30 +29,29 @@ func Files(lang string) (fs.FS, error) {
 	return fs.Sub(files, lang)
 }
 
-// Command returns the command line that starts a driver in a folder that holds
-// its Files, for running it without an image. It is nil for an unknown
-// language.
+// Command returns the command line that starts a driver in a folder with its Files, for
+// running it without an image. It is nil for an unknown language.
 func Command(lang string) []string {
 	switch lang {
 	case "node":
 		return []string{"node", "driver.js"}
 	case "python":
-		// -I keeps the environment and the folder's neighbours out.
+		// -I makes Python ignore the environment and the folder's neighbours.
 		return []string{"python3", "-I", "driver.py"}
 	}
 	return nil
 }
 
-// Digest returns 12 hexadecimal digits that change when a driver's files or
-// the name of its base image do: the tag of its image. It is empty for an
-// unknown language.
+// Digest returns the tag of a driver's image: 12 hexadecimal digits that change with
+// the driver's files and with the name of its base image. It is empty for an unknown
+// language.
 func Digest(lang, base string) string {
 	folder, err := Files(lang)
 	if err != nil {
 		return ""
 	}
 	hash := sha256.New()
-	_, _ = fmt.Fprintf(hash, "%d %s\n", len(base), base) // a hash never fails to be written
+	_, _ = fmt.Fprintf(hash, "%d %s\n", len(base), base) // writing to a hash never fails
 	err = fs.WalkDir(folder, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
@@ -63,7 +62,7 @@ func Digest(lang, base string) string {
 		return err
 	})
 	if err != nil {
-		panic(err) // the files are part of the binary
+		panic(err) // cannot happen: the files are part of the binary
 	}
 	return hex.EncodeToString(hash.Sum(nil))[:12]
 }

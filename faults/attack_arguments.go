@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// arguments calls a function of each language with as many empty objects as a
-// body holds. They are refused, and no sandbox dies of them.
+// arguments calls a function of each language with as many empty objects as a body
+// holds. The calls must be refused, and no sandbox may die.
 func arguments(s *siege) error {
 	codes := map[string]string{"python": "def callme(a): return len(a)", "node": "const callme = (a) => a.length"}
 	for lang, code := range codes {

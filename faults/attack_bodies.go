@@ -15,8 +15,8 @@ import (
 // largest is the largest body that is held, in bytes.
 const largest = 6 << 20
 
-// bodies has 200 clients send the largest body to a function, again and again.
-// What they are answered is 200, or one of the refusals.
+// bodies has 200 clients send the largest body to a function, again and again. Each
+// answer must be 200 or one of the allowed refusals.
 func bodies(settings string, allowed ...int) func(s *siege) error {
 	return func(s *siege) error {
 		if err := s.d.Put("taker?public=true&memory=256MB&concurrency=4&"+settings, "def callme(request): return len(request.body)"); err != nil {
@@ -34,7 +34,7 @@ func bodies(settings string, allowed ...int) func(s *siege) error {
 			all.Go(func() {
 				for time.Now().Before(end) {
 					response, err := client.Post(s.d.URL+"/api/call/taker", "application/octet-stream", strings.NewReader(body))
-					if err != nil { // it was still sending when the connection was closed
+					if err != nil { // the connection was closed while it was still sending
 						broken.Add(1)
 						continue
 					}
@@ -68,7 +68,7 @@ func bodies(settings string, allowed ...int) func(s *siege) error {
 	}
 }
 
-// halfBodies opens 2,000 connections that send half of a body of 64 KB, and wait.
+// halfBodies opens 2,000 connections that send half of a body of 64 KB and then wait.
 func halfBodies(s *siege) error {
 	if err := s.d.Put("taker?public=true", "def callme(request): return len(request.body)"); err != nil {
 		return err
@@ -90,7 +90,7 @@ func halfBodies(s *siege) error {
 		open = append(open, nc)
 		nc.SetWriteDeadline(time.Now().Add(10 * time.Second))
 		if _, err := io.WriteString(nc, half); err != nil {
-			s.history.note("half body", "error", err.Error()) // refused
+			s.history.note("half body", "error", err.Error()) // it was refused
 		}
 	}
 	time.Sleep(s.duration() / 4)

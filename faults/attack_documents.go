@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// documents has clients send JSON documents of 480,000 members that there are not, to
-// all that reads one. Each must be refused, at the first of them.
+// documents has clients send JSON documents with 480,000 unknown members to every route
+// that reads a document. Each must be refused at the first member.
 func documents(s *siege) error {
 	var all strings.Builder
 	all.WriteString("{")
@@ -67,7 +67,7 @@ func documents(s *siege) error {
 	if n == 0 {
 		return fmt.Errorf("no document was refused, and %d not taken", busy.Load())
 	}
-	// With what it takes to read 5 MB, and to answer the neighbour.
+	// This includes reading 5 MB, and answering the neighbour.
 	each := (after - before) / time.Duration(n)
 	s.figure("documents of 480,000 members: %d refused with %.0f ms of processor each", n, millis(each))
 	if each > 500*time.Millisecond {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// impatient has two loops call a public function that they wait 200 µs for. It
-// costs the function its slots for a while, and no sandbox.
+// impatient runs two loops that call a public function and wait only 200 µs. That may
+// occupy the function's slots for a while, but must not cost it a sandbox.
 func impatient(s *siege) error {
 	const sandboxes = 2
 	path := fmt.Sprintf("/api/functions/awaited?public=true&max_scale=%d&queue=4&timeout=5s", sandboxes)
@@ -56,7 +56,8 @@ func impatient(s *siege) error {
 	if late.Load() == 0 {
 		return fmt.Errorf("of %d calls none was late", other.Load())
 	}
-	// It may have come to want its second one, and the pool another blank one.
+	// The function may have got its second sandbox by now, and the pool another blank
+	// one.
 	if n := after - before; n > sandboxes {
 		s.violate("impatient: %d calls had %v sandboxes started", late.Load(), n)
 	}
@@ -67,7 +68,7 @@ func impatient(s *siege) error {
 	return err
 }
 
-// told is what a call came to, as far as it matters here.
+// told is the outcome of a call, as far as it matters here.
 type told struct {
 	Status    int
 	Detail    string
@@ -95,7 +96,7 @@ func callAwaited(client *http.Client, url, wait string) (told, error) {
 	return t, err
 }
 
-// coldStarts counts the sandboxes that came to take calls.
+// coldStarts returns how many sandboxes came to take calls.
 func (s *siege) coldStarts() (total float64, err error) {
 	values, err := s.d.Metrics()
 	for name, value := range values {

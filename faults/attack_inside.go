@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// wireTaker is Python code that answers its call itself, past its driver, with
-// the token that the driver has.
+// wireTaker is Python code that answers its own call past the driver, with the driver's
+// token.
 const wireTaker = `
 import sys, time
 
@@ -27,8 +27,8 @@ def answer(status, rest):
     raise RuntimeError("there is no connection")
 `
 
-// fromInside has clients call a function whose code attacks the dispatcher. What
-// they are answered, if anything, has at most so many bytes.
+// fromInside has clients call a function whose code attacks the dispatcher. An answer,
+// if there is one, must not be longer than longest bytes.
 func fromInside(name, code, settings string, clients, longest int) func(s *siege) error {
 	return func(s *siege) error {
 		path := "/api/functions/" + name + "?public=true&max_scale=4&timeout=2s&" + settings
@@ -73,7 +73,7 @@ func fromInside(name, code, settings string, clients, longest int) func(s *siege
 	}
 }
 
-// oneByteShort sends the largest answer but for its last byte, and waits.
+// oneByteShort sends the largest answer except its last byte, and waits.
 var oneByteShort = fmt.Sprintf(`
 def callme():
     answer(b"200 OK", b"Content-Length: %[1]d\r\n\r\n" + bytes(%[1]d - 1))
@@ -94,7 +94,7 @@ def callme():
     time.sleep(60)
 `
 
-// hostileError sends an error document that is no text.
+// hostileError sends an error document that is not text.
 var hostileError = fmt.Sprintf(`
 def callme():
     document = b'{"error": {"code": "raised", "message": "%%b"}}' %% (b"\xff" * (%d - 100))
@@ -102,5 +102,5 @@ def callme():
     time.sleep(60)
 `, largest)
 
-// hostileErrors are such as are just short enough to be read.
+// hostileErrors sends such documents that are just short enough to be read.
 var hostileErrors = strings.Replace(hostileError, fmt.Sprint(largest), fmt.Sprint(128<<10), 1)

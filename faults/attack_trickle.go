@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// trickle has functions with a tenth of a processor each stream single bytes.
+// trickle has functions with a tenth of a processor stream single bytes.
 func trickle(s *siege) error {
 	code := "def callme():\n    while True:\n        yield b'x'"
 	if err := s.d.Put("trickle?public=true&cpus=0.1&max_scale=1&timeout=60s", code); err != nil {
@@ -30,7 +30,7 @@ func trickle(s *siege) error {
 	return nil
 }
 
-// trickleIn has a client send a body that streams in single bytes.
+// trickleIn has a client stream a body in single bytes.
 func trickleIn(s *siege) error {
 	code := "def callme(request):\n    return sum(len(piece) for piece in request.stream())"
 	if err := s.d.Put("sink?public=true&max_scale=1&timeout=60s", code); err != nil {
@@ -41,7 +41,7 @@ func trickleIn(s *siege) error {
 		return err
 	}
 	defer nc.Close()
-	// Longer than what is held, so that it streams.
+	// It is longer than what is held, so it streams.
 	first := largest + 1
 	fmt.Fprintf(nc, "POST /api/call/sink HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", first, strings.Repeat("x", first))
 	nc.(*net.TCPConn).SetNoDelay(true)

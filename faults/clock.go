@@ -14,14 +14,14 @@ import (
 	"github.com/flockofbirds/fob/internal/client"
 )
 
-// wallClock is the machine's clock while a row moves it.
+// wallClock is the machine's clock, which a row moves.
 type wallClock struct {
 	mu    sync.Mutex
 	moved time.Time // just before it was moved; zero when it is right
 	ended bool
 }
 
-// jump moves the clock. restore must be called.
+// jump moves the clock. The caller must call restore.
 func (w *wallClock) jump(by time.Duration) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -36,8 +36,8 @@ func (w *wallClock) jump(by time.Duration) error {
 	return nil
 }
 
-// restore sets the clock to what it was and the time since then, of which the
-// monotonic clock knows. On one that is right it does nothing.
+// restore sets the clock to its former time plus the time that has passed since then by
+// the monotonic clock. If the clock is right, it does nothing.
 func (w *wallClock) restore() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -51,7 +51,7 @@ func (w *wallClock) restore() error {
 	return nil
 }
 
-// end restores the clock, and sees to it that it is not moved again.
+// end restores the clock and prevents further jumps.
 func (w *wallClock) end() error {
 	w.mu.Lock()
 	w.ended = true
@@ -64,22 +64,22 @@ func setClock(to time.Time) error {
 	return syscall.Settimeofday(&at)
 }
 
-// jumping is the row clock.
+// jumping is the state of the row clock.
 type jumping struct {
 	*trial
 	d    *dispatcher
 	wall *wallClock
-	kept string // figure
+	kept string // result for the table
 
 	sent, good atomic.Int64
-	told       atomic.Int64 // answers that are wrong, of which the first ten say enough
+	told       atomic.Int64 // wrong answers; the first ten are reported
 }
 
-// longestAnswer is far more than any part of a call may take here, and far less
+// longestAnswer is far longer than any part of a call should take here, and far shorter
 // than a jump.
 const longestAnswer = 5 * time.Minute
 
-// bearer shows a token with each request, once there is one.
+// bearer adds a token to each request once there is one.
 type bearer struct {
 	*http.Transport
 	token string
@@ -93,8 +93,8 @@ func (b *bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return b.Transport.RoundTrip(r)
 }
 
-// clock moves the machine's clock an hour forward, back, and the other way
-// round, under a dispatcher that has calls running and waiting.
+// clock moves the machine's clock by an hour forward and back, and then back and
+// forward, while a dispatcher has calls running and waiting.
 func clock(t *trial) error {
 	wall := &wallClock{}
 	t.wall.Store(wall)
@@ -117,7 +117,8 @@ func clock(t *trial) error {
 		return err
 	}
 	j := &jumping{trial: t, d: d, wall: wall}
-	// At once, so that the pool is found empty and grows: it must not shrink, either.
+	// At the same time, so that the pool runs empty and grows. It must not shrink later
+	// either.
 	var puts sync.WaitGroup
 	for name, function := range map[string][2]string{
 		"idle":   {"max_scale=1&idle_timeout=10m&pause_after=9m", "def callme(): return 1"},
@@ -135,7 +136,7 @@ func clock(t *trial) error {
 	if err := j.jumps(); err != nil {
 		return err
 	}
-	// A token with an expiry date is asked for from here on.
+	// From here on every request needs a token, which has an expiry date.
 	made, err := d.MakeToken("clock", "2h", "admin")
 	if err != nil {
 		return err
@@ -144,7 +145,7 @@ func clock(t *trial) error {
 	if err := j.jumps(); err != nil {
 		return err
 	}
-	// Deploys and first calls go on as ever.
+	// Deploys and first calls must work as ever.
 	for _, name := range []string{"steady", "late"} {
 		j.ask("PUT", "/api/functions/"+name+"?memory=64MB", "def callme(): return 1")
 		j.call(name)
@@ -158,11 +159,11 @@ func clock(t *trial) error {
 	return nil
 }
 
-// stay is how long the clock stays moved. Other programs on the machine see it.
+// stay is how long the clock stays moved. Other programs on the machine see it, too.
 func (j *jumping) stay() time.Duration { return pick(j.faults, 3*time.Second, 300*time.Millisecond) }
 
-// jumps has the clock jump forward and back again, then back and forward again,
-// and holds what is afterwards against what was.
+// jumps moves the clock forward and back, then back and forward, and compares the state
+// afterwards with the state before.
 func (j *jumping) jumps() error {
 	before, err := j.look(true)
 	if err != nil {
@@ -189,8 +190,8 @@ func (j *jumping) jumps() error {
 	}
 	begun := time.Now()
 	for _, by := range []time.Duration{time.Hour, -time.Hour} {
-		// One runs from before the jump until after it. The others wait in line
-		// then: two that came before it, and one that comes meanwhile.
+		// One call runs across the jump. The others wait in line during it: two came
+		// before the jump, and one comes meanwhile.
 		var slow sync.WaitGroup
 		call := func(s float64) {
 			slow.Go(func() {
@@ -206,7 +207,7 @@ func (j *jumping) jumps() error {
 			return err
 		}
 		slow.Wait()
-		time.Sleep(2 * time.Second) // the scaler looks once a second at what was noted meanwhile
+		time.Sleep(2 * time.Second) // once a second the scaler evaluates what has been recorded
 		j.call("idle")
 	}
 	close(over)
@@ -228,7 +229,7 @@ func (j *jumping) jumps() error {
 				j.violate("%s was %v, and is %v", name, before.Metrics[name], value)
 			}
 		case strings.HasPrefix(name, "fob_") && strings.Contains(name, "_seconds_sum"):
-			// At most six calls at a time, some of which wait.
+			// There are at most six calls at a time, and some of them wait.
 			if grown < 0 || grown > 6*took.Seconds() {
 				j.violate("%s has grown by %v within %v", name, grown, took)
 			}
@@ -239,9 +240,9 @@ func (j *jumping) jumps() error {
 	return nil
 }
 
-// jump moves the clock, calls, and sets it right.
+// jump moves the clock, calls meanwhile, and sets the clock right.
 func (j *jumping) jump(by time.Duration, meanwhile func()) error {
-	defer j.wall.restore() // should something panic
+	defer j.wall.restore() // in case of a panic
 	if err := j.wall.jump(by); err != nil {
 		return err
 	}
@@ -252,7 +253,7 @@ func (j *jumping) jump(by time.Duration, meanwhile func()) error {
 	if err := j.wall.restore(); err != nil {
 		return err
 	}
-	// The dispatcher's clock is the one that was moved, or all this shows nothing.
+	// Make sure that the dispatcher sees the moved clock, or all this shows nothing.
 	date, err := http.ParseTime(a.Header.Get("Date"))
 	if err != nil || date.Sub(moved).Abs() > time.Minute {
 		j.violate("the clock was %v, and the dispatcher's %v", moved, date)
@@ -262,11 +263,11 @@ func (j *jumping) jump(by time.Duration, meanwhile func()) error {
 
 // aspect is what must be the same before and after.
 type aspect struct {
-	Sandboxes string // of the functions that are idle or called, and how many there are
+	Sandboxes string // those of idle and of called functions, and how many there are
 	Metrics   client.Metrics
 }
 
-// look takes stock; when the pool is full, if it is told to wait for that.
+// look returns the present state. If wait is set, it waits until the pool is full.
 func (j *jumping) look(wait bool) (now aspect, err error) {
 	full := func() bool {
 		now.Metrics, err = j.d.Metrics()
@@ -283,7 +284,7 @@ func (j *jumping) look(wait bool) (now aspect, err error) {
 	return now, err
 }
 
-// call calls a function, which must answer 200.
+// call calls a function. It must answer 200.
 func (j *jumping) call(ref string) client.Answer {
 	a := j.ask("GET", "/api/call/"+ref, "")
 	for part := range strings.SplitSeq(a.Header.Get("Server-Timing"), ",") {
@@ -296,7 +297,7 @@ func (j *jumping) call(ref string) client.Answer {
 	return a
 }
 
-// ask makes a request, which must succeed.
+// ask makes a request. It must succeed.
 func (j *jumping) ask(method, path, body string) client.Answer {
 	j.sent.Add(1)
 	a, err := j.d.Do(method, path, body)
@@ -308,14 +309,15 @@ func (j *jumping) ask(method, path, body string) client.Answer {
 	return a
 }
 
-// wrong notes that one answer was wrong.
+// wrong reports a wrong answer.
 func (j *jumping) wrong(format string, args ...any) {
 	if j.told.Add(1) <= 10 {
 		j.violate(format, args...)
 	}
 }
 
-// protect is deferred where requests are made: a panic there leaves no wrong clock.
+// protect is deferred wherever requests are made, so that a panic does not leave a
+// wrong clock behind.
 func (j *jumping) protect() {
 	if p := recover(); p != nil {
 		j.wall.end()

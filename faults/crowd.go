@@ -9,24 +9,24 @@ import (
 	"time"
 )
 
-// crowding is the row crowd.
+// crowding is the state of the row crowd.
 type crowding struct {
 	*trial
 	d *dispatcher
 
 	sent, good atomic.Int64
-	told       atomic.Int64 // calls that went wrong, of which the first ten say enough
+	told       atomic.Int64 // calls that went wrong; the first ten are reported
 }
 
-// crowd has many come at once: to a function that has no sandbox, during
-// deploys, and at the moments in which sandboxes go because they were idle.
+// crowd has many calls come at once: to a function without a sandbox, during deploys,
+// and at the moments when idle sandboxes are removed.
 func crowd(t *trial) error {
 	d, err := t.prepare(t.program, "c", "FOB_POOL=python=2,node=0", "FOB_MAX_SANDBOXES=60", "FOB_REMOVE_SANDBOXES=true")
 	if err != nil {
 		return err
 	}
 	defer d.remove(t.engine)
-	// Each call of a crowd may have a connection of its own.
+	// Each call of a crowd may need a connection.
 	d.HTTP = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 512}}
 	if err := d.boot(); err != nil {
 		return err
@@ -56,16 +56,16 @@ func (c *crowding) call(what, path string) (string, bool) {
 	return "", false
 }
 
-// wrong notes that one call went wrong.
+// wrong reports a call that went wrong.
 func (c *crowding) wrong(format string, args ...any) {
 	if c.told.Add(1) <= 10 {
 		c.violate(format, args...)
 	}
 }
 
-// firstCalls has 500 call a function at once that has no sandbox.
+// firstCalls sends 500 calls at once to a function without a sandbox.
 func (c *crowding) firstCalls() error {
-	const calls, most = 500, 8 // so many calls of 50 ms would like to have more sandboxes
+	const calls, most = 500, 8 // calls of 50 ms; the function would like to have more sandboxes
 	settings := fmt.Sprintf("?max_scale=%d&memory=64MB&idle_timeout=500ms", most)
 	if err := c.d.Put("first"+settings, "import time\ndef callme(n): time.sleep(.05); return n"); err != nil {
 		return err
@@ -99,8 +99,8 @@ func (c *crowding) firstCalls() error {
 		if err != nil {
 			return err
 		}
-		// Each start takes a sandbox from the pool, or creates one; the pool
-		// makes one for each that was taken.
+		// Each start takes a sandbox from the pool or creates one, and the pool makes
+		// one for each that was taken.
 		started := after.Sum("fob_cold_starts_total") - before.Sum("fob_cold_starts_total")
 		creates := after[engineCreates] - before[engineCreates]
 		c.history.note("first calls", "started", started, "creates", creates, "ms", time.Since(begun).Milliseconds())
@@ -118,7 +118,7 @@ func (c *crowding) firstCalls() error {
 
 const engineCreates = `fob_engine_call_seconds_count{call="create"}`
 
-// awaitNone waits until a function has no sandbox, and the pool is full.
+// awaitNone waits until a function has no sandbox and the pool is full.
 func (c *crowding) awaitNone(ref string) error {
 	return c.d.Await(time.Minute, ref+" has no sandbox, and the pool is full", func() bool {
 		ids, err := c.d.Running(ref)
@@ -130,8 +130,8 @@ func (c *crowding) awaitNone(ref string) error {
 	})
 }
 
-// deploys puts versions under 200 calls a second. Each call must be answered by
-// a version that was live while it was made.
+// deploys puts versions under 200 calls a second. Each call must be answered by a
+// version that was live while the call was made.
 func (c *crowding) deploys() error {
 	const every = time.Second / 200
 	put := func(version int) error {
@@ -141,7 +141,7 @@ func (c *crowding) deploys() error {
 	if err := put(1); err != nil {
 		return err
 	}
-	var asked, live atomic.Int64 // the newest version that may be live, and that must be
+	var asked, live atomic.Int64 // the newest version that may be live, and the newest that must be
 	asked.Store(1)
 	live.Store(1)
 	over := make(chan struct{})
@@ -159,7 +159,8 @@ func (c *crowding) deploys() error {
 				case <-time.After(wait):
 				}
 			} else if wait < -time.Second/4 {
-				// The machine did not let us run: what was missed does not all come now.
+				// The machine did not let us run. Do not send everything that was
+				// missed at once.
 				begun, late = begun.Add(-wait), late+1
 			}
 			select {
@@ -198,10 +199,10 @@ func (c *crowding) deploys() error {
 	return failed
 }
 
-// scaleDowns calls functions at random moments whose sandboxes go as soon as
+// scaleDowns calls functions at random moments. Their sandboxes are removed as soon as
 // the scaler finds them idle.
 func (c *crowding) scaleDowns() error {
-	const functions, clients = 6, 2 // so many clients each
+	const functions, clients = 6, 2 // clients for each function
 	for n := range functions {
 		if err := c.d.Put(fmt.Sprintf("brief%d?memory=64MB&idle_timeout=1ms&max_scale=2", n), "def callme(n): return n"); err != nil {
 			return err
@@ -251,7 +252,7 @@ func (c *crowding) scaleDowns() error {
 	return nil
 }
 
-// end looks whether all sandboxes go but the pool's, and then those too.
+// end checks that all sandboxes but the pool's are removed, and then the pool's, too.
 func (c *crowding) end() error {
 	var left []string
 	if err := c.d.Await(time.Minute, "only the pool is left", func() bool {

@@ -12,7 +12,7 @@ import (
 	"github.com/flockofbirds/fob/internal/client"
 )
 
-// dispatcher is a dispatcher process, which is killed when we end.
+// dispatcher is a dispatcher process. It is killed when this program ends.
 type dispatcher struct {
 	*client.Dispatcher
 	t       *trial
@@ -23,8 +23,8 @@ type dispatcher struct {
 	dying   atomic.Bool // it was told to end
 }
 
-// killAll sets the machine's clock right, ends the processes that run, and
-// clears their aviaries away.
+// killAll sets the machine's clock right, ends the running processes, and clears their
+// aviaries.
 func (f *faults) killAll() {
 	if wall := f.wall.Load(); wall != nil {
 		if err := wall.end(); err != nil {
@@ -44,7 +44,7 @@ func (f *faults) killAll() {
 	})
 }
 
-// prepare makes a dispatcher that is yet to be started, on the machine's engine
+// prepare returns a dispatcher that has not been started. It uses the machine's engine
 // unless env says otherwise. env has settings as FOB_NAME=value.
 func (t *trial) prepare(program, name string, env ...string) (*dispatcher, error) {
 	d := &dispatcher{t: t, program: program, data: filepath.Join(t.folder, name), aviary: fmt.Sprintf("faults-%s-%06x", name, t.random.Uint32()>>8)}
@@ -62,14 +62,14 @@ func (d *dispatcher) prepare(env []string) (err error) {
 	return nil
 }
 
-// twin is a second dispatcher for the data folder of the first, at an address
-// of its own.
+// twin returns a second dispatcher for the data folder of the first, at an address of
+// its own.
 func (d *dispatcher) twin(env ...string) (*dispatcher, error) {
 	other := &dispatcher{t: d.t, program: d.program, aviary: d.aviary, data: d.data}
 	return other, other.prepare(slices.Concat(d.env, env))
 }
 
-// start runs it; extra is its environment this time.
+// start starts it; extra is added to its environment this time.
 func (d *dispatcher) start(extra ...string) error {
 	d.dying.Store(false)
 	if err := d.Start(extra...); err != nil {
@@ -84,23 +84,22 @@ func (d *dispatcher) start(extra ...string) error {
 	return nil
 }
 
-// boot runs it and waits until it is ready.
+// boot starts it and waits until it is ready.
 func (d *dispatcher) boot(extra ...string) error {
 	if err := d.start(extra...); err != nil {
 		return err
 	}
-	return d.AwaitReady(5 * time.Minute) // the driver images may have to be built
+	return d.AwaitReady(5 * time.Minute) // it may have to build the driver images
 }
 
-// kill is kill -9.
+// kill sends SIGKILL.
 func (d *dispatcher) kill() {
 	d.dying.Store(true)
 	d.Kill()
 	d.checkLog()
 }
 
-// stop is SIGTERM, which leaves the sandboxes unless FOB_REMOVE_SANDBOXES says
-// otherwise.
+// stop sends SIGTERM. The sandboxes stay unless FOB_REMOVE_SANDBOXES says otherwise.
 func (d *dispatcher) stop() error {
 	if d.Over() {
 		return nil
@@ -111,14 +110,14 @@ func (d *dispatcher) stop() error {
 	return err
 }
 
-// checkLog sees whether anything panicked.
+// checkLog looks for panics in the log.
 func (d *dispatcher) checkLog() {
 	if trouble := d.Log.Trouble(); trouble != "" {
 		d.t.violate("the dispatcher's log has: %.600s", trouble)
 	}
 }
 
-// remove ends it, and everything of its aviary.
+// remove ends the dispatcher and removes everything that belongs to its aviary.
 func (d *dispatcher) remove(e *engine) error {
 	if !d.Over() {
 		d.Signal(syscall.SIGCONT)

@@ -15,25 +15,25 @@ import (
 	"github.com/flockofbirds/fob/internal/client"
 )
 
-// dockerd is a Docker engine of our own, to be harmed: with its own folders, its
-// data on a small disk, and in a network namespace, so that the machine's rules
-// and bridges stay as they are.
+// dockerd is a Docker engine of our own, to be harmed. It has its own folders, its data
+// on a small disk, and a network namespace, so that the machine's firewall rules and
+// bridges stay as they are.
 type dockerd struct {
 	*engine
 	folder string
-	disk   string // where its data is
+	disk   string // folder of its data
 	net    *exec.Cmd
 	cmd    *exec.Cmd
 	ended  chan struct{}
 	log    client.Log
-	images []string // of the drivers, which were loaded
+	images []string // of the drivers; they have been loaded
 }
 
-// diskSize is enough for the driver images and not much more.
+// diskSize is enough for the driver images, and not for much more.
 const diskSize = "1200M"
 
-// startOwn makes the engine, once, with the driver images that the machine's
-// engine has for the dispatcher.
+// startOwn starts the engine, once, with the driver images that the machine's engine
+// has for the dispatcher.
 func (t *trial) startOwn() (*dockerd, error) {
 	if t.own != nil {
 		return t.own, t.own.up()
@@ -60,7 +60,7 @@ func (t *trial) startOwn() (*dockerd, error) {
 			return nil, fmt.Errorf("%s: %w: %s (this takes root, and a machine that may mount)", strings.Join(command, " "), err, out)
 		}
 	}
-	// The network namespace lives as long as this does.
+	// The network namespace lives as long as this process.
 	o.net = exec.Command("sleep", "infinity")
 	o.net.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	if err := o.net.Start(); err != nil {
@@ -72,8 +72,8 @@ func (t *trial) startOwn() (*dockerd, error) {
 	return o, copyImages(t.engine, o.engine, images...)
 }
 
-// driverImages has a dispatcher make its driver images on the machine's engine,
-// and returns their names.
+// driverImages has a dispatcher build its driver images on the machine's engine, and
+// returns their names.
 func (t *trial) driverImages() ([]string, error) {
 	d, err := t.prepare(t.program, "i", "FOB_POOL=python=1,node=1")
 	if err != nil {
@@ -97,8 +97,8 @@ func (t *trial) driverImages() ([]string, error) {
 	})
 }
 
-// up starts the engine if it does not run, and waits until it answers. Its
-// sandboxes live on when it ends, unless stopsThem is among the flags.
+// up starts the engine if it does not run, and waits until it answers. Sandboxes
+// survive the engine's end, unless stopsThem is among the flags.
 func (o *dockerd) up(flags ...string) error {
 	if o.cmd != nil && !o.over() {
 		return nil
@@ -113,7 +113,7 @@ func (o *dockerd) up(flags ...string) error {
 	if err := os.WriteFile(filepath.Join(o.folder, "none.json"), []byte("{}"), 0o600); err != nil {
 		return err
 	}
-	// What a kill leaves behind would keep it from starting.
+	// A killed engine leaves these files, which keep the next one from starting.
 	for _, name := range []string{"pid", "exec/containerd/containerd.pid"} {
 		if err := os.Remove(filepath.Join(o.folder, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
@@ -139,7 +139,7 @@ func (o *dockerd) up(flags ...string) error {
 	}
 }
 
-// stopsThem is the flags of an engine that takes its sandboxes with it.
+// stopsThem is the flag of an engine whose sandboxes end with it.
 const stopsThem = "--live-restore=false"
 
 func (o *dockerd) over() bool {
@@ -151,13 +151,13 @@ func (o *dockerd) over() bool {
 	}
 }
 
-// kill is kill -9. The engine's containerd goes with it.
+// kill sends SIGKILL to the engine and its containerd.
 func (o *dockerd) kill() {
 	o.cmd.Process.Kill()
 	<-o.ended
 }
 
-// stop is SIGTERM.
+// stop sends SIGTERM.
 func (o *dockerd) stop() error {
 	o.cmd.Process.Signal(syscall.SIGTERM)
 	select {
@@ -168,8 +168,7 @@ func (o *dockerd) stop() error {
 	}
 }
 
-// fill takes all space of its disk, until the function that it returns is
-// called.
+// fill takes all space on its disk until empty is called.
 func (o *dockerd) fill() (empty func() error, err error) {
 	path := filepath.Join(o.disk, "fill")
 	file, err := os.Create(path)
@@ -188,7 +187,7 @@ func (o *dockerd) fill() (empty func() error, err error) {
 	return func() error { return os.Remove(path) }, file.Sync()
 }
 
-// remove ends the engine with all that it runs and takes its disk away.
+// remove ends the engine with everything in it, and removes its disk.
 func (o *dockerd) remove() {
 	if o == nil {
 		return
@@ -208,7 +207,7 @@ func (o *dockerd) remove() {
 		o.net.Process.Kill()
 		o.net.Wait()
 	}
-	for range 50 { // what was mounted in it goes with its processes
+	for range 50 { // mounts in it go when its processes have ended
 		mounts, _ := os.ReadFile("/proc/mounts")
 		var below []string
 		for line := range strings.Lines(string(mounts)) {

@@ -15,13 +15,13 @@ import (
 	"time"
 )
 
-// engine speaks to a Docker engine: as much of its API as the rows need.
+// engine is a client of a Docker engine, with as much of its API as the rows need.
 type engine struct {
-	host   string // as DOCKER_HOST
+	host   string // in the form of DOCKER_HOST
 	client *http.Client
 }
 
-// engineOfEnvironment is the one that DOCKER_HOST names, or the machine's.
+// engineOfEnvironment returns the engine that DOCKER_HOST names, or the machine's.
 func engineOfEnvironment() (*engine, error) {
 	host := os.Getenv("DOCKER_HOST")
 	if host == "" {
@@ -46,13 +46,13 @@ func newEngine(socket string) *engine {
 	}}}
 }
 
-// ask makes a request, which must succeed.
+// ask makes a request. It must succeed.
 func (e *engine) ask(method, path string, body io.Reader) ([]byte, error) {
 	request, err := http.NewRequest(method, "http://engine"+path, body)
 	if err != nil {
 		return nil, err
 	}
-	request.Header.Set("Content-Type", "application/x-tar") // what is sent at all is one
+	request.Header.Set("Content-Type", "application/x-tar") // only archives are sent
 	response, err := e.client.Do(request)
 	if err != nil {
 		return nil, err
@@ -65,7 +65,7 @@ func (e *engine) ask(method, path string, body io.Reader) ([]byte, error) {
 	return text, err
 }
 
-// imageName is the name of the image that has this ID, or "".
+// imageName returns the name of the image that has this ID, or "".
 func (e *engine) imageName(id string) string {
 	var image struct{ RepoTags []string }
 	text, err := e.ask("GET", "/images/"+id+"/json", nil)
@@ -75,7 +75,7 @@ func (e *engine) imageName(id string) string {
 	return image.RepoTags[0]
 }
 
-// container is one that the engine lists.
+// container is a container in the engine's list.
 type container struct {
 	ID     string `json:"Id"`
 	Image  string
@@ -83,7 +83,7 @@ type container struct {
 	Labels map[string]string
 }
 
-// ids are those of a list of containers.
+// ids returns the IDs in a list of containers.
 func ids(list []byte) (all []string) {
 	var containers []container
 	if err := json.Unmarshal(list, &containers); err != nil {
@@ -99,7 +99,7 @@ func filter(aviary string) string {
 	return "filters=" + url.QueryEscape(`{"label":["fob.aviary=`+aviary+`"]}`)
 }
 
-// containers lists an aviary's, dead ones included.
+// containers returns an aviary's containers, including dead ones.
 func (e *engine) containers(aviary string) ([]container, error) {
 	text, err := e.ask("GET", "/containers/json?all=1&"+filter(aviary), nil)
 	if err != nil {
@@ -109,7 +109,7 @@ func (e *engine) containers(aviary string) ([]container, error) {
 	return all, json.Unmarshal(text, &all)
 }
 
-// sandboxes lists the IDs of an aviary's, sorted.
+// sandboxes returns the IDs of an aviary's sandboxes, sorted.
 func (e *engine) sandboxes(aviary string) ([]string, error) {
 	all, err := e.containers(aviary)
 	var ids []string
@@ -120,8 +120,8 @@ func (e *engine) sandboxes(aviary string) ([]string, error) {
 	return ids, err
 }
 
-// clear removes everything of an aviary. What the engine was still asked for by
-// a killed dispatcher may come up meanwhile.
+// clear removes everything that belongs to an aviary. Meanwhile something may still
+// come up that a killed dispatcher had asked the engine for.
 func (e *engine) clear(aviary string) error {
 	deadline := time.Now().Add(time.Minute)
 	for {
@@ -130,7 +130,7 @@ func (e *engine) clear(aviary string) error {
 			break
 		}
 		for _, c := range all {
-			e.ask("DELETE", "/containers/"+c.ID+"?force=1&v=1", nil) // tried again
+			e.ask("DELETE", "/containers/"+c.ID+"?force=1&v=1", nil) // failures are tried again
 		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("containers of %s cannot be removed: %v", aviary, err)
@@ -148,8 +148,8 @@ func (e *engine) clear(aviary string) error {
 		return err
 	}
 	for _, n := range networks {
-		// Engine 20.10 may lose count of a network's endpoints when its client is
-		// killed while a container starts; such a network goes when it restarts.
+		// Docker 20.10 may miscount a network's endpoints if its client is killed while
+		// a container starts. Such a network goes when the engine restarts.
 		if _, err := e.ask("DELETE", "/networks/"+n.ID, nil); err != nil {
 			progress("a network is left: %v", err)
 		}
@@ -170,7 +170,7 @@ func (e *engine) clear(aviary string) error {
 	return nil
 }
 
-// copyImages loads images of one engine into another.
+// copyImages copies images from one engine to another.
 func copyImages(from, to *engine, names ...string) error {
 	query := url.Values{"names": names}
 	request, err := http.NewRequest("GET", "http://engine/images/get?"+query.Encode(), nil)

@@ -8,8 +8,8 @@ import (
 	"github.com/flockofbirds/fob/internal/client"
 )
 
-// engineFaults harms an engine of our own: killed, restarted, standing still, and
-// restarted so that its sandboxes end with it.
+// engineFaults harms an engine of our own: it is killed, restarted, stopped, and
+// restarted in such a way that its sandboxes end with it.
 func engineFaults(t *trial) error {
 	o, err := t.startOwn()
 	if err != nil {
@@ -31,7 +31,7 @@ func engineFaults(t *trial) error {
 	for round := range pick(t.faults, 4, 1) {
 		for _, f := range []struct {
 			name  string
-			lives bool // the sandboxes do
+			lives bool // the sandboxes survive
 			harm  func() error
 			mend  func() error
 		}{
@@ -39,7 +39,7 @@ func engineFaults(t *trial) error {
 			{"restarted", true, o.stop, func() error { return o.up() }},
 			{"stopped", true, func() error { return o.cmd.Process.Signal(syscall.SIGSTOP) }, func() error { return o.cmd.Process.Signal(syscall.SIGCONT) }},
 			{"restarted, and its sandboxes with it", false, func() error {
-				// That it is to take them with it, it learns at a start.
+				// The engine reads at its start whether to take them with it.
 				if err := o.stop(); err != nil {
 					return err
 				}
@@ -51,7 +51,7 @@ func engineFaults(t *trial) error {
 		} {
 			what := fmt.Sprintf("the engine is %s, round %d", f.name, round)
 			progress("engine: %s", what)
-			// One that will need a new sandbox.
+			// This one will need a new sandbox.
 			if err := d.Put("cold?idle_timeout=100ms&start_timeout=1s", fmt.Sprintf("def callme(): return %d", round)); err != nil {
 				return fmt.Errorf("%s: %w", what, err)
 			}
@@ -61,12 +61,12 @@ func engineFaults(t *trial) error {
 			}); err != nil {
 				return err
 			}
-			// And one that is deleted meanwhile.
+			// This one is deleted meanwhile.
 			if err := d.Put("doomed", "def callme(): return 1"); err != nil {
 				return fmt.Errorf("%s: %w", what, err)
 			}
 			fine := ok
-			if !f.lives { // what was in it when it ended is a 502
+			if !f.lives { // calls that were in a sandbox when it ended get 502
 				fine = func(a client.Answer, err error) bool {
 					return ok(a, err) || refused(a, err) || err == nil && a.Status == 502
 				}
@@ -79,7 +79,7 @@ func engineFaults(t *trial) error {
 			if a, err := d.Do("DELETE", "/api/functions/doomed", ""); err != nil || a.Status != 204 {
 				t.violate("%s: a deletion is answered %d %s, %v", what, a.Status, a.Body, err)
 			}
-			if f.name != "stopped" { // which is told from a slow one only later
+			if f.name != "stopped" { // a stopped engine cannot be told from a slow one at once
 				if err := d.Await(10*time.Second, "/readyz is 503", func() bool { return refused(d.Do("GET", "/readyz", "")) }); err != nil {
 					t.violate("%s: %v", what, err)
 				}
@@ -91,7 +91,7 @@ func engineFaults(t *trial) error {
 					t.violate("%s: what needs a new sandbox is answered %d %s, %v", what, a.Status, a.Body, err)
 				}
 				refusals++
-				if f.name == "stopped" { // a registration would wait for it as long as its client does
+				if f.name == "stopped" { // a registration would wait as long as its client does
 					continue
 				}
 				a, err = d.Do("PUT", "/api/functions/more", "def callme(): return 'more'")
@@ -120,7 +120,7 @@ func engineFaults(t *trial) error {
 			}
 			slowest = max(slowest, took)
 			calls += warm.stop(what)
-			// Each function is new in each round, so that its versions are few.
+			// The function is new in each round, to keep its versions few.
 			if err := d.Delete("cold"); err != nil {
 				return err
 			}

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// probesPerSecond is the pace of failover's probes, which must be above 400.
+// probesPerSecond is the rate of failover's probes. It must be above 400.
 const probesPerSecond = 450
 
 // failover ends the active dispatcher under load, with a standby beside it.
@@ -88,8 +88,8 @@ func failover(t *trial) error {
 	return nil
 }
 
-// probes are calls at a steady pace, as through a proxy that has two dispatchers
-// to choose from: it tries again what surely did not run, and nothing else.
+// probes are calls at a steady rate, as through a proxy in front of two dispatchers: it
+// tries again what certainly did not run, and nothing else.
 type probes struct {
 	t      *trial
 	urls   []string
@@ -97,27 +97,27 @@ type probes struct {
 
 	prefer  atomic.Int64 // which of the urls answered last
 	flight  sync.WaitGroup
-	over    chan struct{} // closed at run's end
+	over    chan struct{} // closed at the end of run
 	lasted  time.Duration
 	sent    atomic.Int64
 	served  atomic.Int64
 	slowest atomic.Int64
 	ended   atomic.Int64 // when the active one was ended
-	back    atomic.Int64 // when the other first answered
+	back    atomic.Int64 // when the other one first answered
 }
 
 func newProbes(t *trial, urls ...string) *probes {
 	return &probes{t: t, urls: urls, over: make(chan struct{}), client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 200}}}
 }
 
-// run sends for that long. It is called once.
+// run sends probes for that long. It may be called once.
 func (p *probes) run(long time.Duration) {
 	defer close(p.over)
 	begun := time.Now()
 	pace := time.NewTicker(time.Second / probesPerSecond)
 	defer pace.Stop()
 	for n := 0; time.Since(begun) < long; <-pace.C {
-		// A ticker drops what comes late; the pace is to be kept.
+		// Not a ticker, because that would drop late ticks and so lower the rate.
 		for ; float64(n) < time.Since(begun).Seconds()*probesPerSecond; n++ {
 			p.sent.Add(1)
 			p.flight.Go(p.probe)
@@ -126,14 +126,14 @@ func (p *probes) run(long time.Duration) {
 	p.lasted = time.Since(begun)
 }
 
-// wait is until run is over and each probe is answered.
+// wait waits until run has ended and every probe is answered.
 func (p *probes) wait() {
 	<-p.over
 	p.flight.Wait()
 	p.client.CloseIdleConnections()
 }
 
-// probe makes one call. A POST is sent once by the client.
+// probe makes one call. http.Client does not repeat a POST.
 func (p *probes) probe() {
 	begun := time.Now()
 	which := int(p.prefer.Load())

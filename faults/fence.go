@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// fence stops the active dispatcher in the midst of changes, and lets it go on
-// once the standby has taken over.
+// fence stops the active dispatcher in the middle of changes, and continues it once the
+// standby has taken over.
 func fence(t *trial) error {
 	var took time.Duration
 	acknowledged, unheard := 0, 0
@@ -30,8 +30,8 @@ func fence(t *trial) error {
 		if err := standby.start(); err != nil {
 			return err
 		}
-		// Functions that are switched off need no sandbox to load in when their
-		// settings change, so changes come as fast as the disk takes them.
+		// Functions that are switched off need no sandbox to change their settings, so
+		// changes come as fast as the disk takes them.
 		w := &fenced{t: t, active: active}
 		for n := range 4 {
 			if err := active.Put(fmt.Sprintf("f%d?max_concurrency=0", n), "def callme(): return 1"); err != nil {
@@ -56,7 +56,7 @@ func fence(t *trial) error {
 		}
 		t.history.note("continue")
 		active.Signal(syscall.SIGCONT)
-		w.writers.Wait() // each hears that the connection broke
+		w.writers.Wait() // each gets an error, because the connection breaks
 		time.Sleep(500 * time.Millisecond)
 		after, err := w.found(standby)
 		if err != nil {
@@ -86,7 +86,7 @@ func fence(t *trial) error {
 	return nil
 }
 
-// fenced is who writes while the dispatcher is stopped.
+// fenced writes to a dispatcher that is stopped meanwhile.
 type fenced struct {
 	t       *trial
 	active  *dispatcher
@@ -94,7 +94,7 @@ type fenced struct {
 	acked   [4]int // versions, by function
 }
 
-// write makes version after version, until one is not acknowledged.
+// write makes version after version until one is not acknowledged.
 func (w *fenced) write(n int) {
 	w.acked[n] = 1
 	for {
@@ -111,7 +111,7 @@ func (w *fenced) write(n int) {
 	}
 }
 
-// found is which version of each function is live.
+// found returns the live version of each function.
 func (w *fenced) found(d *dispatcher) (versions [4]int, err error) {
 	for n := range versions {
 		s, err := d.read(fmt.Sprintf("f%d", n))

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// history is what happened in a row, as lines of JSON: what was asked, answered,
+// history records what happens in a row as lines of JSON: what was asked, answered,
 // killed and found.
 type history struct {
 	mu    sync.Mutex
@@ -25,7 +25,7 @@ func newHistory(path string) (*history, error) {
 	return &history{begun: time.Now(), file: file, out: bufio.NewWriter(file)}, nil
 }
 
-// note adds a line: what happened, and names with values.
+// note adds a line: an event, and names with values.
 func (h *history) note(event string, pairs ...any) {
 	line := map[string]any{"ms": time.Since(h.begun).Milliseconds(), "event": event}
 	for i := 0; i+1 < len(pairs); i += 2 {
@@ -36,15 +36,15 @@ func (h *history) note(event string, pairs ...any) {
 	}
 	text, err := json.Marshal(line)
 	if err != nil {
-		panic(err) // our own values
+		panic(err) // cannot happen with our own values
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.out.Write(append(text, '\n'))
 }
 
-// close writes the rest, and returns the file's name. One that is not kept is
-// removed.
+// close writes the rest and returns the file's name. If keep is false, it removes the
+// file.
 func (h *history) close(keep bool) string {
 	h.out.Flush()
 	h.file.Close()

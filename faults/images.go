@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// bare is a base image from which no driver image can be built.
+// bare is a base image on which no driver image can be built.
 const bare = "fob-faults-bare:latest"
 
-// images takes driver images and space from an engine of our own.
+// images takes driver images and disk space away from an engine of our own.
 func images(t *trial) error {
 	o, err := t.startOwn()
 	if err != nil {
@@ -31,8 +31,8 @@ func images(t *trial) error {
 	if err := d.Put("old?min_scale=1&concurrency=20", "def callme(): return 'old'"); err != nil {
 		return err
 	}
-	// broken sees that a change is refused, that the log says why, and that what
-	// there is serves on; then that all is well again.
+	// broken checks that a change is refused, that the log says why, and that existing
+	// sandboxes go on; and then that everything works again.
 	calls := 0
 	codes := map[string]string{"python": "def callme(): return 'new'", "node": "function callme() { return 'new' }"}
 	broken := func(what, lang, word string, mend func() error) error {
@@ -43,7 +43,7 @@ func images(t *trial) error {
 		if !refused(a, err) {
 			t.violate("%s: a new version is answered %d %s, %v", what, a.Status, a.Body, err)
 		}
-		// What the dispatcher writes to us may come after its answer.
+		// The log line may come after the answer.
 		if err := d.Await(5*time.Second, fmt.Sprintf("the log says %q", word), func() bool { return strings.Contains(d.Log.String(), word) }); err != nil {
 			t.violate("%s: %v", what, err)
 		}
@@ -67,13 +67,13 @@ func images(t *trial) error {
 		return nil
 	}
 
-	// That of a language which no sandbox has: what is in use loses its name only, and
-	// further sandboxes are made of it.
+	// Delete the image of a language that has no sandbox. An image in use would only
+	// lose its name, and further sandboxes would still be made from it.
 	node := slices.IndexFunc(o.images, func(name string) bool { return strings.HasPrefix(name, "fob-node") })
 	if _, err := o.ask("DELETE", "/images/"+o.images[node]+"?force=1", nil); err != nil {
 		return err
 	}
-	// The engine has no base image and no network to fetch it by.
+	// The engine has no base image, and no network to pull one.
 	if err := broken("the image is deleted", "node", "set FOB_BASE_IMAGE", func() error {
 		return copyImages(t.engine, o.engine, o.images[node])
 	}); err != nil {
@@ -88,7 +88,8 @@ func images(t *trial) error {
 		return err
 	}
 
-	// The next start finds a base image that drivers cannot be built from.
+	// At its next start the dispatcher has a base image on which drivers cannot be
+	// built.
 	var packed bytes.Buffer
 	w := tar.NewWriter(&packed)
 	if err := errors.Join(w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "etc/", Mode: 0o755}), w.Close()); err != nil {

@@ -17,12 +17,12 @@ import (
 	"github.com/flockofbirds/fob/internal/client"
 )
 
-// blow is how one round's dispatcher comes to its end.
+// blow says how a round's dispatcher ends.
 type blow struct {
-	point string // failpoint; "" is any moment, "answer received" is the client's
-	nth   int    // passing of it
-	late  bool   // counted from when the load begins, and not from the start
-	terms string // what the failpoint does other than to stop there: then any moment is the end
+	point string // failpoint; "" for any moment; "answer received" for the client's
+	nth   int    // on which passing of it
+	late  bool   // counted from when the load begins, not from the start
+	terms string // what the failpoint does instead of stopping there; the end then comes at any moment
 	after time.Duration
 }
 
@@ -44,18 +44,18 @@ const received = "answer received"
 // stops reports whether the dispatcher is to stop at a failpoint.
 func (b blow) stops() bool { return b.terms == "" && b.point != "" && b.point != received }
 
-// freeze is what a failpoint does where the dispatcher is to stop.
+// freeze returns the terms of a failpoint at which the dispatcher is to stop.
 func (b blow) freeze() string { return fmt.Sprintf("%d*off->sleep(600000)", b.nth-1) }
 
-// killing is the row's state.
+// killing is the state of the row kill.
 type killing struct {
 	*trial
 	d         *dispatcher
 	functions []*function
-	control   string // address of the failpoints
+	control   string // address that controls the failpoints
 	points    []string
 	ledger    ledger
-	failing   atomic.Bool // a failpoint makes something fail this round
+	failing   atomic.Bool // a failpoint makes something fail in this round
 
 	acked, unheard, lost, calls, busy, stopped atomic.Int64
 	slowest                                    time.Duration // to reconcile
@@ -63,8 +63,8 @@ type killing struct {
 	byPoint                                    map[string]int
 }
 
-// kill kills a dispatcher round after round, at failpoints and elsewhere, and
-// looks after each restart whether all is as it was acknowledged.
+// kill kills a dispatcher round after round, at failpoints and elsewhere. After each
+// restart it checks that everything acknowledged is there.
 func kill(t *trial) error {
 	control, err := client.FreeAddr()
 	if err != nil {
@@ -84,8 +84,8 @@ func kill(t *trial) error {
 		k.functions = append(k.functions, f)
 	}
 
-	// Another dispatcher, with an aviary of its own on the same engine. It lives
-	// on, and its only sandbox counts.
+	// Another dispatcher, with an aviary of its own on the same engine. It lives on,
+	// and must keep its only sandbox.
 	other, err := t.prepare(t.program, "o", "FOB_POOL=python=0,node=0")
 	if err != nil {
 		return err
@@ -101,7 +101,7 @@ func kill(t *trial) error {
 	if err := k.d.boot(); err != nil {
 		return err
 	}
-	// With a first token all need one.
+	// From the first token on, everybody needs one.
 	root, err := k.d.MakeToken("root", "", "admin")
 	if err != nil {
 		return err
@@ -133,7 +133,7 @@ func kill(t *trial) error {
 	}
 	took := time.Since(begun)
 
-	// What is left at the end, and that it can all be removed.
+	// Finally, check what is left, and that all of it can be removed.
 	if err := k.d.boot("FOB_REMOVE_SANDBOXES=true"); err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func kill(t *trial) error {
 	return nil
 }
 
-// blows are the ways to go, to be taken in turn.
+// blows returns the ways to end, to be used in turn.
 func (k *killing) blows() []func() blow {
 	moment := func() time.Duration { return time.Duration(k.random.IntN(600)) * time.Millisecond }
 	all := []func() blow{
@@ -195,7 +195,7 @@ func (k *killing) blows() []func() blow {
 	return all
 }
 
-// most is how often a round can be expected to pass a failpoint.
+// most returns how often a round is expected to pass a failpoint.
 func most(point string) int {
 	switch {
 	case strings.HasPrefix(point, "commit"):
@@ -206,7 +206,7 @@ func most(point string) int {
 	return 3
 }
 
-// list asks a dispatcher with failpoints which there are.
+// list asks a dispatcher for its failpoints.
 func (k *killing) list() ([]string, error) {
 	response, err := http.Get("http://" + k.control + "/")
 	if err != nil {
@@ -225,7 +225,7 @@ func (k *killing) list() ([]string, error) {
 	return points, err
 }
 
-// round starts the dispatcher, checks, loads, and kills.
+// round starts the dispatcher, checks it, puts load on it, and kills it.
 func (k *killing) round(round int, b blow) error {
 	seed := k.random.Uint64()
 	k.history.note("round", "round", round, "blow", b.String())
@@ -240,7 +240,7 @@ func (k *killing) round(round int, b blow) error {
 	if err := k.d.start(terms...); err != nil {
 		return err
 	}
-	reached := make(chan struct{}) // the failpoint
+	reached := make(chan struct{}) // that the failpoint was reached
 	quit := make(chan struct{})
 	var watch sync.WaitGroup
 	watch.Go(func() { k.watch(b, reached, quit) })
@@ -286,7 +286,7 @@ func (k *killing) round(round int, b blow) error {
 		break
 	}
 	if b.terms != "" {
-		// What went wrong is to be put right without a new start.
+		// The dispatcher must recover from what went wrong without a restart.
 		close(over)
 		load.Wait()
 		k.settled(round, reached)
@@ -299,7 +299,7 @@ func (k *killing) round(round int, b blow) error {
 	return nil
 }
 
-// strike kills the dispatcher, and notes where it was.
+// strike kills the dispatcher, and records where it was.
 func (k *killing) strike(round int, b blow) {
 	at := ""
 	if b.stops() && k.passed(b) {
@@ -311,7 +311,7 @@ func (k *killing) strike(round int, b blow) {
 	k.d.kill()
 }
 
-// watch closes reached when the dispatcher stands at the failpoint.
+// watch closes reached when the dispatcher stops at the failpoint.
 func (k *killing) watch(b blow, reached, quit chan struct{}) {
 	if !b.stops() {
 		return
@@ -329,7 +329,7 @@ func (k *killing) watch(b blow, reached, quit chan struct{}) {
 	}
 }
 
-// arm sets the failpoint of a dispatcher that runs.
+// arm sets the failpoint of a running dispatcher.
 func (k *killing) arm(b blow) error {
 	request, err := http.NewRequest("PUT", "http://"+k.control+"/"+b.point, strings.NewReader(b.freeze()))
 	if err != nil {
@@ -346,7 +346,7 @@ func (k *killing) arm(b blow) error {
 	return nil
 }
 
-// passed reports whether the dispatcher stands at the failpoint.
+// passed reports whether the dispatcher has stopped at the failpoint.
 func (k *killing) passed(b blow) bool {
 	response, err := http.Get("http://" + k.control + "/" + b.point + "/count")
 	if err != nil {
@@ -358,8 +358,8 @@ func (k *killing) passed(b blow) bool {
 	return err == nil && count >= b.nth
 }
 
-// settled waits until the dispatcher is ready, and its containers are reconciled,
-// and checks everything. It returns false when that ends at the failpoint.
+// settled waits until the dispatcher is ready and its containers are reconciled, and
+// checks everything. It returns false if the failpoint is reached before.
 func (k *killing) settled(round int, reached chan struct{}) bool {
 	begun := time.Now()
 	checked := false
@@ -394,8 +394,8 @@ func (k *killing) settled(round int, reached chan struct{}) bool {
 	}
 }
 
-// check compares what there is with what was acknowledged. It returns false when
-// the dispatcher does not answer, as at a failpoint.
+// check compares what is there with what was acknowledged. It returns false if the
+// dispatcher does not answer, for example because it has stopped at a failpoint.
 func (k *killing) check() bool {
 	text, err := k.d.Ask("GET", "/api/functions?limit=1000", "")
 	if err != nil {
@@ -433,7 +433,7 @@ func (k *killing) check() bool {
 		if now == nil || f.off {
 			continue
 		}
-		// Calls that cost no start must say what is live.
+		// A call that finds a sandbox must be answered by the live version.
 		if ids, err := k.d.Running(now.id); err == nil && len(ids) > 0 {
 			k.once(f)
 		}
@@ -445,7 +445,7 @@ func (k *killing) check() bool {
 	return true
 }
 
-// stray compares what there is with what the dispatcher knows. It returns what is
+// stray compares what is there with what the dispatcher knows, and returns what is
 // wrong.
 func (k *killing) stray() string {
 	var refs []string
@@ -521,8 +521,8 @@ func (k *killing) call(f *function, seed uint64, over chan struct{}) {
 	}
 }
 
-// once calls a function, and sees whether the answer is one of a version that was
-// live in that time. It returns false when the dispatcher is gone.
+// once calls a function, and checks that the answer is from a version that was live at
+// the time. It returns false if the dispatcher is gone.
 func (k *killing) once(f *function) bool {
 	f.mu.Lock()
 	least, deletes, absent := f.since, f.deletes, f.acked == nil

@@ -12,16 +12,16 @@ import (
 	"github.com/flockofbirds/fob/internal/client"
 )
 
-// ledger is what was acknowledged of a secret and of tokens. One client changes
-// either, so that at most one change is open.
+// ledger is what was acknowledged about a secret and about tokens. One client changes
+// each, so at most one change is open.
 type ledger struct {
 	mu sync.Mutex
 
-	value  int             // how often the secret was set since it is there; 0 is not there
-	next   int             // what it is if the last change was done
-	tokens map[string]bool // IDs of those that are there
+	value  int             // how often the secret was set since it was created; 0 if it does not exist
+	next   int             // the value if the last change was done
+	tokens map[string]bool // IDs of existing tokens
 	made   string          // name of the token that is being made
-	gone   string          // ID of the one that is being revoked
+	gone   string          // ID of the token that is being revoked
 }
 
 const secretPath = "/api/secrets/LEDGER"
@@ -84,7 +84,7 @@ func (k *killing) changeTokens(random *rand.Rand, over chan struct{}) {
 	}
 }
 
-// wait is the pause between changes. It returns false when the round is over.
+// wait pauses between changes. It returns false when the round is over.
 func (k *killing) wait(random *rand.Rand, over chan struct{}) bool {
 	select {
 	case <-over:
@@ -94,7 +94,7 @@ func (k *killing) wait(random *rand.Rand, over chan struct{}) bool {
 	}
 }
 
-// heard counts the answer to a change, and returns false when there is none.
+// heard counts the answer to a change. It returns false if there is none.
 func (k *killing) heard(what string, a client.Answer, err error) bool {
 	switch {
 	case err != nil:
@@ -111,7 +111,7 @@ func (k *killing) heard(what string, a client.Answer, err error) bool {
 	return true
 }
 
-// checkLedger compares secret and tokens with what was acknowledged.
+// checkLedger compares the secret and the tokens with what was acknowledged.
 func (k *killing) checkLedger() {
 	l := &k.ledger
 	l.mu.Lock()

@@ -1,6 +1,6 @@
-// Faults breaks dispatchers on a real Docker engine, a row of
-// docs/inside/reliability.md at a time, and checks what they promise. Everything
-// random follows from one seed. It exits with 1 when a promise was broken.
+// Faults breaks dispatchers on a real Docker engine and checks what they promise. It
+// runs the rows of docs/inside/reliability.md one by one. Everything random follows
+// from one seed. Its exit status is 1 if a promise was broken.
 package main
 
 import (
@@ -24,20 +24,20 @@ import (
 
 // faults is what the rows share.
 type faults struct {
-	program    string // the dispatcher as it is shipped
+	program    string // the dispatcher as it is released
 	failpoints string // the same with failpoints
-	build      string // folder for what a run leaves
+	build      string // folder for what a run leaves behind
 	quick      bool
 	keep       bool
 	rounds     int // of the row kill
 	seed       uint64
-	engine     *engine // the machine's, which is never harmed
+	engine     *engine // the machine's; it is never harmed
 	own        *dockerd
 	folder     string // for data folders; a short path
 
-	living   sync.Map                  // *os.Process by PID, to be killed when we end
-	aviaries sync.Map                  // by name, to be cleared then
-	wall     atomic.Pointer[wallClock] // to be restored then; nil while no row moves it
+	living   sync.Map                  // *os.Process by PID, to be killed when this program ends
+	aviaries sync.Map                  // by name, to be cleared at the end
+	wall     atomic.Pointer[wallClock] // to be restored at the end; nil while no row moves it
 }
 
 // row is one fault.
@@ -48,8 +48,8 @@ type row struct {
 	run     func(*trial) error
 }
 
-// rows lists the faults in the order in which they are run. The one that moves
-// the machine's clock is the last.
+// rows returns the faults in the order in which they run. The one that moves the
+// machine's clock is the last.
 func rows() []row {
 	return []row{
 		{"kill", "`kill -9` the dispatcher at every failpoint, under load", "every acknowledged write is there, nothing half-done, containers reconciled within 30 s, another aviary's untouched", kill},
@@ -67,7 +67,7 @@ func rows() []row {
 	}
 }
 
-// trial is one row's run.
+// trial is the run of one row.
 type trial struct {
 	*faults
 	row        row
@@ -77,7 +77,7 @@ type trial struct {
 	violations []string
 }
 
-// violate notes that a promise was broken.
+// violate records a broken promise.
 func (t *trial) violate(format string, args ...any) {
 	what := fmt.Sprintf(format, args...)
 	t.history.note("violation", "what", what)
@@ -87,22 +87,22 @@ func (t *trial) violate(format string, args ...any) {
 	progress("%s: VIOLATION: %s", t.row.name, what)
 }
 
-// figure notes a result for the table.
+// figure records a result for the table.
 func (t *trial) figure(format string, args ...any) {
 	t.figures = append(t.figures, fmt.Sprintf(format, args...))
 	t.history.note("figure", "what", t.figures[len(t.figures)-1])
 }
 
-// result is a row as it is written to the JSON file.
+// result is the result of a row, as the JSON file has it.
 type result struct {
 	Row        string
 	Seconds    float64
 	Figures    []string
 	Violations []string
-	History    string `json:",omitempty"` // file, when something was violated
+	History    string `json:",omitempty"` // its file, if something was violated
 }
 
-// results is a whole run.
+// results are the results of a whole run.
 type results struct {
 	When    time.Time
 	Commit  string
@@ -149,8 +149,8 @@ func main() {
 	}
 }
 
-// run runs the rows, prints the table and writes the JSON file. A row that fails
-// does not keep the others from being run.
+// run runs the rows, prints the table and writes the JSON file. If a row fails, the
+// others still run.
 func (f *faults) run(chosen []row) error {
 	for _, path := range []*string{&f.program, &f.failpoints, &f.build} {
 		absolute, err := filepath.Abs(*path)
@@ -200,7 +200,7 @@ func (f *faults) run(chosen []row) error {
 	return errors.Join(failures, os.WriteFile(filepath.Join(f.build, "faults.json"), append(document, '\n'), 0o644))
 }
 
-// try runs one row, in a folder of its own. An error is a violation too.
+// try runs one row in a folder of its own. An error counts as a violation.
 func (f *faults) try(r row) result {
 	begun := time.Now()
 	progress("%s: %s", r.name, strings.ReplaceAll(r.fault, "`", ""))

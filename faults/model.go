@@ -13,51 +13,51 @@ import (
 	"github.com/flockofbirds/fob/api"
 )
 
-// keptVersions is how many of the newest versions a dispatcher must have still.
+// keptVersions is how many of the newest versions a dispatcher must still have.
 const keptVersions = 50
 
-// version is one of a function's, as it must be found. One that was dropped is found as
-// its zero.
+// version is a version of a function, as it must be found. A dropped version is a zero
+// version.
 type version struct {
 	code    string
-	timeout string // the setting, which tells versions with the same code apart
+	timeout string // distinguishes versions that have the same code
 }
 
-// state is a function as it must be found; nil is that there is none.
+// state is a function as it must be found; nil means that there is none.
 type state struct {
-	id       string // empty while it is not known
+	id       string // empty while it is unknown
 	versions []version
 }
 
-// function is what one name stands for: what was acknowledged, and what may be
-// because nobody has heard.
+// function is what a name stands for: what was acknowledged, and what may be the case
+// because an answer did not come.
 type function struct {
 	name string
-	off  bool // never called, so that its changes need no sandbox
+	off  bool // never called, so its changes need no sandbox
 
 	mu      sync.Mutex
 	acked   *state
-	next    *state // when open: as it is if the last change was done
+	next    *state // if open: the state if the last change was done
 	open    bool   // the last change was sent, and no answer came
-	changes int    // sent
-	deletes int    // of these
-	since   int    // the change that made the code that is live
+	changes int    // that were sent
+	deletes int    // how many of these were deletions
+	since   int    // the change that made the live code
 }
 
-// source is the code that one change puts. It says which.
+// source returns the code that a change puts. The code says which change that was.
 func source(name string, change int) string {
 	return fmt.Sprintf("def callme(): return %q", fmt.Sprintf("%s/%d", name, change))
 }
 
-// change is a request that changes a function, and what that makes of it.
+// change is a request that changes a function, and the state that it leads to.
 type change struct {
 	method, path, body string
 	next               *state
 	number             int
-	puts               bool // it brings new code
+	puts               bool // it has new code
 }
 
-// plan makes a change, and notes that it will be sent.
+// plan plans a change, and records that it will be sent.
 func (f *function) plan(kind string) change {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -75,7 +75,7 @@ func (f *function) plan(kind string) change {
 		f.open, f.next = true, nil
 		return c
 	case before == nil && kind == "PATCH":
-		// Creating, in the other way.
+		// The other way to create it.
 		c.method, c.path = "POST", "/api/gen"
 		settings.Set("name", f.name)
 	case before == nil:
@@ -99,7 +99,7 @@ func (f *function) plan(kind string) change {
 	return c
 }
 
-// settle notes the answer to a change: whether it was done.
+// settle records the answer to a change: whether it was done.
 func (f *function) settle(c change, done bool, id string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -116,8 +116,8 @@ func (f *function) settle(c change, done bool, id string) {
 	}
 }
 
-// found takes what was found after a restart for what is, if it is one of those
-// that may be, and says what is wrong if not.
+// found takes the state that was found after a restart as acknowledged. If that state
+// cannot be right, it returns what is wrong.
 func (f *function) found(now *state) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -137,12 +137,11 @@ func (f *function) found(now *state) error {
 	if f.open {
 		wanted += ", or " + f.next.String()
 	}
-	f.acked = now // so that it is told once
+	f.acked = now // so that it is reported once
 	return fmt.Errorf("%s is %s, and must be %s", f.name, now, wanted)
 }
 
-// same reports whether a state was found as it is to be; an ID that is not known is
-// any.
+// same reports whether a state was found as it should be. An unknown ID matches any.
 func same(a, b *state) bool {
 	if a == nil || b == nil {
 		return a == b
@@ -165,7 +164,7 @@ func (s *state) String() string {
 	return fmt.Sprintf("%s with the versions %q", s.id, s.versions)
 }
 
-// read asks a dispatcher for a function, with the code of all its versions.
+// read reads a function, with the code of all its versions.
 func (d *dispatcher) read(name string) (*state, error) {
 	var doc api.Function
 	there, err := d.get("/api/functions/"+name, &doc)
@@ -197,7 +196,7 @@ func (d *dispatcher) read(name string) (*state, error) {
 	return s, nil
 }
 
-// get reads what there is at a path, if there is something.
+// get reads the document at a path, if there is one.
 func (d *dispatcher) get(path string, into any) (there bool, err error) {
 	a, err := d.Do("GET", path, "")
 	if err != nil || a.Status == 404 {

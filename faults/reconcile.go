@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// reconcilePatience is what the containers may take to be those that the
-// dispatcher knows.
+// reconcilePatience is how long it may take until the containers are exactly those that
+// the dispatcher knows.
 const reconcilePatience = 30 * time.Second
 
-// stray compares the aviary's containers and folders with what the dispatcher
-// knows of these versions, which must be all. It returns what is wrong.
+// stray compares the aviary's containers and folders with what the dispatcher knows
+// about these versions, which must be all versions. It returns what is wrong.
 func (d *dispatcher) stray(e *engine, refs []string) string {
 	metrics, err := d.Metrics()
 	if err != nil {
@@ -62,9 +62,9 @@ func (d *dispatcher) reconciled(e *engine, refs ...string) (took time.Duration, 
 	}
 }
 
-// sockets lists the IDs of the sandboxes that have a folder, sorted.
+// sockets returns the IDs of the sandboxes that have a folder, sorted.
 func (d *dispatcher) sockets() []string {
-	entries, _ := os.ReadDir(filepath.Join(d.data, "s")) // before the first start there is none
+	entries, _ := os.ReadDir(filepath.Join(d.data, "s")) // before the first start there is no folder
 	var ids []string
 	for _, entry := range entries {
 		if id, is := strings.CutPrefix(entry.Name(), d.aviary+"-"); is {

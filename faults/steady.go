@@ -8,7 +8,7 @@ import (
 	"github.com/flockofbirds/fob/internal/client"
 )
 
-// steady calls a function at a steady pace, and counts the answers.
+// steady calls a function at a steady rate and counts the answers.
 type steady struct {
 	d    *dispatcher
 	path string
@@ -19,8 +19,7 @@ type steady struct {
 	answers map[string]int
 }
 
-// steadily begins. Each answer that fine does not like is counted as what it
-// says.
+// steadily begins to call. Each answer that is not fine is counted by its text.
 func (d *dispatcher) steadily(path string, every time.Duration, fine func(a client.Answer, err error) bool) *steady {
 	s := &steady{d: d, path: path, quit: make(chan struct{}), answers: map[string]int{}}
 	s.all.Go(func() {
@@ -47,8 +46,8 @@ func (d *dispatcher) steadily(path string, every time.Duration, fine func(a clie
 	return s
 }
 
-// stop ends the calls, and notes what was not fine as violations. It returns how
-// many there were.
+// stop ends the calls, records what was not fine as violations, and returns how many
+// there were.
 func (s *steady) stop(what string) int {
 	close(s.quit)
 	s.all.Wait()
@@ -62,10 +61,10 @@ func (s *steady) stop(what string) int {
 	return total
 }
 
-// ok is a call that went through.
+// ok reports whether a call succeeded.
 func ok(a client.Answer, err error) bool { return err == nil && a.Status == 200 }
 
-// refused is a 503 that says when to come back.
+// refused reports whether the answer is a 503 with a Retry-After.
 func refused(a client.Answer, err error) bool {
 	return err == nil && a.Status == 503 && a.Header.Get("Retry-After") != ""
 }

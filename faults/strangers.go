@@ -12,21 +12,21 @@ import (
 	"time"
 )
 
-// siege is the row strangers: a dispatcher that strangers attack, one way after
-// the other, while somebody else's function is called.
+// siege is the state of the row strangers: strangers attack a dispatcher in one way
+// after the other, while somebody else's function is called.
 type siege struct {
 	*trial
 	d *dispatcher
 }
 
-// attack is one way.
+// attack is one way to attack.
 type attack struct {
 	name   string
 	run    func(s *siege) error // returns when the attack is over
-	budget bool                 // it goes for memory, which must stay within the budget and overhead
+	budget bool                 // it aims at memory, which must stay within the budget and overhead
 }
 
-// attacks are the ways, a file each.
+// attacks returns all attacks. Each has a file of its own.
 func attacks() []attack {
 	return []attack{
 		{"200 clients send 6 MB", bodies("max_scale=1", 200, 429, 503), true},
@@ -45,13 +45,13 @@ func attacks() []attack {
 	}
 }
 
-// The byte budget of the dispatcher, and how much memory it may have besides.
+// The dispatcher's byte budget, and how much memory it may use besides.
 const (
 	budget   = 64 << 20
 	overhead = 30 << 20
 )
 
-// duration is how long an attack goes on.
+// duration is how long an attack lasts.
 func (s *siege) duration() time.Duration { return pick(s.faults, 10*time.Second, 2*time.Second) }
 
 // strangers attacks a dispatcher.
@@ -89,10 +89,10 @@ func strangers(t *trial) error {
 	return d.stop()
 }
 
-// sight is what was seen while something went on.
+// sight is what was observed during an attack.
 type sight struct {
 	lasted    time.Duration
-	took      []time.Duration // the neighbour's calls, sorted
+	took      []time.Duration // by the neighbour's calls, sorted
 	failed    int
 	failure   string
 	peak      int64         // resident memory in bytes
@@ -110,12 +110,12 @@ func (g sight) String() string {
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// besides calls the neighbour's function 50 times a second while work goes on,
-// and looks at the dispatcher's memory and processor time.
+// besides calls the neighbour's function 50 times a second while work runs, and
+// observes the dispatcher's memory and processor time.
 func (s *siege) besides(work func() error) (sight, error) {
 	var seen sight
 	pid := s.d.PID()
-	// The peak counts from now on.
+	// This resets the peak.
 	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0); err != nil {
 		return seen, err
 	}
@@ -190,14 +190,14 @@ func callNeighbour(client *http.Client, url string) error {
 	return err
 }
 
-// processorTime is how much a process has used of all processors.
+// processorTime returns how much processor time a process has used.
 func processorTime(pid int) (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}
-	// utime and stime are the fields 14 and 15, and the second, in parentheses,
-	// may have blanks in it.
+	// utime and stime are fields 14 and 15. The second field, in parentheses, may
+	// contain blanks.
 	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
 	if len(fields) < 13 {
 		return 0, fmt.Errorf("/proc/%d/stat says %q", pid, text)
@@ -210,6 +210,6 @@ func processorTime(pid int) (time.Duration, error) {
 		}
 		ticks += n
 	}
-	const perSecond = 100 // on every Linux that Go runs on
+	const perSecond = 100 // on every Linux that Go supports
 	return time.Duration(ticks) * time.Second / perSecond, nil
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// markers enclose the table in docs/inside/reliability.md.
+// The markers around the table in docs/inside/reliability.md.
 const markerBegin, markerEnd = "<!-- make faults: begin -->", "<!-- make faults: end -->"
 
 // print writes the table as Markdown, to be pasted between the markers.
@@ -30,7 +30,7 @@ func (r *results) print(w io.Writer) {
 	fmt.Fprintln(w, markerEnd)
 }
 
-// machine says what this runs on, without naming it.
+// machine describes the machine without naming it.
 func machine() string {
 	model, memory := "", ""
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
@@ -44,7 +44,7 @@ func machine() string {
 	return fmt.Sprintf("%d × %s%s", runtime.NumCPU(), model, memory)
 }
 
-// field returns the first NAME: VALUE's value of a file in /proc.
+// field returns the value of the first line NAME: VALUE in a file of /proc.
 func field(text, name string) string {
 	for line := range strings.Lines(text) {
 		if key, value, found := strings.Cut(line, ":"); found && strings.TrimSpace(key) == name {

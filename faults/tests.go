@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// power cuts the power, on a model of the disk.
+// power cuts the power on a model of the disk.
 func power(t *trial) error {
 	rounds := fmt.Sprintf("FOBTEST_POWERCUT_ROUNDS=%d", pick(t.faults, 2000, 20))
 	return errors.Join(
@@ -25,20 +25,20 @@ func diskFull(t *trial) error {
 	return t.tests("./cmd/dispatcher", "^(TestDiskFull|TestFirstStartOnFullDisk)", `(\d+ functions of .*|\d+ starts failed .*)`)
 }
 
-// bits flips bits of a database: of each byte one, and in a full run all; and
-// some of a larger one, at random.
+// bits flips bits of a database: one bit of each byte, in a full run all, and random
+// bits of a larger database.
 func bits(t *trial) error {
 	return t.tests("./internal/store", "^TestBitsFlipped", `(\d+ bits in .*)`,
 		fmt.Sprintf("FOBTEST_ALLBITS=%d", pick(t.faults, 1, 0)), fmt.Sprintf("FOBTEST_FLIPS=%d", pick(t.faults, 5000, 100)))
 }
 
-// misbehave runs functions that do their sandbox harm.
+// misbehave runs functions that harm their sandbox.
 func misbehave(t *trial) error {
 	return t.tests("./cmd/dispatcher", "^TestDockerFaultSandboxes$", "")
 }
 
-// tests runs Go tests that are a row of their own, with the trial's seed, and
-// takes for figures what they log that the pattern's first group finds.
+// tests runs Go tests that make up a row, with the trial's seed. What the first group
+// of pattern matches in their log becomes a figure.
 func (t *trial) tests(pkg, run, pattern string, env ...string) error {
 	cmd := exec.Command("go", "test", "-count=1", "-timeout=30m", "-json", "-run", run, pkg)
 	cmd.Env = append(append(os.Environ(), fmt.Sprintf("FOBTEST_SEED=%d", t.seed)), env...)

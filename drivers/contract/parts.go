@@ -7,9 +7,9 @@ import (
 	"unicode/utf16"
 )
 
-// Parts are bytes that a case writes as text, as a list of lines, or as a list
-// that has objects {"repeat": TEXT, "times": N} or {"bytes": [0, 255]} in it.
-// A list of text alone is joined by line breaks; any other as it is.
+// Parts are bytes that a case writes as a text, as a list of lines, or as a list that
+// also has objects {"repeat": TEXT, "times": N} or {"bytes": [0, 255]}. A list of texts
+// is joined with line breaks, any other list without.
 type Parts []byte
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -47,7 +47,7 @@ func (p *Parts) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// ascii writes JSON with all but ASCII escaped, as Fob-Args must be.
+// ascii escapes everything in a JSON text that is not ASCII, as Fob-Args requires.
 func ascii(data []byte) string {
 	var out strings.Builder
 	for _, r := range string(data) {

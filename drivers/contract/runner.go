@@ -1,6 +1,6 @@
-// Package contract checks that a driver, in whatever sandbox it runs, keeps
-// the driver contract in README.md. The cases are JSON files, so that a driver
-// in a third language needs no Go.
+// Package contract checks that a driver, in whatever sandbox it runs, keeps the driver
+// contract in README.md. The cases are JSON files, so that a driver for a third
+// language needs no Go.
 package contract
 
 import (
@@ -24,28 +24,28 @@ import (
 //go:embed cases/*.json
 var caseFiles embed.FS
 
-// Patience is how long the runner waits for one answer, or for a line to
-// appear in the log. It is long, for nothing here measures time.
+// Patience is how long the runner waits for an answer, or for a line to appear in the
+// log. It is generous, because the cases do not measure time.
 const Patience = 60 * time.Second
 
 // Driver is one freshly started, blank driver.
 type Driver struct {
-	// Dial opens a connection to it that needs no token.
+	// Dial opens a connection that needs no token.
 	Dial func(ctx context.Context) (net.Conn, error)
 
-	// Log returns what it has written to standard output and error so far.
+	// Log returns what the driver has written to standard output and error so far.
 	Log func() string
 }
 
-// Case is one file of cases/, as README.md describes it.
+// Case is one file in cases/. README.md describes it.
 type Case struct {
-	Name    string `json:"-"` // the file's, without .json
+	Name    string `json:"-"` // of the file, without .json
 	Why     string
-	Since   map[string]string // the least version of a language's runtime, such as "20.12"
+	Since   map[string]string // least version of each language's runtime, "20.12" for example
 	Code    map[string]Parts
 	Env     map[string]string // loaded with the code
-	Secrets map[string]Parts  // the same, which the runner puts into base64
-	Load    *Expect           // 200 when absent
+	Secrets map[string]Parts  // likewise; the runner encodes them in base64
+	Load    *Expect           // 200 if absent
 	Calls   []struct {
 		Send   Send
 		Expect Expect
@@ -53,47 +53,47 @@ type Case struct {
 	Log []string
 }
 
-// Send is one call to make.
+// Send is one call.
 type Send struct {
-	Args    json.RawMessage // becomes the header Fob-Args
-	JSON    json.RawMessage // becomes the body, as does
+	Args    json.RawMessage // sent as the header Fob-Args
+	JSON    json.RawMessage // sent as the body, like the next
 	Body    Parts
-	Method  string // Fob-Method
-	Target  string // Fob-Target
-	Root    string // Fob-Root
+	Method  string // sent as Fob-Method
+	Target  string // sent as Fob-Target
+	Root    string // sent as Fob-Root
 	Headers map[string]string
 }
 
-// Expect is what an answer must be; what is absent is not looked at.
+// Expect describes an answer. What is absent is not checked.
 type Expect struct {
-	Status  int // 200 when absent
+	Status  int // 200 if absent
 	JSON    json.RawMessage
 	Body    *Parts            // byte for byte
-	Headers map[string]string // "" for one that must be absent
-	Trailer string            // Fob-Error behind a stream's last chunk; none when absent
+	Headers map[string]string // "" for a header that must be absent
+	Trailer string            // Fob-Error after a stream's last chunk; if absent, there must be none
 	Error   *Error
 }
 
-// Error is what an error object must be.
+// Error describes an error object.
 type Error struct {
 	Code      string
 	Type      string
 	Line      int
 	Message   []string // substrings
-	Hint      []string // substrings; there is none when absent
+	Hint      []string // substrings; if absent, there must be no hint
 	Traceback []string // substrings
-	Without   []string // what the whole answer must not have in it
+	Without   []string // what must not be in the whole answer
 }
 
-// Run boots a driver for every case that has code in a language and runs the
-// case against it. boot must give a new, blank driver every time.
+// Run runs every case that has code in a language, each against a driver of its own.
+// boot must return a new, blank driver each time.
 func Run(t *testing.T, lang string, boot func(t *testing.T) Driver) {
 	for _, c := range Cases(t, lang) {
 		t.Run(c.Name, func(t *testing.T) { c.Run(t, lang, boot(t)) })
 	}
 }
 
-// Cases reads the cases that have code in a language, in order of their names.
+// Cases reads the cases that have code in a language, ordered by name.
 func Cases(t *testing.T, lang string) []Case {
 	t.Helper()
 	names, err := fs.Glob(caseFiles, "cases/*.json")
@@ -125,7 +125,7 @@ func Cases(t *testing.T, lang string) []Case {
 
 func parseCase(data []byte, lang string) (c Case, err error) {
 	var document any
-	// Numbers are kept as they are written.
+	// Keep numbers as they are written.
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.UseNumber()
 	if err := decoder.Decode(&document); err != nil {
@@ -140,8 +140,8 @@ func parseCase(data []byte, lang string) (c Case, err error) {
 	return c, decoder.Decode(&c)
 }
 
-// forLanguage puts the one that is for lang in the place of every object by
-// language.
+// forLanguage replaces every object that has a member for each language by the member
+// for lang.
 func forLanguage(value any, lang string) any {
 	switch value := value.(type) {
 	case []any:
@@ -194,7 +194,7 @@ func (c Case) secrets() map[string][]byte {
 	return values
 }
 
-// runtime asks which version of the language the driver runs.
+// runtime returns the version of the language that the driver runs.
 func (c *Client) runtime(t *testing.T) string {
 	t.Helper()
 	request, err := http.NewRequest(http.MethodGet, "http://driver/_fob/health", nil)
@@ -353,11 +353,12 @@ func (d Driver) Client(t *testing.T) *Client {
 	}}
 }
 
-// trailer is where Do puts the trailer Fob-Error, as net/http's servers do.
+// trailer is the header under which Do returns the trailer Fob-Error. It is net/http's
+// convention.
 const trailer = http.TrailerPrefix + "Fob-Error"
 
-// Do sends a request and returns the whole answer, a stream's trailer among
-// its headers.
+// Do sends a request and returns the whole answer. A stream's trailer is among the
+// headers.
 func (c *Client) Do(t *testing.T, request *http.Request) (int, http.Header, []byte) {
 	t.Helper()
 	status, header, body, err := c.Try(request)
@@ -367,9 +368,9 @@ func (c *Client) Do(t *testing.T, request *http.Request) (int, http.Header, []by
 	return status, header, body
 }
 
-// Try is Do for other goroutines than the test's own.
+// Try is Do for goroutines other than the test's own.
 func (c *Client) Try(request *http.Request) (int, http.Header, []byte, error) {
-	request.Header.Set("User-Agent", "") // none, for a driver passes it on
+	request.Header.Set("User-Agent", "") // without a value net/http would set its own, which a driver passes on
 	response, err := c.http.Do(request)
 	if err != nil {
 		return 0, nil, nil, err
@@ -388,7 +389,7 @@ func (c *Client) Load(t *testing.T, code string) (int, http.Header, []byte) {
 	return c.load(t, map[string]any{"code": code})
 }
 
-// load sends what members say, and what a dispatcher always does.
+// load sends members, and what a dispatcher always sends.
 func (c *Client) load(t *testing.T, members map[string]any) (int, http.Header, []byte) {
 	t.Helper()
 	load := map[string]any{"function": "f", "version": 1, "concurrency": 2, "unknown": nil}
@@ -404,8 +405,8 @@ func (c *Client) load(t *testing.T, members map[string]any) (int, http.Header, [
 	return c.Do(t, request)
 }
 
-// Eventually waits until a condition holds, and fails the test when it does
-// not for as long as Patience.
+// Eventually waits until a condition holds. It fails the test if it does not hold
+// within Patience.
 func Eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(Patience); !holds(); time.Sleep(2 * time.Millisecond) {

@@ -1,5 +1,5 @@
-// Package client runs dispatchers as processes of their own, and asks them over
-// HTTP: what the tests of e2e, the bench and the faults share.
+// Package client runs dispatchers as processes and sends them HTTP requests. The tests
+// in e2e, the bench and the faults share it.
 package client
 
 import (
@@ -15,22 +15,22 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// Client asks one dispatcher.
+// Client sends requests to one dispatcher.
 type Client struct {
-	URL   string       // such as http://127.0.0.1:9999
-	Token string       // that requests show; none when it is empty
-	HTTP  *http.Client // http.DefaultClient when it is nil
+	URL   string       // http://127.0.0.1:9999, for example
+	Token string       // shown with each request; may be empty
+	HTTP  *http.Client // nil for http.DefaultClient
 }
 
-// Answer is an answer, read whole.
+// Answer is an answer that was read whole.
 type Answer struct {
 	Status int
 	Header http.Header
 	Body   string
 }
 
-// Do makes a request and reads the answer, whatever it is. Header has names and
-// values in turn.
+// Do makes a request and reads the answer, whatever its status. header has names and
+// values alternately.
 func (c *Client) Do(method, path, body string, header ...string) (Answer, error) {
 	request, err := http.NewRequest(method, c.URL+path, strings.NewReader(body))
 	if err != nil {
@@ -48,7 +48,7 @@ func (c *Client) Do(method, path, body string, header ...string) (Answer, error)
 	return c.Send(request)
 }
 
-// Send is Do for a request that is made already. It shows no token.
+// Send is Do for a given request. It adds no token.
 func (c *Client) Send(request *http.Request) (Answer, error) {
 	asks := c.HTTP
 	if asks == nil {
@@ -72,7 +72,7 @@ func (c *Client) Ask(method, path, body string) (string, error) {
 	return a.Body, err
 }
 
-// Read asks for a JSON document.
+// Read reads a JSON document.
 func (c *Client) Read(path string, into any) error {
 	text, err := c.Ask(http.MethodGet, path, "")
 	if err != nil {
@@ -84,7 +84,7 @@ func (c *Client) Read(path string, into any) error {
 	return nil
 }
 
-// Register makes a function and returns its ID. Query is empty, or begins with ?.
+// Register registers a function and returns its ID. query is empty or begins with ?.
 func (c *Client) Register(query, code string) (id string, err error) {
 	text, err := c.Ask(http.MethodPost, "/api/gen"+query, code)
 	if err != nil {
@@ -97,14 +97,14 @@ func (c *Client) Register(query, code string) (id string, err error) {
 	return made.ID, nil
 }
 
-// Put makes a function, or a version of one. Ref may be followed by a query.
+// Put creates a function, or adds a version to one. ref may have a query.
 func (c *Client) Put(ref, code string) error {
 	_, err := c.Ask(http.MethodPut, "/api/functions/"+ref, code)
 	return err
 }
 
-// Call calls a function, which must answer well, and returns its answer. Ref may be
-// followed by a query.
+// Call calls a function, which must succeed, and returns the answer's body. ref may
+// have a query.
 func (c *Client) Call(ref string) (string, error) {
 	return c.Ask(http.MethodGet, "/api/call/"+ref, "")
 }
@@ -115,20 +115,20 @@ func (c *Client) Delete(ref string) error {
 	return err
 }
 
-// IDs lists the functions, in order of creation.
+// IDs returns the IDs of all functions, in order of creation.
 func (c *Client) IDs() ([]string, error) {
 	var list api.IDs
 	err := c.Read("/api/stats", &list)
 	return list.Functions, err
 }
 
-// Whereabouts says where a version runs.
+// Whereabouts returns where a version runs.
 func (c *Client) Whereabouts(ref string) (where api.Whereabouts, err error) {
 	err = c.Read("/api/meta/"+ref, &where)
 	return where, err
 }
 
-// Running lists the IDs of a version's sandboxes.
+// Running returns the IDs of a version's sandboxes.
 func (c *Client) Running(ref string) (ids []string, err error) {
 	where, err := c.Whereabouts(ref)
 	for _, s := range where.Sandboxes {
@@ -137,7 +137,7 @@ func (c *Client) Running(ref string) (ids []string, err error) {
 	return ids, err
 }
 
-// MakeToken makes a token. Expires is as in api.NewToken.
+// MakeToken makes a token. expires is as in api.NewToken.
 func (c *Client) MakeToken(name, expires string, grants ...string) (*api.MadeToken, error) {
 	wanted := api.NewToken{Name: name, Grants: make([]faas.Grant, len(grants)), Expires: expires}
 	for i, text := range grants {
@@ -160,7 +160,7 @@ func (c *Client) MakeToken(name, expires string, grants ...string) (*api.MadeTok
 	return &made, nil
 }
 
-// Metrics are values by name, with labels as /metrics writes them.
+// Metrics are the values of metrics by name, with labels as /metrics writes them.
 type Metrics map[string]float64
 
 // Metrics reads /metrics.
@@ -183,7 +183,7 @@ func (c *Client) Metrics() (Metrics, error) {
 	return values, nil
 }
 
-// Sum adds up the metrics whose names begin so.
+// Sum adds up the metrics whose names begin with prefix.
 func (m Metrics) Sum(prefix string) (total float64) {
 	for name, value := range m {
 		if strings.HasPrefix(name, prefix) {
@@ -193,15 +193,15 @@ func (m Metrics) Sum(prefix string) (total float64) {
 	return total
 }
 
-// Sandboxes counts those that wait for a function, and all others, those on their way
-// included.
+// Sandboxes returns how many blank sandboxes there are, and how many others, including
+// those being started.
 func (m Metrics) Sandboxes() (blank, others int) {
 	blank = int(m[`fob_sandboxes{state="blank"}`])
 	return blank, int(m.Sum("fob_sandboxes{")) - blank
 }
 
-// Problem reads an answer that says what failed. It is an error if the answer is no
-// such document, or has more than that has.
+// Problem decodes an answer that reports an error. It fails if the answer is not such a
+// document, or has unknown members.
 func (a Answer) Problem() (p api.Problem, err error) {
 	d := json.NewDecoder(bytes.NewReader([]byte(a.Body)))
 	d.DisallowUnknownFields()

@@ -17,21 +17,21 @@ import (
 	"time"
 )
 
-// Dispatcher is one that runs as a process of its own. It can be started again after
-// it ended. What it says goes to Log.
+// Dispatcher is a dispatcher in a process of its own. It can be started again after it
+// has ended. Its output goes to Log.
 type Dispatcher struct {
 	Client
-	Env []string // NAME=value; the last of a name counts
+	Env []string // NAME=value; the last one of a name counts
 	Log Log
 
-	args  []string // program first
+	args  []string // the program first
 	cmd   *exec.Cmd
 	ended chan struct{}
 }
 
-// Prepare makes a dispatcher that is yet to be started. Settings are FOB_NAME=value;
-// without FOB_ADDR it gets a port of its own. Those of our own environment do not count,
-// but for the base image.
+// Prepare returns a dispatcher that has not been started. settings are FOB_NAME=value;
+// without FOB_ADDR it gets a port of its own. Settings in our own environment do not
+// apply, except the base image.
 func Prepare(program string, settings ...string) (*Dispatcher, error) {
 	d := &Dispatcher{args: []string{program, "serve"}}
 	for _, entry := range os.Environ() {
@@ -53,7 +53,7 @@ func Prepare(program string, settings ...string) (*Dispatcher, error) {
 	return d, nil
 }
 
-// Setting is what a setting was given as.
+// Setting returns the value that a setting was given.
 func (d *Dispatcher) Setting(name string) string {
 	for _, entry := range slices.Backward(d.Env) {
 		if value, is := strings.CutPrefix(entry, name+"="); is {
@@ -63,18 +63,18 @@ func (d *Dispatcher) Setting(name string) string {
 	return ""
 }
 
-// Addr is the address that it listens on.
+// Addr returns the address on which it listens.
 func (d *Dispatcher) Addr() string { return strings.TrimPrefix(d.URL, "http://") }
 
-// Start runs it. Extra is more of its environment, this time.
+// Start starts the process. extra is added to its environment this time.
 func (d *Dispatcher) Start(extra ...string) error {
 	return d.StartAs(exec.Command(d.args[0], d.args[1:]...), extra...)
 }
 
-// StartAs is Start with a command that becomes the dispatcher. A command that has
-// somewhere for its output to go keeps it.
+// StartAs is Start with a command that becomes the dispatcher. If the command has set
+// its output, it keeps it.
 func (d *Dispatcher) StartAs(cmd *exec.Cmd, extra ...string) error {
-	d.HTTP.CloseIdleConnections() // to the one that ended
+	d.HTTP.CloseIdleConnections() // they lead to the process that ended
 	d.Log.reset()
 	cmd.Env = append(slices.Clone(d.Env), extra...)
 	if cmd.Stderr == nil {
@@ -86,7 +86,7 @@ func (d *Dispatcher) StartAs(cmd *exec.Cmd, extra ...string) error {
 	ended := make(chan struct{})
 	d.cmd, d.ended = cmd, ended
 	go func() {
-		cmd.Wait() // State says how it ended
+		cmd.Wait() // State has the result
 		close(ended)
 	}()
 	return nil
@@ -100,7 +100,7 @@ func (d *Dispatcher) AwaitReady(patience time.Duration) error {
 	})
 }
 
-// Await polls until condition holds. It is an error when the process ends before.
+// Await polls until condition holds. It fails if the process ends before.
 func (d *Dispatcher) Await(patience time.Duration, what string, condition func() bool) error {
 	for deadline := time.Now().Add(patience); !condition(); time.Sleep(2 * time.Millisecond) {
 		if d.Over() {
@@ -113,16 +113,16 @@ func (d *Dispatcher) Await(patience time.Duration, what string, condition func()
 	return nil
 }
 
-// PID is the process's ID.
+// PID returns the process's ID.
 func (d *Dispatcher) PID() int { return d.cmd.Process.Pid }
 
-// Process is the process that was started last.
+// Process returns the process that was started last.
 func (d *Dispatcher) Process() *os.Process { return d.cmd.Process }
 
-// Ended is closed when the process has ended.
+// Ended returns a channel that is closed when the process has ended.
 func (d *Dispatcher) Ended() <-chan struct{} { return d.ended }
 
-// State says how it ended.
+// State returns how the process ended.
 func (d *Dispatcher) State() *os.ProcessState { return d.cmd.ProcessState }
 
 // Over reports whether the process has ended, or was never started.
@@ -138,17 +138,17 @@ func (d *Dispatcher) Over() bool {
 	}
 }
 
-// Signal sends a signal. One that comes too late is lost.
+// Signal sends a signal. It does nothing if the process has ended.
 func (d *Dispatcher) Signal(s syscall.Signal) { _ = d.cmd.Process.Signal(s) }
 
-// Kill ends it as kill -9 does.
+// Kill ends the process as kill -9 does.
 func (d *Dispatcher) Kill() {
 	d.Signal(syscall.SIGKILL)
 	<-d.ended
 }
 
-// Terminate has it end as a service manager does, and waits for that. It is an error
-// unless it ends well. One that has ended already stays so.
+// Terminate ends the process as a service manager does, and waits for its end. It fails
+// if the process does not end well. If it has ended already, Terminate does nothing.
 func (d *Dispatcher) Terminate() error {
 	if d.Over() {
 		return nil
@@ -157,7 +157,8 @@ func (d *Dispatcher) Terminate() error {
 	return d.AwaitEnd()
 }
 
-// AwaitEnd waits until it has ended, and ended well.
+// AwaitEnd waits until the process has ended. It fails if the process does not end
+// well.
 func (d *Dispatcher) AwaitEnd() error {
 	select {
 	case <-d.ended:
@@ -171,8 +172,9 @@ func (d *Dispatcher) AwaitEnd() error {
 	return nil
 }
 
-// FreeAddr is an address that nobody listened on just now. It is none of those that
-// the kernel gives to clients, for it could give it to one before the dispatcher has it.
+// FreeAddr returns an address on which nobody listened just now. Its port is not one
+// that the kernel gives to clients, because a client could get it before the dispatcher
+// does.
 func FreeAddr() (string, error) {
 	for range 1000 {
 		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(10000+rand.IntN(20000)))
@@ -183,7 +185,7 @@ func FreeAddr() (string, error) {
 	return "", errors.New("there is no free port")
 }
 
-// Log holds what a process has said since it was started.
+// Log holds the output of a process since it was started.
 type Log struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -202,20 +204,20 @@ func (l *Log) reset() {
 	l.buf.Reset()
 }
 
-// String is all of it.
+// String returns all of it.
 func (l *Log) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.buf.String()
 }
 
-// Tail is its end.
+// Tail returns its end.
 func (l *Log) Tail() string {
 	text := l.String()
 	return text[max(0, len(text)-1500):]
 }
 
-// Trouble is what in it tells of a bug: a panic, or what the race detector found.
+// Trouble returns what in it hints at a bug: a panic, or a report of the race detector.
 func (l *Log) Trouble() string {
 	text := l.String()
 	for _, word := range []string{"panic", "fatal error:", "DATA RACE"} {

@@ -12,10 +12,10 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-// attend makes a call whose caller waits for less long than the function may
-// run. When the wait is over the caller is told so, and nothing else changes: the
-// call runs on to the function's own timeout, and has its slot until then. So who
-// waits for a moment only costs the function no sandbox.
+// attend makes a call whose caller waits for a shorter time than the function may run.
+// When that time is over, the caller is told so, and nothing else changes: the call
+// runs on, up to the function's timeout, and keeps its slot. So an impatient caller
+// does not cost the function a sandbox.
 func (s slot) attend(ctx context.Context, request *sandbox.Request, wait time.Duration, run *time.Duration) (faas.Result, error) {
 	budget, sent := time.Duration(s.flock.version.Settings.Timeout), time.Now()
 	late := sent.Add(wait)
@@ -33,22 +33,22 @@ func (s slot) attend(ctx context.Context, request *sandbox.Request, wait time.Du
 		run    time.Duration
 	}
 	answered := make(chan answer, 1)
-	var claimed atomic.Bool // by whoever is first: the answer, or the end of the wait
+	var claimed atomic.Bool // by whichever is first: the answer, or the end of the wait
 	pending.SetDeadline(sent.Add(budget))
 	answering := func() {
 		stop := context.AfterFunc(s.flock.d.ctx, pending.Break)
 		response, err := pending.Answer()
 		a := answer{run: time.Since(sent)}
 		switch {
-		case !stop(): // the next dispatcher adopts the sandbox
+		case !stop(): // the dispatcher is closing; the next one adopts the sandbox
 			if err == nil {
 				response.Close()
 			}
 			s.release()
 			a.err = faas.Errorf(faas.CodeInternal, "the dispatcher shut down while the function ran, which may have run on")
 		case err == nil && response.Stream != nil:
-			// A context is its request's, and ends with it: of a caller that has been
-			// told nobody may ask for it any more.
+			// ctx belongs to the caller's request and ends with it. The caller has been
+			// told already, so it must not be used any more.
 			if !claimed.CompareAndSwap(false, true) {
 				s.stream(context.Background(), response, sent, budget).abandon()
 				return
@@ -78,7 +78,7 @@ func (s slot) attend(ctx context.Context, request *sandbox.Request, wait time.Du
 	select {
 	case <-timer.C:
 		if claimed.CompareAndSwap(false, true) {
-			pending.EndBody() // which is the caller's
+			pending.EndBody() // the body belongs to the caller
 			*run = time.Since(sent)
 			return faas.Result{}, timeIsUp(wait, budget)
 		}
@@ -91,13 +91,13 @@ func (s slot) attend(ctx context.Context, request *sandbox.Request, wait time.Du
 	return a.result, a.err
 }
 
-// timeIsUp is what a caller hears that waited no longer.
+// timeIsUp returns the error for a caller whose wait is over.
 func timeIsUp(wait, timeout time.Duration) error {
 	return faas.Errorf(faas.CodeTimeout, "the caller's Fob-Timeout of %v is over; the function runs on, until its own timeout of %v at the most", wait, timeout)
 }
 
-// until returns the stream for a reader that hears no more of it from then on but
-// an error. Then the function is told that nobody reads on.
+// until returns the stream for a reader that gets err when end comes. Then the function
+// is told that nobody reads on.
 func (s *stream) until(end time.Time, err error) io.ReadCloser {
 	r, w := io.Pipe()
 	give := func(err error) {
@@ -123,14 +123,14 @@ func (s *stream) until(end time.Time, err error) io.ReadCloser {
 	return &pumped{r, s.from.Cancel}
 }
 
-// pumped is a stream that is read at one remove.
+// pumped is a stream that is read through a pipe.
 type pumped struct {
 	*io.PipeReader
 	cancel func()
 }
 
-// Close implements io.Closer. Before the end of the stream it tells the function
-// that nobody reads on.
+// Close implements io.Closer. Before the end of the stream it tells the function that
+// nobody reads on.
 func (p *pumped) Close() error {
 	p.cancel()
 	return p.PipeReader.Close()

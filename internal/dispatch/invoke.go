@@ -13,26 +13,26 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-// maxAttempts bounds how often a call is given to another sandbox because the
-// one that it had was dead before a byte was sent.
+// maxAttempts bounds how often a call is given to another sandbox because its sandbox
+// was dead before a byte was sent.
 const maxAttempts = 3
 
-// stopPatience is how long a call that ran out of time waits for the engine
-// to stop the code.
+// stopPatience is how long a call that ran out of time waits for the engine to stop the
+// code.
 const stopPatience = time.Minute
 
 // call is an invocation on its way to a sandbox.
 type call struct {
 	*faas.Invocation
-	live   faas.LiveBody   // its body, until it is received
+	live   faas.LiveBody   // nil once it is received
 	send   sandbox.Request // the body, and what is the same for every sandbox
 	timing faas.Timing
 }
 
-// Invoke implements faas.Invoker. ctx's end takes a call out of the line; once
-// it is sent, only its timeout or its sandbox's death ends it, unless its answer
-// streams: then the function is told that nobody reads on. A call is never
-// sent twice: what may have reached a driver is not tried again.
+// Invoke implements faas.Invoker. The end of ctx takes a call out of the line. After
+// the call is sent, only its timeout or its sandbox's death ends it. If its answer
+// streams, the end of ctx tells the function that nobody reads on. A call is never sent
+// twice: once a driver may have received something, it is not tried again.
 func (d *Dispatcher) Invoke(ctx context.Context, inv *faas.Invocation, body faas.LiveBody) (faas.Result, error) {
 	c := call{Invocation: inv, live: body, send: sandbox.Request{Args: inv.Args, Body: inv.Body}}
 	defer c.drop()
@@ -51,7 +51,7 @@ func (d *Dispatcher) Invoke(ctx context.Context, inv *faas.Invocation, body faas
 	}
 }
 
-// receive reads the body if its caller still has it.
+// receive reads the body that its caller still has.
 func (c *call) receive() (err error) {
 	live := c.live
 	c.live, c.send.Drop = nil, live.Drop
@@ -59,17 +59,17 @@ func (c *call) receive() (err error) {
 	return err
 }
 
-// drop gives back the memory of a body that was not sent. While it is being
-// sent, and after that, the connection has send.Drop.
+// drop gives back the memory of a body that was not sent. While it is being sent, and
+// after that, the connection takes care of it.
 func (c *call) drop() {
 	if c.send.Drop != nil {
 		c.send.Drop()
 	}
 }
 
-// successor returns what a ref means now, if it means another version of the function
-// since v was dropped, for which a call failed. It returns nil where whoever might call
-// v may not call that.
+// successor returns the version to which a ref now leads, after a call to v failed
+// because v was dropped. It returns nil if ref leads to no other version, or if callers
+// of v might not be allowed to call that.
 func (d *Dispatcher) successor(ctx context.Context, ref faas.Ref, v *faas.Version, err error) *faas.Version {
 	if err == nil || ref.Version > 0 || faas.CodeOf(err) != faas.CodeUnknownFunction {
 		return nil
@@ -98,7 +98,7 @@ func (d *Dispatcher) invoke(ctx context.Context, c *call, v *faas.Version) (faas
 			if err := c.receive(); err != nil {
 				return faas.Result{}, err
 			}
-			if f, err = d.flock(v); err != nil { // for that took a while
+			if f, err = d.flock(v); err != nil { // receiving took a while
 				return faas.Result{}, err
 			}
 		}
@@ -122,8 +122,8 @@ func (d *Dispatcher) invoke(ctx context.Context, c *call, v *faas.Version) (faas
 	}
 }
 
-// form returns the Content-Type of a body that is a form, or "". What begins like
-// a JSON object is one, for curl calls every body a form.
+// form returns the Content-Type of a body that is a form, or "". A body that begins
+// like a JSON object is not one: curl labels every body as a form.
 func (c *call) form() string {
 	kinds, body := c.Header["Content-Type"], c.send.Body
 	if len(kinds) != 1 || len(body) == 0 || body[0] == '{' {
@@ -140,12 +140,13 @@ func (c *call) form() string {
 	return kinds[0]
 }
 
-// noRoom is told when what a driver says finds no room in the budget.
+// noRoom returns the error for something from a driver for which the budget has no
+// room.
 func noRoom(what string) error {
 	return faas.Errorf(faas.CodeNoCapacity, "there is no room for %s: the dispatcher holds as much of requests and answers as it may (its setting FOB_MAX_BUFFER)", what).After(time.Second)
 }
 
-// whole is a body that is all there.
+// whole is a body that is held whole.
 type whole struct {
 	bytes.Reader
 	from *sandbox.Response
@@ -153,19 +154,19 @@ type whole struct {
 
 // Close implements io.Closer.
 func (w *whole) Close() error {
-	w.Reset(nil) // for what it read may be there no longer
+	w.Reset(nil) // the memory may soon be reused
 	w.from.Close()
 	return nil
 }
 
-// result is what a caller gets of a driver's response that is all there.
+// result returns what the caller gets for a driver's answer that is held whole.
 func result(r *sandbox.Response) faas.Result {
 	body := &whole{from: r}
 	body.Reset(r.Body)
 	return faas.Result{Status: r.Status, ContentType: r.ContentType, Header: r.Header, Body: body, Length: int64(len(r.Body))}
 }
 
-// mismatch says why a call is none for a version that is known not to take the
+// mismatch returns why a call does not suit a version that is known not to take the
 // request, or nil.
 func (f *flock) mismatch(c *call) error {
 	err := c.refusePlain(f.d.cfg.MaxBody)
@@ -180,7 +181,7 @@ func (f *flock) mismatch(c *call) error {
 	return err
 }
 
-// refusePlain says why a call is none for a function that does not take the
+// refusePlain returns why a call does not suit a function that does not take the
 // request, or nil. maxBody is how many bytes of a body are held whole.
 func (c *call) refusePlain(maxBody int64) error {
 	const instead = "the function does not take the request: give callme a parameter named request for that"
@@ -198,7 +199,7 @@ func (c *call) refusePlain(maxBody int64) error {
 	return faas.Errorf(faas.CodeMethodNotAllowed, "%.20q is not for this function; it has GET, HEAD and POST, for %s", c.Method, instead)
 }
 
-// callError turns what a driver says of a call into an error of ours.
+// callError turns a driver's error about a call into ours.
 func callError(e *sandbox.DriverError) error {
 	code := faas.CodeBadAnswer
 	message := e.Message
@@ -220,7 +221,7 @@ func callError(e *sandbox.DriverError) error {
 	default:
 		message = fmt.Sprintf("the driver answered %d %s: %s", e.Status, e.Code, e.Message)
 	}
-	if e.Status == 0 { // it comes behind an answer that had begun, and says no more
+	if e.Status == 0 { // the answer had begun; the driver can tell no more than a code
 		return faas.Errorf(code, "the answer broke off (%.40s): the function's log says why", e.Code)
 	}
 	return &faas.Error{Code: code, Message: message, Raised: raised(e)}

@@ -17,7 +17,7 @@ type slot struct {
 	bird  *bird
 }
 
-// finish gives a slot back after a call that took that long.
+// finish gives a slot back after a call that took run.
 func (s slot) finish(run time.Duration) {
 	f := s.flock
 	f.mu.Lock()
@@ -30,15 +30,15 @@ func (s slot) finish(run time.Duration) {
 	s.bird.handOn()
 }
 
-// release gives a slot back of which nothing is to be learnt.
+// release gives a slot back without learning anything from the call.
 func (s slot) release() {
 	s.flock.mu.Lock()
 	defer s.flock.mu.Unlock()
 	s.bird.handOn()
 }
 
-// call makes a call, and gives the slot back, or leaves that to the
-// stream that is the answer.
+// call makes a call and gives the slot back. If the answer streams, the stream gives it
+// back.
 func (s slot) call(ctx context.Context, c *call) (faas.Result, error) {
 	request := c.send
 	if s.bird.takesRequest {
@@ -50,16 +50,16 @@ func (s slot) call(ctx context.Context, c *call) (faas.Result, error) {
 	} else {
 		request.Form = c.form()
 	}
-	// Until this returns the body is in the sender's hands, and nobody else drops it.
+	// Until this returns, the sender drops the body, and nobody else may.
 	c.send.Drop = nil
 	result, err := s.send(ctx, c, &request)
-	if err != nil { // else it was sent, or is being sent beside an answer that streams
+	if err != nil { // otherwise it was sent, or is still sent while the answer streams
 		c.send.Drop = request.Drop
 	}
 	return result, err
 }
 
-// send is call once it is known what is sent.
+// send sends a request and returns the answer.
 func (s slot) send(ctx context.Context, c *call, request *sandbox.Request) (faas.Result, error) {
 	budget := time.Duration(s.flock.version.Settings.Timeout)
 	if c.Timeout > 0 && c.Timeout < budget {
@@ -74,8 +74,8 @@ func (s slot) send(ctx context.Context, c *call, request *sandbox.Request) (faas
 	return s.outcome(response, err, c.timing.Run, budget)
 }
 
-// outcome settles a call that was answered whole, or failed, and says what its
-// caller gets.
+// outcome settles a call that was answered whole or failed, and returns what its caller
+// gets.
 func (s slot) outcome(response *sandbox.Response, err error, run, budget time.Duration) (faas.Result, error) {
 	failure := s.settle(err, run, budget)
 	switch {
@@ -87,15 +87,15 @@ func (s slot) outcome(response *sandbox.Response, err error, run, budget time.Du
 	return faas.Result{}, failure
 }
 
-// stopped waits until the code of the bird, which is dismissed, is really stopped, other
-// calls in the same sandbox having finished first.
+// stopped waits until the code of the bird, which is dismissed, has really stopped.
+// Other calls in the same sandbox finish first.
 func (s slot) stopped() bool {
 	return s.flock.d.await(s.bird.removed, time.Duration(s.flock.version.Settings.Timeout)+stopPatience)
 }
 
-// settle gives back the slot of a call that ended with err after that time, nil
-// meaning well, and says what its caller is told. A sandbox of which
-// nothing good is to be expected any more is dismissed.
+// settle gives back the slot of a call that ended with err after run, and returns what
+// its caller is told; a nil err means success. It dismisses a sandbox that can no
+// longer be trusted.
 func (s slot) settle(err error, run, budget time.Duration) error {
 	if err == nil {
 		s.finish(run)
@@ -122,7 +122,7 @@ func (s slot) settle(err error, run, budget time.Duration) error {
 		s.release()
 		return faas.Errorf(faas.CodeNoCapacity, "the dispatcher has too many files and connections open (its limit of open files)").After(time.Second).Because(err)
 	}
-	// Whatever else went wrong, this sandbox is not used again.
+	// After any other error the sandbox is not used again.
 	s.bird.dismiss()
 	switch {
 	case errors.Is(err, sandbox.ErrNotSent):
@@ -135,6 +135,6 @@ func (s slot) settle(err error, run, budget time.Duration) error {
 		s.release()
 		return faas.Errorf(faas.CodeBadAnswer, "%v", err)
 	}
-	defer s.release() // keeps the sandbox until its end is known
+	defer s.release() // not before its end is known
 	return s.bird.died(s.flock.d.ctx, "while the function ran", err)
 }

@@ -13,31 +13,31 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-// errClosing is how a stream ended for us whose caller went away, and whose end
-// a dispatcher that closes did not wait for: the sandbox goes on, for the next
-// start to adopt.
+// errClosing ends a stream whose reader is gone when the dispatcher closes. The sandbox
+// goes on, and the next start adopts it.
 var errClosing = errors.New("the dispatcher closes")
 
-// answerPatience is how long a client may take to read an answer that the function
-// has made, but for which there was no room; as for one that is held.
+// answerPatience is how long a client may take to read an answer that the function has
+// finished, but for which there was no room. It is the same as for an answer that is
+// held.
 const answerPatience = time.Minute
 
-// stream is the body of an answer that comes as the function makes it. The call
-// is in flight, and has its slot, until the driver has ended the answer: also
-// when its caller has gone away meanwhile.
+// stream is the body of an answer that comes as the function makes it. The call is in
+// flight and keeps its slot until the driver has ended the answer, even if its caller
+// has gone away.
 type stream struct {
 	slot
-	ctx    context.Context // of its caller
+	ctx    context.Context // of the caller
 	from   *sandbox.Stream
 	sent   time.Time
 	budget time.Duration
-	made   bool        // the function has ended, and what is late is its reader
-	timer  *time.Timer // ends it in time, should nobody be reading then
-	stop   func() bool // no longer minds the end of ctx
+	made   bool        // the function has finished; only the reader is late
+	timer  *time.Timer // ends the stream in time even if nobody reads
+	stop   func() bool // stops watching ctx
 
 	mu   sync.Mutex
-	err  error // how it ended
-	left bool  // by its reader
+	err  error // how the stream ended
+	left bool  // the reader has closed it
 }
 
 // stream returns the body of a response that streams.
@@ -55,7 +55,7 @@ func (in slot) stream(ctx context.Context, r *sandbox.Response, sent time.Time, 
 	return s
 }
 
-// streamed is what a caller gets of a response that streams.
+// streamed returns what the caller gets for a response that streams.
 func streamed(r *sandbox.Response, body io.ReadCloser) faas.Result {
 	return faas.Result{Status: r.Status, ContentType: r.ContentType, Header: r.Header, Body: body, Length: -1}
 }
@@ -72,7 +72,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// end settles the call unless that is done, and says what its caller is told.
+// end settles the call, once, and returns what its caller is told.
 func (s *stream) end(err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,16 +94,16 @@ func (s *stream) end(err error) error {
 		s.err = errClosing
 	default:
 		s.err = s.settle(err, run, s.budget)
-		if s.ctx.Err() != nil { // which is what it came of
+		if s.ctx.Err() != nil { // the caller's leaving caused it
 			s.err = s.ctx.Err()
 		}
 	}
 	return s.err
 }
 
-// Close implements io.Closer. Before the end of the stream it tells the function
-// that nobody reads on, and returns before the function has ended, but not before
-// nothing is read of the call's body any more.
+// Close implements io.Closer. Before the end of the stream it tells the function that
+// nobody reads on. It returns without waiting for the function, but not before the
+// call's body is no longer read.
 func (s *stream) Close() error {
 	s.mu.Lock()
 	ended, left := s.err != nil, s.left
@@ -111,7 +111,7 @@ func (s *stream) Close() error {
 	s.mu.Unlock()
 	switch {
 	case ended:
-		return s.from.Close() // the end may have been the timer's
+		return s.from.Close() // the timer may have ended it
 	case left:
 		return nil
 	}

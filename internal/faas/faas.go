@@ -8,25 +8,25 @@ import (
 	"slices"
 )
 
-// Invoker is the one way to call functions: HTTP handlers, queue workers, triggers and
+// Invoker is the one way to call functions. HTTP handlers, queue workers, triggers and
 // replay all go through it. It is shaped like http.RoundTripper: a non-nil error means
 // that the function gave no answer, and is (or wraps) an *Error.
 type Invoker interface {
-	// Invoke makes a call. body is nil unless the caller still has it. Invoke calls
-	// its Receive before the call has a slot or a place in line, and only when the
-	// call would be given one of them: what is refused at once costs no memory, and a
-	// slow sender no slot. Whether Invoke succeeds, fails or panics, it sees to it
-	// that Drop is called once the body has been sent, or will not be.
+	// Invoke makes a call. body is nil unless the caller still has the body. Invoke calls
+	// its Receive before the call has a slot or a place in line, and only if the call
+	// would get one of them. So a call that is refused at once costs no memory, and a slow
+	// sender does not occupy a slot. Whether Invoke succeeds, fails or panics, it makes
+	// sure that Drop is called once the body has been sent or will not be sent.
 	//
-	// The Result has the version and the timing also with an error. Without one its
-	// Body must be closed.
+	// Even with an error the Result has the version and the timing. Without an error the
+	// caller must close its Body.
 	Invoke(ctx context.Context, call *Invocation, body LiveBody) (Result, error)
 }
 
-// Middleware wraps an Invoker in something that every call goes through.
+// Middleware wraps an Invoker: every call to it passes through what it adds.
 type Middleware func(next Invoker) Invoker
 
-// Stack wraps an Invoker in layers, the first of which is the outermost.
+// Stack wraps an Invoker in layers. The first one is the outermost.
 func Stack(invoker Invoker, layers ...Middleware) Invoker {
 	for _, layer := range slices.Backward(layers) {
 		invoker = layer(invoker)

@@ -13,32 +13,32 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// answerPatience is how long a client may take to read an answer that is longer
-// than bufferedAnswer, which is in bytes and surely fits the kernel's buffers;
-// of an answer that streams, each piece.
+// answerPatience is how long a client may take to read an answer that is longer than
+// bufferedAnswer, or each piece of one that streams. bufferedAnswer is in bytes, and
+// surely fits into the kernel's buffers.
 const (
 	answerPatience = time.Minute
 	bufferedAnswer = 16 << 10
 )
 
-// answerPiece is how much of an answer that streams is read at a time, in bytes,
-// and smallPiece when there is no room for that.
+// answerPiece is how many bytes of a streamed answer are read at a time. If there is no
+// room for that, it is smallPiece.
 const (
 	answerPiece = 32 << 10
 	smallPiece  = 4 << 10
 )
 
-// inbound is a call that comes over HTTP, as a faas.LiveBody, and the values of
-// the headers that its answer has: all in one allocation.
+// inbound is a call over HTTP. It is the faas.LiveBody, and has the values of the
+// answer's headers, all in one allocation.
 type inbound struct {
 	faas.Invocation
 	calls *calls
 	w     http.ResponseWriter
 	r     *http.Request
 
-	unread bool         // its client has a body, which was not asked for yet
-	held   *buffer.Body // nil for none
-	rest   *upload      // of a body that is not held whole; nil for none
+	unread bool         // the client has a body that has not been read
+	held   *buffer.Body // nil if there is none
+	rest   *upload      // of a body that is not held whole; otherwise nil
 
 	values [6]string
 	set    int
@@ -57,17 +57,17 @@ type calls struct {
 	registry faas.Registry
 	bodies   *bodies
 	home     *home
-	hidden   *limits[string] // errors that are logged, by the function's ID
+	hidden   *limits[string] // of errors that are logged, by the function's ID
 	log      zerolog.Logger
 	fail     func(w http.ResponseWriter, r *http.Request, err error) // answers with an error
 }
 
-// call answers /api/call/REF, and what is below it.
+// call answers /api/call/REF and everything below it.
 func (s *calls) call(w http.ResponseWriter, r *http.Request, q asked) error {
 	in := &inbound{calls: s, w: w, r: r, Invocation: faas.Invocation{
 		Ref: q.ref, Who: q.who, Method: r.Method, Target: r.RequestURI, Host: r.Host, Header: r.Header,
 	}}
-	if in.Target == "" || in.Target[0] != '/' { // an absolute URL, as to a proxy
+	if in.Target == "" || in.Target[0] != '/' { // an absolute URL, as sent to a proxy
 		in.Target = r.URL.RequestURI()
 	}
 	h := w.Header()
@@ -103,7 +103,7 @@ func (s *calls) call(w http.ResponseWriter, r *http.Request, q asked) error {
 	defer result.Body.Close()
 	contain(h, result.Header)
 	if v := result.Version; h["Vary"] != nil || v != nil && v.Settings.CORS != "" {
-		// For caches also where the request had no origin.
+		// Caches need it even if this request had no origin.
 		h["Vary"] = append([]string{"Origin"}, result.Header["Vary"]...)
 	}
 	for name, values := range result.Header {
@@ -114,7 +114,7 @@ func (s *calls) call(w http.ResponseWriter, r *http.Request, q asked) error {
 	if result.ContentType != "" {
 		in.header(h, "Content-Type", result.ContentType)
 	} else {
-		h["Content-Type"] = nil // the function gave it none, and net/http is not to guess one
+		h["Content-Type"] = nil // the function set none, and net/http must not guess one
 	}
 	if length >= 0 {
 		in.header(h, "Content-Length", digits)
@@ -127,7 +127,7 @@ func (s *calls) call(w http.ResponseWriter, r *http.Request, q asked) error {
 	}
 	w.WriteHeader(result.Status)
 	if r.Method == http.MethodHead {
-		// There is nothing to send, and to a function that streams nobody listens.
+		// There is nothing to send, and a function that streams has no listener.
 	} else if result.Length < 0 {
 		err = s.stream(w, result.Body)
 	} else if _, err = io.Copy(w, result.Body); err == nil && result.Length > bufferedAnswer {
@@ -138,14 +138,14 @@ func (s *calls) call(w http.ResponseWriter, r *http.Request, q asked) error {
 		abort(w, r)
 	}
 	if in.rest != nil {
-		result.Body.Close() // after which nobody else reads the request's body
+		result.Body.Close() // after this nobody else reads the request's body
 		http.NewResponseController(w).Flush()
 		in.rest.discard()
 	}
 	return nil
 }
 
-// stream sends what comes as it comes.
+// stream passes on a body as it comes.
 func (s *calls) stream(w http.ResponseWriter, body io.Reader) error {
 	size := smallPiece
 	if s.bodies.budget.Take(answerPiece, buffer.Answer) {
@@ -178,12 +178,11 @@ func (s *calls) stream(w http.ResponseWriter, body io.Reader) error {
 	}
 }
 
-// abort breaks the connection, so that a broken answer does not look like a
-// whole one.
+// abort breaks the connection, so that an incomplete answer does not look complete.
 func abort(w http.ResponseWriter, r *http.Request) {
 	if !r.ProtoAtLeast(1, 1) {
-		// There the end of the connection may be that of the answer. What is
-		// left to tell them apart is a reset.
+		// In HTTP/1.0 the end of the connection may be the end of the answer. Only a
+		// reset can show that something is missing.
 		if nc, _, err := http.NewResponseController(w).Hijack(); err == nil {
 			if lingers, ok := nc.(interface{ SetLinger(int) error }); ok {
 				lingers.SetLinger(0)
@@ -194,7 +193,7 @@ func abort(w http.ResponseWriter, r *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
-// read reads what the call is, but for a body that its client still has.
+// read reads the call from the request, except for a body that the client still has.
 func (in *inbound) read() (err error) {
 	r := in.r
 	if in.Root, in.Below, err = place(r.URL); err != nil {
@@ -205,7 +204,7 @@ func (in *inbound) read() (err error) {
 	}
 	if given := r.Header["Fob-Timeout"]; len(given) > 0 {
 		if in.Timeout, err = time.ParseDuration(given[0]); err != nil || in.Timeout <= 0 {
-			return faas.Errorf(faas.CodeBadRequest, "the header Fob-Timeout: %.40q is no positive duration: write one such as 500ms or 2s", given[0])
+			return faas.Errorf(faas.CodeBadRequest, "the header Fob-Timeout: %.40q is not a positive duration: write one like 500ms or 2s", given[0])
 		}
 	}
 	if r.ContentLength == 0 {
@@ -217,7 +216,7 @@ func (in *inbound) read() (err error) {
 		return nil
 	}
 	in.unread = true
-	if compressed { // the function is sent what comes out
+	if compressed { // the function gets the decompressed body
 		in.Header = maps.Clone(r.Header)
 		delete(in.Header, "Content-Encoding")
 	}
@@ -251,8 +250,8 @@ func (in *inbound) Drop() {
 	}
 }
 
-// refuse answers the call with an error, and reads what the client is still
-// sending, so that it sees the answer.
+// refuse answers the call with an error. It reads what the client is still sending, so
+// that the client sees the answer.
 func (in *inbound) refuse(err error) error {
 	if in.unread {
 		in.rest = newUpload(in.w, in.r)
@@ -266,8 +265,8 @@ func (in *inbound) refuse(err error) error {
 	return nil
 }
 
-// sizes writes the values of Server-Timing, in milliseconds, and, unless length
-// is negative, Content-Length.
+// sizes returns the values of Server-Timing, in milliseconds, and of Content-Length,
+// which is empty if length is negative.
 func sizes(t faas.Timing, length int64) (timing, digits string) {
 	var room [96]byte
 	b := room[:0]

@@ -7,10 +7,10 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// discreet returns what a caller of a public function hears of an error in it. Who
-// may not read the function learns nothing of its code, which messages and
-// tracebacks show: those go to the log. Its versions and settings, and the dispatcher's
-// limits, stay hidden as well.
+// discreet returns what a caller of a public function is told about an error. A caller
+// who may not read the function learns nothing of its code, which messages and
+// tracebacks reveal; these go to the log. Nor does such a caller learn its versions and
+// settings, or the dispatcher's limits.
 func (s *calls) discreet(ctx context.Context, call *faas.Invocation, version *faas.Version, err error) error {
 	who := call.Who
 	e, ok := errors.AsType[*faas.Error](err)
@@ -38,7 +38,7 @@ func (s *calls) discreet(ctx context.Context, call *faas.Invocation, version *fa
 	case faas.CodeMissingSecret:
 		message = "the function lacks a secret"
 	default:
-		// What the driver itself says of a request helps who made it.
+		// What the driver itself says about a request helps its sender.
 		if e.Raised == nil || e.Raised.Type == "" && e.Raised.Traceback == "" && e.Raised.Line == 0 {
 			return err
 		}
@@ -65,19 +65,19 @@ func (s *calls) discreet(ctx context.Context, call *faas.Invocation, version *fa
 		}
 	}
 	return &faas.Error{
-		Code: e.Code, RetryAfter: e.RetryAfter, Cause: e.Cause, // which goes to the log
+		Code: e.Code, RetryAfter: e.RetryAfter, Cause: e.Cause, // the cause goes to the log
 		Message: message + "; the answer to a call with a token that may read the function says more",
 	}
 }
 
-// loggedErrors is how many errors of a function are logged because their callers
-// were not shown them. Strangers make them, and may make any number.
+// loggedErrors limits how many errors of a function are logged because their callers
+// were not shown them. Strangers cause them, in any number.
 var loggedErrors = Rate{PerSecond: 1, Burst: 20}
 
-// loggedTraceback bounds what is logged of a traceback's end, in bytes.
+// loggedTraceback is how many bytes from the end of a traceback are logged.
 const loggedTraceback = 8 << 10
 
-// keepError logs an error that a caller was not shown.
+// keepError logs an error that its caller was not shown.
 func (s *calls) keepError(call *faas.Invocation, version *faas.Version, e *faas.Error) {
 	if s.hidden.allow(version.FunctionID, "") != nil {
 		return

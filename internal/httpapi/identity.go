@@ -12,7 +12,7 @@ import (
 
 var callIDPattern = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,128}$`)
 
-// identify returns the call's ID, the caller's X-Call-Id if it is one that can be
+// identify returns the call's ID, which is the caller's X-Call-Id if that can be
 // logged, and its traceparent.
 func identify(r *http.Request) (id, trace string) {
 	var room [uuidLength + traceLength]byte
@@ -33,8 +33,8 @@ func identify(r *http.Request) (id, trace string) {
 
 const uuidLength, traceLength = 36, 55
 
-// appendUUID appends a random UUID (RFC 9562, version 4). It need not be a
-// secret, so it costs less than one that could be.
+// appendUUID appends a random UUID (RFC 9562, version 4). It need not be secret, so it
+// costs less than one that is.
 func appendUUID(b []byte) []byte {
 	var id uuid.UUID
 	binary.BigEndian.PutUint64(id[:8], rand.Uint64())
@@ -52,8 +52,8 @@ func appendUUID(b []byte) []byte {
 
 var traceparentPattern = regexp.MustCompile(`^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$`)
 
-// appendTraceparent continues the caller's trace (W3C Trace Context, version
-// 00) with a span of our own, or begins one.
+// appendTraceparent continues the caller's trace (W3C Trace Context, version 00) with a
+// span of our own, or begins a trace.
 func appendTraceparent(b []byte, from string) []byte {
 	const noTrace, noSpan = "00000000000000000000000000000000", "0000000000000000" // neither is valid
 	b = append(b, "00-"...)

@@ -10,12 +10,13 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// CallPrefix is how the paths of calls begin. A ref follows, and perhaps more.
+// CallPrefix begins the paths of calls. A ref follows, and perhaps more.
 const CallPrefix = "/api/call/"
 
-// cutCall cuts a call's path behind the ref: root is CallPrefix and the ref, as
-// they were sent; below begins with a slash, or is empty. Everybody who asks what
-// a path calls asks here, so that no two of us see different functions in it.
+// cutCall splits the path of a call after the ref. root is CallPrefix and the ref, as
+// they were sent; below is empty or begins with a slash. Everybody who has to know what
+// a path calls asks cutCall, so that no two parts of the program see different
+// functions.
 func cutCall(u *url.URL) (root, below string, is bool) {
 	path := sentPath(u)
 	if !strings.HasPrefix(path, CallPrefix) {
@@ -29,8 +30,8 @@ func cutCall(u *url.URL) (root, below string, is bool) {
 	return path[:end], path[end:], end > len(CallPrefix)
 }
 
-// sentPath is the path by which requests are routed: escaped as it was sent,
-// where that makes a difference.
+// sentPath returns the path by which requests are routed: as it was sent, with its
+// escapes, if they make a difference.
 func sentPath(u *url.URL) string {
 	if u.RawPath != "" {
 		return u.RawPath
@@ -47,7 +48,7 @@ func refOf(r *http.Request) (faas.Ref, error) {
 		text = chi.URLParam(r, "ref")
 	}
 	if r.URL.RawPath != "" {
-		// What there is of the path is still escaped then.
+		// In that case the path is still escaped.
 		var err error
 		if text, err = url.PathUnescape(text); err != nil {
 			return faas.Ref{}, faas.Errorf(faas.CodeBadRequest, "the path is not properly percent-encoded")
@@ -56,11 +57,12 @@ func refOf(r *http.Request) (faas.Ref, error) {
 	return faas.ParseRef(text)
 }
 
-// place says where a call goes: which part of the path names the function, and which
-// is the function's.
+// place returns the part of the path that names the function, and the part that belongs
+// to the function.
 //
-// Dot segments are refused, escaped ones too. We would not resolve them, but a
-// proxy in front may have, and then it let another function be called than this.
+// It refuses dot segments, even if they are escaped. We would not resolve them, but a
+// proxy in front of us may have, and then it may have allowed a call to another
+// function.
 func place(u *url.URL) (root, below string, err error) {
 	root, below, _ = cutCall(u)
 	if below == "" {

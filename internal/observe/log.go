@@ -8,8 +8,8 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// Log returns middleware that logs a line of every call at debug level. Where that
-// is not logged, it is no layer at all.
+// Log returns middleware that logs a line about every call at debug level. If that
+// level is not logged, it adds no layer.
 func Log(log zerolog.Logger) faas.Middleware {
 	return func(next faas.Invoker) faas.Invoker {
 		if !log.Debug().Enabled() {
@@ -36,7 +36,7 @@ func (l *logger) Invoke(ctx context.Context, call *faas.Invocation, body faas.Li
 	return whenOver(result, func(err error) { l.line(call, answer, err) }), nil
 }
 
-// line logs a call that is over.
+// line logs a call that has ended.
 func (l *logger) line(call *faas.Invocation, result faas.Result, err error) {
 	event := l.log.Debug().Str("call", call.ID).Stringer("ref", call.Ref).Stringer("who", &call.Who).Str("outcome", Outcome(err))
 	if v := result.Version; v != nil {

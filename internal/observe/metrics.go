@@ -7,8 +7,8 @@ import (
 	"github.com/flockofbirds/fob/internal/telemetry"
 )
 
-// Metrics returns middleware that counts and times every call, and has it in
-// flight until it is over.
+// Metrics returns middleware that counts and times every call. A call counts as in
+// flight until it has ended.
 func Metrics(metrics *telemetry.Metrics) faas.Middleware {
 	return func(next faas.Invoker) faas.Invoker { return &counter{next, metrics} }
 }
@@ -31,11 +31,11 @@ func (c *counter) Invoke(ctx context.Context, call *faas.Invocation, body faas.L
 	return whenOver(result, func(err error) { c.count(version, timing, err) }), nil
 }
 
-// count counts a call that is over.
+// count counts a call that has ended.
 func (c *counter) count(v *faas.Version, timing faas.Timing, err error) {
 	c.metrics.InFlight.Dec()
 	if v == nil {
-		return // a call of a function that does not exist has no label to be counted under
+		return // without a function there are no labels to count under
 	}
 	version := c.metrics.Version(v.FunctionID, v.Number)
 	version.Call(Outcome(err))

@@ -1,6 +1,6 @@
-// Package observe is what watches every call: middleware for the metrics and the
-// log. Each layer sees a call when it has ended, which for an answer that streams
-// is when the answer has.
+// Package observe watches calls: it has middleware for the metrics and for the log.
+// Each layer sees a call when it has ended. If the answer streams, the call ends with
+// the answer.
 package observe
 
 import (
@@ -12,8 +12,8 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// Outcome is how metrics and logs call the way that a call ended: ok, an error
-// code, or cancelled when its caller went away before its turn or its end.
+// Outcome returns the name that metrics and logs have for the way a call ended: ok, an
+// error code, or cancelled if its caller went away before its turn or its end.
 func Outcome(err error) string {
 	if err == nil {
 		return "ok"
@@ -24,17 +24,17 @@ func Outcome(err error) string {
 	return string(faas.CodeOf(err))
 }
 
-// over reports whether a call has ended when Invoke returns. Where the answer
-// streams it has not.
+// over reports whether a call has ended when Invoke returns. If the answer streams, it
+// has not.
 func over(result faas.Result, err error) bool { return err != nil || result.Length >= 0 }
 
-// whenOver returns an answer that streams with ended called once at its end.
+// whenOver returns a streaming answer that calls ended once, at its end.
 func whenOver(result faas.Result, ended func(err error)) faas.Result {
 	result.Body = &observed{ReadCloser: result.Body, ended: ended}
 	return result
 }
 
-// observed is the body of an answer that streams. It says once how it ended.
+// observed is the body of a streaming answer. It reports once how it ended.
 type observed struct {
 	io.ReadCloser
 	once  sync.Once

@@ -30,11 +30,10 @@ type Request struct {
 	Host   string
 	Header http.Header
 
-	TraceParent string // sent in place of Header's; empty to send Header's
+	TraceParent string // replaces the one in Header; empty to send that one
 }
 
-// traceParent is the header that says where a call is in its trace (W3C Trace
-// Context).
+// traceParent is the header with a call's place in its trace (W3C Trace Context).
 const traceParent = "Traceparent"
 
 // appendHead appends the request's head.
