@@ -85,7 +85,7 @@ func TestBackupToWhatIsNoFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, to := range []string{"/dev/null", link, fifo, folder} {
-		refusedCommand(t, "no regular file", data, "backup", to)
+		refusedCommand(t, "not a regular file", data, "backup", to)
 	}
 	mustCommand(t, data, "backup", file)
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {

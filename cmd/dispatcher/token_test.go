@@ -127,7 +127,7 @@ func TestTokenCommands(t *testing.T) {
 	for what, args := range map[string][]string{
 		"is not a grant":    {"token", "create", "eve", "--grant", "fly"},
 		"a time":            {"token", "create", "eve", "--grant", "read", "--expires", "yesterday"},
-		"no name":           {"token", "create", "a b", "--grant", "read"},
+		"is not a name":     {"token", "create", "a b", "--grant", "read"},
 		"there is no":       {"token", "revoke", "0123456789abcdef"},
 		"--grant":           {"token", "create", "eve"},
 		"there is no token": {"token", "revoke", "../functions/hello"},
