@@ -107,7 +107,7 @@ func TestSecretCommands(t *testing.T) {
 	}{
 		{"one\n", "set KEY", "version 1", false},
 		{"two\n", "set KEY --trim --functions keyed", "version 2", false},
-		{"x", "set a-b", "no name", true},
+		{"x", "set a-b", "not a name", true},
 		{"", "set KEY", "no value", true},
 		{"x", "set KEY --any --functions f", "leave one out", true},
 		{"", "set FILE --file " + file, "version 1", false},
