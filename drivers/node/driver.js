@@ -18,7 +18,7 @@ const { describe } = require('./lib/errors');
 const { Driver } = require('./lib/driver');
 const { Connection } = require('./lib/http');
 
-const WARM_UP = 100; // milliseconds of waiting for code; what comes sooner must not be held up
+const WARM_UP = 100; // milliseconds to wait for code first; code that comes sooner must not be held up
 
 async function main() {
   if (!setting.FOB_SOCKET && !setting.FOB_TOKEN) {
@@ -27,13 +27,13 @@ async function main() {
   }
   process.on('exit', () => log.end(50));
   for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => process.exit(0));
-  // What goes wrong outside of a call is the function's to see, and ends nothing.
+  // An error outside of a call goes to the function's log, and ends nothing.
   for (const event of ['uncaughtException', 'unhandledRejection']) {
     process.on(event, (thrown) => console.error(`${event}: ${describe(thrown).traceback.trimEnd()}`));
   }
   const driver = new Driver(log, setting.FOB_SOCKET && path.dirname(setting.FOB_SOCKET));
   try {
-    // Its port must be known, but a connection that comes early must not be answered early.
+    // The port must be known now, but a connection that comes early must not be answered early.
     const tcp = setting.FOB_TOKEN ? await listenTCP(setting.FOB_TCP || '0.0.0.0:8080', driver) : null;
     if (setting.FOB_CODE_URL) await fetchCode(setting.FOB_CODE_URL, setting.FOB_TOKEN, driver);
     tcp?.emit('ready');
@@ -45,9 +45,9 @@ async function main() {
   }
 }
 
-// Node's loader of ES modules takes longer over its first module than over the
-// code in it: so that is an empty one, while nobody waits. It is not a file, whose
-// reading would start libuv's threads before UV_THREADPOOL_SIZE can count.
+// Node's loader of ES modules takes long over its first module, whatever the code in
+// it. So the first one is empty, and is loaded while nobody waits. It is not a file:
+// reading one would start libuv's threads before UV_THREADPOOL_SIZE is set.
 function warmUp(driver) {
   if (!driver.blank) return;
   require('fs/promises');
@@ -60,7 +60,7 @@ const listen = (server, where) => new Promise((resolve, reject) => {
 });
 
 function listenUnix(where, driver) {
-  fs.rmSync(where, { force: true }); // a driver that was killed leaves it behind
+  fs.rmSync(where, { force: true }); // a killed driver leaves it behind
   const server = net.createServer({ allowHalfOpen: true }, (socket) => new Connection(socket, driver, null));
   const mask = process.umask(0); // the folder guards the socket
   try {
@@ -85,7 +85,7 @@ async function listenTCP(address, driver) {
   return server;
 }
 
-/** Loads the code that a URL gives. */
+/** Loads the code that a URL returns. */
 async function fetchCode(url, token, driver) {
   let code;
   try {

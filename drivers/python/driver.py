@@ -17,11 +17,11 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # python3 -I lea
 from fob import fork, http, log  # noqa: E402
 from fob.errors import Failure  # noqa: E402
 
-# What functions import most, and coroutines need, each after what it imports
-# itself, so that no step takes long.
+# What most functions import, and what coroutines need. Each module comes after
+# those that it imports itself, so that no step takes long.
 AHEAD = ("typing", "datetime", "dataclasses", "random", "urllib.parse", "logging", "concurrent.futures.thread", "subprocess",
          "ssl", "email.parser", "http.client", "urllib.request", "fob.loop")  # fmt: skip
-QUIET = 10  # ms without a connection before the next of these is imported
+QUIET = 10  # ms without a connection before the next one is imported
 
 
 def main():
@@ -62,18 +62,18 @@ def main():
         for fd, _ in ready:
             http.accept(listeners[fd], driver)
         if driver.state != "blank":
-            ahead.clear()  # it has what it needs
+            ahead.clear()  # the function has imported what it needs
         elif ahead and not ready:
             try:
                 __import__(ahead.pop(0))
-            except ImportError:  # a Python without OpenSSL, say; who needs it will hear of it
+            except ImportError:  # this Python has no OpenSSL, say; a function that needs it gets the error
                 pass
 
 
 def listen_unix(path):
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        os.unlink(path)  # a driver that was killed leaves it behind
+        os.unlink(path)  # a killed driver leaves it behind
     except FileNotFoundError:
         pass
     mask = os.umask(0)
@@ -86,7 +86,7 @@ def listen_unix(path):
 
 
 def listen_tcp(address, driver):
-    """Binds, so that the port is known; listening comes last."""
+    """Binds a socket, so that its port is known. Listening comes last."""
     host, _, port = address.rpartition(":")
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -96,7 +96,7 @@ def listen_tcp(address, driver):
 
 
 def fetch(url, token, driver):
-    """Loads the code that a URL gives."""
+    """Loads the code that a URL returns."""
     from urllib.request import Request, urlopen
 
     headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -113,7 +113,7 @@ def fetch(url, token, driver):
 
 
 def end(streams, status):
-    """Ends the process at once, with the log written as far as that takes no more than 100 ms."""
+    """Ends the process at once. Writes the log first, as far as that takes no more than 100 ms."""
     for stream in streams:
         stream.end(0.05)
     os._exit(status)

@@ -1,13 +1,13 @@
 'use strict';
-// A request's body: how it is framed, and one that streams.
+// A request's body: its framing, and a body that streams.
 
 const { Failure } = require('./errors');
 
 const NONE = Buffer.alloc(0);
-const PIECE = 1 << 20; // bytes given to the function at once, at most
-const HELD = 256 << 10; // bytes held for the function before no more is read
+const PIECE = 1 << 20; // bytes passed to the function at a time, at most
+const HELD = 256 << 10; // bytes held for the function before reading stops
 
-/** The request cannot be told from what follows it: answer, and close. */
+/** Thrown when the end of a request cannot be found. The driver answers and closes the connection. */
 class Unreadable extends Failure {
   constructor(status, message) {
     super(status, 'bad_request', message);
@@ -30,14 +30,14 @@ function bodyOf(headers) {
   return new Sized(Number(length));
 }
 
-/** A body that says its length. */
+/** A body of known length. */
 class Sized {
   constructor(length) {
     this.missing = length;
     this.parts = [];
   }
 
-  /** Takes what there is of it from the connection and says whether that is all. */
+  /** Takes what has come of it from the connection, and returns whether it is complete. */
   take(connection) {
     if (this.missing > 0) this.missing -= move(connection, this.missing, this.parts);
     return this.missing === 0;
@@ -52,7 +52,7 @@ class Sized {
 class Chunked {
   constructor() {
     this.missing = 0; // of the chunk that is being read
-    this.inChunk = false; // its line break included
+    this.inChunk = false; // including its line break
     this.ended = false; // only trailers are left
     this.parts = [];
   }
@@ -94,7 +94,7 @@ class Chunked {
   }
 }
 
-/** Moves up to so many bytes of what the connection has to parts, and says how many. */
+/** Moves up to that many bytes from the connection to parts, and returns how many. */
 function move(connection, most, parts) {
   const { have } = connection;
   if (have.length === 0) return 0;
@@ -104,18 +104,18 @@ function move(connection, most, parts) {
   return part.length;
 }
 
-/** A body that goes to the function as it comes. Little of it is held; the socket waits meanwhile. */
+/** A body that is passed to the function as it comes. Little of it is held; meanwhile the socket waits. */
 class Incoming {
   constructor(socket, body) {
     this.socket = socket;
     this.body = body;
     this.held = 0; // bytes
-    this.complete = false; // all has come
+    this.complete = false; // everything has come
     this.failure = null;
     this.wake = () => {};
   }
 
-  /** Takes what there is of it from the connection. */
+  /** Takes what has come of it from the connection. */
   take(connection) {
     if (this.failure !== null) {
       connection.have = NONE;
@@ -139,7 +139,7 @@ class Incoming {
     this.wake();
   }
 
-  /** Tells whether there is some that the function has not taken. */
+  /** Returns whether the function has not taken all of it. */
   get unread() {
     return !this.complete || this.body.parts.length > 0;
   }

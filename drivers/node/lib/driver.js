@@ -1,5 +1,5 @@
 'use strict';
-// What all connections share: the function and how it is doing.
+// What all connections share: the function and its state.
 
 const { AsyncResource } = require('async_hooks');
 const path = require('path');
@@ -31,9 +31,9 @@ function refusal(thrown) {
 }
 
 const FIELDS = 90; // headers of a Response at most
-const HEAD = 60 << 10; // and bytes of them; the dispatcher takes few more
+const HEAD = 60 << 10; // and their bytes; the dispatcher accepts few more
 
-/** Makes an answer of the function's own Response: bytes, or a Stream. */
+/** Makes an answer of a function's Response: bytes, or a Stream. */
 async function own(response) {
   const { status } = response;
   const bad = (why) => new Failure(500, 'bad_result', `callme returned a Response that is none: ${why}`);
@@ -55,9 +55,9 @@ async function own(response) {
 }
 
 /**
- * Returns the body that an iterator gives: a Buffer, or an iterator when it
- * streams. A Response does not tell what it was made of; what is whole, and
- * only that, gives all in one piece before the event loop turns.
+ * Returns the body that an iterator yields: a Buffer, or an iterator if it
+ * streams. A Response does not tell from what it was made. Only a whole body
+ * comes in one piece before the event loop turns.
  */
 async function wholeOf(reader) {
   const turn = new Promise((resolve) => { setImmediate(resolve); });
@@ -85,7 +85,7 @@ class Driver {
 
   constructor(log, folder) {
     this.log = log;
-    this.folder = folder; // of the socket; empty without one
+    this.folder = folder; // of the socket; empty if there is none
     this.port = null;
   }
 
@@ -102,7 +102,7 @@ class Driver {
     };
   }
 
-  /** Loads what the body of a PUT says, once and for life. */
+  /** Loads the document in the body of a PUT, once in the driver's life. */
   async load(document) {
     const about = {};
     if (typeof document.code !== 'string') {
@@ -125,7 +125,7 @@ class Driver {
     }
     if (this.#started) throw new Failure(409, 'already_loaded', 'a driver loads code once; start a new one for other code');
     this.#started = true;
-    this.#state = 'loading'; // and stays so when it fails: this driver is spent
+    this.#state = 'loading'; // and stays so if it fails: the driver is of no further use
     try {
       environment.install(variables);
       if (proxy !== undefined) await require('./proxy').openWay(path.join(this.folder, proxy));
@@ -133,7 +133,7 @@ class Driver {
       throw new Failure(422, 'load_failed', `its environment cannot be set up: ${e.code ?? e.message}`, { type: e.name });
     }
     try {
-      // In a resource of its own, so that the connection's keeps nothing of what the code sets.
+      // In a resource of its own, so that nothing that the code sets stays in the connection's.
       this.#function = await new AsyncResource('FobLoad').runInAsyncScope(Function.load, Function, document.code);
     } finally {
       this.log.endCall();
@@ -143,8 +143,8 @@ class Driver {
   }
 
   /**
-   * Answers one request with text or bytes, or a promise of them; what goes wrong is thrown. The
-   * body is a Buffer or an Incoming. An answer that streams is but the end of what went to the connection.
+   * Answers one request: returns text or bytes, or a promise of them, or throws. The body is a
+   * Buffer or an Incoming. Of an answer that streams it returns only the end; the rest has been sent.
    */
   answer(method, target, headers, body, connection) {
     switch (target) {

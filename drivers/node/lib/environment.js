@@ -1,16 +1,16 @@
 'use strict';
-// The function's variables and secrets, and what keeps those out of its log and errors.
+// Sets the function's variables and secrets, and keeps the secrets out of its log and errors.
 
 const fs = require('fs');
 const path = require('path');
 
-const LEAST = 6; // bytes of a value that is hidden; a shorter one is in too many words
+const LEAST = 6; // bytes of a value that is hidden; shorter ones occur in too many words
 const LINE = 16; // the same for one line of a value that has several
 const STARS = Buffer.from('***');
 
-const hidden = []; // what is replaced, longest first: of bytes, and as text where it is some
+const hidden = []; // what is replaced, longest first: as bytes, and as text if it is text
 
-/** Takes env and secrets out of what is to be loaded; what is wrong with them is thrown as an Error. */
+/** Removes env and secrets from the document to load, and returns both. Throws an Error if something is wrong with them. */
 function read(document) {
   const { env, secrets } = document;
   delete document.env;
@@ -31,7 +31,7 @@ function read(document) {
 /** Sets the variables and writes the files, or throws. */
 function install({ env, secrets }) {
   for (const [, value] of secrets) {
-    const whole = value.toString('latin1'); // a character a byte
+    const whole = value.toString('latin1'); // one character for each byte
     const lines = whole.split(/\r?\n|\r/);
     const found = [whole, trim(whole), ...(lines.length > 1 ? lines.map(trim).filter((line) => line.length >= LINE) : [])];
     for (const v of found) {
@@ -76,7 +76,7 @@ function hideText(text) {
   return text;
 }
 
-/** How many bytes of data can be shown although more follows: those before a secret that has begun. */
+/** Returns how many bytes of data can be shown although more follows: those before the beginning of a secret. */
 function settled(data) {
   let end = data.length;
   for (const { bytes } of hidden) {
@@ -84,7 +84,7 @@ function settled(data) {
       if (data[data.length - 1] === bytes[n - 1] && data.subarray(data.length - n).equals(bytes.subarray(0, n))) end = data.length - n;
     }
   }
-  // One secret may begin within another, which is not to be torn.
+  // A secret may begin within another one, which must not be cut in two.
   for (let before = -1; before !== end;) {
     before = end;
     for (const { bytes } of hidden) {

@@ -1,5 +1,5 @@
 'use strict';
-// What goes wrong, as the contract's error object.
+// Turns errors into the contract's error objects.
 
 const fs = require('fs');
 const path = require('path');
@@ -8,7 +8,7 @@ const { hideText } = require('./environment');
 const TYPE = 256; // bytes shown at most, as JSON writes them
 const MESSAGE = 8 << 10;
 const TRACEBACK = 64 << 10;
-const SHOWN = 8; // causes below each other, and parts of an AggregateError
+const SHOWN = 8; // nested causes, and parts of an AggregateError
 
 const DRIVER = path.dirname(__dirname) + path.sep;
 // A frame in the user's code, and its line.
@@ -27,13 +27,13 @@ class Failure extends Error {
   }
 }
 
-/** Shortens text, which shows no secret, to so many bytes of JSON. */
+/** Shortens text, which has no secrets in it, to that many bytes of JSON. */
 function clip(text, limit) {
   text = hideText(text);
   if (text.length * 6 <= limit) return text;
   let shown = text;
   for (let size = sizeOf(text); size > limit; size = sizeOf(shown) + 3) {
-    // In proportion, again and again, for not all of it takes as much.
+    // In proportion, and repeatedly, because characters differ in how many bytes they take.
     shown = shown.slice(0, Math.min(shown.length - 1, Math.floor(shown.length * (limit - 3) / size)));
     if (/[\ud800-\udbff]$/.test(shown)) shown = shown.slice(0, -1); // half of a character
   }
@@ -46,13 +46,13 @@ const sizeOf = (text) => Buffer.byteLength(JSON.stringify(text)) - 2;
 /** The user's code, to show its lines. */
 const source = { lines: [], folders: [] };
 
-/** Calls an ES module by its name alone, wherever it was written for Node to load. */
+/** Replaces the path of an ES module, which was written to a folder for Node to load, by its name. */
 function withoutFolder(text) {
   for (const folder of source.folders) text = text.replaceAll(folder, '');
   return text;
 }
 
-/** Says what was thrown, which may be anything: {type, message, line, traceback}. */
+/** Describes what was thrown, which may be anything, as {type, message, line, traceback}. */
 function describe(thrown) {
   try {
     if (!isError(thrown)) {
@@ -66,7 +66,7 @@ function describe(thrown) {
     const hint = missing(thrown);
     if (hint) about.hint = hint;
     return about;
-  } catch { // getters and names of the function's own may throw, too
+  } catch { // the function's own getters and names may throw, too
     return { type: 'Error', message: '(its message cannot be shown)', traceback: '' };
   }
 }
@@ -77,7 +77,7 @@ const plainText = (value) => String(typeof value === 'object' && value !== null 
 const typeOf = (error) => String(error.name === 'Error' && error.constructor?.name || error.name);
 const codeOf = (error) => (typeof error.code === 'string' || typeof error.code === 'number' ? String(error.code) : '');
 
-/** Returns an error's message; for one without, as of several refused connections, what else it tells. */
+/** Returns an error's message. If it has none, like the error of several refused connections, it returns what else the error tells. */
 function messageOf(error) {
   const message = withoutStack(String(error.message));
   if (message !== '' || (codeOf(error) === '' && !Array.isArray(error.errors))) return message;
@@ -105,7 +105,7 @@ function missing(error) {
   return '';
 }
 
-/** Returns an error's text as Node writes it, and then what caused it and what it consists of. */
+/** Returns an error's text as Node writes it, followed by its causes and its parts. */
 function show(error, depth = 0) {
   const code = codeOf(error);
   let text = `${typeOf(error)}${code === '' ? '' : ` [${code}]`}: ${withoutStack(String(error.message))}\n`;
@@ -130,30 +130,30 @@ function framesOf(error) {
     .split('\n')
     .filter((line) => /^\s+at /.test(line) && !line.includes(DRIVER) && !line.includes('node:internal'))
     .map(withoutFolder);
-  // What lies beyond the user's outermost frame is how the driver came to call it.
+  // Beyond the user's outermost frame are the driver's.
   while (frames.length > 0 && !USER.test(frames[frames.length - 1])) frames.pop();
   return frames;
 }
 
-/** Makes what the user's code threw a Failure. One that it had from the driver stays what it is. */
+/** Turns what the user's code threw into a Failure. A Failure of the driver's stays as it is. */
 function raised(status, code, thrown) {
   if (thrown instanceof Failure) return thrown;
   const { message, ...about } = describe(thrown);
   return new Failure(status, code, message, about);
 }
 
-/** Makes a syntax error a Failure; its stack names the line unless that is given. */
+/** Turns a syntax error into a Failure. Unless line is given, the stack tells it. */
 function doesNotCompile(error, line) {
   const at = /function\.m?js:(\d+)/.exec(String(error.stack));
   return new Failure(422, 'does_not_compile', withoutFolder(error.message), { type: error.name, line: line ?? Number(at?.[1] ?? 1) });
 }
 
-/** Takes the user's code, so that tracebacks can show its lines. */
+/** Stores the user's code, so that tracebacks can show its lines. */
 function remember(code) {
   source.lines = code.split(/\r\n|[\n\r\u2028\u2029]/);
 }
 
-/** Makes the folder for an ES module; tracebacks leave it out. */
+/** Makes the folder for an ES module. Tracebacks leave it out. */
 function moduleFolder() {
   const folder = fs.mkdtempSync(path.join(require('os').tmpdir(), 'fob-'));
   source.folders = [require('url').pathToFileURL(folder).href + '/', folder + '/'];

@@ -1,5 +1,5 @@
 'use strict';
-// Forms: the fields and files of a body, in either of the two types that HTML knows.
+// Parses forms: the fields and files of a body, in either of the two types that HTML has.
 
 const { badRequest, charsetOf, decode, parameter } = require('./text');
 
@@ -7,7 +7,7 @@ const PARTS = 1000; // fields and files in a form
 const HEADERS = 8 << 10; // bytes of a part's headers
 const BOUNDARY = 70; // bytes, as RFC 2046 has it
 
-/** A file that was sent with a form. All but the body is text that the caller says, and not to be trusted. */
+/** A file that was sent with a form. Everything except the body is text from the caller, and not to be trusted. */
 class File_ {
   constructor(name, filename, contentType, body) {
     this.name = name; // of the field
@@ -16,13 +16,13 @@ class File_ {
     this.body = body; // a Buffer
   }
 
-  /** The file as text, as that of a request. */
+  /** The file as text, decoded as Request.text is. */
   text() {
     return decode(this.body, charsetOf(this.contentType));
   }
 }
 
-/** Returns the names and values of a form, in order: values are text or a File_. None for a body that is no form. */
+/** Returns the names and values of a form, in order. Values are text or a File_. There are none if the body is not a form. */
 function parse(contentType, body) {
   const kind = contentType.split(';', 1)[0].trim().toLowerCase();
   if (kind === 'application/x-www-form-urlencoded') return urlencoded(body, charsetOf(contentType) || 'utf-8');
@@ -47,9 +47,9 @@ function urlencoded(body, charset) {
   return pairs;
 }
 
-/** Decodes percent escapes, and + as a blank when that is said. What only looks like an escape stays. */
+/** Decodes percent escapes, and + as a blank if asked to. Malformed escapes stay as they are. */
 function unescape(bytes, plus) {
-  // Byte by byte: a list of millions of escapes would fill the sandbox.
+  // Byte by byte, because a list of millions of escapes would fill the sandbox.
   const out = Buffer.allocUnsafe(bytes.length);
   let length = 0;
   for (let i = 0; i < bytes.length; i++) {
@@ -84,7 +84,7 @@ function multipart(body, boundary) {
   while (begin !== null) {
     if (++count > PARTS) throw badRequest(`the form has more than ${PARTS} fields and files`);
     const head = partHead(body, begin);
-    // The line break before a delimiter is part of it, also behind the headers of an empty part.
+    // The line break before a delimiter is part of the delimiter, even after the headers of an empty part.
     const [end, following] = delimiter(body, line, head.end - 2);
     const pair = field(head.headers, body.subarray(head.end, Math.max(end, head.end)));
     if (pair !== null) pairs.push(pair);
@@ -93,7 +93,7 @@ function multipart(body, boundary) {
   return pairs;
 }
 
-/** Finds the next delimiter. Returns where the content before it ends, and where that behind it begins: null behind the last. */
+/** Finds the next delimiter. Returns where the content before it ends and where the content after it begins, which is null after the last one. */
 function delimiter(body, line, at) {
   const starts = (text, from) => body.toString('latin1', from, from + text.length) === text;
   let end = at === 0 && starts(line, 0) ? 0 : -1;
@@ -107,7 +107,7 @@ function delimiter(body, line, at) {
     if (starts('--', after)) return [end, null];
     while (body[after] === 32 || body[after] === 9) after++;
     if (starts('\r\n', after)) return [end, after + 2];
-    at = end + 1; // a line that only begins like one
+    at = end + 1; // the line only begins like a delimiter
     end = -1;
   }
 }
@@ -126,7 +126,7 @@ function partHead(body, begin) {
   return { headers, end: begin + length + 4 };
 }
 
-/** Returns the name and value of a part; null for a file that was not chosen. */
+/** Returns the name and value of a part, or null for a file input without a file. */
 function field(headers, content) {
   const disposition = headers['content-disposition'] ?? '';
   const name = parameter(disposition, 'name');
@@ -146,10 +146,10 @@ function field(headers, content) {
   return [plain(name), new File_(plain(name), filename, kind, content)];
 }
 
-/** Takes back what browsers escape in names, and nothing more. */
+/** Undoes the escapes that browsers use in names, and nothing more. */
 const plain = (text) => text.replaceAll('%22', '"').replaceAll('%0D', '\r').replaceAll('%0A', '\n');
 
-/** Returns a form's values as arguments by name: one, or a list of those that were given more than once or as name[]. */
+/** Returns a form's values as arguments by name. A name that is repeated, or ends with [], has a list. */
 function argumentsOf(contentType, body) {
   const args = new Map();
   for (const [name, value] of parse(contentType, body)) {

@@ -1,5 +1,5 @@
 'use strict';
-// The user's function: binding its arguments and calling it.
+// Binds the arguments of the user's function and calls it.
 
 const { AsyncResource } = require('async_hooks');
 const { Failure, raised } = require('./errors');
@@ -9,25 +9,25 @@ const { parametersOf } = require('./params');
 const { render } = require('./result');
 const { isStream, streamOf } = require('./stream');
 
-/** A loaded callme. All that its parameters say is worked out once, here. */
+/** A loaded callme. Its parameters are analysed once, here. */
 class Function_ {
-  /** Loads code; what goes wrong is a Failure. */
+  /** Loads code. Throws a Failure. */
   static async load(code) {
-    // Node takes 30 ms to load these, when they are first mentioned: better now than in the first call.
+    // Node takes 30 ms to load these when they are first mentioned, so do it now rather than in the first call.
     if (/\b(?:Response|fetch)\b/.test(code)) void globalThis.Response;
     const found = await load(code);
     return new Function_(found, found.base ?? new AsyncResource('FobBase'));
   }
 
-  #base; // has what the import set of each AsyncLocalStorage
+  #base; // has each AsyncLocalStorage as the import left it
 
   constructor({ callme, self }, base) {
     this.#base = base;
     this.callme = callme;
-    this.self = self; // what it is a method of
+    this.self = self; // the object whose method it is
     this.params = parametersOf(callme);
     this.names = new Set();
-    this.lists = new Set(); // those whose default is a list
+    this.lists = new Set(); // parameters whose default is a list
     this.catchesAll = false;
     for (const param of this.params) {
       for (const one of param.keys ?? (param.name ? [param] : [])) {
@@ -40,15 +40,15 @@ class Function_ {
     this.bare = this.params.length === 0;
   }
 
-  /** Runs a call, and all that comes of it, in a fresh asynchronous context: what it sets there the next one does not see. */
+  /** Runs a call, and everything that it starts, in a fresh asynchronous context. The next call does not see what it sets there. */
   fresh(call) {
     return this.#base.runInAsyncScope(makeResource).runInAsyncScope(call);
   }
 
   /**
-   * Calls with the text arguments (JSON or undefined) and the body (a Buffer). form is the Content-Type of one that is a form.
-   * Returns the result as JSON text, a Stream, or the Response that the
-   * function returned; a promise of it when the function returns one.
+   * Calls the function with the text arguments (JSON or undefined) and the body (a Buffer). form is the Content-Type of a body
+   * that is a form. Returns the result as JSON text, a Stream, or the Response that the function returned; or a promise of it if
+   * the function returned a promise.
    */
   call(text, body, request, form) {
     const args = this.bare && text === undefined && body.length === 0 ? [] : this.#bind(text, body, request, form);
@@ -106,7 +106,7 @@ class Function_ {
     return args;
   }
 
-  // {a, ...rest} takes what is left over as members, (a, ...rest) as one object.
+  // {a, ...rest} gets the remaining arguments as members, (a, ...rest) as one object.
   #catchAll(args, rest) {
     const last = this.params.findIndex((param) => param.catchesAll);
     if (last >= 0) {
@@ -118,7 +118,7 @@ class Function_ {
     }
   }
 
-  /** Makes a list of what is for a parameter that is one; what is given several times is for nobody else. */
+  /** Makes a list of the value for a parameter that takes a list. No other parameter accepts repeated values. */
   #fit(name, value) {
     if (this.lists.has(name)) return Array.isArray(value) ? value : [value];
     if (!Array.isArray(value)) return value;
@@ -128,7 +128,7 @@ class Function_ {
   }
 
   #fields(form, body) {
-    const { argumentsOf } = require('./form'); // which most functions never need
+    const { argumentsOf } = require('./form'); // most functions never need it
     return [...argumentsOf(form, body)].map(([name, value]) => [name, this.#fit(name, value)]);
   }
 
@@ -139,7 +139,7 @@ class Function_ {
     if (kind !== 'application/json' && !kind.endsWith('+json')) return {};
     try {
       return parseObject(jsonText(body), 'the body');
-    } catch { // it is the function's to judge
+    } catch { // the function has to judge it
       return {};
     }
   }
@@ -159,7 +159,7 @@ function pattern(param, given, missing) {
   return Object.fromEntries(found.map((key) => [key.name, given.get(key.name)]));
 }
 
-// Response is looked up only for what calls itself one: Node loads it, and
+// Response is looked up only for values that call themselves one: Node loads it, and
 // 10 MB with it, when it is first mentioned.
 function finish(value) {
   if (typeof value !== 'object' || value === null) return render(value);

@@ -1,5 +1,5 @@
 'use strict';
-// HTTP/1.1 as far as a driver needs it, on bare sockets: Node's own server takes longer over a call than all the rest.
+// HTTP/1.1 as far as a driver needs it, on bare sockets. Node's own server would take longer than everything else in a call.
 
 const { Incoming, NONE, Sized, Unreadable, bodyOf } = require('./body');
 const { Failure } = require('./errors');
@@ -7,12 +7,12 @@ const { refusal } = require('./driver');
 
 const HEAD_LIMIT = 256 << 10; // bytes; Fob-Args can be large
 const AHEAD_LIMIT = 1 << 20; // bytes of later requests held while one is answered
-// The head of nearly every call, as the dispatcher writes it; any other is read line by line.
+// The head of nearly every call, as the dispatcher writes it. Any other head is read line by line.
 const USUAL = /^POST \/ HTTP\/1\.1\r\n(Fob-Call: [0-9a-f]{16}\r\n)?Host: fob\r\n(?:Fob-Args: ([^\r]*)\r\n)?Content-Length: (\d{1,15})\r\n\r\n/;
-// The token that an answer brings back: a request's first field.
+// A request's first field, with the token that the answer repeats.
 const MARK = /^[^\r\n]*\r\n(Fob-Call: [0-9a-zA-Z]{16}\r\n)/;
-const MARK_LIMIT = 256; // bytes that it is looked for in
-const USUAL_LIMIT = 2 << 10; // bytes that it is looked for in
+const MARK_LIMIT = 256; // bytes in which it is looked for
+const USUAL_LIMIT = 2 << 10; // bytes in which it is looked for
 const PARTING = 1000; // milliseconds given to the peer to hang up
 
 /** Reads requests from one socket and answers them, one after the other. */
@@ -22,15 +22,15 @@ class Connection {
     this.driver = driver;
     this.token = token;
     this.have = NONE; // bytes not read yet
-    this.mark = ''; // of what is being answered: the line with the call's token
-    this.request = null; // whose head is read, and whose body is awaited
-    this.incoming = null; // the body that streams of the request that is being answered
+    this.mark = ''; // of the request being answered: the line with the token
+    this.request = null; // its head is read, and its body awaited
+    this.incoming = null; // the streaming body of the request being answered
     this.busy = false;
-    this.last = false; // of what is being answered: the connection ends with it
-    this.begun = false; // of what is being answered: its head is sent
-    this.gone = null; // called when the peer hears no more
+    this.last = false; // the connection ends with the present answer
+    this.begun = false; // the head of the present answer has been sent
+    this.gone = null; // called when the peer no longer listens
     this.parted = false;
-    this.ended = false; // the peer says no more, but may still listen
+    this.ended = false; // the peer sends no more, but may still listen
     socket.on('data', (data) => this.data(data));
     socket.on('end', () => this.end());
     socket.on('error', () => socket.destroy());
@@ -52,7 +52,7 @@ class Connection {
     if (!this.busy) this.socket.end();
   }
 
-  /** Answers as many requests as are there. */
+  /** Answers all requests that have come. */
   turn() {
     try {
       while (!this.busy && !this.parted) {
@@ -105,14 +105,14 @@ class Connection {
     else this.socket.write(answer);
   }
 
-  /** Notes that an answer begins, with text or bytes, and returns how: it may be the connection's last. */
+  /** Begins an answer with text or bytes, and returns what to send: it may be the connection's last answer. */
   begin(answer) {
     this.begun = true;
-    if (this.incoming?.unread) this.last = true; // nobody waits for the rest
+    if (this.incoming?.unread) this.last = true; // nobody will read the rest
     return marked(answer, this.mark, this.last);
   }
 
-  /** Sends parts of an answer that streams. Resolves when they are written, and others have had their turn. */
+  /** Sends parts of an answer that streams. Resolves when they are written and others have had their turn. */
   put(parts) {
     return new Promise((resolve) => {
       this.socket.cork();
@@ -122,7 +122,7 @@ class Connection {
     });
   }
 
-  /** Starts something and returns what it resolves to, or undefined as soon as the peer takes no more. */
+  /** Starts something and returns what it resolves to, or undefined as soon as the peer no longer listens. */
   async whileHeard(start) {
     if (this.ended) return undefined;
     try {
@@ -135,7 +135,7 @@ class Connection {
     }
   }
 
-  /** Reads a request's head, or returns null when not all of it has come. */
+  /** Reads a request's head, or returns null if it has not come completely. */
   head() {
     return (this.token === null ? this.usual() : null) ?? this.any();
   }
@@ -182,18 +182,18 @@ class Connection {
     return { method, target, headers, body, last, streams };
   }
 
-  /** Answers and waits a little for the peer to hang up, as closing on unread bytes would reset the answer away. */
+  /** Sends the last answer, and waits a little for the peer to hang up. Closing a connection with unread bytes would reset it, and lose the answer. */
   part(answer) {
     this.parted = true;
     this.have = NONE;
-    // One that takes nothing any more gets no longer, and neither does one that goes on sending.
+    // The time is bounded both for a peer that takes nothing any more and for one that goes on sending.
     this.socket.setTimeout(PARTING, () => this.socket.destroy());
     this.socket.end(answer, () => setTimeout(() => this.socket.destroy(), PARTING));
     this.socket.resume();
   }
 }
 
-/** Puts the line with the call's token first in an answer's head, text or bytes, and says whether the connection ends with it. */
+/** Puts the line with the call's token first into an answer's head, text or bytes, and adds whether the connection ends with it. */
 function marked(answer, mark, last) {
   const more = last ? `${mark}Connection: close\r\n` : mark;
   if (more === '') return answer;
@@ -217,7 +217,7 @@ function header(line, headers) {
   headers[name] = value;
 }
 
-// Compared without an early end, so that the time taken tells nothing of the token.
+// It takes the same time wherever the two differ, so that time reveals nothing about the token.
 function same(given, wanted) {
   let difference = given.length ^ wanted.length;
   for (let i = 0; i < wanted.length; i++) difference |= given.charCodeAt(i) ^ wanted.charCodeAt(i);

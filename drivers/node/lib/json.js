@@ -1,11 +1,11 @@
 'use strict';
-// JSON in. What goes out is in result.js.
+// Reads JSON. result.js writes it.
 
 const { badRequest } = require('./text');
 
-const MOST = 500000; // objects, arrays and members of objects in a document: each takes up to 100 bytes
+const MOST = 500000; // objects, arrays and members of objects in a document, each of which takes up to 100 bytes
 
-/** Reads text as JSON; what is none, or would fill a sandbox, is a bad_request. */
+/** Parses text as JSON. Text that is not JSON, or would fill a sandbox, is a bad_request. */
 function parseJSON(text, what) {
   if (text.length > MOST && crowded(text)) throw badRequest(`${what} has more than ${MOST} objects, arrays and members of objects`);
   try {
@@ -15,7 +15,7 @@ function parseJSON(text, what) {
   }
 }
 
-/** Tells whether JSON has more than so much in it that takes memory beyond its text. What is in a string does not. */
+/** Returns whether JSON has more than MOST things in it that take memory beyond its text. Characters in strings do not count. */
 function crowded(text) {
   let found = 0;
   for (let i = 0; i < text.length; i++) {
@@ -34,7 +34,7 @@ function crowded(text) {
   return false;
 }
 
-/** Reads text as a JSON object; anything else is a bad_request. */
+/** Parses text as a JSON object. Anything else is a bad_request. */
 function parseObject(text, what) {
   const value = parseJSON(text, what);
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
@@ -45,9 +45,9 @@ function parseObject(text, what) {
 
 const jsonType = (value) => (value === null ? 'null' : Array.isArray(value) ? 'an array' : `a ${typeof value}`);
 
-const utf8 = new TextDecoder('utf-8', { fatal: true }); // leaves a byte order mark out
+const utf8 = new TextDecoder('utf-8', { fatal: true }); // drops a byte order mark
 
-/** Reads a body as the text of JSON. */
+/** Decodes a body that is JSON. */
 function jsonText(bytes) {
   const [a, b] = bytes;
   if ((a === 0xff && b === 0xfe) || (a === 0xfe && b === 0xff) || (bytes.length > 1 && (a === 0) !== (b === 0))) {

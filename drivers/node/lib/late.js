@@ -1,11 +1,11 @@
 'use strict';
-// Variables that Node reads as it starts, which is before a function has its own:
-// what makes them count all the same. UV_THREADPOOL_SIZE needs nothing but that
-// no thread of the pool is started while the driver is blank.
+// Applies variables that Node reads as it starts, because a function's variables come
+// later. UV_THREADPOOL_SIZE is not among them: it takes effect as long as the driver
+// starts no thread of the pool while it is blank.
 
 const fs = require('fs');
 
-/** Makes the environment's variables count. */
+/** Applies the variables in the environment. */
 function apply(names) {
   const given = (name) => names.includes(name) && process.env[name] !== undefined;
   if (given('NODE_PATH')) require('module')._initPaths();
@@ -13,7 +13,7 @@ function apply(names) {
   if (given('NODE_NO_WARNINGS') && process.env.NODE_NO_WARNINGS === '1') process.removeAllListeners('warning');
 }
 
-/** Adds a file's certificates to those that connections trust unless they say which. */
+/** Adds the certificates in a file to those that connections trust by default. */
 function trust(file) {
   const tls = require('tls');
   let certificates;
@@ -22,7 +22,7 @@ function trust(file) {
     if (certificates === null) throw new Error('it has none');
     for (const text of certificates) new (require('crypto').X509Certificate)(text);
   } catch (e) {
-    console.error(`Warning: Ignoring extra certs from \`${file}\`, load failed: ${e.message}`); // as Node does
+    console.error(`Warning: Ignoring extra certs from \`${file}\`, load failed: ${e.message}`); // like Node
     return;
   }
   if (tls.setDefaultCACertificates) {
@@ -30,7 +30,7 @@ function trust(file) {
     return;
   }
   const { createSecureContext } = tls;
-  let shared; // for most connections are alike, and reading all certificates takes long
+  let shared; // most connections are alike, and reading all certificates takes long
   tls.createSecureContext = (options = {}) => {
     const plain = OWN.every((name) => options[name] === undefined);
     if (plain && shared) return shared;
@@ -42,7 +42,7 @@ function trust(file) {
   require('module').syncBuiltinESMExports();
 }
 
-// What of a connection's options is its context's.
+// Those of a connection's options that belong to its context.
 const OWN = [
   'ALPNCallback', 'SNICallback', 'allowPartialTrustChain', 'ca', 'cert', 'ciphers', 'clientCertEngine', 'crl', 'dhparam', 'ecdhCurve', 'honorCipherOrder',
   'key', 'maxVersion', 'minVersion', 'passphrase', 'pfx', 'privateKeyEngine', 'privateKeyIdentifier', 'secureOptions', 'secureProtocol', 'sessionIdContext',

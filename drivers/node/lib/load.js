@@ -1,5 +1,5 @@
 'use strict';
-// Makes a callme of the user's code, as a CommonJS module or an ES module.
+// Loads the user's code as a CommonJS module or an ES module, and finds its callme.
 
 const fs = require('fs');
 const { createRequire } = require('module');
@@ -8,7 +8,7 @@ const { pathToFileURL } = require('url');
 const vm = require('vm');
 const { Failure, doesNotCompile, moduleFolder, raised, remember } = require('./errors');
 
-// How V8 says that the code would be fine if it were an ES module.
+// V8's ways to say that the code would be valid as an ES module.
 const WANTS_MODULE = new RegExp([
   'Cannot use import statement outside a module',
   "Unexpected token 'export'",
@@ -19,13 +19,13 @@ const WANTS_MODULE = new RegExp([
 const NAMES = ['exports', 'require', 'module', '__filename', '__dirname'];
 const FILE = 'function.js';
 
-// What a function to be called is named elsewhere.
+// Names that the function to call has on other platforms.
 const USUAL = ['main', 'handler', 'handle', 'run', 'call_me', 'callMe', 'Callme', 'app', 'hello', 'lambda_handler', 'GET', 'POST'];
 
-// Lets import() work as in a file. Node before 20.12 has no way to it.
+// Lets import() work as in a file. Before 20.12 Node cannot do that.
 const importModuleDynamically = vm.constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER;
 
-/** Runs the code and returns its callme and what that belongs to, {callme, self}, or fails with 422. */
+/** Runs the code and returns its callme and the object that it belongs to, as {callme, self}. Fails with 422. */
 async function load(code) {
   code = code.replace(/^\ufeff/, '').replace(/^#!/, '//');
   remember(code);
@@ -47,7 +47,7 @@ function compile(code) {
 }
 
 function loadCommon(code) {
-  // What is merely declared can only be seen from within.
+  // Names that are only declared can be seen only from within.
   const seen = ['callme', ...USUAL].map((name) => `${name}: typeof ${name} === 'undefined' ? undefined : ${name}`);
   const run = compile(`${code}\n;return { ${seen.join(', ')} };`);
   const module = { exports: {} };
@@ -56,7 +56,7 @@ function loadCommon(code) {
   return check(pick(module.exports, declared.callme), declared, module.exports);
 }
 
-// Runs behind the module and where it did, so that what that set of an AsyncLocalStorage is there.
+// Runs after the module and in the same place, so that it finds every AsyncLocalStorage as the module left it.
 const BASE = `export * as exported from './function.mjs';
 import { AsyncResource } from 'node:async_hooks';
 export const base = new AsyncResource('FobBase');
@@ -72,7 +72,7 @@ async function loadModule(code) {
     fs.writeFileSync(path.join(folder, 'base.mjs'), BASE);
     ({ exported, base } = await import(pathToFileURL(path.join(folder, 'base.mjs')).href));
   } catch (e) {
-    // One that the code itself raised, as JSON.parse does, comes from a line of it.
+    // If the code itself raised it, for example by JSON.parse, it comes from one of its lines.
     if (!(e instanceof SyntaxError) || /^\s+at .*function\.mjs:/m.test(String(e.stack))) throw raised(422, 'load_failed', e);
     throw doesNotCompile(e, lineInModule(code, e));
   } finally {
@@ -82,9 +82,9 @@ async function loadModule(code) {
   return { ...check(found, exported, exported.default), base };
 }
 
-// V8 tells the line of a syntax error for a script, not for a module: so the
-// module is made to look like a script, line for line, and counts if the error
-// is the same.
+// V8 tells the line of a syntax error in a script, but not in a module. So this
+// parses the module as a script, line for line, and uses the line if the error is
+// the same.
 function lineInModule(code, error) {
   const blank = (text) => text.replace(/\S/g, ' ');
   const script = code
@@ -100,11 +100,11 @@ function lineInModule(code, error) {
   return undefined;
 }
 
-/** Returns the callme that is exported, or else declared, and the object whose method it is. */
+/** Returns the callme that is exported or else declared, and the object whose method it is. */
 function pick(exported, declared) {
   if (typeof exported === 'function' && !isClass(exported)) return { callme: exported };
   if (exported?.callme) return { callme: exported.callme, self: exported };
-  // What a compiler makes of `export default`.
+  // Compilers turn `export default` into this.
   if (exported?.__esModule && exported.default) return pick(exported.default, declared);
   return { callme: declared ?? (typeof exported === 'function' ? exported : exported?.callme) };
 }
@@ -121,7 +121,7 @@ function check(found, ...others) {
   return found;
 }
 
-/** Says how code without callme gets one. */
+/** Returns how to give code without callme one. */
 function instead(others) {
   const defined = Object.assign({}, ...others);
   const name = [...USUAL, ...Object.keys(defined)].find((other) => typeof defined[other] === 'function');

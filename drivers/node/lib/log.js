@@ -1,13 +1,13 @@
 'use strict';
-// The function's log: standard output and error that never block and never close.
+// The function's log: a standard output and a standard error that never block and never close.
 
 const fs = require('fs');
 const { Writable } = require('stream');
 const { hide, settled } = require('./environment');
 
-const LIMIT = 4 << 20; // bytes held that cannot be written yet
-const PIECE = 64 << 10; // bytes of a line that are written at once
-const RETRY = 5; // milliseconds until a full pipe is tried again
+const LIMIT = 4 << 20; // bytes that may wait to be written
+const PIECE = 64 << 10; // bytes of a line that are written at a time
+const RETRY = 5; // milliseconds until another attempt to write to a full pipe
 
 /** Writes bytes to a descriptor without ever waiting for its reader. */
 class Log {
@@ -16,11 +16,11 @@ class Log {
     this.held = [];
     this.size = 0;
     this.dropped = 0;
-    this.last = 10; // the byte written or held last
+    this.last = 10; // the last byte that was written or held
     this.timer = null;
   }
 
-  /** Writes data, a whole line or part of a long one, or holds or drops it. */
+  /** Writes, holds or drops data, which is a line or part of a long one. */
   put(data) {
     if (this.held.length > 0 || this.dropped > 0) this.drain();
     if (this.held.length === 0 && this.dropped === 0) {
@@ -38,7 +38,7 @@ class Log {
     this.timer ??= setTimeout(() => { this.timer = null; this.retry(); }, RETRY);
   }
 
-  /** Writes what is held, as far as that is possible now. */
+  /** Writes as much as is possible now of what is held. */
   drain() {
     for (;;) {
       if (this.held.length === 0) {
@@ -73,7 +73,7 @@ class Log {
     this.hold(Buffer.from(this.last === 10 ? text : '\n' + text));
   }
 
-  /** Writes and returns how many bytes that was; what nobody will ever read counts as written. */
+  /** Writes and returns how many bytes were written. If nobody will ever read them, all count as written. */
   write(data) {
     try {
       return fs.writeSync(this.fd, data);
@@ -83,9 +83,9 @@ class Log {
   }
 }
 
-// Opening it anew gives a descriptor flags of its own, which setting
-// O_NONBLOCK on the old one would not: child processes share those. What
-// cannot be opened, such as a socket, is used as it is and may then block.
+// Opening the file again gives the descriptor flags of its own; O_NONBLOCK on the old
+// one would also apply to child processes. What cannot be opened, such as a socket,
+// is used as it is, and may block.
 function own(fd) {
   const { O_WRONLY, O_NONBLOCK, O_APPEND } = fs.constants;
   try {
@@ -95,13 +95,13 @@ function own(fd) {
   }
 }
 
-/** Stands in for process.stdout and process.stderr. */
+/** Replaces process.stdout and process.stderr. */
 class Stream extends Writable {
   constructor(fd) {
     super({ decodeStrings: false });
     this.fd = fd;
     this.log = new Log(fd);
-    this.pieces = []; // of a line that has not been written: mostly none
+    this.pieces = []; // of an unfinished line; usually there are none
   }
 
   write(data, encoding, done) {
@@ -111,7 +111,7 @@ class Stream extends Writable {
       else for (const piece of pieces(data)) this.add(Buffer.from(piece));
     } else if (ArrayBuffer.isView(data)) {
       const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
-      // Copied, for the function may go on using it.
+      // Copied, because the function may reuse the buffer.
       for (let i = 0; i < bytes.length; i += PIECE) this.add(Buffer.from(bytes.subarray(i, i + PIECE)));
     } else {
       throw new TypeError(`a log line is text or bytes, not ${data === null ? 'null' : typeof data}`);
@@ -120,7 +120,7 @@ class Stream extends Writable {
     return true;
   }
 
-  // Whatever a function does to its streams, the driver outlives it.
+  // The driver's streams stay open whatever a function does to them.
   end(data, encoding, done) {
     if (typeof data === 'function') [data, done] = [undefined, data];
     if (typeof encoding === 'function') [encoding, done] = [undefined, encoding];
@@ -139,7 +139,7 @@ class Stream extends Writable {
       data = data.subarray(cut);
     }
     if (data.length === 0) return;
-    // What has no end yet goes out all the same: the process may be killed before there is one.
+    // Write an unfinished line, too: the process may be killed before it is finished.
     this.pieces.push(data);
     this.flush(true);
   }
@@ -147,7 +147,7 @@ class Stream extends Writable {
   /** Writes the rest of the line that was begun. */
   endCall() { this.flush(false); }
 
-  /** Writes what there is; when the line goes on, without the secret that its end may have begun. */
+  /** Writes what there is. If the line goes on, it holds back an end in which a secret may have begun. */
   flush(goesOn) {
     if (this.pieces.length === 0) return;
     const data = this.pieces.length === 1 ? this.pieces[0] : Buffer.concat(this.pieces);
@@ -157,7 +157,7 @@ class Stream extends Writable {
   }
 }
 
-// Piece by piece, not to hold a long text twice; never between the two halves of a character.
+// In pieces, so as not to hold all of a long text twice, and never between the two halves of a character.
 function* pieces(text) {
   for (let from = 0, to; from < text.length; from = to) {
     to = from + PIECE;
@@ -179,7 +179,7 @@ function install() {
       out.endCall();
       err.endCall();
     },
-    /** Writes everything, waiting no longer than so many milliseconds. */
+    /** Writes everything. Waits at most that many milliseconds. */
     end(ms) {
       this.endCall();
       const until = Date.now() + ms;
@@ -194,11 +194,11 @@ function install() {
   };
 }
 
-// A socket that took the place of a closed standard descriptor would get what
-// child processes print, and libuv aborts the process when such a one is closed.
+// If a socket took the place of a closed standard descriptor, it would get what child
+// processes print, and libuv would abort the process when the socket is closed.
 function keepTaken() {
   const { close, closeSync, openSync } = fs;
-  const refill = () => openSync('/dev/null', 'r+'); // takes the lowest free descriptor
+  const refill = () => openSync('/dev/null', 'r+'); // gets the lowest free descriptor
   fs.closeSync = function (fd) {
     closeSync(fd);
     if (fd <= 2) refill();
@@ -209,7 +209,7 @@ function keepTaken() {
     try { fs.closeSync(fd); } catch (e) { error = e; }
     if (typeof done === 'function') process.nextTick(done, error);
   };
-  // What `import` gives; costs more than it saves before a module is loaded.
+  // For what `import` returns. Before a module is loaded it is not worth its cost.
   return require('module').syncBuiltinESMExports();
 }
 

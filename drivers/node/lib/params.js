@@ -1,10 +1,10 @@
 'use strict';
-// Reads a function's parameters from its source, as JavaScript does not tell them.
+// Reads a function's parameters from its source, because JavaScript has no other way.
 
 /**
  * Returns the parameters of a function, in order:
  * {name, optional, list}, {rest: true}, {keys: [{name, optional, list}], catchesAll, optional} for an object pattern,
- * or {} for what has no name. list says that its default is one, as in tags = [].
+ * or {} for a parameter without a name. list says that the default is a list, as in tags = [].
  */
 function parametersOf(fn) {
   return split(parameterList(Function.prototype.toString.call(fn))).map(parameter);
@@ -19,14 +19,14 @@ function parameterList(source) {
     const word = /^[\p{ID_Start}$_][\p{ID_Continue}$\u200c\u200d]*/u.exec(source.slice(start));
     if (word && source.startsWith('=>', skipBlank(source, start + word[0].length))) return word[0];
   }
-  // A method may have a computed name, which may have parentheses of its own.
+  // A method may have a computed name, which may contain parentheses.
   while (i < source.length && source[i] !== '(') {
     i = source[i] === '[' ? skipOne(source, i) : skipOne(source, i, true);
   }
   return source.slice(i + 1, skipOne(source, i) - 1);
 }
 
-/** Splits at commas that stand alone. */
+/** Splits at commas outside brackets, texts and comments. */
 function split(list) {
   const parts = [];
   let from = 0;
@@ -62,7 +62,7 @@ function parameter(text) {
     if (equals >= 0 && colon > equals) colon = -1; // it belongs to the default
     const [key, ...short] = cutDefault(member);
     const name = colon < 0 ? key : uncomment(member.slice(0, colon));
-    if (name.startsWith('[')) continue; // computed: unknown until it runs
+    if (name.startsWith('[')) continue; // computed, so unknown until it runs
     const value = colon < 0 ? '' : uncomment(member.slice(colon + 1));
     const [optional, isList] = colon < 0 ? short : cutDefault(value).slice(1);
     keys.push({ name: memberName(name), optional, list: isList });
@@ -75,17 +75,17 @@ function memberName(text) {
   return unescape(text);
 }
 
-// A string or name as the engine itself reads it; it was parsed as such before.
+// Evaluates a string or name as the engine does. The engine has parsed it before.
 const evaluate = (text) => Function(`return ${text}`)();
 const unescape = (name) => (name.includes('\\') ? Object.keys(evaluate(`({${name}: 0})`))[0] : name);
 
-/** Returns a binding without its default, whether it has one, and whether that is a list. */
+/** Returns a binding without its default, whether it has a default, and whether the default is a list. */
 function cutDefault(text) {
   const at = find(text, '=');
   return at < 0 ? [text, false, false] : [uncomment(text.slice(0, at)), true, text[skipBlank(text, at + 1)] === '['];
 }
 
-/** Returns where a character stands alone, outside of brackets, texts and comments. */
+/** Returns where a character stands outside brackets, texts and comments. */
 function find(text, character) {
   for (let i = 0; i < text.length; i = skipOne(text, i)) {
     if (text[i] === character) return i;
@@ -118,7 +118,7 @@ function skipBlank(s, i) {
 
 /**
  * Returns where the thing at i ends: a comment, text, template, regular expression, bracketed group,
- * or a single character. flat takes an opening bracket for a character. before is what came before it.
+ * or a single character. With flat an opening bracket is a single character. before is what came before i.
  */
 function skipOne(s, i, flat = false, before = '') {
   const c = s[i];

@@ -1,6 +1,7 @@
 'use strict';
-// The way out of a sandbox without a network: the proxy on a Unix socket. What goes by the
-// environment finds it at a port on loopback; http, https and fetch, which do not, are led there.
+// The way out of a sandbox without a network: the proxy on a Unix socket. Programs that go by
+// the environment find it at a port on loopback. http, https and fetch do not, so this makes them
+// use it.
 
 const http = require('http');
 const https = require('https');
@@ -9,7 +10,7 @@ const tls = require('tls');
 
 const HEAD_LIMIT = 64 << 10; // bytes of the proxy's answer to CONNECT
 
-/** Opens the way to the proxy's socket at path. */
+/** Makes connections go through the proxy's socket at path. */
 async function openWay(path) {
   const server = net.createServer({ allowHalfOpen: true, noDelay: true }, (near) => {
     const far = net.connect({ path, allowHalfOpen: true });
@@ -23,7 +24,7 @@ async function openWay(path) {
   const url = `http://127.0.0.1:${server.address().port}`;
   const told = { HTTP_PROXY: url, HTTPS_PROXY: url, NO_PROXY: 'localhost,127.0.0.1,::1' };
   for (const [name, value] of Object.entries(told)) process.env[name] = process.env[name.toLowerCase()] = value;
-  process.env.NODE_USE_ENV_PROXY = '1'; // for Node processes that a function starts
+  process.env.NODE_USE_ENV_PROXY = '1'; // for Node processes that the function starts
 
   leadAgents(path, http.Agent.prototype, (socket) => socket);
   leadAgents(path, https.Agent.prototype, (socket, agent, direct, options) => direct.call(agent, { ...options, socket }));
@@ -35,7 +36,7 @@ function pass(from, to) {
   from.on('error', () => to.destroy());
 }
 
-// What a function listens to itself is nearer than any proxy.
+// Servers of the function itself are reached without a proxy.
 const isLocal = (host) => !host || /^(localhost|127\.\d+\.\d+\.\d+|\[?::1\]?)$/i.test(host);
 
 /** Connects to a host by CONNECT. */
@@ -72,7 +73,7 @@ function tunnel(path, host, port, done) {
   socket.write(`CONNECT ${target} HTTP/1.1\r\nHost: ${target}\r\n\r\n`);
 }
 
-/** Has all agents of a kind connect through the proxy, those of libraries too. */
+/** Makes all agents of a kind connect through the proxy, including those of libraries. */
 function leadAgents(path, prototype, finish) {
   const direct = prototype.createConnection;
   prototype.createConnection = function createConnection(options, done) {
@@ -83,7 +84,7 @@ function leadAgents(path, prototype, finish) {
       if (e) return done(e);
       try {
         done(null, finish(socket, this, direct, options));
-      } catch (thrown) { // by tls.connect, for options that it cannot use
+      } catch (thrown) { // tls.connect throws if it cannot use the options
         socket.destroy();
         done(thrown);
       }
@@ -91,13 +92,13 @@ function leadAgents(path, prototype, finish) {
   };
 }
 
-/** Has fetch connect through the proxy. Node loads it when it is first used, and so does this. */
+/** Makes fetch connect through the proxy, once the function first uses it. Node loads fetch only then, too. */
 function leadFetch(path) {
   const plain = globalThis.fetch;
   let led = false;
   globalThis.fetch = function fetch(input, init) {
     if (!led) {
-      void globalThis.Response; // brings the client that fetch uses
+      void globalThis.Response; // loads the client that fetch uses
       const dispatcher = Symbol.for('undici.globalDispatcher.1');
       const Agent = globalThis[dispatcher]?.constructor;
       if (!Agent) throw new Error('this version of Node does not let fetch use a proxy; use https.request');

@@ -7,16 +7,16 @@ const { charsetOf, decode } = require('./text');
 class Request {
   #query;
   #form;
-  #pieces; // of the body; null once they were asked for
+  #pieces; // of the body; null once stream() was called
 
-  /** body is a Buffer, or an Incoming, of which only stream() gives anything. */
+  /** body is a Buffer, or an Incoming, which only stream() can read. */
   constructor(method, target, root, headers, body) {
     this.method = method;
     this.target = target; // the caller's whole path and query as they were sent
     const [path] = target.split('?', 1);
-    this.root = percentDecode(root); // what of the path names the function
-    this.path = percentDecode(path.startsWith(root) ? path.slice(root.length) : path) || '/'; // what follows that
-    this.headers = headers; // names in lower case; repeated ones joined by a comma, cookies by a semicolon
+    this.root = percentDecode(root); // the part of the path that names the function
+    this.path = percentDecode(path.startsWith(root) ? path.slice(root.length) : path) || '/'; // the rest of the path
+    this.headers = headers; // names in lower case; repeated headers joined with a comma, cookies with a semicolon
     if (Buffer.isBuffer(body)) {
       this.body = body;
       this.#pieces = () => whole(body);
@@ -26,12 +26,12 @@ class Request {
     }
   }
 
-  /** The query's arguments, decoded; the last of repeated names. */
+  /** The query's arguments, decoded. Of a repeated name it has the last value. */
   get query() {
     return Object.fromEntries(this.#pairs());
   }
 
-  /** The query's arguments, decoded: a list of all values for each name. */
+  /** The query's arguments, decoded, as a list of all values for each name. */
   get queryAll() {
     return grouped(this.#pairs());
   }
@@ -41,33 +41,33 @@ class Request {
     return (this.#query ??= parseQuery(at < 0 ? '' : this.target.slice(at + 1)));
   }
 
-  /** The fields of a form, text; the last of repeated names. Empty when the body is none. */
+  /** The fields of a form, as text. Of a repeated name it has the last value. Empty if the body is not a form. */
   get form() {
     return Object.fromEntries(this.#parts(false));
   }
 
-  /** The fields of a form: a list of all texts for each name. */
+  /** The fields of a form, as a list of all texts for each name. */
   get formAll() {
     return grouped(this.#parts(false));
   }
 
-  /** The files of a form, {name, filename, contentType, body, text()}; the last of repeated names. */
+  /** The files of a form, each {name, filename, contentType, body, text()}. Of a repeated name it has the last file. */
   get files() {
     return Object.fromEntries(this.#parts(true));
   }
 
-  /** The files of a form: a list of all for each name. */
+  /** The files of a form, as a list of all files for each name. */
   get filesAll() {
     return grouped(this.#parts(true));
   }
 
   #parts(files) {
-    const { File, parse } = require('./form'); // which most functions never need
+    const { File, parse } = require('./form'); // most functions never need it
     this.#form ??= parse(this.headers['content-type'] ?? '', this.body);
     return this.#form.filter(([, value]) => value instanceof File === files);
   }
 
-  /** The body as it comes, piece by piece: an asynchronous generator of Buffers. */
+  /** The body in pieces as they come: an asynchronous generator of Buffers. */
   stream() {
     const pieces = this.#pieces;
     if (pieces === null) throw new Error('the body is being streamed already');
@@ -75,12 +75,12 @@ class Request {
     return pieces();
   }
 
-  /** The body as text in its charset, UTF-8 when none is said, without a byte order mark. What is none throws, which is answered with 400. */
+  /** The body as text in its charset, UTF-8 if none is given, without a byte order mark. Throws, answered with 400, if it is not text in that charset. */
   text() {
     return decode(this.body, charsetOf(this.headers['content-type'] ?? ''));
   }
 
-  /** The body as JSON. What is none throws, which is answered with 400. */
+  /** The body, parsed as JSON. Throws, answered with 400, if it is not JSON. */
   json() {
     return parseJSON(this.text(), 'the body');
   }
@@ -101,7 +101,7 @@ function grouped(pairs) {
 }
 
 /**
- * Reads a query in either form, a:1,b:2 or a=1&b=2, as pairs; the first of : and = tells which. In the latter + is a blank.
+ * Reads a query in either form, a:1,b:2 or a=1&b=2, as pairs. Whether : or = comes first tells which. In the second form + is a blank.
  */
 function parseQuery(query) {
   const [between, within] = /[:=]/.exec(query)?.[0] === ':' ? [',', ':'] : ['&', '='];

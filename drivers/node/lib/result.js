@@ -1,5 +1,5 @@
 'use strict';
-// Writes values as JSON, and refuses what JSON would quietly make something else of.
+// Writes values as JSON, and refuses values that JSON would silently change.
 
 const { types } = require('util');
 const { Failure } = require('./errors');
@@ -9,7 +9,7 @@ const HEAD = '{"result": ';
 /** Returns the result as the text {"result": …}. */
 const render = (value) => HEAD + jsonOf(value) + '}';
 
-/** Returns a value as JSON, which is null for undefined. What JSON cannot hold is a bad_result. */
+/** Returns a value as JSON; undefined becomes null. A value that JSON cannot hold is a bad_result. */
 function jsonOf(value) {
   switch (typeof value) {
     case 'undefined':
@@ -33,10 +33,10 @@ function jsonOf(value) {
 
 const bad = (why) => new Failure(500, 'bad_result', `JSON cannot hold what callme returned: ${why}`);
 
-/** One look at all that is in a value, before JSON is made of it. */
+/** Checks everything in a value before it is written as JSON. */
 class Check {
-  #above = []; // the objects that hold the one in hand, outermost first
-  #keys = []; // under which each of them was found
+  #above = []; // the objects that contain the present value, outermost first
+  #keys = []; // the key of each
 
   of(value, key) {
     if (typeof value !== 'object' || value === null) {
@@ -47,7 +47,7 @@ class Check {
       return;
     }
     const kind = Object.getPrototypeOf(value);
-    // Plain objects of another realm have a prototype without one, too.
+    // The prototype of a plain object from another realm has no prototype either.
     const plain = kind === Object.prototype || kind === Array.prototype || kind === null || Object.getPrototypeOf(kind) === null;
     if (!plain) this.#foreign(value, key);
     if (typeof value.toJSON === 'function') {
@@ -55,7 +55,7 @@ class Check {
       if (own !== value) return this.of(own, key);
     }
     if (types.isNumberObject(value)) return this.of(Number(value), key);
-    // Ever deeper values are found too deep by the stack; the few that are above this one are quickly compared.
+    // The stack bounds the depth, so few objects are above this one, and comparing them is fast.
     if (this.#above.includes(value)) throw this.#bad('itself, a cycle', key);
     this.#above.push(value);
     this.#keys.push(key);
@@ -74,10 +74,10 @@ class Check {
     this.#keys.pop();
   }
 
-  /** Refuses what JSON.stringify makes a strange object of, or only an empty one. */
+  /** Refuses objects that JSON.stringify would turn into strange or empty ones. */
   #foreign(value, key) {
     const wrong = (what, advice) => { throw this.#bad(what, key, advice); };
-    if (Buffer.isBuffer(value)) wrong('a Buffer', ADVICE.Buffer); // its toJSON is of no use to anybody
+    if (Buffer.isBuffer(value)) wrong('a Buffer', ADVICE.Buffer); // nobody can use what its toJSON returns
     if (types.isDate(value) && Number.isNaN(value.getTime())) wrong('an invalid Date');
     if (typeof value.toJSON === 'function') return;
     if (ArrayBuffer.isView(value)) wrong(`a ${nameOf(value)}`, types.isTypedArray(value) ? 'return Array.from(x)' : ADVICE.other);

@@ -1,20 +1,20 @@
 'use strict';
-// An answer that goes out item by item, as the function's iterator gives them.
+// An answer that is sent item by item, as the function's iterator yields them.
 
 const { types } = require('util');
 const { Failure, describe, raised } = require('./errors');
 const { jsonOf } = require('./result');
 
-/** Tells whether an object streams: it has an asynchronous iterator, or is an iterator as a generator is. */
+/** Returns whether an object streams: it has an asynchronous iterator, or is an iterator like a generator. */
 function isStream(value) {
   return typeof value[Symbol.asyncIterator] === 'function' ||
     (typeof value.next === 'function' && typeof value[Symbol.iterator] === 'function');
 }
 
-/** Makes a Stream of what isStream. */
+/** Makes a Stream of an object for which isStream is true. */
 function streamOf(value) {
   try {
-    // A web stream's own iterator would not return before the chunk that it waits for.
+    // return() of a web stream's own iterator would wait for the next chunk.
     if (typeof value.getReader === 'function') return new Stream(readerOf(value));
     return new Stream(typeof value[Symbol.asyncIterator] === 'function' ? value[Symbol.asyncIterator]() : value);
   } catch (e) {
@@ -33,8 +33,8 @@ const END = Symbol('the iterator is at its end');
 /** An iterator, and how its items are sent. */
 class Stream {
   #iterator;
-  #head; // of the answer, but for how its body is framed; without one the first item says what it is
-  #encode = bytesOf; // makes text or bytes of an item
+  #head; // of the answer, except its framing; if there is none, the first item decides
+  #encode = bytesOf; // renders an item as text or bytes
   #closed = false; // the iterator ended by itself
 
   constructor(iterator, head = null) {
@@ -43,9 +43,9 @@ class Stream {
   }
 
   /**
-   * Sends all but the end, and returns that when nothing of the function's runs
-   * any more. What goes wrong before the head is sent is thrown as a Failure;
-   * later it goes to the log, and its code is in the end.
+   * Sends everything but the end, and returns the end when nothing of the function
+   * runs any more. Throws a Failure for an error before the head is sent. A later
+   * error goes to the log, and its code into the end.
    */
   async send(connection) {
     let code = '';
@@ -115,7 +115,7 @@ function bytesOf(item) {
   throw new Failure(500, 'bad_result', `callme's stream is of text or bytes, and then it gave ${kind}`);
 }
 
-/** Frames text or bytes; nothing of what is empty, which would end the body. */
+/** Frames text or bytes as a chunk. It drops empty ones, because an empty chunk would end the body. */
 function chunk(data) {
   const text = typeof data === 'string';
   const size = text ? Buffer.byteLength(data) : data.length;

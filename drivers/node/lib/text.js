@@ -1,10 +1,10 @@
 'use strict';
-// Text as its sender says, or its byte order mark.
+// Decodes text as its sender says, or as its byte order mark says.
 
 const { Failure } = require('./errors');
 
 const MARKS = [['utf-8', [0xef, 0xbb, 0xbf]], ['utf-16le', [0xff, 0xfe]], ['utf-16be', [0xfe, 0xff]]];
-// TextDecoder takes Latin-1 and ASCII for windows-1252, and some versions of Node that for Latin-1.
+// TextDecoder takes Latin-1 and ASCII for windows-1252, and in some versions of Node windows-1252 for Latin-1.
 const LATIN1 = new Set(['iso-8859-1', 'iso8859-1', 'iso_8859-1', 'latin1', 'latin-1', 'l1']);
 const ASCII = new Set(['us-ascii', 'ascii']);
 
@@ -13,7 +13,7 @@ const HIGH = '€\0‚ƒ„…†‡ˆ‰Š‹Œ\0Ž\0\0‘’“”•–—˜�
 
 const badRequest = (message) => new Failure(400, 'bad_request', message);
 
-/** Makes text of bytes, without a byte order mark. A bad_request when that cannot be done. */
+/** Decodes bytes, and drops a byte order mark. If that is impossible, it is a bad_request. */
 function decode(bytes, charset = '') {
   const label = charset.trim().toLowerCase();
   const wrong = () => badRequest(`the text is not ${charset.slice(0, 80) || 'UTF-8, and no charset is given'}`);

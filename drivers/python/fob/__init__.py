@@ -1,7 +1,7 @@
 """What a function may import: `from fob import Response`.
 
-The driver itself lives in this package too; only the names in `__all__` are
-meant for functions.
+The driver itself is in this package, too. Only the names in `__all__` are meant
+for functions.
 """
 
 from fob.errors import TooLarge as _TooLarge
@@ -11,12 +11,13 @@ __all__ = ["File", "Request", "Response"]
 
 
 class Response:
-    """A response of the function's own, instead of a plain value.
+    """A response that the function makes itself, instead of a plain value.
 
     body is bytes or text (sent as UTF-8), or an iterator or asynchronous
-    iterator of these, each sent as it comes. status is 200 to 599, headers a
-    mapping of names to text or numbers, or to a list of them for a header that
-    is repeated; or pairs of name and value. Without a Content-Type, text is text/plain and bytes have none.
+    iterator of these, each of which is sent as it comes. status is 200 to 599.
+    headers maps names to text or numbers, or to a list of them for a header that
+    is repeated; it may also be pairs of name and value. If there is no
+    Content-Type, text gets text/plain and bytes get none.
     """
 
     __slots__ = ("body", "status", "headers")
@@ -30,8 +31,8 @@ class Response:
 class File:
     """A file that was sent with a form.
 
-    name is the field's, filename and content_type are what the caller says of
-    it: text, and not to be trusted. body is bytes.
+    name is the field's name. filename and content_type are text from the caller,
+    and not to be trusted. body is bytes.
     """
 
     __slots__ = ("name", "filename", "content_type", "body")
@@ -46,7 +47,7 @@ class File:
         return f"File(name={self.name!r}, filename={self.filename!r}, content_type={self.content_type!r}, {len(self.body)} bytes)"
 
     def text(self):
-        """The file as text, as Request.text has it."""
+        """The file as text, decoded as Request.text is."""
         return _text(self.body, self.content_type)
 
 
@@ -54,10 +55,10 @@ class Request:
     """The caller's HTTP request, given to a parameter named `request`.
 
     method, root and path are text, body is bytes. root is the part of the
-    caller's path that names the function, path what follows it, "/" when
-    nothing does; both are percent-decoded. target is the caller's whole path and
-    query as they were sent. A body that is too large to be held whole comes from
-    stream() alone.
+    caller's path that names the function; path is the rest, or "/" if there is
+    none. Both are percent-decoded. target is the caller's whole path and query as
+    they were sent. A body that is too large to be held whole can only be read with
+    stream().
     """
 
     __slots__ = ("method", "target", "root", "path", "_body", "_pieces", "_raw", "_headers", "_query", "_form")
@@ -76,7 +77,7 @@ class Request:
 
     @property
     def headers(self):
-        """The caller's headers, names in lower case; repeated ones joined by a comma."""
+        """The caller's headers. Names are in lower case; repeated headers are joined with a comma."""
         if self._headers is None:
             self._headers = {
                 name.decode("latin-1"): value.decode("latin-1")
@@ -87,39 +88,42 @@ class Request:
 
     @property
     def query(self):
-        """The query's arguments, decoded; the last of repeated names."""
+        """The query's arguments, decoded. Of a repeated name it has the last value."""
         return {name: values[-1] for name, values in self.query_all.items()}
 
     @property
     def query_all(self):
-        """The query's arguments, decoded: a list of all values for each name."""
+        """The query's arguments, decoded, as a list of all values for each name."""
         if self._query is None:
             self._query = parse_query(self.target.partition("?")[2])
         return self._query
 
     @property
     def form(self):
-        """The fields of a form, text; the last of repeated names. Empty when the body is none, a ValueError when it is a malformed one."""
+        """The fields of a form, as text. Of a repeated name it has the last value.
+
+        It is empty if the body is not a form, and raises a ValueError if the form is malformed.
+        """
         return {name: values[-1] for name, values in self.form_all.items()}
 
     @property
     def form_all(self):
-        """The fields of a form: a list of all texts for each name."""
+        """The fields of a form, as a list of all texts for each name."""
         return self._parsed()[0]
 
     @property
     def files(self):
-        """The files of a form, each a File; the last of repeated names."""
+        """The files of a form, each a File. Of a repeated name it has the last file."""
         return {name: values[-1] for name, values in self.files_all.items()}
 
     @property
     def files_all(self):
-        """The files of a form: a list of all for each name."""
+        """The files of a form, as a list of all files for each name."""
         return self._parsed()[1]
 
     def _parsed(self):
         if self._form is None:
-            from fob.form import parse  # brings urllib.parse along
+            from fob.form import parse  # it imports urllib.parse
 
             fields, files = [], []
             for name, value in parse(self.headers.get("content-type", ""), self.body):
@@ -129,13 +133,16 @@ class Request:
 
     @property
     def body(self):
-        """The whole body, bytes. One that is too large for that raises an error, answered with 413."""
+        """The whole body, as bytes. If it is too large for that, it raises an error that is answered with 413."""
         if self._body is None:
             raise _TooLarge
         return self._body
 
     def stream(self):
-        """Yields the body as it comes, in pieces of bytes, once. Waits for the next piece; a ConnectionError when it breaks off."""
+        """Yields the body in pieces of bytes as they come, once.
+
+        Waits for the next piece. Raises a ConnectionError if the body breaks off.
+        """
         pieces, self._pieces = self._pieces, None
         if pieces is None:
             raise RuntimeError("the request's body is being streamed already")
@@ -144,14 +151,14 @@ class Request:
         return (piece for piece in (self._body,) if piece)
 
     def text(self):
-        """The body as text in its charset, UTF-8 when none is said, without a byte order mark.
+        """The body as text in its charset, UTF-8 if none is given, without a byte order mark.
 
-        Raises a ValueError, answered with 400, when it is not text in that.
+        Raises a ValueError, answered with 400, if the body is not text in that charset.
         """
         return _text(self.body, self.headers.get("content-type", ""))
 
     def json(self):
-        """The body as JSON; a ValueError, answered with 400, when it is none."""
+        """The body, parsed as JSON. Raises a ValueError, answered with 400, if it is not JSON."""
         return _parse_json(self.text(), "the body")
 
 
@@ -169,8 +176,8 @@ def _grouped(pairs):
 
 
 def parse_query(query):
-    """Reads a query in either form, `a:1,b:2` or `a=1&b=2`; the first of : and = tells which. In the latter + is a blank. Returns a list
-    of values for each name."""
+    """Reads a query in either form, `a:1,b:2` or `a=1&b=2`. Whether : or = comes first tells which. In the second form + is a blank.
+    Returns a list of values for each name."""
     first = min((i for i in map(query.find, ":=") if i >= 0), default=-1)
     if first >= 0 and query[first] == ":":
         between, within = ",", ":"
@@ -183,7 +190,7 @@ def parse_query(query):
 def _unquote(text):
     if "%" not in text:
         return text
-    # Costs 4 ms and 0.5 MB to import, which only these functions should pay.
+    # The import costs 4 ms and 0.5 MB, which only functions that need it should pay.
     from urllib.parse import unquote
 
     return unquote(text)

@@ -1,4 +1,4 @@
-"""Conversion of text arguments by what a function's annotations say."""
+"""Converts text arguments as a function's annotations say."""
 
 import types
 
@@ -32,19 +32,19 @@ SCALARS = {int: _int, float: _float, bool: _bool}
 
 
 def converter(annotation, scope):
-    """Returns what converts a text to an annotation, or None, and whether it is a list that it converts.
+    """Returns a function that converts a text as an annotation says, or None, and whether it converts a list.
 
-    It raises ValueError for what does not fit.
+    That function raises ValueError for a text that does not fit.
     """
     if isinstance(annotation, str):
         try:
             annotation = eval(annotation, dict(scope))
-        except Exception:  # noqa: B902, names that exist for a type checker only
+        except Exception:  # noqa: B902, for names that only a type checker knows
             return None, False
     try:
         if annotation in SCALARS:
             return _of_text(SCALARS[annotation]), False
-    except TypeError:  # not hashable, so no type
+    except TypeError:  # not hashable, so not a type
         return None, False
     inner = getattr(annotation, "__args__", ())
     if annotation is list or getattr(annotation, "__origin__", None) is list:

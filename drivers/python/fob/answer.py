@@ -1,4 +1,4 @@
-"""Answers as bytes: those of the driver's own, and a Response of the function's."""
+"""Makes answers as bytes: the driver's own, and a function's Response."""
 
 from fob.errors import Failure
 from fob.values import render
@@ -10,7 +10,7 @@ HOP_BY_HOP = frozenset(("connection", "keep-alive", "proxy-connection", "te", "t
 TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 CONTROLS = frozenset(map(chr, (*range(9), *range(10, 32), 127)))
 BODYLESS = (204, 304)
-FIELDS, HEAD = 90, 60 << 10  # headers of a Response at most, and bytes of them; the dispatcher takes few more
+FIELDS, HEAD = 90, 60 << 10  # headers of a Response, and their bytes, at most; the dispatcher accepts few more
 
 
 def plain(status, body, more=b""):
@@ -28,7 +28,7 @@ def refusal(failure):
 
 
 def own(response):
-    """Makes an answer of the function's own Response, whose body is whole."""
+    """Makes an answer of a function's Response whose body is whole."""
     body = response.body
     text = isinstance(body, str)
     if text:
@@ -44,14 +44,14 @@ def own(response):
 
 
 def own_head(response, text, framing):
-    """Makes the head that a Response says. text is whether its body is text, framing the header line that says where it ends."""
+    """Makes the head of a Response. text says whether its body is text. framing is the header line that says where the body ends."""
     status, headers = response.status, response.headers
     if not isinstance(status, int) or not 200 <= status <= 599:
         raise bad(f"its status is {status!r}, not a number from 200 to 599")
     try:
         pairs = headers.items() if hasattr(headers, "items") else headers
         pairs = [(n, v) for n, values in pairs for v in (values if isinstance(values, (list, tuple)) else [values])]
-    except Exception:  # noqa: B902, whatever the function put there
+    except Exception:  # noqa: B902, the function may have put anything there
         raise bad("its headers are not a mapping, nor pairs of name and value") from None
     lines, typed = [], False
     for name, value in pairs:
@@ -79,7 +79,7 @@ def own_head(response, text, framing):
 
 
 def marked(answer, mark, last):
-    """Puts the line with the call's token first in an answer's head, and says whether it is the connection's last."""
+    """Puts the line with the call's token first into an answer's head, and adds whether the connection ends with it."""
     more = mark + b"Connection: close\r\n" if last else mark
     return answer.replace(b"\r\n", b"\r\n" + more, 1) if more else answer
 

@@ -1,4 +1,5 @@
-"""Results that are more than plain JSON: dates, enumerations, dataclasses and the like become so, or a bad_result that says where it is."""
+"""Turns results that are not plain JSON, such as dates, enumerations and dataclasses, into plain ones, or into a bad_result that says
+where they are."""
 
 import sys
 
@@ -25,14 +26,14 @@ ADVICE = {
 
 
 def render_any(value):
-    """Writes any value of the function's as JSON bytes, or fails with a bad_result."""
+    """Writes any value from the function as JSON bytes, or fails with a bad_result."""
     try:
         return render(_Plain().of(value, None))
     except (Failure, MemoryError):
         raise
     except RecursionError:
         why = "it is nested too deeply"
-    except BaseException as e:  # noqa: B902, what is the function's own may raise anything
+    except BaseException as e:  # noqa: B902, the function's own types may raise anything
         why = text_of(e)
     raise _bad(why)
 
@@ -42,13 +43,13 @@ def _bad(why):
 
 
 def _is(value, module, *names):
-    """Tells whether value is of a type of a module, which is not loaded for that."""
+    """Tells whether value has a type of a module. It does not import the module."""
     module = sys.modules.get(module)
     return module is not None and isinstance(value, tuple(getattr(module, name) for name in names))
 
 
 def _text(value):
-    """Returns the text that a value of a type is usually written as, or None for one of another type."""
+    """Returns the text by which a value is usually written, or None if its type has none."""
     if _is(value, "datetime", "date", "time"):  # a datetime is a date, too
         return value.isoformat()
     if _is(value, "decimal", "Decimal") or _is(value, "uuid", "UUID"):
@@ -60,8 +61,8 @@ class _Plain:
     """Makes a plain copy of one value."""
 
     def __init__(self):
-        self.keys = []  # by which the value in hand was found, outermost first
-        self.above = set()  # ids of what holds it
+        self.keys = []  # under which the present value was found, outermost first
+        self.above = set()  # ids of the values that contain it
 
     def of(self, value, key):
         if isinstance(value, float) and (value != value or value in (float("inf"), -float("inf"))):
@@ -75,7 +76,7 @@ class _Plain:
         if isinstance(value, (list, tuple)):
             return self.inside(value, key, self.items)
         if hasattr(type(value), "__dataclass_fields__"):
-            from dataclasses import fields  # which made it one
+            from dataclasses import fields  # the module that made it a dataclass
 
             return self.inside(value, key, self.members, ((f.name, getattr(value, f.name)) for f in fields(value)))
         text = _text(value)

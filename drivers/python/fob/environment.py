@@ -1,4 +1,4 @@
-"""The function's variables and secrets, and what keeps those out of its log and errors."""
+"""Sets the function's variables and secrets, and keeps the secrets out of its log and errors."""
 
 import _locale
 import os
@@ -6,14 +6,17 @@ import time
 from binascii import Error as NotBase64
 from binascii import a2b_base64
 
-LEAST = 6  # bytes of a value that is hidden; a shorter one is in too many words
+LEAST = 6  # bytes of a value that is hidden; shorter ones occur in too many words
 LINE = 16  # the same for one line of a value that has several
 
-hidden = []  # what is replaced, longest first: of bytes, and as text where it is some
+hidden = []  # what is replaced, longest first: as bytes, and as text if it is text
 
 
 def read(document):
-    """Takes env and secrets out of what is to be loaded and returns both, names and values as bytes. A ValueError says what is wrong."""
+    """Removes env and secrets from the document to load, and returns both, with names and values as bytes.
+
+    Raises a ValueError that says what is wrong.
+    """
     env, secrets = ({} if given is None else given for given in (document.pop("env", None), document.pop("secrets", None)))
     for what, given in (("env", env), ("secrets", secrets)):
         if type(given) is not dict or not all(type(value) is str for value in given.values()):
@@ -30,7 +33,7 @@ def read(document):
 
 
 def install(env, secrets):
-    """Sets the variables and writes the files. An OSError says that this cannot be done."""
+    """Sets the variables and writes the files. Raises an OSError if that fails."""
     for value in secrets.values():
         lines = value.splitlines()
         found = [value, value.strip(), *(line for line in map(bytes.strip, lines) if len(lines) > 1 and len(line) >= LINE)]
@@ -47,19 +50,19 @@ def install(env, secrets):
     _apply([name for name in (*env, *secrets) if name in os.environb])
 
 
-# What mallopt calls what the C library reads as the process starts.
+# mallopt's numbers for the variables that the C library reads as the process starts.
 MALLOC = {b"MALLOC_TRIM_THRESHOLD_": -1, b"MALLOC_TOP_PAD_": -2, b"MALLOC_MMAP_THRESHOLD_": -3, b"MALLOC_MMAP_MAX_": -4,
           b"MALLOC_PERTURB_": -6, b"MALLOC_ARENA_TEST": -7, b"MALLOC_ARENA_MAX": -8}  # fmt: skip
 
 
 def _apply(names):
-    """Makes count what is read as a process starts, which was before it had these variables."""
+    """Applies variables that are only read as a process starts. This one started before it had them."""
     if b"TZ" in names:
         time.tzset()
     if any(name == b"LANG" or name.startswith(b"LC_") for name in names):
         try:
             _locale.setlocale(_locale.LC_CTYPE, "")
-        except _locale.Error:  # there is no such locale, which no process minds
+        except _locale.Error:  # there is no such locale; a starting process would ignore that, too
             pass
     for name in MALLOC.keys() & set(names):
         import ctypes
@@ -85,13 +88,13 @@ def hide(data):
 
 
 def settled(data):
-    """Returns how many bytes of data can be shown although more follows: those before a secret that has begun."""
+    """Returns how many bytes of data can be shown although more follows: those before the beginning of a secret."""
     end = len(data)
     for value, _ in hidden:
         for n in range(min(len(value) - 1, len(data)), len(data) - end, -1):
             if data[-1] == value[n - 1] and data.endswith(value[:n]):
                 end = len(data) - n
-    # One secret may begin within another, which is not to be torn.
+    # A secret may begin within another one, which must not be cut in two.
     before = None
     while before != end:
         before = end

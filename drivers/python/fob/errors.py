@@ -1,11 +1,11 @@
-"""What goes wrong, as the contract's error object."""
+"""Turns errors into the contract's error objects."""
 
 import sys
 from json.encoder import encode_basestring as _quote
 
 from fob.environment import hide_text
 
-FILE = "function.py"  # what the user's code is called in tracebacks
+FILE = "function.py"  # the name of the user's code in tracebacks
 TYPE, MESSAGE, TRACEBACK = 256, 8 << 10, 64 << 10  # bytes shown at most, as JSON writes them
 
 _HERE = __file__.rpartition("/")[0]
@@ -23,7 +23,7 @@ class Failure(Exception):
 
 
 class TooLarge(Failure):
-    """What a function gets that asks for the whole of a body that comes as a stream."""
+    """Raised when a function asks for the whole of a body that comes as a stream."""
 
     def __init__(self):
         super().__init__(413, "too_large", "the request's body is too large to be held whole; read request.stream()")
@@ -33,7 +33,7 @@ class TooLarge(Failure):
 
 
 class BadRequest(Failure, ValueError):
-    """What a function gets that asks for a body as what it is not."""
+    """Raised when a function asks for a body in a form that it does not have."""
 
     def __init__(self, message):
         super().__init__(400, "bad_request", message)
@@ -43,11 +43,11 @@ class BadRequest(Failure, ValueError):
 
 
 def clip(text, limit):
-    """Shortens text, which shows no secret, to so many bytes of JSON."""
+    """Shortens text, which has no secrets in it, to that many bytes of JSON."""
     text = hide_text(text)
     shown, size = text, _size(text)
     while size > limit:
-        # In proportion, again and again, for not all of it takes as much.
+        # In proportion, and repeatedly, because characters differ in how many bytes they take.
         shown = shown[: min(len(shown) - 1, len(shown) * (limit - 3) // size)]
         size = _size(shown) + 3
     return text if shown is text else shown + "…"
@@ -61,12 +61,12 @@ def _size(text):
 def text_of(e):
     try:
         return str(e)
-    except BaseException:  # noqa: B902, a __str__ of the function's own
+    except BaseException:  # noqa: B902, the function's own __str__ may raise anything
         return "(its message cannot be shown)"
 
 
 def _line(e):
-    """Returns the line in the user's code where e came from, innermost first, or None."""
+    """Returns the innermost line of the user's code from which e came, or None."""
     line, tb = None, e.__traceback__
     while tb is not None:
         if tb.tb_frame.f_code.co_filename == FILE:
@@ -76,8 +76,8 @@ def _line(e):
 
 
 def _traceback(e):
-    """Formats e with what led to it, without the driver's frames."""
-    import traceback  # loaded since boot; costs too much to load before the socket accepts
+    """Formats e and its causes, without the driver's frames."""
+    import traceback  # imported after boot, because it would delay the socket
 
     def strip(shown, seen):
         if shown is None or id(shown) in seen:
@@ -92,7 +92,7 @@ def _traceback(e):
         shown.exceptions = getattr(shown, "exceptions", None)
         strip(shown, set())
         return clip("".join(shown.format()), TRACEBACK)
-    except BaseException:  # noqa: B902, an exception type of the function's own may break it
+    except BaseException:  # noqa: B902, the function's own exception type may break it
         return clip(f"{type(e).__name__}: {text_of(e)}\n", TRACEBACK)
 
 
@@ -108,7 +108,7 @@ def _describe(e):
 
 
 def raised(status, code, e):
-    """Makes an exception of the user's code a Failure."""
+    """Turns an exception of the user's code into a Failure."""
     return Failure(status, code, text_of(e), **_describe(e))
 
 

@@ -1,7 +1,7 @@
-"""Processes that the function forks. Each has a copy of the driver, and must never act as the driver does.
+"""Handles processes that the function forks. Each has a copy of the driver, and must never act as the driver.
 
-At-fork hooks do most of it: but a fork of libc's own runs none, and so the
-process ID is looked at before anything of the driver's goes on.
+At-fork hooks do most of this. But a fork by libc itself runs no hooks, so the
+driver also checks the process ID before it goes on with anything.
 """
 
 import os
@@ -20,18 +20,18 @@ def forked():
 
 
 def hold(sock):
-    """Has a socket closed in forked processes."""
+    """Makes forked processes close a socket."""
     _held.add(sock)
 
 
 def let_go(sock):
-    """Closes a socket that was held."""
+    """Closes a socket that hold was called for."""
     _held.discard(sock)
     sock.close()
 
 
 def leave(e=None):
-    """Ends a forked process that came back from the function, with e if it raised, as the end of a script would."""
+    """Ends a forked process that returned from the function, like the end of a script. e is what the function raised, if anything."""
     status = 0
     try:
         streams = log.streams()
@@ -49,7 +49,7 @@ def leave(e=None):
         for stream in streams:
             if _hooked:
                 stream.end(1)
-            else:  # what other threads began is the driver's
+            else:  # what other threads began belongs to the driver
                 stream.end_call()
                 stream.log.drain(1)
     finally:
@@ -61,7 +61,7 @@ def _after():
     _hooked = True
     for sock in list(_held):
         let_go(sock)
-    # Who ends it must see that it was ended, as of any process.
+    # Whoever kills it should see that it was killed.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

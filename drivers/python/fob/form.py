@@ -1,4 +1,4 @@
-"""Forms: the fields and files of a body, in either of the two types that HTML knows."""
+"""Parses forms: the fields and files of a body, in either of the two types that HTML has."""
 
 from urllib.parse import unquote_to_bytes as _unquote
 
@@ -14,7 +14,7 @@ AT_ONCE = 64 << 10  # bytes that are unquoted at a time: a list of millions of e
 
 
 def parse(content_type, body):
-    """Returns the names and values of a form, in order: values are text or File. Empty for a body that is no form."""
+    """Returns the names and values of a form, in order. Values are text or File. The result is empty if the body is not a form."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind == URLENCODED:
         return list(urlencoded(body, charset_of(content_type) or "utf-8"))
@@ -33,7 +33,7 @@ def urlencoded(body, charset):
 
 
 def unquote(data):
-    """Decodes percent escapes. What only looks like one stays."""
+    """Decodes percent escapes. Malformed ones stay as they are."""
     if b"%" not in data:
         return data
     out, at = bytearray(), 0
@@ -41,7 +41,7 @@ def unquote(data):
         end = at + AT_ONCE
         last = data.rfind(b"%", end - 2, end)
         if last > at:
-            end = last  # an escape is not cut in two
+            end = last  # do not cut an escape in two
         out += _unquote(data[at:end])
         at = end
     return bytes(out)
@@ -58,7 +58,7 @@ def multipart(body, boundary):
         if count > PARTS:
             raise BadRequest(f"the form has more than {PARTS} fields and files")
         about, begin = part_head(body, begin)
-        # The line break before a delimiter is part of it, also behind the headers of an empty part.
+        # The line break before a delimiter is part of the delimiter, even after the headers of an empty part.
         end, following = delimiter(body, line, begin - 2)
         part = field(about, body[begin:end])
         if part is not None:
@@ -67,7 +67,11 @@ def multipart(body, boundary):
 
 
 def delimiter(body, line, at):
-    """Finds the next delimiter. Returns where the content before it ends, and where that behind it begins: None behind the last."""
+    """Finds the next delimiter.
+
+    Returns where the content before it ends and where the content after it begins,
+    which is None after the last one.
+    """
     end = 0 if at == 0 and body.startswith(line) else -1
     after = end + len(line)
     while True:
@@ -82,7 +86,7 @@ def delimiter(body, line, at):
             after += 1
         if body.startswith(b"\r\n", after):
             return end, after + 2
-        at, end = end + 1, -1  # a line that only begins like one
+        at, end = end + 1, -1  # the line only begins like a delimiter
 
 
 def part_head(body, begin):
@@ -102,7 +106,7 @@ def part_head(body, begin):
 
 
 def field(about, content):
-    """Returns the name and value of a part; None for a file that was not chosen."""
+    """Returns the name and value of a part, or None for a file input without a file."""
     disposition = about.get("content-disposition", "")
     name = parameter(disposition, "name")
     if disposition.partition(";")[0].strip().lower() != "form-data" or name is None:
@@ -125,12 +129,12 @@ def field(about, content):
 
 
 def plain(text):
-    """Takes back what browsers escape in names, and nothing more."""
+    """Undoes the escapes that browsers use in names, and nothing more."""
     return text.replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")
 
 
 def arguments(content_type, body):
-    """Returns a form's values as arguments by name: one, or a list of those that were given more than once or as name[]."""
+    """Returns a form's values as arguments by name. A name that is repeated, or ends with [], has a list."""
     args = {}
     for name, value in parse(content_type, body):
         bare = name.removesuffix("[]")

@@ -1,4 +1,4 @@
-"""The user's function: loading it, binding its arguments and calling it."""
+"""Loads the user's function, binds its arguments and calls it."""
 
 import contextvars
 import linecache
@@ -12,13 +12,13 @@ from fob.stream import Items, Stream
 from fob.values import json_type, parse_object, render_result
 
 CO_ASYNC = 0x80 | 0x200  # inspect's CO_COROUTINE and CO_ASYNC_GENERATOR
-PLAIN = frozenset((dict, list, str, int, float, bool, type(None)))  # what most functions return, which is no iterator
+PLAIN = frozenset((dict, list, str, int, float, bool, type(None)))  # types that most functions return, and that are not iterators
 
 
 def load(code, end_call):
-    """Runs the user's code as a module and returns its Function. end_call is called in the thread that a call ended in."""
+    """Runs the user's code as a module and returns its Function. end_call is called in the thread in which a call ended."""
     code = code.removeprefix("\ufeff")
-    # No modification time keeps linecache from looking for the file.
+    # Without a modification time, linecache does not look for the file.
     linecache.cache[FILE] = (len(code), None, code.splitlines(True), FILE)
     try:
         compiled = compile(code, FILE, "exec", dont_inherit=True)
@@ -28,11 +28,11 @@ def load(code, end_call):
         raise Failure(422, "does_not_compile", text_of(e) or "nested too deeply", type=type(e).__name__) from None
 
     forget = None
-    if "asyncio" in code:  # which takes long to import: now rather than in the first call
+    if "asyncio" in code:  # it takes long to import, so do it now rather than in the first call
         from fob.loop import forget
     module = types.ModuleType("function")
     module.__file__ = FILE
-    sys.modules["function"] = module  # where pickle and dataclasses look a class up
+    sys.modules["function"] = module  # where pickle and dataclasses look up classes
     context = contextvars.Context()
     try:
         context.run(exec, compiled, module.__dict__)
@@ -54,7 +54,7 @@ def load(code, end_call):
         return Function(callme, end_call, forget, context)
     except ValueError as e:  # a builtin without a signature
         raise Failure(422, "no_callme", f"callme takes nobody knows what: {text_of(e)}; wrap it in a def") from None
-    except BaseException as e:  # noqa: B902, a signature of the function's own may raise anything
+    except BaseException as e:  # noqa: B902, the function's own signature may raise anything
         raise raised(422, "load_failed", e) from None
 
 
@@ -62,7 +62,7 @@ USUAL = ("main", "handler", "lambda_handler", "handle", "run", "call_me", "callM
 
 
 def _instead(module):
-    """Says how a module without callme gets one."""
+    """Returns how to give a module without callme one."""
     own = module.__dict__
     found = [name for name in USUAL if callable(own.get(name))]
     found += [name for name, value in own.items() if type(value) is types.FunctionType and value.__module__ == "function" and name not in USUAL]
@@ -73,7 +73,7 @@ def _instead(module):
 
 
 class _Default:
-    """Stands for a default value where the signature is shown: callers need not see what it is."""
+    """Stands for a default value when the signature is shown. Callers need not see the value."""
 
     def __repr__(self):
         return "..."
@@ -83,18 +83,18 @@ _DEFAULT = _Default()
 
 
 class Function:
-    """A loaded callme. All that its signature says is worked out once, here."""
+    """A loaded callme. Its signature is analysed once, here."""
 
     def __init__(self, callme, end_call, forget, context):
-        import inspect  # loaded since boot, as traceback is
+        import inspect  # imported after boot, like traceback
 
         signature = inspect.signature(callme)
         self.callme = callme
-        self.context = context  # what the import left; each call runs in a copy
-        # A copied context has the same decimal context in it, which is changed in place.
+        self.context = context  # as the import left it; each call runs in a copy
+        # A copied context shares the decimal context, which is changed in place.
         self.decimal = next((value.copy() for var, value in context.items() if var.name == "decimal_context"), None)
         self.end_call = end_call
-        self.forget = forget  # of asyncio's, what one call leaves in its thread; None for a function that has nothing to do with it
+        self.forget = forget  # clears what a call left of asyncio in its thread; None for a function that does not use asyncio
         kinds = inspect.Parameter
         shown = [p if p.default is kinds.empty else p.replace(default=_DEFAULT) for p in signature.parameters.values()]
         self.text = f"callme{signature.replace(parameters=shown)}"
@@ -111,13 +111,13 @@ class Function:
         self.codes = frozenset(_codes(callme))
         self.loop = None
         if any(c.co_flags & CO_ASYNC for c in self.codes):
-            self._the_loop()  # takes long to import: now rather than in the first call
+            self._the_loop()  # it takes long to import, so do it now rather than in the first call
 
     def call(self, text, body, request=None, form=None):
-        """Calls with the text arguments (JSON bytes or None) and the body. form is the Content-Type of one that is a form.
+        """Calls the function with the text arguments (JSON bytes or None) and the body. form is the Content-Type of a body that is a form.
 
         Returns JSON bytes, the Response that the function returned, or a
-        Stream. What goes wrong is a Failure.
+        Stream. Raises a Failure.
         """
         if self.bare and text is None and not body:
             args, kwargs = (), {}
@@ -144,7 +144,7 @@ class Function:
         return render_result(value)
 
     def _items(self, value, context):
-        """Returns a plain iterator that runs in a context for a value that is one of either kind, else None."""
+        """Returns a plain iterator that runs in a context, if value is an iterator of either kind; otherwise None."""
         kind = type(value)
         if hasattr(kind, "__next__"):
             return Items(value, context)
@@ -161,7 +161,7 @@ class Function:
             last = e.__traceback__
             while last.tb_next is not None:
                 last = last.tb_next
-            # Without a frame beyond ours it was the call itself that did not fit.
+            # Without a frame beyond ours, the arguments did not fit the signature.
             if last is e.__traceback__ or last.tb_frame.f_code in self.codes:
                 return raised(404, "bad_arguments", e)
         return raised(500, "raised", e)
@@ -178,7 +178,7 @@ class Function:
         if form is None:
             typed = self._typed(body, request)
         else:
-            from fob.form import arguments  # most functions never get one
+            from fob.form import arguments  # most functions never get a form
 
             typed = {}
             fields = arguments(form.decode("latin-1"), body)
@@ -215,11 +215,11 @@ class Function:
             return {}
         try:
             return parse_object(body, "the body")
-        except Failure:  # it is the function's to judge
+        except Failure:  # the function has to judge it
             return {}
 
     def _convert(self, args):
-        """Makes what the annotations say of texts, and of lists of them."""
+        """Converts texts, and lists of texts, as the annotations say."""
         for name, value in args.items():
             convert, many = self.converters.get(name, (None, False))
             if many:
@@ -268,7 +268,7 @@ def _list(names):
 
 
 def _codes(callme):
-    """Yields the code of callme itself, and of what functools.wraps says that it wraps."""
+    """Yields the code objects of callme and of the functions that it wraps (functools.wraps)."""
     seen = set()
     while callme is not None and id(callme) not in seen:
         seen.add(id(callme))

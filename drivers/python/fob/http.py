@@ -1,4 +1,4 @@
-"""HTTP/1.1 as far as a driver needs it: one thread a connection, blocking sockets, one send an answer or an item."""
+"""HTTP/1.1 as far as a driver needs it: a thread for each connection, blocking sockets, and one send for each answer or item."""
 
 import fcntl
 import os
@@ -6,7 +6,7 @@ import select
 import socket
 import sys
 import threading
-from _operator import _compare_digest  # hmac has it too, but brings OpenSSL along, 3 MB
+from _operator import _compare_digest  # hmac has it, too, but imports OpenSSL, 3 MB
 
 from fob import Request, environment, fork, function
 from fob.answer import marked, own, plain, refusal
@@ -16,29 +16,29 @@ from fob.values import parse_object, render
 
 HEAD_LIMIT = 256 << 10  # bytes; Fob-Args can be large
 CHUNK = 64 << 10
-FAMILIAR = 1 << 10  # bytes of a head that is worth remembering
-PIECE = 256 << 10  # bytes of a body asked for at once; a Unix socket holds less
-CALL = b"Fob-Call: "  # what a request's first field begins with that bears a token
+FAMILIAR = 1 << 10  # bytes of a head that is worth caching
+PIECE = 256 << 10  # bytes of a body to read at a time; a Unix socket holds less
+CALL = b"Fob-Call: "  # begins a request's first field, which has the token
 MARK = len(CALL) + 16 + 2  # bytes of that line
 
 
 class Unreadable(Exception):
-    """The request cannot be told from what follows it: answer, and close."""
+    """Raised when the end of a request cannot be found. The driver answers and closes the connection."""
 
     def __init__(self, status, message):
         self.failure = Failure(status, "bad_request", message)
 
 
 class Closed(Exception):
-    """The peer has gone."""
+    """Raised when the peer is gone."""
 
 
 class Driver:
-    """What all connections share: the function and how it is doing."""
+    """What all connections share: the function and its state."""
 
     def __init__(self, token, streams, folder):
         self.streams = streams
-        self.folder = folder  # of the socket; empty without one
+        self.folder = folder  # of the socket; empty if there is none
         self.token = token.encode("utf-8", "surrogateescape") if token else None
         self.port = None
         self.function = None
@@ -62,7 +62,7 @@ class Driver:
         return document
 
     def load(self, document):
-        """Loads what the body of a PUT says, once and for life."""
+        """Loads the document in the body of a PUT, once in the driver's life."""
         code, about = document.get("code"), {}
         if type(code) is not str:
             raise Failure(400, "bad_request", 'the body must be {"code": "…"}, with the code as a string')
@@ -93,13 +93,13 @@ class Driver:
             self.function = function.load(code, self.end_call)
             self.about = about
         finally:
-            # A failed load leaves the state at loading: this driver is spent.
+            # After a failed load the state stays "loading": the driver is of no further use.
             self.end_call()
             fill_standard_descriptors()
         self.state = "loaded"
 
     def answer(self, head, body, connection):
-        """Answers one request with bytes; a stream's are its last. body is None when it is left to the function to read."""
+        """Answers one request and returns the bytes to send; for a stream, the last ones. body is None if the function reads it itself."""
         method, target = head.method, head.target
         if target == b"/":
             if method != b"POST":
@@ -150,7 +150,7 @@ class Driver:
 
 
 class Head:
-    """A request's head, with what it says about the wire worked out."""
+    """A request's head, with its framing worked out."""
 
     __slots__ = ("method", "target", "headers", "token", "length", "streams", "expects", "last")
 
@@ -178,7 +178,7 @@ class Head:
         if coding is not None:
             if coding.lower() != b"chunked" or length is not None:
                 raise Unreadable(400, "bodies come with Content-Length or Transfer-Encoding: chunked")
-            self.length = None  # it comes chunk by chunk
+            self.length = None  # it comes in chunks
         elif length is None:
             self.length = 0
         elif length.isdigit() and len(length) <= 18:
@@ -191,21 +191,21 @@ class Head:
 
 
 class Connection:
-    """Reads requests from one socket and answers them, in its own thread."""
+    """Reads requests from one socket and answers them, in a thread of its own."""
 
     def __init__(self, sock, driver, token):
         self.sock = sock
         self.driver = driver
         self.token = token
         self.buffer = b""
-        self.mark = b""  # the request's line with the token, which its answer brings back
-        self.length = 0  # of the request's body, None for one that comes chunk by chunk
-        self.unread = False  # whether some of that body has not been read
-        self.begun = False  # whether the answer has
-        self.last = False  # whether that is the connection's last
-        self.gone = False  # whether the peer shut down its side
+        self.mark = b""  # the request's line with the token, which the answer repeats
+        self.length = 0  # of the request's body; None if it comes in chunks
+        self.unread = False  # part of that body has not been read
+        self.begun = False  # the answer has begun
+        self.last = False  # the connection ends with the answer
+        self.gone = False  # the peer has shut down its side
         self._watch = None
-        self._data, self._head = None, None  # the last head as it came, and as it was read
+        self._data, self._head = None, None  # the last head: as it came, and parsed
 
     def serve(self):
         try:
@@ -221,7 +221,7 @@ class Connection:
             fork.let_go(self.sock)
 
     def turn(self):
-        """Answers one request and says whether another may follow."""
+        """Answers one request and returns whether another may follow."""
         head = self.head()
         if self.token is not None:
             if not _compare_digest(head.token, b"Bearer " + self.token):
@@ -244,20 +244,20 @@ class Connection:
         return not self.last
 
     def opening(self, answer):
-        """Readies an answer, or the beginning of one, to be sent."""
+        """Prepares an answer, or the beginning of one, for sending."""
         self.begun = True
         if self.unread:
             self.last = True
         return marked(answer, self.mark, self.last)
 
     def send(self, data):
-        """Sends, unless this is a process that the function forked, which ends here."""
+        """Sends data. A process that the function forked ends here instead."""
         if fork.forked():
             fork.leave()
         self.sock.sendall(data)
 
     def head(self):
-        """Reads a request's head. Calls of one function often have the same, byte for byte."""
+        """Reads a request's head. Calls of one function often have identical heads."""
         self.mark = b""
         buffer = self.buffer or self.receive(CHUNK)
         end = buffer.find(b"\r\n\r\n")
@@ -265,7 +265,7 @@ class Connection:
             start = max(0, len(buffer) - 3)
             buffer += self.receive(CHUNK)
             end = buffer.find(b"\r\n\r\n", start)
-        # Nearly every request is a call, whose token is at one place.
+        # Nearly every request is a call, whose token is always at the same place.
         at = 17 if buffer.startswith(b"POST / HTTP/1.1\r\n") else buffer.find(b"\r\n") + 2
         mark = buffer[at : at + MARK]
         if mark.startswith(CALL) and mark.endswith(b"\r\n") and mark[len(CALL) : -2].isalnum():
@@ -291,19 +291,19 @@ class Connection:
         return buffer[:length]
 
     def pieces(self):
-        """Gives the function the request's body as it comes."""
+        """Passes the request's body to the function as it comes."""
         pieces = self.read()
         try:
-            # What comes is for the driver, and not for a process that was forked from it.
+            # A process that was forked from the driver must not read the driver's input.
             while not fork.forked() and (piece := next(pieces, None)) is not None:
                 yield piece
             if fork.forked():
                 raise Closed
-        except (Closed, Unreadable, OSError):  # also when the call has ended
+        except (Closed, Unreadable, OSError):  # perhaps because the call has ended
             raise ConnectionError("the request's body broke off") from None
 
     def read(self):
-        """Gives the request's body in pieces."""
+        """Yields the request's body in pieces."""
         if self.length is not None:
             yield from self.some(self.length, True)
             return
@@ -316,7 +316,7 @@ class Connection:
         self.unread = False
 
     def some(self, left, all_of_it):
-        """Gives so many bytes in pieces."""
+        """Yields that many bytes in pieces."""
         while left:
             if self.buffer:
                 piece, self.buffer = self.buffer[:left], self.buffer[left:]
@@ -328,7 +328,7 @@ class Connection:
             yield piece
 
     def take(self, length):
-        """Reads so few bytes."""
+        """Reads a small number of bytes."""
         while len(self.buffer) < length:
             self.buffer += self.receive(CHUNK)
         data, self.buffer = self.buffer[:length], self.buffer[length:]
@@ -343,7 +343,7 @@ class Connection:
         return line
 
     def chunk(self):
-        """Reads how long the next chunk is."""
+        """Reads the length of the next chunk."""
         size = self.line().partition(b";")[0].strip()
         try:
             length = int(size, 16)
@@ -361,14 +361,14 @@ class Connection:
         return data
 
     def takes_no_more(self):
-        """Reports whether the peer shut down its side, whatever of its request waits to be read. It does not wait."""
+        """Reports whether the peer has shut down its side, even if part of its request is still unread. It does not wait."""
         if self._watch is None:
             self._watch = select.poll()
             self._watch.register(self.sock, select.POLLRDHUP)
         return self.gone or bool(self._watch.poll(0))
 
     def part(self, answer):
-        """Answers, says that it is the last, and lingers."""
+        """Sends the last answer on the connection, and lingers."""
         try:
             self.send(marked(answer, self.mark, True))
         except OSError:
@@ -376,7 +376,7 @@ class Connection:
         self.linger()
 
     def linger(self):
-        """Waits a little for the peer to hang up, as closing on unread bytes would reset the answer away."""
+        """Waits a little for the peer to hang up. Closing a connection with unread bytes would reset it, and lose the answer."""
         try:
             self.sock.settimeout(1)
             self.sock.shutdown(socket.SHUT_WR)
@@ -388,13 +388,13 @@ class Connection:
 
 
 def accept(listener, driver):
-    """Takes one connection and gives it a thread."""
+    """Accepts a connection and gives it a thread."""
     try:
         sock, _ = listener.accept()
-    except OSError:  # gone again, or out of descriptors
+    except OSError:  # it is gone again, or there are no descriptors
         return
     if sock.fileno() < 3:
-        # The function closed its standard output: what it writes there must not go to a caller.
+        # The function has closed its standard output. What it writes there must not go to a caller.
         high = fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, 64)
         sock.close()
         fill_standard_descriptors()
@@ -411,7 +411,7 @@ def accept(listener, driver):
 
 
 def fill_standard_descriptors():
-    """Opens /dev/null in place of a standard descriptor that was closed."""
+    """Opens /dev/null in place of standard descriptors that were closed."""
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)

@@ -1,4 +1,4 @@
-"""The function's log: standard output and error that never block and never close."""
+"""The function's log: a standard output and a standard error that never block and never close."""
 
 import fcntl
 import io
@@ -12,8 +12,8 @@ from collections import deque
 
 from fob.environment import hide, settled
 
-LIMIT = 4 << 20  # bytes held that cannot be written yet
-PARTIAL = 64 << 10  # bytes after which a line is written although it has not ended
+LIMIT = 4 << 20  # bytes that may wait to be written
+PARTIAL = 64 << 10  # bytes after which an unfinished line is written
 
 _installed = []
 
@@ -21,14 +21,14 @@ _installed = []
 class Log:
     """Writes bytes to a descriptor without ever waiting for its reader.
 
-    What the descriptor takes at once is written at once, so that it is not lost
-    when the function ends the process; the rest is held for a writer thread
-    that is started the first time it is needed.
+    What the descriptor accepts is written at once, so that it is not lost when the
+    function ends the process. The rest is held for a writer thread, which is
+    started when it is first needed.
     """
 
     def __init__(self, fd):
         self.fd, self.blocking = _own(fd)
-        self._lock = threading.RLock()  # a finaliser or signal handler may log while its thread is in here
+        self._lock = threading.RLock()  # a finaliser or signal handler may log while its thread holds the lock
         self._held = deque()
         self._size = 0
         self._dropped = 0
@@ -36,7 +36,7 @@ class Log:
         self._writer = False
 
     def put(self, data):
-        """Writes data, a whole line or part of a long one, or holds or drops it."""
+        """Writes, holds or drops data, which is a line or part of a long one."""
         with self._lock:
             if not self._held and not self._dropped:
                 data = self._try(data)
@@ -50,7 +50,7 @@ class Log:
             self._hold(data)
 
     def drain(self, seconds):
-        """Waits until nothing is held, or for so long."""
+        """Waits until nothing is held, or until the time is over."""
         end = time.monotonic() + seconds
         while (self._held or self._dropped) and time.monotonic() < end:
             time.sleep(0.001)
@@ -115,7 +115,7 @@ class Log:
                 self._size -= written
 
     def forked(self):
-        """Forgets what is the parent's to write, of which this process has but a copy. It has no writer thread either."""
+        """Forgets what the parent will write: this process only has a copy of it, and no writer thread."""
         self._lock = threading.RLock()
         self._held.clear()
         self._size = self._dropped = 0
@@ -123,11 +123,11 @@ class Log:
 
 
 def _own(fd):
-    """Returns a descriptor for the same file that the function does not know of, and whether writing to it blocks.
+    """Returns a new descriptor for the same file, which the function does not know, and whether writing to it blocks.
 
-    Opening it anew gives it flags of its own: setting O_NONBLOCK on a duplicate
-    would set it for the function's child processes too. A socket cannot be
-    opened anew, and gets a duplicate that the writer thread may wait for.
+    Opening the file again gives the descriptor flags of its own; O_NONBLOCK on a
+    duplicate would also apply to the function's child processes. A socket cannot be
+    opened again, and gets a duplicate, on which only the writer thread waits.
     """
     try:
         opened = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_APPEND | os.O_CLOEXEC)
@@ -135,7 +135,7 @@ def _own(fd):
     except OSError:
         try:
             opened, blocking = os.dup(fd), True
-        except OSError:  # started without it
+        except OSError:  # the process was started without it
             opened, blocking = os.open("/dev/null", os.O_WRONLY), False
     high = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, 64)
     os.close(opened)
@@ -143,7 +143,7 @@ def _own(fd):
 
 
 class _Partial:
-    """The line that one thread has begun in one stream."""
+    """The unfinished line of one thread in one stream."""
 
     __slots__ = ("stream", "log", "pieces", "size", "__weakref__")
 
@@ -167,7 +167,7 @@ class _Partial:
                 self.flush(goes_on=True)
 
     def flush(self, goes_on=False):
-        """Writes what there is; when the line goes on, without the secret that its end may have begun."""
+        """Writes what there is. If the line goes on, it holds back an end in which a secret may have begun."""
         pieces, self.pieces, self.size = self.pieces, [], 0
         if not pieces:
             return
@@ -178,11 +178,11 @@ class _Partial:
         if data:
             self.log.put(hide(data))
 
-    __del__ = flush  # a thread that ends leaves nothing unsaid
+    __del__ = flush  # so that nothing is lost when a thread ends
 
 
 class Stream(io.TextIOBase):
-    """Stands in for sys.stdout and sys.stderr. Lines of several threads do not mix."""
+    """Replaces sys.stdout and sys.stderr. Lines of several threads do not mix."""
 
     encoding = "utf-8"
     errors = "backslashreplace"
@@ -192,7 +192,7 @@ class Stream(io.TextIOBase):
     def __init__(self, fd, name):
         self.log = Log(fd)
         self.name = name
-        self.begins = False  # whether a thread ever began a line without ending it at once
+        self.begins = False  # a thread has written an unfinished line
         self.buffer = _Bytes(self)
         self._fd = fd
         self._local = threading.local()
@@ -213,7 +213,7 @@ class Stream(io.TextIOBase):
         partial = self._partial()
         if len(text) <= PARTIAL:
             partial.add(text.encode("utf-8", "backslashreplace"))
-        else:  # piece by piece, not to hold it twice
+        else:  # in pieces, so as not to hold all of it twice
             for i in range(0, len(text), PARTIAL):
                 partial.add(text[i : i + PARTIAL].encode("utf-8", "backslashreplace"))
         return len(text)
@@ -225,25 +225,25 @@ class Stream(io.TextIOBase):
             partial.flush()
 
     def forked(self):
-        """Begins anew in a process that was forked: what was begun is its parent's to end."""
+        """Starts afresh in a forked process. Unfinished lines belong to the parent."""
         for partial in list(self._partials):
             partial.pieces, partial.size = [], 0
         self.log.forked()
 
     def end(self, seconds):
-        """Writes what all threads have begun, waiting no longer than so many seconds."""
+        """Writes what all threads have begun. Waits at most that many seconds."""
         for partial in list(self._partials):
             partial.flush()
         self.log.drain(seconds)
 
     def flush(self):
-        """Writes the line that the calling thread has begun; one that has ended is written already."""
+        """Writes the line that the calling thread has begun. Finished lines have been written already."""
         partial = self._local.__dict__.get("partial")
         if partial is not None and partial.pieces:
             partial.flush(goes_on=True)
 
     def close(self):
-        pass  # the driver outlives what a function does to its streams
+        pass  # the driver's streams stay open whatever a function does to them
 
     def reconfigure(self, **_):
         pass
@@ -263,7 +263,7 @@ class Stream(io.TextIOBase):
 
 
 class _Bytes(io.BufferedIOBase):
-    """sys.stdout.buffer, for those who print bytes."""
+    """Replaces sys.stdout.buffer, for functions that print bytes."""
 
     def __init__(self, stream):
         self._stream = stream
@@ -302,5 +302,5 @@ def install():
 
 
 def streams():
-    """Returns what was installed, whatever the function made of sys.stdout and sys.stderr."""
+    """Returns the installed streams, even if the function has replaced sys.stdout and sys.stderr."""
     return _installed

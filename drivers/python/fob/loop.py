@@ -1,6 +1,6 @@
-"""Event loops: the one that runs whatever of a function is asynchronous, for all calls, in a thread of its own; and those of plain functions.
+"""Event loops: one that runs everything asynchronous in a function, for all calls, in a thread of its own; and those of plain functions.
 
-Importing this takes long, so only what needs it does.
+This module takes long to import, so it is imported only when it is needed.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ from concurrent.futures import Future
 
 from fob import fork
 
-OLD = sys.version_info < (3, 14)  # get_event_loop() makes a loop, in the thread that a script has
+OLD = sys.version_info < (3, 14)  # get_event_loop() makes a loop in the main thread
 
 
 class Policy(asyncio.DefaultEventLoopPolicy if OLD else object):
-    """Gives each thread what asyncio gives only the main one: a loop when it asks for the first time.
+    """Gives every thread what asyncio gives only the main thread: a loop when it first asks for one.
 
-    A plain function never runs in the main thread, but is written like a
+    A plain function never runs in the main thread, but it is written like a
     script: asyncio.get_event_loop().run_until_complete(…).
     """
 
@@ -40,11 +40,11 @@ class Policy(asyncio.DefaultEventLoopPolicy if OLD else object):
         self._of_thread.loop = loop
 
     def forget(self):
-        """Makes the calling thread one that has not asked for a loop yet."""
+        """Makes asyncio forget that the calling thread has asked for a loop."""
         own = self._of_thread.__dict__
         own.pop("loop", None)
         loop = own.pop("made", None)
-        # Closed at once, for it has descriptors; but not one that the function holds on to.
+        # It has descriptors, so close it at once, unless the function still refers to it.
         if loop is not None and sys.getrefcount(loop) <= own["references"] - 2:
             loop.close()
 
@@ -60,7 +60,11 @@ else:
 
 
 def leave_fork():
-    """Ends a forked process that would run the loop: it shares with the driver what that waits for, and would take it away."""
+    """Ends a forked process that would run the loop.
+
+    It shares the loop's descriptors with the driver, and would steal the driver's
+    events.
+    """
     if fork.forked():
         fork.leave(RuntimeError("a forked process cannot await: the event loop is its parent's; use asyncio.run"))
 
@@ -85,7 +89,7 @@ class Loop:
             leave_fork()
 
     def _forked(self):
-        # What is ready is for the driver to run.
+        # Only the driver may run what is ready.
         self._loop._ready.clear()
 
     def wait(self, awaitable, context):
@@ -95,28 +99,28 @@ class Loop:
         return value
 
     def items(self, iterator, context):
-        """Returns an asynchronous iterator as a plain one for another thread, which must close it."""
+        """Turns an asynchronous iterator into a plain one for another thread, which must close it."""
         return Items(self, iterator, context)
 
     def start(self, coroutine, context):
-        """Runs a coroutine as a task in the context itself, no copy, and returns the task as a future for another thread."""
+        """Runs a coroutine as a task in the context itself, not in a copy. Returns a future for another thread."""
         future = Future()
         self._loop.call_soon_threadsafe(self._begin, coroutine, context, future)
         return future
 
     def _begin(self, coroutine, context, future):
         try:
-            # The future keeps the task, of which the loop has but a weak reference.
+            # The future keeps the task alive; the loop has only a weak reference to it.
             future.task = self._loop.create_task(coroutine, context=context)
             future.task.add_done_callback(lambda task: end(task, future))
-        except BaseException as e:  # noqa: B902, a task factory of the function's own
+        except BaseException as e:  # noqa: B902, the function's own task factory may raise anything
             future.set_exception(e)
 
     def soon(self, call, *args):
         self._loop.call_soon_threadsafe(call, *args)
 
     async def _shield(self, awaitable):
-        # A SystemExit that reached the loop would end it, and with it every other call.
+        # A SystemExit in the loop would end it, and every other call with it.
         try:
             value = await awaitable
             if fork.forked():
@@ -142,8 +146,8 @@ def end(task, future):
 class Items:
     """The items of an asynchronous iterator, one at a time.
 
-    One task runs all of it, as things like asyncio.timeout in it ask for. It
-    runs only while the next item is asked for.
+    A single task runs the iterator, because asyncio.timeout and others require it.
+    The task runs only while somebody waits for the next item.
     """
 
     def __init__(self, loop, iterator, context):
@@ -155,7 +159,7 @@ class Items:
         self._task.add_done_callback(self._over)
 
     def _over(self, task):
-        # One that was cancelled before its first step has given nothing, and somebody may wait for it.
+        # A task that was cancelled before its first step has put nothing, and somebody may be waiting.
         if task.exception() is not None:
             self._given.put((None, task.exception()))
 

@@ -5,13 +5,13 @@ import select
 import socket
 import threading
 
-PIECE = 64 << 10  # bytes read at once, and the most that is held of a connection each way
+PIECE = 64 << 10  # bytes read at a time, and held at most of a connection in each direction
 
 
 def open_way(path):
-    """Listens on loopback for clients of the proxy at path, and tells them by the environment."""
+    """Listens on loopback for clients of the proxy at path, and sets the environment variables by which they find it."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-    # One thread for all, since a sandbox may have few.
+    # One thread for all connections: a sandbox may have few threads.
     threading.Thread(target=Relay(listener, path).run, name="fob-proxy", daemon=True).start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     for name, value in (("http_proxy", url), ("https_proxy", url), ("no_proxy", "localhost,127.0.0.1,::1")):
@@ -20,7 +20,7 @@ def open_way(path):
 
 
 class End:
-    """One end of a relayed connection, and what is to be sent to it."""
+    """One end of a relayed connection, with the bytes that wait to be sent to it."""
 
     __slots__ = ("sock", "other", "held", "ended", "told", "mask")
 
@@ -29,8 +29,8 @@ class End:
         self.sock = sock
         self.other = None
         self.held = b""
-        self.ended = False  # it says no more
-        self.told = False  # that the other one says no more
+        self.ended = False  # it will send no more
+        self.told = False  # it knows that the other end will send no more
         self.mask = 0
 
     def wants(self):
@@ -41,7 +41,7 @@ class End:
 
 
 class Relay:
-    """Passes bytes between a listener's connections and ones to a Unix socket."""
+    """Passes bytes between a listener's connections and connections to a Unix socket."""
 
     def __init__(self, listener, path):
         self.listener = listener
@@ -55,7 +55,7 @@ class Relay:
             for fd, event in self.poll.poll():
                 if fd == self.listener.fileno():
                     self.accept()
-                elif fd in self.ends:  # and its other end has not closed both just now
+                elif fd in self.ends:  # unless its other end has just closed both
                     self.turn(self.ends[fd], event)
 
     def accept(self):
@@ -68,7 +68,7 @@ class Relay:
             near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             far.setblocking(False)
             far.connect(self.path)
-        except OSError:  # the dispatcher has gone, or is too busy
+        except OSError:  # the dispatcher is gone, or too busy
             near.close()
             far.close()
             return
@@ -115,7 +115,11 @@ class Relay:
         end.held = end.held[end.sock.send(end.held) :]
 
     def watch(self, end):
-        """Has the poll look at an end for what it wants; one that wants nothing would only tell that it hung up, again and again."""
+        """Registers an end with the poll for what it wants.
+
+        An end that wants nothing is removed, or the poll would report again and again
+        that it hung up.
+        """
         mask = end.wants()
         if mask == end.mask:
             return

@@ -1,4 +1,4 @@
-"""An answer that streams: what an iterator gives goes out item by item, each as a chunk."""
+"""An answer that streams: each item of an iterator is sent as a chunk."""
 
 from fob import fork
 from fob.answer import BODYLESS, own, own_head
@@ -6,13 +6,13 @@ from fob.errors import Failure
 from fob.values import render_value
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
-PIECE = 1 << 20  # bytes of an item that go out as one chunk
+PIECE = 1 << 20  # bytes of an item that are sent as one chunk
 BYTES = (bytes, bytearray, memoryview)
 END = object()
 
 
 class Items:
-    """A plain iterator that runs in its call's context, whatever else its thread does in between."""
+    """A plain iterator that runs in its call's context, whatever its thread does in between."""
 
     def __init__(self, iterator, context):
         self._iterator = iterator
@@ -30,8 +30,8 @@ class Items:
 class Stream:
     """What callme returned, and how to send it.
 
-    items is a plain iterator that can be closed, response the Response whose body it is, or None.
-    failure makes a Failure of what the iterator raises.
+    items is a plain iterator that can be closed. response is the Response whose body it is, or None.
+    failure turns what the iterator raises into a Failure.
     """
 
     def __init__(self, items, response, failure):
@@ -41,10 +41,10 @@ class Stream:
         self.render = raw
 
     def send(self, connection, log):
-        """Sends what comes before the end of the answer, and returns the end. Closes the iterator.
+        """Sends everything but the end of the answer, and returns the end. Closes the iterator.
 
-        What goes wrong before the first item is raised as a Failure; later it
-        goes to the log, and its code is in the end.
+        Raises a Failure for an error before the first item. A later error goes to
+        the log, and its code into the end.
         """
         code = None
         try:
@@ -62,13 +62,13 @@ class Stream:
                     part = data[at : at + PIECE]
                     connection.sock.sendall(b"%b%x\r\n%b\r\n" % (opening, len(part), part))
                     opening = b""
-                if opening:  # of an item that is empty
+                if opening:  # the item is empty
                     connection.sock.sendall(opening)
         except Failure as e:
             code = self.fail(e, connection, log)
         except MemoryError:
             code = self.fail(Failure(500, "raised", "out of memory", type="MemoryError"), connection, log)
-        except OSError:  # of sending
+        except OSError:  # from sending
             code = "cancelled"
         finally:
             self.close(log)
@@ -89,7 +89,7 @@ class Stream:
         return item
 
     def head(self, first):
-        """Makes the answer's head, and chooses how items are rendered: without a response the first one says."""
+        """Makes the answer's head, and chooses how items are rendered. Without a response the first item decides."""
         if self.response is not None:
             return own_head(self.response, isinstance(first, str), CHUNKED)
         if isinstance(first, str):
@@ -101,10 +101,10 @@ class Stream:
         return b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n%b\r\n" % (kind, CHUNKED)
 
     def fail(self, failure, connection, log):
-        """Returns the code that the answer ends with, and logs why."""
+        """Returns the code with which the answer ends, and logs the reason."""
         if not connection.begun:
             raise failure
-        if connection.gone:  # which the function noticed by its request
+        if connection.gone:  # the function noticed it when it read the request
             return "cancelled"
         say(log, failure)
         return "raised" if failure.code == "bad_arguments" else failure.code
@@ -132,6 +132,6 @@ def line(item):
 
 
 def say(log, failure):
-    """Writes a failure that no answer can tell of to the log."""
+    """Logs a failure that no answer can report."""
     error = failure.document["error"]
     log.write(error.get("traceback") or f"{error['code']}: {error['message']}\n")

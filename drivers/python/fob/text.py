@@ -1,16 +1,16 @@
-"""Text as its sender says, or its byte order mark."""
+"""Decodes text as its sender says, or as its byte order mark says."""
 
 import codecs
 
 from fob.errors import BadRequest
 
 MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-# What Python calls an encoding of text, and no sender's charset is.
+# Python has these as text encodings, but they are nobody's charset.
 NO_CHARSETS = frozenset(("charmap", "idna", "mbcs", "oem", "punycode", "raw-unicode-escape", "undefined", "unicode-escape", "utf-7"))
 
 
 def decode(data, charset=""):
-    """Makes text of bytes, without a byte order mark. A BadRequest when that cannot be done."""
+    """Decodes bytes, and drops a byte order mark. Raises a BadRequest if that is impossible."""
     try:
         name = codecs.lookup(charset or "utf-8").name
         if name.replace("_", "-") in NO_CHARSETS:
@@ -23,10 +23,10 @@ def decode(data, charset=""):
             break
     else:
         if name == "utf-16":
-            name = "utf-16-le"  # as everybody writes it who leaves the mark out
+            name = "utf-16-le"  # which everybody means who leaves out the mark
     try:
         return data.decode(name)
-    except LookupError:  # an encoding of other things than text
+    except LookupError:  # not an encoding of text
         raise BadRequest(f"the charset {charset[:80]!r} is unknown") from None
     except UnicodeError:
         raise BadRequest(f"the text is not {charset[:80] or 'UTF-8, and no charset is given'}") from None
@@ -34,7 +34,7 @@ def decode(data, charset=""):
 
 def parameter(header, name):
     """Returns a parameter of a header such as Content-Type, or None."""
-    import re  # the traceback module has loaded it
+    import re  # the traceback module has imported it
 
     for key, quoted, bare in re.findall(r';\s*([^\s;="]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))', header):
         if key.lower() == name:

@@ -1,4 +1,4 @@
-"""JSON in, and out as far as values are plain; what is not, fob.convert makes so."""
+"""Reads JSON, and writes plain values as JSON. fob.convert makes other values plain."""
 
 import json
 import re
@@ -13,15 +13,15 @@ def _no_constant(name):
 
 
 _decode = json.JSONDecoder(parse_constant=_no_constant).decode
-MOST = 500_000  # objects, arrays and members of objects in a document: each takes up to 240 bytes
+MOST = 500_000  # objects, arrays and members of objects in a document, each of which takes up to 240 bytes
 _MARKS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{\[:]', re.DOTALL)
 LEAVES = frozenset((str, int, float, bool, type(None)))
-SMALL = 1 << 10  # bytes of JSON up to which the keys themselves are quickly looked at
+SMALL = 1 << 10  # bytes of JSON up to which checking every key is fast enough
 DIGITS_AS_0 = bytes(b"0"[0] if byte in b"0123456789" else byte for byte in range(256))
 
 
 def _unknown(value):
-    raise TypeError  # and fob.convert knows what to do
+    raise TypeError  # fob.convert will know what to do
 
 
 if c_make_encoder is None:  # a Python without the accelerator
@@ -29,12 +29,12 @@ if c_make_encoder is None:  # a Python without the accelerator
 else:
 
     def _encode(value):
-        # As JSONEncoder.encode does, without what it prepares for slower ways.
+        # Like JSONEncoder.encode, but without its preparations for slower ways.
         return "".join(c_make_encoder({}, _unknown, encode_basestring, None, ": ", ", ", False, False, False)(value, 0))
 
 
 def parse_object(data, what):
-    """Reads bytes as a JSON object; anything else is a bad_request."""
+    """Parses bytes as a JSON object. Anything else is a bad_request."""
     try:
         text = data.decode("utf-8").removeprefix("\ufeff")
     except ValueError as e:
@@ -53,7 +53,7 @@ UTF16 = "it is UTF-16, and JSON is sent as UTF-8"
 
 
 def parse_json(text, what):
-    """Reads text as JSON; what is none, or would fill a sandbox, is a BadRequest."""
+    """Parses text as JSON. Raises a BadRequest if it is not JSON, or would fill a sandbox."""
     if len(text) > MOST and crowded(text):
         raise BadRequest(f"{what} has more than {MOST} objects, arrays and members of objects")
     try:
@@ -65,10 +65,10 @@ def parse_json(text, what):
 
 
 def crowded(text):
-    """Reports whether JSON has more than so much in it that takes memory beyond its text."""
+    """Reports whether JSON has more than MOST things in it that take memory beyond its text."""
     if text.count("{") + text.count("[") + text.count(":") <= MOST:
         return False
-    # Code, say, has many of these in a string, where they are nothing.
+    # In a string, for example one of code, these characters mean nothing.
     found = (m for m in _MARKS.finditer(text) if text[m.start()] != '"')
     return next(islice(found, MOST, None), None) is not None
 
@@ -80,7 +80,7 @@ def json_type(value):
 
 def render(value):
     """Writes a plain value as JSON bytes."""
-    # backslashreplace writes a lone surrogate as \udXXX, which is JSON's own escape for it.
+    # backslashreplace writes a lone surrogate as \udXXX, which is also how JSON escapes it.
     return _encode(value).encode("utf-8", "backslashreplace")
 
 
@@ -89,20 +89,23 @@ def render_result(value):
 
 
 def render_value(value):
-    """Writes a value of the function's as JSON bytes; a bad_result when JSON cannot hold it."""
+    """Writes a value from the function as JSON bytes, or raises a bad_result if JSON cannot hold it."""
     try:
         data = render(value)
         if not _may_collide(data) or _is_plain(value):
             return data
     except (TypeError, ValueError, RecursionError):
-        pass  # what follows finds out why
+        pass  # the slower way finds out why
     from fob.convert import render_any
 
     return render_any(value)
 
 
 def _may_collide(data):
-    """Tells whether a key in JSON may have been something else than text. For large JSON that is faster than to look at all keys."""
+    """Tells whether a key may have been something other than text, by the JSON that came out.
+
+    For large JSON that is faster than checking all keys.
+    """
     if len(data) < SMALL:
         return True
     if b'": ' not in data:
@@ -111,7 +114,7 @@ def _may_collide(data):
 
 
 def _is_plain(value):
-    """Tells whether JSON holds a value as it is: dictionaries with text for keys, lists, tuples, text, numbers, bool and None."""
+    """Tells whether JSON can hold a value unchanged: dictionaries with text keys, lists, tuples, text, numbers, bool and None."""
     kind = type(value)
     if kind is dict:
         for key, item in value.items():
