@@ -22,7 +22,7 @@ func power(t *trial) error {
 
 // diskFull fills small disks.
 func diskFull(t *trial) error {
-	return t.tests("./cmd/dispatcher", "^(TestDiskFull|TestFirstStartOnFullDisk)", `(\d+ functions of .*|\d+ starts failed .*)`)
+	return t.tests("./e2e", "^(TestDiskFull|TestFirstStartOnFullDisk)", `(\d+ functions of .*|\d+ starts failed .*)`)
 }
 
 // bits flips bits of a database: one bit of each byte, in a full run all, and random
@@ -34,7 +34,7 @@ func bits(t *trial) error {
 
 // misbehave runs functions that harm their sandbox.
 func misbehave(t *trial) error {
-	return t.tests("./cmd/dispatcher", "^TestDockerFaultSandboxes$", "")
+	return t.tests("./e2e", "^TestDockerFaultSandboxes$", "")
 }
 
 // tests runs Go tests that make up a row, with the trial's seed. What the first group

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
-	"github.com/rs/zerolog"
 
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
@@ -163,16 +162,6 @@ func TestDefaultData(t *testing.T) {
 	}
 }
 
-func TestBusyAddress(t *testing.T) {
-	r := boot(t, nil)
-	cfg := testConfig(t)
-	cfg.Addr = strings.TrimPrefix(r.URL, "http://")
-	_, err := New(cfg, zerolog.Nop())
-	if err == nil || !strings.Contains(err.Error(), "in use") || !strings.Contains(err.Error(), "FOB_ADDR") {
-		t.Errorf("a busy address: %v", err)
-	}
-}
-
 // commandLine is the command line, as main has it.
 func commandLine(t *testing.T) *kong.Kong {
 	t.Helper()
@@ -221,11 +210,5 @@ func TestQuotedSettings(t *testing.T) {
 	environ := []string{`FOB_ADDR="127.0.0.1:1"`, "FOB_POOL='python=1'", `FOB_DATA=/a"b`, `FOB_KEY_FILE="`, `PATH="/bin"`, "FOB_HOSTS="}
 	if got := quotedSettings(environ); !slices.Equal(got, []string{"FOB_ADDR", "FOB_POOL"}) {
 		t.Errorf("quoted are %v", got)
-	}
-	// It is said too where the setting cannot be used.
-	for name, env := range map[string]string{"FOB_ADDR": `FOB_ADDR="127.0.0.1:1"`, "FOB_MAX_BODY": `FOB_MAX_BODY="6MB"`} {
-		if _, complaints, ok := command(t, []string{env, "FOB_DATA=" + shortDir(t)}, "serve"); ok || !strings.Contains(complaints, name+" has quotes around its value") {
-			t.Errorf("%s: %v %s", env, ok, complaints)
-		}
 	}
 }

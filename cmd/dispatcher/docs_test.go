@@ -14,51 +14,14 @@ import (
 
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/httpapi"
+	"github.com/flockofbirds/fob/internal/pages"
 )
-
-// root is the repository, as seen from where tests of this package run.
-const root = "../.."
-
-func readFile(t *testing.T, path string) string {
-	t.Helper()
-	content, err := os.ReadFile(filepath.Join(root, path))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(content)
-}
-
-// table returns the rows of the Markdown table with that header, cells
-// without their code marks.
-func table(t *testing.T, path string, header ...string) [][]string {
-	t.Helper()
-	text := readFile(t, path)
-	_, rest, found := strings.Cut(text, "\n| "+strings.Join(header, " | ")+" |\n|"+strings.Repeat("---|", len(header))+"\n")
-	if !found {
-		t.Fatalf("%s has no table | %s |", path, strings.Join(header, " | "))
-	}
-	var rows [][]string
-	for line := range strings.Lines(rest) {
-		if !strings.HasPrefix(line, "|") {
-			break
-		}
-		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
-		if len(cells) != len(header) {
-			t.Fatalf("%s: %q has %d cells, not %d", path, line, len(cells), len(header))
-		}
-		for i := range cells {
-			cells[i] = strings.TrimSpace(cells[i])
-		}
-		rows = append(rows, cells)
-	}
-	return rows
-}
 
 // wantTable fails the test unless the table with that header has these rows, but
 // for links.
 func wantTable(t *testing.T, want [][]string, path string, header ...string) {
 	t.Helper()
-	rows := table(t, path, header...)
+	rows := pages.Table(t, path, header...)
 	for i, row := range want {
 		line := "| " + strings.Join(row, " | ") + " |"
 		if i >= len(rows) {
@@ -70,16 +33,6 @@ func wantTable(t *testing.T, want [][]string, path string, header ...string) {
 	if more := len(rows) - len(want); more > 0 {
 		t.Errorf("the table of %s has %d rows too many", path, more)
 	}
-}
-
-// code is what a cell shows as code, all of it.
-func code(cell string) string {
-	inner, _ := strings.CutPrefix(cell, "`")
-	inner, ok := strings.CutSuffix(inner, "`")
-	if !ok {
-		return "not code: " + cell
-	}
-	return inner
 }
 
 // TestDocsFunctionSettings tries what the declarations of settings say, which is what
@@ -152,12 +105,12 @@ func serveFlags(t *testing.T) []*kong.Flag {
 func TestDocsDispatcherSettings(t *testing.T) {
 	rows := map[string][]string{} // by flag
 	for group, kind := range map[string]string{"Everyday:": "everyday flag", "Tuning:": "flag for tuning"} {
-		all := table(t, settingsPage, kind, "environment", "default", "what it does")
+		all := pages.Table(t, settingsPage, kind, "environment", "default", "what it does")
 		if group == "Everyday:" && len(all) > 8 {
 			t.Errorf("%d flags are everyday ones: that is too many to be of help", len(all))
 		}
 		for _, row := range all {
-			rows[code(row[0])+group] = row
+			rows[pages.Code(row[0])+group] = row
 		}
 	}
 	flags := serveFlags(t)
@@ -170,10 +123,10 @@ func TestDocsDispatcherSettings(t *testing.T) {
 			t.Errorf("no table has --%s, or not the one of %s", flag.Name, flag.Group.Key)
 			continue
 		}
-		if len(flag.Envs) != 1 || code(row[1]) != flag.Envs[0] {
+		if len(flag.Envs) != 1 || pages.Code(row[1]) != flag.Envs[0] {
 			t.Errorf("the row of --%s is about %s, not %v", flag.Name, row[1], flag.Envs)
 		}
-		if flag.HasDefault && code(row[2]) != flag.Default || !flag.HasDefault && strings.Contains(row[2], "`") && !strings.HasPrefix(row[2], "folder") && !strings.HasPrefix(row[2], "file") {
+		if flag.HasDefault && pages.Code(row[2]) != flag.Default || !flag.HasDefault && strings.Contains(row[2], "`") && !strings.HasPrefix(row[2], "folder") && !strings.HasPrefix(row[2], "file") {
 			t.Errorf("--%s: the default is %q, not %s", flag.Name, flag.Default, row[2])
 		}
 	}
@@ -234,8 +187,8 @@ func TestDocsCommands(t *testing.T) {
 		}
 	}
 	listed := map[string]string{}
-	for _, row := range table(t, "docs/reference/cli.md", "command", "flags", "does") {
-		listed[code(row[0])] = row[1]
+	for _, row := range pages.Table(t, "docs/reference/cli.md", "command", "flags", "does") {
+		listed[pages.Code(row[0])] = row[1]
 	}
 	if !maps.Equal(listed, there) {
 		t.Errorf("the table lists\n%v\nand there are\n%v", listed, there)
@@ -246,7 +199,7 @@ func TestDocsCommands(t *testing.T) {
 func TestDocsNames(t *testing.T) {
 	own := strings.Fields("FOB_PORT FOB_DOCKER_SOCKET") // docker-compose.yml's own
 	for _, name := range own {
-		if !strings.Contains(readFile(t, "docker-compose.yml"), "${"+name+":-") {
+		if !strings.Contains(pages.Read(t, "docker-compose.yml"), "${"+name+":-") {
 			t.Errorf("docker-compose.yml has no %s", name)
 		}
 	}
@@ -256,9 +209,9 @@ func TestDocsNames(t *testing.T) {
 			names = append(names, flag.Envs...)
 		}
 	}
-	makefile := readFile(t, "Makefile")
-	for _, document := range documents(t) {
-		text := readFile(t, document)
+	makefile := pages.Read(t, "Makefile")
+	for _, document := range pages.Documents(t) {
+		text := pages.Read(t, document)
 		for _, name := range regexp.MustCompile(`\bFOB_[A-Z_]+\b`).FindAllString(text, -1) {
 			if !slices.Contains(names, name) {
 				t.Errorf("%s names the setting %s, which does not exist", document, name)
@@ -276,7 +229,7 @@ func TestDocsNames(t *testing.T) {
 // TestImportRule checks the code against.
 func TestDocsImportTable(t *testing.T) {
 	documented := map[string][]string{}
-	for _, row := range table(t, "docs/inside/architecture.md", "package", "what it is", "may import") {
+	for _, row := range pages.Table(t, "docs/inside/architecture.md", "package", "what it is", "may import") {
 		imports := []string{}
 		for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[2], -1) {
 			imports = append(imports, m[1])
@@ -284,11 +237,11 @@ func TestDocsImportTable(t *testing.T) {
 		if row[2] == "everything" {
 			imports = nil
 		}
-		documented[code(row[0])] = imports
+		documented[pages.Code(row[0])] = imports
 	}
 	want := maps.Clone(mayImport)
 	for _, program := range mayImportAll {
-		if _, err := os.Stat(filepath.Join(root, program)); err == nil {
+		if _, err := os.Stat(filepath.Join(pages.Root(t), program)); err == nil {
 			want[program] = nil
 		}
 	}

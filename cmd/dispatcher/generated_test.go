@@ -13,6 +13,7 @@ import (
 
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/httpapi"
+	"github.com/flockofbirds/fob/internal/pages"
 )
 
 var update = flag.Bool("update", false, "have TestGenerated write what it compares")
@@ -28,12 +29,12 @@ func TestGenerated(t *testing.T) {
 		settingsPage:       settingsTables,
 		"SECURITY.md":      accessTable,
 	} {
-		text := readFile(t, path)
+		text := pages.Read(t, path)
 		want := generate(text)
 		switch {
 		case text == want:
 		case *update:
-			if err := os.WriteFile(filepath.Join(root, path), []byte(want), 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join(pages.Root(t), path), []byte(want), 0o644); err != nil {
 				t.Error(err)
 			}
 		default:

@@ -42,6 +42,8 @@ var mayImport = map[string][]string{
 
 	// What tests share.
 	"internal/client":              {"api", "internal/faas"},
+	"internal/pages":               {},
+	"e2e":                          {},
 	"drivers/contract":             {},
 	"internal/sandbox/sandboxtest": {"internal/sandbox", "drivers/contract"},
 	"internal/store/storetest":     {"internal/faas", "internal/store"},

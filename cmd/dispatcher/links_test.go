@@ -1,7 +1,6 @@
 package main
 
 import (
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -9,57 +8,13 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/flockofbirds/fob/internal/pages"
 )
-
-// markdown returns the Markdown files of the repository.
-func markdown(t *testing.T) []string {
-	t.Helper()
-	var all []string
-	for _, path := range sources(t) {
-		if strings.HasSuffix(path, ".md") {
-			all = append(all, path)
-		}
-	}
-	return all
-}
-
-// sources returns the files of the repository, below root.
-func sources(t *testing.T) []string {
-	t.Helper()
-	var all []string
-	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if entry.IsDir() && path != root && (strings.HasPrefix(entry.Name(), ".") || slices.Contains([]string{"build", "testdata", "__pycache__"}, entry.Name())) {
-			return filepath.SkipDir
-		}
-		if entry.Type().IsRegular() {
-			name, err := filepath.Rel(root, path)
-			if err != nil {
-				return err
-			}
-			all = append(all, name)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all
-}
-
-// documents returns those that users read: the ones at the top, and docs/.
-func documents(t *testing.T) []string {
-	t.Helper()
-	return slices.DeleteFunc(markdown(t), func(path string) bool {
-		return strings.Contains(path, "/") && !strings.HasPrefix(path, "docs/")
-	})
-}
 
 // TestDocsSize: who looks for something does not want to read 400 lines.
 func TestDocsSize(t *testing.T) {
-	for _, document := range documents(t) {
+	for _, document := range pages.Documents(t) {
 		most := 400
 		switch document {
 		case "README.md":
@@ -67,14 +22,13 @@ func TestDocsSize(t *testing.T) {
 		case "CHANGELOG.md":
 			continue
 		}
-		if n := strings.Count(readFile(t, document), "\n"); n > most {
+		if n := strings.Count(pages.Read(t, document), "\n"); n > most {
 			t.Errorf("%s has %d lines, and may have %d", document, n, most)
 		}
 	}
 }
 
 var (
-	anyFence = regexp.MustCompile("(?ms)^```.*?^```$")
 	codeSpan = regexp.MustCompile("`[^`\n]*`")
 	link     = regexp.MustCompile(`\[([^\]\n]*)\]\(([^)\s]+)\)`)
 )
@@ -82,7 +36,7 @@ var (
 // links returns where the links of a Markdown text lead.
 func links(markdown string) []string {
 	var all []string
-	for _, m := range link.FindAllStringSubmatch(codeSpan.ReplaceAllString(anyFence.ReplaceAllString(markdown, ""), "`"), -1) {
+	for _, m := range link.FindAllStringSubmatch(codeSpan.ReplaceAllString(pages.Fence.ReplaceAllString(markdown, ""), "`"), -1) {
 		all = append(all, m[2])
 	}
 	return all
@@ -92,8 +46,8 @@ func links(markdown string) []string {
 // and to headings.
 func TestDocsLinks(t *testing.T) {
 	followed := 0
-	for _, document := range markdown(t) {
-		for _, to := range links(readFile(t, document)) {
+	for _, document := range pages.Markdown(t) {
+		for _, to := range links(pages.Read(t, document)) {
 			target, anchor, _ := strings.Cut(to, "#")
 			if strings.HasPrefix(target, "https://") {
 				continue
@@ -103,10 +57,10 @@ func TestDocsLinks(t *testing.T) {
 			if target != "" {
 				path = filepath.Join(filepath.Dir(document), target)
 			}
-			if _, err := os.Stat(filepath.Join(root, path)); err != nil {
+			if _, err := os.Stat(filepath.Join(pages.Root(t), path)); err != nil {
 				t.Errorf("%s links to %s: %v", document, to, err)
-			} else if anchor != "" && !slices.Contains(anchors(readFile(t, path)), anchor) {
-				t.Errorf("%s links to %s, and %s has the headings %v", document, to, path, anchors(readFile(t, path)))
+			} else if anchor != "" && !slices.Contains(anchors(pages.Read(t, path)), anchor) {
+				t.Errorf("%s links to %s, and %s has the headings %v", document, to, path, anchors(pages.Read(t, path)))
 			}
 		}
 	}
@@ -119,7 +73,7 @@ func TestDocsLinks(t *testing.T) {
 func anchors(markdown string) []string {
 	var all []string
 	seen := map[string]int{}
-	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(anyFence.ReplaceAllString(markdown, ""), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(pages.Fence.ReplaceAllString(markdown, ""), -1) {
 		plain := strings.ToLower(link.ReplaceAllString(m[1], "$1"))
 		anchor := strings.ReplaceAll(regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(plain, ""), " ", "-")
 		n := seen[anchor]
@@ -134,10 +88,10 @@ func anchors(markdown string) []string {
 // TestDocsIndex: docs/README.md lists every page.
 func TestDocsIndex(t *testing.T) {
 	var listed []string
-	for _, to := range links(readFile(t, "docs/README.md")) {
+	for _, to := range links(pages.Read(t, "docs/README.md")) {
 		listed = append(listed, filepath.Join("docs", to))
 	}
-	for _, document := range documents(t) {
+	for _, document := range pages.Documents(t) {
 		if document != "docs/README.md" && strings.HasPrefix(document, "docs/") && !slices.Contains(listed, document) {
 			t.Errorf("docs/README.md does not list %s", document)
 		}
@@ -148,19 +102,19 @@ func TestDocsIndex(t *testing.T) {
 // and so are the files that documents name.
 func TestDocsNamed(t *testing.T) {
 	check := func(by, path string) {
-		if _, err := os.Stat(filepath.Join(root, path)); err != nil {
+		if _, err := os.Stat(filepath.Join(pages.Root(t), path)); err != nil {
 			t.Errorf("%s names %s: %v", by, path, err)
 		}
 	}
 	document := regexp.MustCompile(`\bdocs/[\w/-]+\.md\b`)
-	for _, path := range sources(t) {
-		for _, name := range document.FindAllString(readFile(t, path), -1) {
+	for _, path := range pages.Files(t) {
+		for _, name := range document.FindAllString(pages.Read(t, path), -1) {
 			check(path, name)
 		}
 	}
-	file := regexp.MustCompile("`((?:api|bench|cmd|drivers|examples|faults|internal|scripts)/[a-z][\\w./-]*)`")
-	for _, path := range documents(t) {
-		for _, m := range file.FindAllStringSubmatch(readFile(t, path), -1) {
+	file := regexp.MustCompile("`((?:api|bench|cmd|drivers|e2e|examples|faults|internal|scripts)/[a-z][\\w./-]*)`")
+	for _, path := range pages.Documents(t) {
+		for _, m := range file.FindAllStringSubmatch(pages.Read(t, path), -1) {
 			check(path, m[1])
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/flockofbirds/fob/internal/pages"
 	"github.com/flockofbirds/fob/internal/telemetry"
 )
 
@@ -38,8 +39,8 @@ func TestDocsMetrics(t *testing.T) {
 		}
 	}
 	listed := map[string]string{}
-	for _, row := range table(t, "docs/reference/metrics.md", "metric", "labels", "what it is") {
-		listed[code(row[0])] = row[1]
+	for _, row := range pages.Table(t, "docs/reference/metrics.md", "metric", "labels", "what it is") {
+		listed[pages.Code(row[0])] = row[1]
 		if row[2] == "" {
 			t.Errorf("the table does not say what %s is", row[0])
 		}
@@ -47,8 +48,8 @@ func TestDocsMetrics(t *testing.T) {
 	if !maps.Equal(listed, there) {
 		t.Errorf("the table lists\n%v\nand there are\n%v", listed, there)
 	}
-	for _, document := range documents(t) {
-		for _, metric := range regexp.MustCompile(`\bfob_[a-z_]+`).FindAllString(readFile(t, document), -1) {
+	for _, document := range pages.Documents(t) {
+		for _, metric := range regexp.MustCompile(`\bfob_[a-z_]+`).FindAllString(pages.Read(t, document), -1) {
 			if _, known := there[metric]; !known {
 				t.Errorf("%s names the metric %s, which does not exist", document, metric)
 			}

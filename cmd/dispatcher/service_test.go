@@ -13,6 +13,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/flockofbirds/fob/internal/client"
 	"github.com/flockofbirds/fob/internal/store"
 )
 
@@ -91,7 +92,7 @@ func TestServiceBeforeItsTurn(t *testing.T) {
 
 // A standby opens nothing but what runs on one, until it has the lock.
 func TestStandbyRunsNothingOfTheActive(t *testing.T) {
-	first := boot(t, nil)
+	first := boot(t)
 	cfg := testConfig(t)
 	cfg.Data, cfg.Standby, cfg.TakeoverAfter = first.cfg.Data, true, time.Minute
 	p, err := New(cfg, zerolog.Nop())
@@ -114,7 +115,7 @@ func TestStandbyRunsNothingOfTheActive(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx, func() { t.Error("it is ready") }) }()
 	eventually(t, time.Minute, "it is on standby", func() bool {
-		a, err := (&running{Program: p, URL: p.URL(), t: t}).try("GET", "/readyz", "")
+		a, err := (&client.Client{URL: p.URL()}).Do("GET", "/readyz", "")
 		return err == nil && strings.Contains(a.Body, `"standby"`)
 	})
 	cancel()
@@ -122,7 +123,9 @@ func TestStandbyRunsNothingOfTheActive(t *testing.T) {
 		t.Error(err)
 	}
 	did.wants(t, "+takeover +store")
-	first.gen("", "def callme(): return 1")
+	if _, err := first.asks.Register("", "def callme(): return 1"); err != nil {
+		t.Error(err)
+	}
 }
 
 // A program whose opening fails half way leaves nothing open.
