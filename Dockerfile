@@ -1,8 +1,8 @@
-# The dispatcher, one static binary and nothing else. No syntax line: the classic builder must do.
+# The dispatcher: one static binary and nothing else. No syntax line, so that the classic builder can build it.
 ARG GO_IMAGE=golang:1.26-trixie
 
 FROM ${GO_IMAGE} AS build
-# So that what the classic builder leaves of this stage can be told from other images, and removed.
+# The label tells what the classic builder leaves of this stage from other images, so that it can be removed.
 LABEL fob.stage=build
 ARG GOPROXY
 WORKDIR /src
@@ -14,7 +14,7 @@ RUN CGO_ENABLED=0 go build -trimpath -ldflags "-X main.commit=${COMMIT}" -o /dis
 
 FROM scratch
 COPY --from=build /dispatcher /dispatcher
-# All addresses of the container: what the host publishes is the host's to say.
+# All addresses of the container. The host decides what it publishes.
 ENV FOB_ADDR=0.0.0.0:9999 FOB_DATA=/var/lib/fob
 VOLUME /var/lib/fob
 EXPOSE 9999

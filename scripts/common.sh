@@ -1,6 +1,6 @@
 # Shared by the scripts beside it, which source it: messages, long steps, packages.
 # shellcheck shell=bash
-# Kept to what bash 3.2 knows, because that is what a Mac has.
+# Works with bash 3.2, because that is what macOS has.
 
 set -euo pipefail
 
@@ -8,17 +8,17 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 mkdir -p build
 log=build/setup.log
 
-# A login shell finds Go here; sudo, cron and CI often do not.
+# A login shell finds Go there; sudo, cron and CI often do not.
 command -v go >/dev/null || PATH=$PATH:/usr/local/go/bin:/usr/lib/go/bin
-# And su without a dash leaves root without these.
+# And su without a dash leaves root without these folders.
 case $PATH in */usr/sbin*) ;; *) PATH=$PATH:/usr/sbin:/sbin ;; esac
 
 say() { printf 'fob: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# Root, because packages and the engine need it; Debian and its kin, because
-# only their package names are known here.
+# It takes root to install packages and to start the engine, and Debian or a
+# relative of it, because we know only their package names.
 can_install() {
 	[ "$(id -u)" = 0 ] && have apt-get && grep -qE '^ID(_LIKE)?=.*debian' /etc/os-release 2>/dev/null
 }
@@ -28,15 +28,15 @@ limit() {
 	if have timeout; then timeout "$@"; else shift; "$@"; fi
 }
 
-# step WHAT COMMAND…: one line before, one after, and a sign of life every ten
-# seconds between; the command's own words go to the log, and to the screen only when it fails.
+# step WHAT COMMAND…: prints a line before and after the command, and a sign of life every ten
+# seconds. The command's output goes to the log, and to the screen only if it fails.
 step() {
 	local what=$1 child start=$SECONDS next=10 took line
 	shift
 	say "$what"
 	printf '\n== %s\n' "$what" >>"$log"
 	line=$(wc -l <"$log")
-	# A process group of its own, so that an interrupt ends all of it and not only its shell.
+	# It gets a process group of its own, so that an interrupt ends all of it and not only its shell.
 	set -m
 	"$@" >>"$log" 2>&1 </dev/null &
 	child=$!
@@ -64,11 +64,11 @@ apt_run() {
 		apt-get -y -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@"
 }
 
-# A foreign repository that cannot be reached must not stop us: what is really
-# missing shows when the packages are installed.
+# A foreign repository that cannot be reached must not stop us. If something is really
+# missing, installing the packages will fail.
 apt_refresh() { apt_run update || true; }
 
-# apt_lists: once a run, before the lists are asked anything.
+# apt_lists: updates the package lists, once a run.
 apt_lists() {
 	[ -z "${apt_fresh:-}" ] || return 0
 	step "refreshing the package lists" apt_refresh
@@ -98,7 +98,7 @@ need() {
 	apt_install $packages
 }
 
-# without_services COMMAND…: what it installs is not started, as Debian's packages of servers do.
+# without_services COMMAND…: keeps Debian's packages from starting the servers that they install.
 without_services() {
 	local policy=/usr/sbin/policy-rc.d status=0
 	if ! can_install || [ -e "$policy" ]; then

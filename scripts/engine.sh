@@ -1,4 +1,4 @@
-# The Docker engine: find it, or on a bare Debian machine install and start it.
+# Finds the Docker engine, or installs and starts it on a bare Debian machine.
 # shellcheck shell=bash
 
 engine_log=/var/log/fob-dockerd.log
@@ -7,7 +7,7 @@ engine_answers() {
 	have docker && limit 20 docker version --format '{{.Server.Version}}' >/dev/null 2>&1
 }
 
-# engine_up: returns when an engine answers. When one does already, that is all it looks at.
+# engine_up: returns when an engine answers. If one answers already, it does nothing else.
 engine_up() {
 	engine_answers && return
 	if [ -n "${DOCKER_HOST:-}" ] && have docker; then
@@ -15,7 +15,7 @@ engine_up() {
 	fi
 	can_install || engine_advice
 
-	# The socket may be another machine's or an outer engine's, lent to us; then only the client is missing.
+	# The socket may belong to another machine or to an outer engine. Then only the client is missing.
 	if ! have docker && { [ -n "${DOCKER_HOST:-}" ] || [ -S /var/run/docker.sock ]; }; then
 		say "missing: the docker command"
 		engine_client
@@ -29,7 +29,7 @@ engine_up() {
 	engine_answers || engine_start
 }
 
-# What to do when we may not do it ourselves.
+# What to tell the user to do if we may not do it ourselves.
 engine_advice() {
 	if [ -S /var/run/docker.sock ] && [ ! -w /var/run/docker.sock ]; then
 		die "no access to /var/run/docker.sock: sudo usermod -aG docker $(id -un), log in anew, and run the same command again"
@@ -53,7 +53,7 @@ engine_install() {
 	local packages="docker.io iptables ca-certificates tini"
 	apt_lists
 	if ! have docker && apt_offers docker-cli; then packages="$packages docker-cli"; fi
-	# With AppArmor in the kernel and no parser on the disk the engine starts and then runs no container.
+	# With AppArmor in the kernel but no parser installed, the engine starts but runs no containers.
 	if grep -qs Y /sys/module/apparmor/parameters/enabled; then packages="$packages apparmor"; fi
 	# shellcheck disable=SC2086
 	apt_install $packages
@@ -68,7 +68,7 @@ engine_start() {
 		if ! grep -qE ' cgroup2? ' /proc/mounts; then
 			mount -t cgroup2 none /sys/fs/cgroup
 		fi
-		# What a crash left behind: the engine refuses to start while any process at all has a number from these files.
+		# A crash may have left these files. The engine refuses to start while any process has an ID from them.
 		for file in /var/run/docker.pid /var/run/docker/containerd/containerd.pid; do
 			[ -e "$file" ] || continue
 			grep -qsE 'dockerd|containerd' "/proc/$(cat "$file")/cmdline" || rm -f "$file"
@@ -94,8 +94,8 @@ engine_start() {
 
 engine_complaints() { grep -v 'level=info' "$engine_log" | tail -n 5 >&2 || true; }
 
-# engine_host: docker commands follow the user's context (Docker Desktop, colima,
-# rootless), Go programs only DOCKER_HOST; this makes both mean the same engine.
+# engine_host: makes docker commands and Go programs use the same engine. The former follow the user's
+# context (Docker Desktop, colima, rootless), the latter only DOCKER_HOST.
 engine_host() {
 	local host
 	[ -z "${DOCKER_HOST:-}" ] || return 0

@@ -1,10 +1,10 @@
-# Base images: pulled, or where no registry can be reached stood in for.
+# Gets base images: pulls them, or makes stand-ins if no registry can be reached.
 # shellcheck shell=bash
 
 image_present() { docker image inspect "$1" >/dev/null 2>&1; }
 
-# image_pull NAME: a registry that refuses does so at once, one that is silent
-# after the engine's 15 seconds; the limit is for one that trickles.
+# image_pull NAME: a registry that refuses fails at once, and a silent one after
+# the engine's 15 seconds. The limit is for one that trickles.
 image_pull() {
 	say "image $1 is not there: pulling it"
 	limit 900 docker pull "$1" >&2 && return
@@ -28,9 +28,9 @@ image_debian() {
 		standin_debian "$1" "${suite%-slim}"
 }
 
-# standin_debian NAME SUITE: a minimal Debian with what the official image has
-# and, beyond it, this machine's own certificates: ca-certificates takes
-# them up when it is installed, and with it curl, Python and Debian's Node.
+# standin_debian NAME SUITE: makes a minimal Debian with what the official image
+# has, and with this machine's own certificates. ca-certificates includes them when
+# it is installed, and curl, Python and Debian's Node use those.
 standin_debian() {
 	local root
 	# Not /tmp: that may be in memory, or forbid device files.
@@ -46,7 +46,7 @@ standin_debian() {
 	find /usr/local/share/ca-certificates -name '*.crt' -exec cp -L {} "$root/usr/local/share/ca-certificates/" \; 2>/dev/null || true
 	printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
 	chmod 755 "$root/usr/sbin/policy-rc.d"
-	# No trace of this machine, and no weight: resolv.conf and hostname are debootstrap's copies of ours.
+	# Remove traces of this machine, and weight: debootstrap copied our resolv.conf and hostname.
 	rm -rf "$root"/etc/hostname "$root"/etc/resolv.conf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* \
 		"$root"/var/log/*.log "$root"/usr/share/doc/* "$root"/usr/share/man/* "$root"/usr/share/locale/*
 	printf 'path-exclude /usr/share/%s/*\n' doc man locale >"$root/etc/dpkg/dpkg.cfg.d/slim"
@@ -57,7 +57,7 @@ standin_debian() {
 		-c 'CMD ["bash"]' -c 'LABEL fob.standin=debootstrap' - "$1"
 }
 
-# image_go NAME: makes sure that the image which the Dockerfile builds in is there.
+# image_go NAME: makes sure that the Dockerfile's build image is there.
 image_go() {
 	image_present "$1" && return
 	image_pull "$1" && return
