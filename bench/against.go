@@ -15,6 +15,7 @@ type duel struct {
 	Ratio        ratio
 }
 
+// againstReport is the result of against.
 type againstReport []duel
 
 // against measures the program beside another one, such as a build of an earlier commit.

@@ -58,6 +58,7 @@ type growth struct {
 	Ratio    float64
 }
 
+// callsReport is the result of calls.
 type callsReport struct {
 	Comparisons []comparison
 	Growth      []growth

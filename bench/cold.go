@@ -41,6 +41,7 @@ const (
 // import ahead, which takes some 200 ms each.
 const ahead = 500 * time.Millisecond
 
+// coldReport is the result of cold.
 type coldReport []coldStart
 
 // cold makes first calls of versions that have no sandbox. Each function is called once

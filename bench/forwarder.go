@@ -26,6 +26,7 @@ func serveForwarder(socket, addr string) error {
 	}
 }
 
+// forwarder passes requests on to a driver's socket.
 type forwarder struct {
 	socket string
 	mu     sync.Mutex

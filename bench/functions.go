@@ -22,6 +22,7 @@ type scale struct {
 	rounds []load
 }
 
+// functionsReport is the result of functions.
 type functionsReport struct {
 	Few, Many *scale
 	ManyToFew ratio // of the calls

@@ -12,6 +12,7 @@ type registration struct {
 	spread
 }
 
+// registrations is the result of register.
 type registrations []registration
 
 // register registers functions one after the other, with a pool and without one.

@@ -37,6 +37,7 @@ type peak struct {
 	marks []mark // times rise and numbers fall: a mark that a later one exceeds is dropped
 }
 
+// mark is a number that was noted at some time.
 type mark struct {
 	at time.Time
 	n  int

@@ -26,6 +26,7 @@ type meteredEngine struct {
 	known map[string]*meteredInstance // by ID, so that one sandbox has one Instance
 }
 
+// meteredInstance measures one sandbox.
 type meteredInstance struct {
 	sandbox.Instance
 	e *meteredEngine

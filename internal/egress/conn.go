@@ -12,6 +12,7 @@ import (
 	"time"
 )
 
+// errTooMany is the error of a connection beyond MaxConnections.
 var errTooMany = errors.New("too many connections")
 
 // dial connects to a target. Each address is checked at the moment when it is dialled,
@@ -110,6 +111,7 @@ func (p *pulse) extend() {
 // watch returns a connection whose bytes are beats.
 func (p *pulse) watch(conn net.Conn) net.Conn { return &watched{conn, p} }
 
+// watched is a connection whose bytes are beats of a pulse.
 type watched struct {
 	net.Conn
 	pulse *pulse

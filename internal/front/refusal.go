@@ -113,6 +113,7 @@ func Listen(listener net.Listener, server *http.Server, refuse Refuse) net.Liste
 	return &speaking{listener, refuse}
 }
 
+// speaking is the listener that Listen returns.
 type speaking struct {
 	net.Listener
 	refuse Refuse

@@ -208,6 +208,7 @@ func (r *response) finish() bool {
 // clock caches the time as HTTP writes it, which changes once a second.
 type clock struct{ now atomic.Pointer[stamp] }
 
+// stamp is a second, and its text.
 type stamp struct {
 	second int64
 	text   string

@@ -10,6 +10,7 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
+// How many entries of the audit log an answer has by default, and at most.
 const (
 	defaultEntries = 1000
 	maxEntries     = 10_000

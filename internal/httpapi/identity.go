@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 )
 
+// callIDPattern matches the call IDs that are accepted from callers.
 var callIDPattern = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,128}$`)
 
 // identify returns the call's ID, which is the caller's X-Call-Id if that can be

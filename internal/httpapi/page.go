@@ -6,6 +6,7 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
+// How many items of a list a page has by default, and at most.
 const (
 	defaultPage = 100
 	maxPage     = 1000

@@ -7,6 +7,7 @@ import (
 	"regexp"
 )
 
+// The names of aviaries, and the IDs of instances.
 var (
 	aviaryPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,23}$`)
 	idPattern     = regexp.MustCompile(`^[0-9a-f]{16}$`)

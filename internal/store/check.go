@@ -122,12 +122,14 @@ type checking struct {
 	counts    map[*description]int
 }
 
+// checkedFunction is what has to be compared about a function.
 type checkedFunction struct {
 	name string
 	kept []keptVersion
 	old  *secondRecord // nil unless the database has an older schema
 }
 
+// checkedCode is the code that a version should have.
 type checkedCode struct {
 	size   int
 	digest string

@@ -30,6 +30,7 @@ type functionRecord struct {
 	Versions []keptVersion `json:"versions"` // in place of the function's own field
 }
 
+// keptVersion is a version in its function's record.
 type keptVersion struct {
 	Number int    `json:"version"`
 	Digest string `json:"digest"`
@@ -101,6 +102,7 @@ var versionKind = kind[versionRecord]{
 	note: func(c *checking, e Entry, r *versionRecord) { c.versions[e.Key] = checkedCode{r.Size, r.Digest} },
 }
 
+// versionRecord is a version as it is stored.
 type versionRecord struct {
 	stamp
 	*faas.Version

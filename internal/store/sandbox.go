@@ -21,6 +21,7 @@ var sandboxKind = kind[sandboxRecord]{
 	},
 }
 
+// sandboxRecord is the version that a sandbox holds, as it is stored.
 type sandboxRecord struct {
 	stamp
 	faas.VersionKey

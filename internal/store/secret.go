@@ -19,6 +19,7 @@ var secretKind = kind[secretRecord]{
 	},
 }
 
+// secretRecord is a sealed secret as it is stored.
 type secretRecord struct {
 	stamp
 	*faas.SealedSecret

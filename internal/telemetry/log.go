@@ -46,6 +46,7 @@ func NewLogger(out destination, format, level string) (zerolog.Logger, error) {
 // warning.
 func Standard(log zerolog.Logger) *stdlog.Logger { return stdlog.New(entries{log}, "", 0) }
 
+// entries is a writer that makes a warning of each entry that it gets.
 type entries struct{ log zerolog.Logger }
 
 // Write implements io.Writer.

@@ -25,6 +25,7 @@ type socketDir struct {
 	owner  *owner // the first owner that we saw
 }
 
+// owner is the user and the group that own a folder.
 type owner struct{ uid, gid uint32 }
 
 func newSocketDir(path, aviary string) (*socketDir, error) {

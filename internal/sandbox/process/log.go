@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
+// How much of a driver's output is kept.
 const (
 	lineLimit = 8 << 10 // bytes of a line that are logged
 	tailLines = 20      // lines that an error quotes

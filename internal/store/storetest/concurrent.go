@@ -7,6 +7,7 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
+// concurrentNames has many functions created with one name. Exactly one may get it.
 func concurrentNames(t *testing.T, s faas.Store) {
 	var wg sync.WaitGroup
 	won := make(chan *faas.Function, 32)
