@@ -67,11 +67,11 @@ func TestDockerKillAndRestart(t *testing.T) {
 
 // TestDockerRegistrationsSurviveKills registers, kills the dispatcher at a
 // random moment and starts it again, round after round. FOBTEST_ROUNDS says
-// how many; 40 when it is not set, for make faults does the same at every
+// how many; 24 when it is not set, for make faults does the same at every
 // failpoint. The seed of a failure is printed, and FOBTEST_SEED takes it.
 func TestDockerRegistrationsSurviveKills(t *testing.T) {
 	t.Parallel()
-	rounds, seed := envInt("FOBTEST_ROUNDS", 40), envInt("FOBTEST_SEED", int(time.Now().UnixNano()))
+	rounds, seed := envInt("FOBTEST_ROUNDS", 24), envInt("FOBTEST_SEED", int(time.Now().UnixNano()))
 	t.Logf("FOBTEST_ROUNDS=%d FOBTEST_SEED=%d", rounds, seed)
 	random := rand.New(rand.NewPCG(uint64(seed), 0))
 	aviary := testAviary(t)
@@ -148,7 +148,6 @@ func TestDockerRegistrationsSurviveKills(t *testing.T) {
 		return len(containers(t, aviary)) == 1+used
 	})
 	t.Logf("%d registrations were acknowledged in %d rounds, and none is lost", len(acknowledged), rounds)
-	settings = append(settings, "FOB_REMOVE_SANDBOXES=1")
 	p.terminate()
 }
 

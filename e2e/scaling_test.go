@@ -19,7 +19,7 @@ func TestDockerBurst(t *testing.T) {
 	const clients, most = 64, 16
 	aviary := testAviary(t)
 	r := boot(t, "FOB_AVIARY="+aviary, "FOB_POOL=python=2,node=1")
-	r.do("PUT", fmt.Sprintf("/api/functions/burst?max_scale=%d&memory=64MB&stable_window=5s&idle_timeout=15s", most),
+	r.do("PUT", fmt.Sprintf("/api/functions/burst?max_scale=%d&memory=64MB&stable_window=2s&idle_timeout=3s", most),
 		"import time\ndef callme(): time.sleep(.1); return 1")
 
 	begun := time.Now()
@@ -63,7 +63,7 @@ func TestDockerBurst(t *testing.T) {
 		})
 	}
 	eventually(t, time.Minute, "all the sandboxes that may be are there", func() bool { return look() == most })
-	for hold := time.Now().Add(5 * time.Second); time.Now().Before(hold); time.Sleep(100 * time.Millisecond) {
+	for hold := time.Now().Add(3 * time.Second); time.Now().Before(hold); time.Sleep(100 * time.Millisecond) {
 		if n := look(); n != most {
 			t.Errorf("%d sandboxes under full load, and max_scale is %d", n, most)
 		}
@@ -113,11 +113,11 @@ func TestDockerPauseAndResume(t *testing.T) {
 	r.do("GET", "/api/call/nap", "").wants(t, 200, `{"result": 4}`)
 }
 
-// 40 functions called at random with room for 8 sandboxes: every call is
+// 24 functions called at random with room for 6 sandboxes: every call is
 // answered.
 func TestDockerEviction(t *testing.T) {
 	t.Parallel()
-	const functions, callers, calls, most = 40, 4, 12, 8
+	const functions, callers, calls, most = 24, 4, 12, 6
 	aviary := testAviary(t)
 	r := boot(t, "FOB_AVIARY="+aviary, "FOB_POOL=python=1,node=0", fmt.Sprint("FOB_MAX_SANDBOXES=", most))
 	for n := range functions {
@@ -206,7 +206,7 @@ func TestDockerOverload(t *testing.T) {
 		run       = 50 * time.Millisecond
 		wait      = 500 * time.Millisecond
 		peak      = int(sandboxes * time.Second / run) // calls a second
-		seconds   = 10
+		seconds   = 6
 	)
 	p.gen("?name=nap&queue=1000&max_scale="+strconv.Itoa(sandboxes)+"&min_scale="+strconv.Itoa(sandboxes)+"&queue_timeout="+wait.String(),
 		"import time\ndef callme(): time.sleep(0.05)\n")
