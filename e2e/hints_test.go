@@ -62,7 +62,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		"timeout":                          {"timeout=30", python, wants(400, "bad_request", "no unit: write 30s"), ""},
 		"timeout in milliseconds":          {"timeout=30000", python, wants(400, "bad_request", "no unit: write 30000ms"), ""},
 		"cpus":                             {"cpus=500m", python, wants(400, "bad_request", "write 0.5"), ""},
-		"a variable that comes late":       {"lang=node&env=NODE_DEBUG=http", script, wants(400, "bad_request", "NODE_DEBUG counts only as a process starts"), ""},
+		"a variable that comes late":       {"lang=node&env=NODE_DEBUG=http", script, wants(400, "bad_request", "NODE_DEBUG takes effect only when a process starts"), ""},
 		"a locale that comes late":         {"lang=node&env=LC_ALL=de_DE.UTF-8", script, wants(400, "bad_request", "LC_ALL", "toLocaleString"), ""},
 		// What is wrong in its own language gets the line, and no advice that is beside the point.
 		"a slip in Python":     {"", "def callme(:\n    return 1\n", wants(422, "does_not_compile", "SyntaxError", "line 1 is: def callme(:"), "looks like"},

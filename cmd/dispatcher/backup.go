@@ -35,7 +35,7 @@ but not the key that seals them.`
 // Run implements the command.
 func (c *backup) Run(local cli.Local) error {
 	if c.File == "-" && isatty.IsTerminal(os.Stdout.Fd()) {
-		return errors.New("a backup is nothing for a terminal: name a file, or send standard output somewhere else")
+		return errors.New("a backup is not for a terminal: name a file, or redirect standard output")
 	}
 	return fetchBackup(&c.Remote, local, func(r io.Reader) error {
 		if c.File == "-" {

@@ -164,7 +164,7 @@ func (c *Config) networks() (network, most faas.Network, private []netip.Prefix,
 		return network, most, nil, fmt.Errorf("FOB_MAX_NETWORK=%s: %w; give none, allow=HOST[:PORT],…, allow=* or egress", c.MaxNetwork, err)
 	}
 	if !most.Covers(network) {
-		return network, most, nil, fmt.Errorf("FOB_NETWORK=%v is more than FOB_MAX_NETWORK=%v: what functions have when they say nothing must be allowed; set FOB_NETWORK=%v", network, most, most)
+		return network, most, nil, fmt.Errorf("FOB_NETWORK=%v is more than FOB_MAX_NETWORK=%v: the network that functions have by default must be allowed; set FOB_NETWORK=%v", network, most, most)
 	}
 	private, err = parseRanges("FOB_PRIVATE_ADDRESSES", c.PrivateAddresses)
 	return network, most, private, err

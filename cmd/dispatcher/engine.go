@@ -84,7 +84,7 @@ func (p *Program) prepare(ctx context.Context, ready func()) {
 			break
 		}
 		if !told {
-			p.log.Error().Err(err).Dur("again_in", prepareAgain).Msg("sandboxes cannot be made yet; it is tried until they can")
+			p.log.Error().Err(err).Dur("again_in", prepareAgain).Msg("sandboxes cannot be made yet; trying again")
 		}
 		p.api.Unready(faas.Errorf(faas.CodeStarting, "driver images could not be prepared; the dispatcher's log says why").After(prepareAgain))
 		select {

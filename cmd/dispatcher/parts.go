@@ -76,7 +76,7 @@ func (p *Program) openStore(ctx context.Context, locked func()) (func(), error) 
 	p.store = db
 	if m := db.Migrated(); m.From != 0 {
 		p.log.Warn().Int("from", m.From).Int("to", m.To).Str("backup", m.Backup).
-			Msg("the database was migrated to a newer schema, which older dispatchers do not read; what it was is in the backup")
+			Msg("the database was migrated to a newer schema, which older dispatchers cannot read; the old database is kept as a backup")
 	}
 	return func() {
 		if err := db.Close(); err != nil {
@@ -93,7 +93,7 @@ func (p *Program) openTokens(ctx context.Context) (func(), error) {
 		return nil, err
 	}
 	if p.exposed() && !tokens.Required() {
-		return nil, fmt.Errorf("FOB_ADDR=%s can be reached by others, and they could run code here, for there is no token yet: make one with\n\n"+
+		return nil, fmt.Errorf("others can reach FOB_ADDR=%s, and could run code here, because there is no token yet: make one with\n\n"+
 			"  dispatcher token create admin --grant admin --data %q\n\n"+
 			"or, if the network itself keeps others out, set FOB_ANONYMOUS=true", p.cfg.Addr, p.cfg.Data)
 	}

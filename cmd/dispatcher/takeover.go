@@ -130,11 +130,11 @@ func (t *takeover) missed(step time.Duration, answer error) {
 	case err != nil:
 		t.complain(err)
 	case pid == 0:
-		t.complain(errors.New("the process that has the lock is not seen from here: it is in another PID namespace, such as a container's; end it there, or run both dispatchers in one"))
+		t.complain(errors.New("the process that has the lock cannot be seen from here: it is in another PID namespace, such as a container's; end it there, or run both dispatchers in one"))
 	case t.findErr != nil:
 		t.complain(fmt.Errorf("it cannot be pinned, which needs Linux 5.4; end it by hand: %w", t.findErr))
 	case errors.Is(answer, fs.ErrNotExist) || errors.Is(answer, syscall.ECONNREFUSED):
-		t.complain(fmt.Errorf("process %d has the lock and does not listen on %s: it is a command on the data folder, or a dispatcher before 0.2.0, and is let be; end it by hand if it should not go on", t.pid, controlName))
+		t.complain(fmt.Errorf("process %d has the lock and does not listen on %s: it is a command on the data folder, or a dispatcher older than 0.2.0, and is left alone; end it by hand if it should not go on", t.pid, controlName))
 	default:
 		t.end()
 	}

@@ -204,7 +204,7 @@ func TestTakeoverIsStuck(t *testing.T) {
 		"an old kernel":         {func(f *fakeActive) { f.findErr = os.ErrNoHandle }, "Linux 5.4"},
 		"another user":          {func(f *fakeActive) { f.signalErr = os.ErrPermission }, "4711 cannot be ended; end it by hand, or run both dispatchers as one user"},
 		"a command":             {func(f *fakeActive) { f.frozen, f.askErr = false, syscall.ECONNREFUSED }, "4711 has the lock and does not listen"},
-		"a 0.1.0":               {func(f *fakeActive) { f.frozen, f.askErr = false, os.ErrNotExist }, "a dispatcher before 0.2.0"},
+		"a 0.1.0":               {func(f *fakeActive) { f.frozen, f.askErr = false, os.ErrNotExist }, "a dispatcher older than 0.2.0"},
 		"our own want":          {func(f *fakeActive) { f.frozen, f.askErr = false, unaskedError{syscall.EMFILE} }, "cannot be asked"},
 	} {
 		t.Run(name, func(t *testing.T) {

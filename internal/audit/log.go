@@ -69,7 +69,7 @@ func Open(data string, maxBytes int64, failed func(error)) (*Log, error) {
 	case faas.DiskFull(err):
 		return nil, fmt.Errorf("opening the audit log: %w", err)
 	case err != nil:
-		return nil, fmt.Errorf("opening the audit log: %w; when that cannot be mended, move %s to another place, and a new log begins", err, folder)
+		return nil, fmt.Errorf("opening the audit log: %w; if that cannot be fixed, move %s elsewhere, and a new log begins", err, folder)
 	}
 	l.dropOld()
 	go l.run()

@@ -89,7 +89,7 @@ func (a *adoption) probe(inst sandbox.Instance, v *faas.Version) (adopted bool) 
 	b := a.newBird(inst, time.Now())
 	// Calls that still run in it lost their way out with the earlier dispatcher.
 	if err := b.openGate(a.hatchery, v); err != nil {
-		a.log.Warn().Err(err).Str("sandbox", inst.ID()).Msg("a sandbox cannot be given its way out: it is removed")
+		a.log.Warn().Err(err).Str("sandbox", inst.ID()).Msg("removing a sandbox that cannot be given its way out")
 		b.close()
 		a.background(func() { a.aviary.discard(inst) })
 		return false

@@ -45,7 +45,7 @@ func (s slot) attend(ctx context.Context, request *sandbox.Request, wait time.Du
 				response.Close()
 			}
 			s.release()
-			a.err = faas.Errorf(faas.CodeInternal, "the dispatcher shut down while the function ran, which may have run on")
+			a.err = faas.Errorf(faas.CodeInternal, "the dispatcher shut down while the function ran; the function may have run on")
 		case err == nil && response.Stream != nil:
 			// ctx belongs to the caller's request and ends with it. The caller has been
 			// told already, so it must not be used any more.

@@ -190,7 +190,7 @@ func (o *outage) lookAround(now time.Time) {
 	}
 	switch begins, ends, lasted := o.conclude(cause, time.Now()); {
 	case begins:
-		o.log.Error().Err(cause).Msg("no sandbox can be started: what runs goes on, and /readyz says so until that is over")
+		o.log.Error().Err(cause).Msg("no sandbox can be started; those that run go on, and /readyz says so until that is over")
 	case ends:
 		o.log.Info().Dur("lasted", lasted).Msg("sandboxes can be started again")
 	}

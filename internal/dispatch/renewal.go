@@ -70,7 +70,7 @@ func (r *renewal) run() {
 		if failed != nil && !complained {
 			complained = true
 			d.outage.complain(failed).Str("function", v.FunctionID).Int("version", v.Number).
-				Msg("sandboxes of an earlier dispatcher, which would be made in another way today, cannot be replaced yet, and serve on")
+				Msg("outdated sandboxes of an earlier dispatcher cannot be replaced yet, and go on serving")
 		}
 		hopeless := faas.CodeOf(failed) == faas.CodeUnknownLanguage || !d.evictor.fits(v)
 		if failed != nil && hopeless && r.settle(birds...) || !d.sleep(pause) {
@@ -125,7 +125,7 @@ func (r *renewal) try(b *bird, faulty bool) (settled bool, err error) {
 		return true, nil
 	}
 	d.log.Info().Str("sandbox", b.inst.ID()).Str("by", next.inst.ID()).Str("function", v.FunctionID).Int("version", v.Number).
-		Msg("replaced a sandbox of an earlier dispatcher, which would be made in another way today")
+		Msg("replaced an outdated sandbox of an earlier dispatcher")
 	return true, nil
 }
 

@@ -216,7 +216,7 @@ func CheckEnvironment(lang string, s Settings) error {
 		value, plain := env[name]
 		switch {
 		case slices.Contains(startOnly, name), lang == "node" && (slices.Contains(nodeStartOnly, name) || strings.HasPrefix(name, "MALLOC_")):
-			return Errorf(CodeBadRequest, "%s counts only as a process starts, and a sandbox's has started before it gets its variables: leave it out", name)
+			return Errorf(CodeBadRequest, "%s takes effect only when a process starts, and a sandbox's process starts before it gets its variables: leave it out", name)
 		case lang == "node" && slices.Contains(nodeLocale, name) && !(plain && usualLocale.MatchString(value)):
 			return Errorf(CodeBadRequest, "%s can only be C or en_US in Node, whose locale is set as it starts: leave it out, and name a locale where it matters, as in toLocaleString('de')", name)
 		}

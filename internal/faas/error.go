@@ -110,7 +110,7 @@ func DiskFull(err error) bool {
 // NoSpace returns the error for something that failed with a cause for which DiskFull
 // is true. where is the setting that names the file or folder on the full disk.
 func NoSpace(doing, where string, cause error) *Error {
-	return Errorf(CodeNoSpace, "could not %s, for the disk that has %s is full: free space there and try again", doing, where).
+	return Errorf(CodeNoSpace, "could not %s, because the disk that has %s is full: free space there and try again", doing, where).
 		After(10 * time.Second).Because(cause)
 }
 

@@ -162,7 +162,7 @@ func Lang(name string) string {
 }
 
 // NoTypes is the advice about TypeScript that follows a clause which identifies it.
-const NoTypes = "which there is no driver for: make JavaScript of it, as with npx esbuild hello.ts > hello.js, and add lang=node"
+const NoTypes = "for which there is no driver: turn it into JavaScript, as with npx esbuild hello.ts > hello.js, and add lang=node"
 
 // CheckLang fails with CodeUnknownLanguage if there is no driver for a language.
 func CheckLang(lang string, drivers []string) error {

@@ -39,5 +39,5 @@ func ParsePlace(text string, find func(id string) *Function) (Place, error) {
 	if fn := find(text); fn != nil {
 		return fn.Place(), nil
 	}
-	return Place{}, Errorf(CodeBadRequest, "%.80q is not where a list can begin: give as after what the page before has as next, or begin again", text)
+	return Place{}, Errorf(CodeBadRequest, "a list cannot begin at %.80q: set after to what the page before has as next, or begin again", text)
 }

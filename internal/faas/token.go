@@ -110,7 +110,7 @@ func CheckToken(name string, grants []Grant, expires, now time.Time) error {
 	case len(grants) > maxGrants:
 		return Errorf(CodeBadRequest, "a token has up to %d grants, not %d", maxGrants, len(grants))
 	case !expires.IsZero() && !expires.After(now):
-		return Errorf(CodeBadRequest, "the token would have expired already: give a time to come, or a duration such as 720h")
+		return Errorf(CodeBadRequest, "the token would have expired already: give a time in the future, or a duration such as 720h")
 	}
 	for _, g := range grants {
 		if _, err := ParseGrant(g.String()); err != nil { // JSON null makes an empty one

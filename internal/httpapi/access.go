@@ -127,7 +127,7 @@ func (g *guard) unauthorized(r *http.Request, scope faas.Scope) error {
 	if err := g.failures.allow(addressOf(r), "without a good token from your address"); err != nil {
 		return err
 	}
-	return faas.Errorf(faas.CodeUnauthorized, "this needs a token that there is, and that has not expired: send it as Authorization: Bearer fob_…; "+
+	return faas.Errorf(faas.CodeUnauthorized, "this needs a token that exists and has not expired: send it as Authorization: Bearer fob_…; "+
 		"dispatcher token create NAME --grant %s makes one", scope)
 }
 

@@ -20,7 +20,7 @@ func (a *API) screen(w http.ResponseWriter, r *http.Request) bool {
 	if speculative(r.Header) {
 		// Even for a function with cors: it allows an origin's pages to call, but not a
 		// browser to guess what they may call.
-		a.turnAway(w, r, faas.Errorf(faas.CodeCrossSite, "a browser made this request ahead of need (prefetch or prerender); nothing here is answered to those"))
+		a.turnAway(w, r, faas.Errorf(faas.CodeCrossSite, "a browser made this request ahead of need (prefetch or prerender); such requests are not answered"))
 		return false
 	}
 	origins, sites := r.Header["Origin"], r.Header["Sec-Fetch-Site"]

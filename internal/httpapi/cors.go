@@ -46,7 +46,7 @@ func (a *API) crossSite(w http.ResponseWriter, r *http.Request, origins []string
 			return false
 		}
 	}
-	a.turnAway(w, r, faas.Errorf(faas.CodeCrossSite, "a page of another site made this request; only calls are for those, of functions whose setting cors lists the page's origin"))
+	a.turnAway(w, r, faas.Errorf(faas.CodeCrossSite, "a page of another site made this request; such a page may only call functions whose setting cors lists its origin"))
 	return false
 }
 

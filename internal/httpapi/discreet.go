@@ -86,5 +86,5 @@ func (s *calls) keepError(call *faas.Invocation, version *faas.Version, e *faas.
 	if raised := e.Raised; raised != nil && raised.Traceback != "" {
 		event.Str("traceback", raised.Traceback[max(0, len(raised.Traceback)-loggedTraceback):])
 	}
-	event.Msg("a stranger's call failed, who was not told how")
+	event.Msg("a call failed whose caller may not be told why")
 }

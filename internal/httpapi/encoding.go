@@ -33,7 +33,7 @@ func decode(r *http.Request) error {
 		open = func(from io.Reader) (io.Reader, error) { return zlib.NewReader(from) }
 	case "", "identity":
 	default:
-		return faas.Errorf(faas.CodeUnknownCoding, "the body's Content-Encoding is %.80q; what is taken is %s, or none", coding, acceptedCodings)
+		return faas.Errorf(faas.CodeUnknownCoding, "the body's Content-Encoding is %.80q; use %s, or none", coding, acceptedCodings)
 	}
 	if open != nil && r.ContentLength != 0 {
 		r.Body = &decoded{raw: r.Body, open: open, coding: coding}

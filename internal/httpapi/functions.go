@@ -110,7 +110,7 @@ func (s *functions) versions(w http.ResponseWriter, r *http.Request, q asked) er
 	before := 0
 	if after != "" {
 		if before, err = strconv.Atoi(after); err != nil || before < 1 {
-			return faas.Errorf(faas.CodeBadRequest, "after is the number of a version, which older ones follow")
+			return faas.Errorf(faas.CodeBadRequest, "after is the number of a version; the list goes on with older ones")
 		}
 	}
 	if !q.ref.Bare() {

@@ -64,7 +64,7 @@ func (j *Journal) drop(surplus func(all []segment) bool) error {
 			err = durable.SyncFolder(j.folder) // else a power cut might bring back this one and not the next
 		}
 		if err != nil {
-			return fmt.Errorf("a segment that is not wanted any more: %w", err)
+			return fmt.Errorf("removing an old segment: %w", err)
 		}
 		all = all[1:]
 		j.keep(all)

@@ -108,7 +108,7 @@ func (j *Journal) openLast(all []segment) ([]segment, error) {
 		}
 		err = file.Chmod(0o600) // somebody may have changed it
 		if torn := info.Size() - found.end; torn > 0 && err == nil {
-			j.tell(fmt.Errorf("the last %d bytes of %s are no whole record, and were cut off: a crash or a power cut broke them off, or they were damaged since", torn, path))
+			j.tell(fmt.Errorf("the last %d bytes of %s are not a whole record, and were cut off: a crash or a power cut broke them off, or they were damaged since", torn, path))
 			err = file.Truncate(found.end)
 		}
 		if err == nil {

@@ -84,7 +84,7 @@ func (k *Keeper) Put(ctx context.Context, name string, value []byte, functions [
 	if at >= 0 {
 		s.Version, s.Created, s.Functions = all[at].Version+1, all[at].Created, all[at].Functions
 	} else if len(all) >= faas.MaxSecrets {
-		return nil, false, faas.Errorf(faas.CodeBadRequest, "there are %d secrets, which is how many there may be: delete one", len(all))
+		return nil, false, faas.Errorf(faas.CodeBadRequest, "there are %d secrets, and there may be no more: delete one", len(all))
 	}
 	if functions != nil {
 		s.Functions = append([]string{}, functions...) // in JSON [], not null
@@ -243,5 +243,5 @@ func (k *Keeper) unseal(all keys, s *faas.SealedSecret) ([]byte, error) {
 	} else {
 		cause = errors.New("its record is cut off: restore the database from a backup, or delete the secret and set it again")
 	}
-	return nil, faas.Errorf(faas.CodeInternal, "secret %s cannot be opened; the dispatcher's log says how to mend that", s.Name).Because(cause)
+	return nil, faas.Errorf(faas.CodeInternal, "secret %s cannot be opened; the dispatcher's log says how to fix that", s.Name).Because(cause)
 }

@@ -85,7 +85,7 @@ func (f keyFile) read() (keys, error) {
 		return nil, f.bad(err, "restore it from a backup")
 	}
 	if info.Mode().Perm()&^0o600 != 0 {
-		return nil, f.bad(fmt.Errorf("others may read or change it, its mode is %#o", info.Mode().Perm()), "chmod 600 "+string(f))
+		return nil, f.bad(fmt.Errorf("others may read or change it: its mode is %#o", info.Mode().Perm()), "chmod 600 "+string(f))
 	}
 	text, err := io.ReadAll(io.LimitReader(file, maxKeyFile))
 	defer clear(text)
@@ -180,6 +180,6 @@ func (f keyFile) bad(err error, advice string) error {
 	if faas.DiskFull(err) {
 		return faas.NoSpace("write the key file of the secrets", "FOB_KEY_FILE", fmt.Errorf("%s: %w", string(f), err))
 	}
-	return faas.Errorf(faas.CodeInternal, "the key file of the secrets cannot be used; the dispatcher's log says how to mend that").
+	return faas.Errorf(faas.CodeInternal, "the key file of the secrets cannot be used; the dispatcher's log says how to fix that").
 		Because(fmt.Errorf("%s: %w; %s", string(f), err, advice))
 }

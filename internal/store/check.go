@@ -206,17 +206,17 @@ func (c *checking) references() {
 	}
 	for name, id := range c.names {
 		if fn := c.functions[id]; fn == nil || fn.name != name {
-			c.problem("the name %q is that of function %q, which is not there or has another", name, id)
+			c.problem("the name %q is that of function %q, which does not exist or has another name", name, id)
 		}
 	}
 	for key := range c.versions {
-		c.problem("the version %q is that of no function", key)
+		c.problem("no function has the version %q", key)
 	}
 	for key := range c.code {
 		if c.staged[strings.TrimPrefix(key, codeKind.prefix)] {
 			continue
 		}
-		c.problem("the code %q is that of no version", key)
+		c.problem("no version has the code %q", key)
 	}
 	slices.Sort(c.report.Problems)
 }

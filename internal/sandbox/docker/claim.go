@@ -78,7 +78,7 @@ func (c *claim) await(ctx context.Context) error {
 		if time.Since(said) > c.renewal {
 			said = time.Now()
 			c.log.Info().Str("aviary", c.aviary).Str("folder", now[0].Labels[labelPlace]).Dur("longest_ms", c.time).
-				Msg("the aviary is marked as another data folder's: waiting whether that is in use")
+				Msg("the aviary is marked as another data folder's: waiting to see whether that one is in use")
 		}
 		if err := sleep(ctx, c.renewal/10); err != nil {
 			return err

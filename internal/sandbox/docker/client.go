@@ -55,7 +55,7 @@ func (e *Engine) checkKind(ctx context.Context) error {
 	}
 	for _, part := range version.Components {
 		if strings.Contains(part.Name, "Podman") {
-			return fmt.Errorf("at %s is %s %s, and not Docker, whose API the dispatcher needs whole: install Docker Engine, and set DOCKER_HOST to its socket", e.api.DaemonHost(), part.Name, part.Version)
+			return fmt.Errorf("at %s is %s %s, and not Docker, and the dispatcher needs all of Docker's API: install Docker Engine, and set DOCKER_HOST to its socket", e.api.DaemonHost(), part.Name, part.Version)
 		}
 	}
 	return nil

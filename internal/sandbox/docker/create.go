@@ -98,7 +98,7 @@ func (e *Engine) create(ctx context.Context, spec sandbox.Spec, image string) (*
 			if errors.Is(failed, sandbox.ErrNoEngine) { // whoever asked for the sandbox gets this error
 				level = zerolog.DebugLevel
 			}
-			e.log.WithLevel(level).Err(failed).Str("sandbox", id).Msg("a sandbox that could not be created is still there; it is removed as soon as the engine does that")
+			e.log.WithLevel(level).Err(failed).Str("sandbox", id).Msg("a sandbox that could not be created cannot be removed yet; trying again")
 			e.forget(id)
 		}
 		return nil, err

@@ -126,7 +126,7 @@ func (e *Engine) own(ctx context.Context) error {
 	err := c.acquire(ctx)
 	switch {
 	case errdefs.IsPermissionDenied(err):
-		e.log.Warn().Err(err).Msg("the aviary cannot be marked as this data folder's, so that a copy of it in use would not be noticed: let through the endpoints for volumes that SECURITY.md lists")
+		e.log.Warn().Err(err).Msg("the aviary cannot be marked as this data folder's, so a copy of the folder that is in use would go unnoticed: allow the endpoints for volumes that SECURITY.md lists")
 		return nil
 	case err != nil:
 		return fault("marking the aviary", err)
@@ -290,7 +290,7 @@ func (e *Engine) List(ctx context.Context) ([]sandbox.Instance, error) {
 		if inUse || listed[id] {
 			continue
 		}
-		e.remover.told(id, e.sockets.clear(id)).Str("sandbox", id).Msg("the socket folder of a removed sandbox cannot be cleared: it is tried again and again")
+		e.remover.told(id, e.sockets.clear(id)).Str("sandbox", id).Msg("the socket folder of a removed sandbox cannot be cleared; trying again")
 	}
 	return found, nil
 }

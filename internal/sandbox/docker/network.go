@@ -114,7 +114,7 @@ func (n *network) find(ctx context.Context) (id string, err error) {
 	case found.Labels[labelAviary] != n.aviary:
 		return "", fmt.Errorf("there is a Docker network %s that is not this dispatcher's: remove it, or set FOB_AVIARY to another name", name)
 	case found.Options[iccOption] != "false":
-		return "", fmt.Errorf("the Docker network %s lets sandboxes reach one another: remove it, and it will be made anew", name)
+		return "", fmt.Errorf("the Docker network %s lets sandboxes reach one another: remove it, and it will be made again", name)
 	}
 	return found.ID, nil
 }

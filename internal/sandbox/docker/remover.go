@@ -39,7 +39,7 @@ func (r *remover) evict(ctx context.Context, c container.Summary) {
 	if err == nil {
 		r.log.Warn().Str("container", c.ID).Strs("names", c.Names).Msg("removed a container that had our aviary's label but was not one of its sandboxes")
 	}
-	r.told(c.ID, err).Str("container", c.ID).Strs("names", c.Names).Msg("a container that has our aviary's label, but is not one of its sandboxes, cannot be removed: it is tried again and again")
+	r.told(c.ID, err).Str("container", c.ID).Strs("names", c.Names).Msg("a container that has our aviary's label, but is not one of its sandboxes, cannot be removed; trying again")
 }
 
 // told begins a log line about something that could not be removed. It is a warning the
