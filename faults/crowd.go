@@ -19,8 +19,12 @@ type crowding struct {
 }
 
 // crowd has many calls come at once: to a function without a sandbox, during deploys,
-// and at the moments when idle sandboxes are removed.
+// and at the moments when idle sandboxes are removed. It tries the last with plain
+// processes, too.
 func crowd(t *trial) error {
+	if err := t.tests("./internal/dispatch", "^TestRealChurn$", `(\d+ sandboxes were loaded)`, fmt.Sprintf("FOBTEST_CALLS=%d", pick(t.faults, 10_000, 500))); err != nil {
+		return err
+	}
 	d, err := t.prepare(t.program, "c", "FOB_POOL=python=2,node=0", "FOB_MAX_SANDBOXES=60", "FOB_REMOVE_SANDBOXES=true")
 	if err != nil {
 		return err

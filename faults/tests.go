@@ -16,7 +16,7 @@ import (
 func power(t *trial) error {
 	rounds := fmt.Sprintf("FOBTEST_POWERCUT_ROUNDS=%d", pick(t.faults, 2000, 20))
 	return errors.Join(
-		t.tests("./internal/store", "^TestPowerCut", `(\d+ power cuts .*)`, rounds),
+		t.tests("./internal/store", "^TestPowerCut", `(\d+ power cuts .*)`, rounds, "FOBTEST_POWERCUT_LOSSES=4"),
 		t.tests("./internal/journal", "^TestPowerCut", `(\d+ power cuts .*)`, rounds))
 }
 
@@ -29,7 +29,7 @@ func diskFull(t *trial) error {
 // bits of a larger database.
 func bits(t *trial) error {
 	return t.tests("./internal/store", "^TestBitsFlipped", `(\d+ bits in .*)`,
-		fmt.Sprintf("FOBTEST_ALLBITS=%d", pick(t.faults, 1, 0)), fmt.Sprintf("FOBTEST_FLIPS=%d", pick(t.faults, 5000, 100)))
+		fmt.Sprintf("FOBTEST_BITS=%d", pick(t.faults, 0, 1)), fmt.Sprintf("FOBTEST_FLIPS=%d", pick(t.faults, 5000, 100)))
 }
 
 // misbehave runs functions that harm their sandbox.

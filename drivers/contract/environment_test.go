@@ -137,7 +137,7 @@ func TestExtraAuthority(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that are refused
 	server.StartTLS()
-	defer server.Close()
+	t.Cleanup(server.Close)
 	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 	codes := map[string]string{
 		"python": `

@@ -123,16 +123,21 @@ func (p *process) ready(t *testing.T) {
 	})
 }
 
-// each runs a test for both languages.
+// each runs a test for both languages, beside other tests: they mostly wait for
+// drivers to start.
 func each(t *testing.T, test func(t *testing.T, lang string)) {
+	t.Parallel()
 	for _, lang := range drivers.Langs() {
-		t.Run(lang, func(t *testing.T) { test(t, lang) })
+		t.Run(lang, func(t *testing.T) {
+			t.Parallel()
+			test(t, lang)
+		})
 	}
 }
 
 func TestCases(t *testing.T) {
 	each(t, func(t *testing.T, lang string) {
-		Run(t, lang, func(t *testing.T) Driver { return boot(t, lang).Driver })
+		Run(t, lang, Cases(t, lang), func(t *testing.T) Driver { return boot(t, lang).Driver })
 	})
 }
 
@@ -146,6 +151,7 @@ func TestExamplesLoad(t *testing.T) {
 		}
 		for _, name := range names {
 			t.Run(name, func(t *testing.T) {
+				t.Parallel()
 				code, err := os.ReadFile(filepath.Join("../../examples", name))
 				if err != nil {
 					t.Fatal(err)

@@ -85,11 +85,14 @@ type Error struct {
 	Without   []string // what must not be in the whole answer
 }
 
-// Run runs every case that has code in a language, each against a driver of its own.
-// boot must return a new, blank driver each time.
-func Run(t *testing.T, lang string, boot func(t *testing.T) Driver) {
-	for _, c := range Cases(t, lang) {
-		t.Run(c.Name, func(t *testing.T) { c.Run(t, lang, boot(t)) })
+// Run runs each case against a driver of its own, several at a time. boot must return a
+// new, blank driver each time.
+func Run(t *testing.T, lang string, cases []Case, boot func(t *testing.T) Driver) {
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
+			c.Run(t, lang, boot(t))
+		})
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/flockofbirds/fob/internal/durable/powercut"
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/journal"
 )
@@ -177,7 +178,7 @@ func TestHostileTexts(t *testing.T) {
 // Many write at once, files are rotated, and somebody reads meanwhile.
 func TestRotationUnderLoad(t *testing.T) {
 	const writers, each = 8, 200
-	folder := t.TempDir()
+	folder := powercut.Memory(t)
 	l := open(t, folder, segments*(8<<10))
 	var writing, reading sync.WaitGroup
 	stop := make(chan struct{})
@@ -229,7 +230,7 @@ func TestRotationUnderLoad(t *testing.T) {
 
 // There are so many files and no more, and the oldest entries go.
 func TestOldestFileGoes(t *testing.T) {
-	folder := t.TempDir()
+	folder := powercut.Memory(t)
 	l := open(t, folder, segments<<10)
 	for range 1000 {
 		l.Record(change("hello"))

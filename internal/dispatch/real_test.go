@@ -11,13 +11,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/rs/zerolog"
 
+	"github.com/flockofbirds/fob/internal/durable/powercut"
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/sandbox/process"
 )
 
 // TestRealChurn has real drivers come and go as fast as they can: sandboxes are
 // let go of after a millisecond without a call, and the calls come in between.
-// Not one may fail, and nothing may be left.
+// Not one may fail, and nothing may be left. FOBTEST_CALLS says how many there are.
 func TestRealChurn(t *testing.T) {
 	leakless(t)
 	dir, err := os.MkdirTemp("/tmp", "fob") // short, for the sockets
@@ -39,7 +40,8 @@ func TestRealChurn(t *testing.T) {
 	for range 3 {
 		functions = append(functions, w.create("def callme(): return 42", "idle_timeout=1ms concurrency=4 max_scale=3"))
 	}
-	const clients, calls = 16, 10_000
+	const clients = 16
+	calls := int64(powercut.Depth(t, "FOBTEST_CALLS", 2000, 400)) / clients * clients
 	var fine atomic.Int64
 	together(clients, func(i int) {
 		random := rand.New(rand.NewPCG(rand.Uint64(), uint64(i)))

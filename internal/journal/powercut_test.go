@@ -124,7 +124,7 @@ func checkCut(folder string, synced map[uint64]string) error {
 // TestPowerCut traces processes that begin a journal and write to it, and makes
 // folders as power cuts might have left them.
 func TestPowerCut(t *testing.T) {
-	seed, more := powercut.Setting(t, "FOBTEST_SEED", rand.Uint64()>>1), powercut.Setting(t, "FOBTEST_POWERCUT_ROUNDS", 150)
+	seed, more := powercut.Setting(t, "FOBTEST_SEED", rand.Uint64()>>1), powercut.Depth(t, "FOBTEST_POWERCUT_ROUNDS", 50, 10)
 	t.Logf("FOBTEST_SEED=%d FOBTEST_POWERCUT_ROUNDS=%d", seed, more)
 	for _, name := range []string{"journal", "bounded"} {
 		t.Run(name, func(t *testing.T) {

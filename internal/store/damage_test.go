@@ -117,7 +117,7 @@ func TestDamagedPages(t *testing.T) {
 	page := os.Getpagesize()
 	refused := 0
 	for i := 0; i < len(data)/page; i++ {
-		path := filepath.Join(t.TempDir(), "fob.db")
+		path := filepath.Join(memory(t), "fob.db")
 		damaged := bytes.Clone(data)
 		copy(damaged[i*page:], bytes.Repeat([]byte{"\x00\xffA"[i%3]}, page))
 		check(t, os.WriteFile(path, damaged, 0o600))

@@ -12,14 +12,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/flockofbirds/fob/internal/durable/powercut"
 	"github.com/flockofbirds/fob/internal/store"
 	"github.com/flockofbirds/fob/internal/store/storetest"
 )
 
 // TestBitsFlipped flips bits of a database, one at a time: it must be refused
-// with the advice, or serve exactly what was stored. Of each byte one bit is
-// flipped, of the zeros every 16th, of a page's header each; with
-// FOBTEST_ALLBITS=1 each of all.
+// with the advice, or serve exactly what was stored. FOBTEST_BITS says of how many
+// bytes one bit is flipped. With 1 it is one bit of each byte, of the zeros every 16th,
+// of a page's header each; with 0 each bit of all.
 func TestBitsFlipped(t *testing.T) {
 	good := filepath.Join(t.TempDir(), "fob.db")
 	kv := openBolt(t, good)
@@ -39,18 +40,19 @@ func TestBitsFlipped(t *testing.T) {
 
 	flips := make(chan flip, 8*len(data))
 	random := source(t)
-	all := setting(t, "FOBTEST_ALLBITS", 0) == 1
+	every := int(powercut.Depth(t, "FOBTEST_BITS", 8, 32))
 	for at := range data {
 		bit := random.IntN(8)
 		for b := range 8 {
-			if all || at%4096 < 16 || b == bit && (data[at] != 0 || at%16 == 0) {
+			telling := at%4096 < 16 || b == bit && (data[at] != 0 || at%16 == 0)
+			if every == 0 || telling && random.IntN(every) == 0 {
 				flips <- flip{at, b}
 			}
 		}
 	}
 	close(flips)
 	refused := flipBits(t, data, want, flips)
-	if refused < 10_000 {
+	if refused < 10_000/max(1, every) {
 		t.Error("that tests little")
 	}
 }
@@ -73,7 +75,7 @@ func TestBitsFlippedInMany(t *testing.T) {
 	want, err := content(t, good)
 	check(t, err)
 	random := source(t)
-	rounds := setting(t, "FOBTEST_FLIPS", 200)
+	rounds := powercut.Depth(t, "FOBTEST_FLIPS", 50, 20)
 	flips := make(chan flip, rounds)
 	for range rounds {
 		flips <- flip{random.IntN(len(data)), random.IntN(8)}
@@ -169,7 +171,7 @@ func TestSurveyOfManyCommits(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fob.db")
 	random := source(t)
 	there := map[string]string{}
-	for round := range setting(t, "FOBTEST_ROUNDS", 12) {
+	for round := range powercut.Depth(t, "FOBTEST_ROUNDS", 12, 3) {
 		kv := openBolt(t, path)
 		most := []int{5, 400, 60}[round%3]
 		for range 60 {

@@ -244,7 +244,7 @@ func cuts(c *powercut.Cuts, folder string, seed uint64, more, from int) (int, er
 // TestPowerCut traces processes that initialise a data folder and write to it,
 // and makes folders as power cuts might have left them.
 func TestPowerCut(t *testing.T) {
-	seed, more := setting(t, "FOBTEST_SEED", rand.Uint64()>>1), setting(t, "FOBTEST_POWERCUT_ROUNDS", 150)
+	seed, more := setting(t, "FOBTEST_SEED", rand.Uint64()>>1), powercut.Depth(t, "FOBTEST_POWERCUT_ROUNDS", 50, 10)
 	t.Logf("FOBTEST_SEED=%d FOBTEST_POWERCUT_ROUNDS=%d", seed, more)
 	root := filepath.Join(t.TempDir(), "root")
 	check(t, os.Mkdir(root, 0o700))

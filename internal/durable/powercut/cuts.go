@@ -145,6 +145,16 @@ func Memory(t testing.TB) string {
 	return folder
 }
 
+// Depth returns a number from the environment that says how thorough a test is, or unset
+// if it is not there, or short if it is not there in a short run.
+func Depth(t testing.TB, name string, unset, short uint64) uint64 {
+	t.Helper()
+	if testing.Short() {
+		unset = short
+	}
+	return Setting(t, name, unset)
+}
+
 // Setting returns a number from the environment, such as how many power cuts to make,
 // or unset if it is not there.
 func Setting(t testing.TB, name string, unset uint64) uint64 {
