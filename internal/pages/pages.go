@@ -1,5 +1,5 @@
-// Package pages reads the documents of this repository, for the tests that hold them to
-// what is so: their tables, their fenced blocks, and which there are.
+// Package pages reads the documents of this repository for tests that check them: their
+// tables, their fenced blocks, and the list of them.
 package pages
 
 import (
@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// Root is the repository, as seen from where the test runs.
+// Root returns the path of the repository, relative to where the test runs.
 func Root(t testing.TB) string {
 	t.Helper()
 	for root := ".."; len(root) < 30; root += "/.." {
@@ -25,7 +25,7 @@ func Root(t testing.TB) string {
 	return ""
 }
 
-// Read returns a file, by its path in the repository.
+// Read returns the content of a file, given its path in the repository.
 func Read(t testing.TB, path string) string {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join(Root(t), path))
@@ -35,7 +35,7 @@ func Read(t testing.TB, path string) string {
 	return string(content)
 }
 
-// Table returns the rows of the Markdown table with that header.
+// Table returns the rows of the Markdown table that has that header.
 func Table(t testing.TB, path string, header ...string) [][]string {
 	t.Helper()
 	_, rest, found := strings.Cut(Read(t, path), "\n| "+strings.Join(header, " | ")+" |\n|"+strings.Repeat("---|", len(header))+"\n")
@@ -59,7 +59,7 @@ func Table(t testing.TB, path string, header ...string) [][]string {
 	return rows
 }
 
-// Code is what a cell shows as code, all of it.
+// Code returns all code in a cell.
 func Code(cell string) string {
 	inner, _ := strings.CutPrefix(cell, "`")
 	inner, ok := strings.CutSuffix(inner, "`")
@@ -102,7 +102,7 @@ func Markdown(t testing.TB) []string {
 	return slices.DeleteFunc(Files(t), func(path string) bool { return !strings.HasSuffix(path, ".md") })
 }
 
-// Documents returns those that users read: the ones at the top, and docs/.
+// Documents returns the documents that users read: those at the top, and docs/.
 func Documents(t testing.TB) []string {
 	t.Helper()
 	return slices.DeleteFunc(Markdown(t), func(path string) bool {
@@ -156,7 +156,7 @@ func Blocks(t testing.TB, page string) []Block {
 	return blocks
 }
 
-// Runs reports whether the block is commands that are run.
+// Runs reports whether the block has commands to run.
 func (b Block) Runs() bool {
 	return b.Kind == "sh" && (b.Note == "" || b.Note == "soon")
 }
@@ -166,7 +166,7 @@ func (b Block) IsFile() bool {
 	return (b.Kind == "python" || b.Kind == "js") && b.Note != ""
 }
 
-// IsOutput reports whether the block is what a command prints.
+// IsOutput reports whether the block is the output of a command.
 func (b Block) IsOutput() bool {
 	return b.Note == "" && (b.Kind == "json" || b.Kind == "text" || b.Kind == "http")
 }
