@@ -1,6 +1,6 @@
 # `make help` lists the targets. scripts/setup installs what a target needs and this machine lacks.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-engines fuzz ci bench bench-quick faults build image fmt clean
+.PHONY: help run test test-quick test-engines fuzz ci bench bench-quick faults build image fmt clean
 
 IMAGE ?= flockofbirds/dispatcher
 GO_IMAGE ?= golang:1.26-trixie
@@ -17,6 +17,9 @@ run: ## set up what is missing, build, and serve in the foreground (FOB_* settin
 
 test: ## run every test, with the race detector and Docker (PKG=./internal/…, GO_TEST_FLAGS='-run …')
 	@exec scripts/test $(GO_TEST_FLAGS) $(PKG)
+
+test-quick: ## every test that needs no Docker, shortened, without the race detector: 90 s (PKG, GO_TEST_FLAGS)
+	@exec scripts/test quick $(GO_TEST_FLAGS) $(PKG)
 
 test-engines: ## run the Docker tests and the Compose walk-through on Docker 28.5, which it starts beside this machine's
 	@exec scripts/test-engines $(GO_TEST_FLAGS) $(PKG)
