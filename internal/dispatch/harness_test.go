@@ -224,6 +224,7 @@ type handed struct {
 	receive func() error // what there is to receiving it; nil for nothing
 
 	received bool
+	text     []byte // what was received
 	dropped  atomic.Int32
 }
 
@@ -233,11 +234,15 @@ func (h *handed) Receive() (body []byte, rest io.ReadCloser, err error) {
 	if h.receive != nil {
 		err = h.receive()
 	}
-	return []byte(h.begin), h.rest, err
+	h.text = []byte(h.begin)
+	return h.text, h.rest, err
 }
 
-// Drop implements faas.LiveBody.
-func (h *handed) Drop() { h.dropped.Add(1) }
+// Drop implements faas.LiveBody. Whoever still reads the body then sees no good of it.
+func (h *handed) Drop() {
+	clear(h.text)
+	h.dropped.Add(1)
+}
 
 // begin makes a call in the background.
 func (w *world) begin(ctx context.Context, fn *faas.Function) <-chan outcome {

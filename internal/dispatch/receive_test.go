@@ -135,6 +135,42 @@ type panics struct{ context.Context }
 
 func (panics) Done() <-chan struct{} { panic("on purpose") }
 
+// TestBodyGoesToAnotherSandbox: a body is received once, and is still whole when the first
+// sandbox dies before it takes the call.
+func TestBodyGoesToAnotherSandbox(t *testing.T) {
+	simulated(t, nil, func(t *testing.T, w *world) {
+		w.engine.takesRequest("echo")
+		w.engine.streams = map[string]func(*fakeSandbox, net.Conn, *http.Request) bool{"echo": func(_ *fakeSandbox, c net.Conn, r *http.Request) bool {
+			all, _ := io.ReadAll(r.Body)
+			io.WriteString(c, streamHead+chunk(string(all))+lastChunk)
+			return false
+		}}
+		for _, wait := range []time.Duration{0, 10 * time.Second} {
+			for _, rest := range []string{"", "and the rest"} {
+				fn := w.create("echo", "")
+				w.engine.running("echo")[0].hangUp()
+				body := &handed{begin: strings.Repeat("begin ", 10_000)}
+				if rest != "" {
+					body.rest = io.NopCloser(strings.NewReader(rest))
+				}
+				result, err := w.Invoke(t.Context(), &faas.Invocation{Ref: faas.Ref{ID: fn.ID}, Method: "POST", Target: "/", Timeout: wait}, body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := io.ReadAll(result.Body)
+				result.Body.Close()
+				if string(got) != body.begin+rest || err != nil || body.dropped.Load() != 1 {
+					t.Errorf("of %d bytes and %q the other sandbox got %d, %v; the body was dropped %d times", len(body.begin), rest, len(got), err, body.dropped.Load())
+				}
+				if err := w.Delete(t.Context(), faas.Ref{ID: fn.ID}); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+			}
+		}
+	})
+}
+
 // TestBodyIsTheSenders: an answer may begin while the call's body is still being sent,
 // which is not dropped before that is done.
 func TestBodyIsTheSenders(t *testing.T) {

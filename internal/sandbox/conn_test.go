@@ -94,7 +94,7 @@ func TestCallSends(t *testing.T) {
 		Args: []byte("{}"), Body: []byte("raw\x00"), Method: "PATCH", Target: "/api/call/x?a=%20", Root: "/api/call/x", Host: "example.com:80", TraceParent: "ours",
 		Header: http.Header{
 			"Accept": {"a", "b"}, "Cookie": {"c=1"}, "Authorization": {"secret"}, "Content-Type": {"text/plain"}, "Traceparent": {"theirs"},
-			"Connection": {"close, X-Hop"}, "X-Hop": {"1"}, "Keep-Alive": {"5"}, "Transfer-Encoding": {"chunked"}, "Content-Length": {"999"}, "Upgrade": {"h2c"},
+			"Connection": {"close, X-Hop, traceparent"}, "X-Hop": {"1"}, "Keep-Alive": {"5"}, "Transfer-Encoding": {"chunked"}, "Content-Length": {"999"}, "Upgrade": {"h2c"},
 			"Te": {"x"}, "Trailer": {"x"}, "Expect": {"100-continue"}, "Proxy-Connection": {"x"}, "Proxy-Authorization": {"x"},
 			"Fob-Args": {`{"forged":"1"}`}, "Fob-Call": {"0123456789abcdef"}, "Fob-Method": {"forged"}, "Fob-Error": {"forged"}, "Host": {"forged"},
 		},
