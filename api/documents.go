@@ -106,3 +106,15 @@ type Problem struct {
 	Retryable bool         `json:"retryable"`
 	Error     *faas.Raised `json:"error,omitempty"`
 }
+
+// Calls is a page of calls, the newest first.
+type Calls struct {
+	Calls   []faas.CallRecord `json:"calls"`
+	Next    *string           `json:"next"`              // the value of after for the next page, or null
+	Omitted int               `json:"omitted,omitempty"` // calls that would be on the page, and were only counted
+}
+
+// OmittedCalls stands in a stream for calls that the client was too slow for.
+type OmittedCalls struct {
+	Omitted int `json:"omitted"`
+}

@@ -25,7 +25,7 @@ func TestOpenAPI(t *testing.T) {
 	t.Run("routes", func(t *testing.T) {
 		for name, part := range map[string]func(t *testing.T, c *checker){
 			"limits": driveLimits, "not permitted": driveNotPermitted, "full disk": driveFullDisk, "loading": driveLoading,
-			"registrations": drive(driveGenerate, driveManagement), "secrets": drive(driveSecrets), "calls": drive(driveCalls, driveBusy, driveOperations), "tokens": drive(driveTokens, driveStandby),
+			"registrations": drive(driveGenerate, driveManagement), "secrets": drive(driveSecrets), "calls": drive(driveCalls, driveHistory, driveBusy, driveOperations), "tokens": drive(driveTokens, driveStandby),
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -290,6 +290,25 @@ func driveCalls(t *testing.T, a *asker) {
 	}
 }
 
+// driveHistory looks calls up.
+func driveHistory(t *testing.T, a *asker) {
+	broken := waiver{malformed: true}
+	a.ask(t, ask{request: "GET /api/call/add?param1:1,param2:1", header: map[string]string{"X-Call-Id": "looked-up"}, status: 200})
+	eventually(t, 10*time.Second, "the history has the call", func() bool { return a.do("GET", "/api/calls/looked-up", "").Status == 200 })
+	for _, q := range []ask{
+		{request: "GET /api/calls/looked-up", status: 200},
+		{request: "GET /api/calls/nobody", status: 404, code: "unknown_call"},
+		{request: "GET /api/calls", status: 200},
+		{request: "GET /api/calls?function=bad&version=1&outcome=failed&caller=127.0.0.1&text=KeyError&since=1h&until=0s&min_run=1ns&limit=1&follow=false", status: 200},
+		{request: "GET /api/calls?trace=4bf92f3577b34da6a3ce929d0e0e4736&limit=1", status: 200},
+		{request: "GET /api/calls?function=nobody", status: 404, code: "unknown_function"},
+		{request: "GET /api/calls?limit=0", waiver: broken, status: 400, code: "bad_request"},
+		{request: "GET /api/calls?outcome=fine", status: 400, code: "bad_request"},
+	} {
+		a.ask(t, q)
+	}
+}
+
 // driveBusy brings functions to their limits.
 func driveBusy(t *testing.T, a *asker) {
 	gate := filepath.Join(t.TempDir(), "gate")
@@ -396,6 +415,8 @@ var routes = []struct{ request, body string }{
 	{"PUT /api/functions/add", "def callme(): pass"},
 	{"PATCH /api/functions/add?timeout=1s", ""},
 	{"DELETE /api/functions/add", ""},
+	{"GET /api/calls", ""},
+	{"GET /api/calls/0123", ""},
 	{"GET /metrics", ""},
 	{"GET /api/audit", ""},
 	{"GET /api/backup", ""},
@@ -466,7 +487,7 @@ func driveStandby(t *testing.T, a *asker) {
 		"POST /api/gen", "GET /api/call/add", "POST /api/call/add", "GET /api/stats", "GET /api/meta/add", "GET /api/cs/add",
 		"GET /api/tokens", "POST /api/tokens", "DELETE /api/tokens/0123456789abcdef",
 		"GET /api/functions", "GET /api/functions/add", "GET /api/functions/add/versions", "GET /api/audit", "GET /api/backup", "PUT /api/functions/add", "PATCH /api/functions/add", "DELETE /api/functions/add",
-		"GET /api/secrets", "PUT /api/secrets/KEY", "DELETE /api/secrets/KEY", "POST /api/secrets/rotate-key",
+		"GET /api/secrets", "PUT /api/secrets/KEY", "DELETE /api/secrets/KEY", "POST /api/secrets/rotate-key", "GET /api/calls", "GET /api/calls/0123",
 	} {
 		body := ""
 		if request == "POST /api/tokens" {

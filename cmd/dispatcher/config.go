@@ -51,6 +51,9 @@ type Config struct {
 	MaxBuffer      faas.Bytes `env:"FOB_MAX_BUFFER" placeholder:"SIZE" help:"Memory that requests, answers and connections may use together (an eighth of the machine's)."`
 	MaxConnections int        `env:"FOB_MAX_CONNECTIONS" default:"10000" placeholder:"N" help:"Clients' connections at a time (${default})."`
 
+	History    faas.Bytes `env:"FOB_HISTORY" default:"256MB" placeholder:"SIZE" help:"Disk space for the history of calls, in the data folder; 0 keeps none (${default})."`
+	HistoryAge faas.Age   `env:"FOB_HISTORY_AGE" default:"7d" placeholder:"AGE" help:"How long calls stay in the history; 0 for as long as there is space (${default})."`
+
 	MaxSandboxes int        `env:"FOB_MAX_SANDBOXES" placeholder:"N" help:"Most sandboxes at a time, of all functions and the pools (100 for each processor)."`
 	MaxMemory    faas.Bytes `group:"Everyday:" env:"FOB_MAX_MEMORY" placeholder:"SIZE" help:"Memory that all sandboxes may use together (80 % of the machine's)."`
 
@@ -112,6 +115,10 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("FOB_MAX_BODY=%v is not from 1KB to 1GB", c.MaxBody)
 	case c.MaxBuffer != 0 && c.MaxBuffer < minBuffers*c.MaxBody:
 		return fmt.Errorf("FOB_MAX_BUFFER=%v: give at least %v, %d times FOB_MAX_BODY, or 0 to have it follow from the machine", c.MaxBuffer, minBuffers*c.MaxBody, minBuffers)
+	case c.History != 0 && (c.History < minHistory || c.History > 1<<40):
+		return fmt.Errorf("FOB_HISTORY=%v: give from %v to 1TB, or 0 to keep no history of calls", c.History, minHistory)
+	case c.HistoryAge < 0:
+		return fmt.Errorf("FOB_HISTORY_AGE=%v: give an age such as 7d or 12h, or 0 to keep calls for as long as there is space", c.HistoryAge)
 	case c.Data == "":
 		return errors.New("FOB_DATA is empty: give a folder")
 	}
@@ -216,6 +223,9 @@ func (c *Config) caps(machine func() (sandbox.Machine, error)) (sandboxes int, m
 	}
 	return sandboxes, memory, nil
 }
+
+// minHistory is the least space in which a history of calls is of use.
+const minHistory faas.Bytes = 4 << 20
 
 // minBuffers is how many bodies of FOB_MAX_BODY the budget must hold. A registration
 // takes as much as five, and large bodies get at most three quarters of the budget.

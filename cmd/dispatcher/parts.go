@@ -15,6 +15,7 @@ import (
 	"github.com/flockofbirds/fob/internal/egress"
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/front"
+	"github.com/flockofbirds/fob/internal/history"
 	"github.com/flockofbirds/fob/internal/httpapi"
 	"github.com/flockofbirds/fob/internal/observe"
 	"github.com/flockofbirds/fob/internal/secret"
@@ -27,6 +28,10 @@ const controlTimeout = time.Second
 
 // removeTimeout bounds how long the engine may take to remove all sandboxes at the end.
 const removeTimeout = time.Minute
+
+// historyRate is how many calls a second leave records at least. Above it, calls that
+// went well and fast are sampled.
+const historyRate = 5000
 
 // parts lists the program's services in the order in which they are opened. The HTTP
 // server is not among them: it answers before the first service is opened, and finishes
@@ -47,6 +52,7 @@ func (p *Program) parts() services {
 		{name: "engine", runs: onActive, open: p.openEngine},
 		{name: "secrets", runs: onActive, open: p.openSecrets},
 		{name: "catalogue", runs: onActive, open: p.openCatalogue},
+		{name: "history", runs: onActive, open: p.openHistory},
 		{name: "egress", runs: onActive, open: p.openEgress},
 		{name: "dispatch", runs: onActive, open: p.openDispatch},
 		{name: "API", runs: onActive, open: p.openAPI},
@@ -180,6 +186,33 @@ func (p *Program) openSecrets(ctx context.Context) (func(), error) {
 	return nil, nil
 }
 
+// openHistory opens the history of calls.
+func (p *Program) openHistory(ctx context.Context) (func(), error) {
+	if p.cfg.History == 0 {
+		return nil, nil
+	}
+	log, err := history.Open(history.Config{
+		Data: p.cfg.Data, MaxBytes: int64(p.cfg.History), MaxAge: time.Duration(p.cfg.HistoryAge), Rate: historyRate,
+		Function: func(id string) string {
+			if fn, _, err := p.catalogue.Resolve(ctx, faas.Ref{ID: id}); err == nil {
+				return fn.Name
+			}
+			return ""
+		},
+		Lost:   func(calls int) { p.metrics.HistoryLost.Add(float64(calls)) },
+		Failed: func(err error) { p.log.Error().Err(err).Msg("the history of calls is not complete") },
+	})
+	if err != nil {
+		return nil, p.advise(err)
+	}
+	p.history = log
+	return func() {
+		if err := log.Close(); err != nil {
+			p.log.Error().Err(err).Msg("closing the history of calls")
+		}
+	}, nil
+}
+
 // openEgress makes the proxy that is the way out of sandboxes without a network. Each
 // of these sandboxes has a gate in it, which dispatch closes.
 func (p *Program) openEgress(context.Context) (func(), error) {
@@ -249,16 +282,22 @@ func (p *Program) openDispatch(ctx context.Context) (func(), error) {
 // stop letting requests in.
 func (p *Program) openAPI(context.Context) (func(), error) {
 	p.heap.measure() // all functions are read by now
-	p.api.Open(httpapi.Backend{
+	backend := httpapi.Backend{
 		Registry: catalogue.NewRegistrar(p.catalogue, p.dispatcher),
 		Locator:  p.dispatcher,
-		Invoker:  faas.Stack(p.dispatcher, observe.Metrics(p.metrics), observe.Log(p.log)),
 		Tokens:   p.tokens,
 		Audit:    p.audit,
 		Secrets:  p.catalogue,
 		Storage:  p.store,
 		Engine:   p.dispatcher,
-	})
+	}
+	layers := []faas.Middleware{observe.Metrics(p.metrics), observe.Log(p.log)}
+	if p.history != nil {
+		backend.History = p.history
+		layers = append(layers, observe.History(p.history))
+	}
+	backend.Invoker = faas.Stack(p.dispatcher, layers...)
+	p.api.Open(backend)
 	return nil, nil
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/flockofbirds/fob/internal/egress"
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/front"
+	"github.com/flockofbirds/fob/internal/history"
 	"github.com/flockofbirds/fob/internal/httpapi"
 	"github.com/flockofbirds/fob/internal/sandbox"
 	"github.com/flockofbirds/fob/internal/secret"
@@ -57,6 +58,7 @@ type Program struct {
 	engine     sandbox.Engine
 	secrets    *secret.Keeper
 	catalogue  *catalogue.Catalogue
+	history    *history.History // nil if none is kept
 	egress     *egress.Proxy
 	dispatcher *dispatch.Dispatcher
 

@@ -27,6 +27,8 @@ type call struct {
 	live   faas.LiveBody   // nil once it is received
 	send   sandbox.Request // the body, and what is the same for every sandbox
 	timing faas.Timing
+
+	sandbox string // that has the call, or had it last
 }
 
 // Invoke implements faas.Invoker. The end of ctx takes a call out of the line. After
@@ -44,7 +46,7 @@ func (d *Dispatcher) Invoke(ctx context.Context, inv *faas.Invocation, body faas
 		result, err := d.invoke(ctx, &c, v)
 		next := d.successor(ctx, inv.Ref, v, err)
 		if next == nil {
-			result.Version, result.Timing = v, c.timing
+			result.Version, result.Timing, result.Sandbox = v, c.timing, c.sandbox
 			return result, err
 		}
 		v = next

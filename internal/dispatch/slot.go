@@ -40,6 +40,7 @@ func (s slot) release() {
 // call makes a call and gives the slot back. If the answer streams, the stream gives it
 // back.
 func (s slot) call(ctx context.Context, c *call) (faas.Result, error) {
+	c.sandbox = s.bird.inst.ID()
 	request := c.send
 	if s.bird.takesRequest {
 		request.Method, request.Target, request.Root, request.Host = c.Method, c.Target, c.Root, c.Host

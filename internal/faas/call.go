@@ -13,6 +13,8 @@ type Invocation struct {
 	Ref Ref    `json:"ref"`
 	Who Caller `json:"who"`
 
+	From string `json:"from,omitempty"` // the address that it came from, perhaps with a port
+
 	// Args are the text arguments from the query string. They are the JSON object of
 	// strings that the driver contract calls Fob-Args, or empty.
 	Args []byte `json:"args,omitempty"`
@@ -62,6 +64,7 @@ type Result struct {
 	// These are set even with an error.
 	Version *Version // to which the ref led; nil if it led to none
 	Timing  Timing
+	Sandbox string // the ID of the one that had the call; empty if none had
 
 	Status      int
 	ContentType string

@@ -12,6 +12,7 @@ const (
 	CodeNotPermitted     Code = "not_permitted"
 	CodeUnknownFunction  Code = "unknown_function"
 	CodeUnknownToken     Code = "unknown_token"
+	CodeUnknownCall      Code = "unknown_call"
 	CodeBadArguments     Code = "bad_arguments"
 	CodeUnknownSecret    Code = "unknown_secret"
 	CodeUnknownRoute     Code = "unknown_route"
@@ -92,6 +93,8 @@ var CodeTable = []CodeInfo{
 		"there is no such function, version or alias, or the token allows nothing for it", "`GET /api/functions` lists them"},
 	{CodeUnknownToken, 404, FaultPlatform, final, "Unknown token",
 		"no token has that ID", "`GET /api/tokens` lists them"},
+	{CodeUnknownCall, 404, FaultPlatform, final, "Unknown call",
+		"the history has no call with that ID, or the token allows nothing for its function", "`GET /api/calls` lists them; `FOB_HISTORY` and `FOB_HISTORY_AGE` say for how long"},
 	{CodeBadArguments, 404, FaultFunction, final, "Wrong number or type of parameters",
 		"arguments are missing, surplus or of the wrong type", "`detail` shows what `callme` takes"},
 	{CodeUnknownSecret, 404, FaultPlatform, final, "Unknown secret",

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/docker/go-units"
@@ -20,6 +22,38 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
 	*d = Duration(v)
 	return err
+}
+
+// Age is a time.Duration whose text may be in days, such as "7d".
+type Age time.Duration
+
+const day = 24 * time.Hour
+
+// MarshalText implements encoding.TextMarshaler.
+func (a Age) MarshalText() ([]byte, error) {
+	if d := time.Duration(a); d >= day && d%day == 0 {
+		return fmt.Appendf(nil, "%dd", d/day), nil
+	}
+	return Duration(a).MarshalText()
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (a *Age) UnmarshalText(text []byte) error {
+	if days, found := strings.CutSuffix(string(text), "d"); found {
+		n, err := strconv.ParseUint(days, 10, 16)
+		if err != nil {
+			return errors.New("not an age such as 7d or 12h")
+		}
+		*a = Age(time.Duration(n) * day)
+		return nil
+	}
+	return (*Duration)(a).UnmarshalText(text)
+}
+
+// String returns what MarshalText does.
+func (a Age) String() string {
+	text, _ := a.MarshalText()
+	return string(text)
 }
 
 // Bytes is a number of bytes whose JSON is text, such as "128MB". As with Docker, units

@@ -51,6 +51,7 @@ type Backend struct {
 	Invoker  faas.Invoker
 	Tokens   faas.Tokens
 	Audit    faas.AuditLog
+	History  faas.History // nil if none is kept
 	Secrets  faas.SecretRegistry
 	Storage  Storage
 	Engine   Engine
@@ -148,6 +149,7 @@ func (a *API) open(b Backend, has Needs) {
 		functions: &functions{registry: b.Registry, locator: b.Locator, bodies: &a.bodies, unauthorized: a.guard.unauthorized},
 		secrets:   &secrets{secrets: b.Secrets, bodies: &a.bodies},
 		tokens:    &tokens{tokens: b.Tokens, bodies: &a.bodies},
+		history:   &history{history: b.History, registry: b.Registry},
 		ops:       &ops{log: a.cfg.Log, build: a.cfg.Build, scrape: a.cfg.Metrics, journal: b.Audit, storage: b.Storage, engine: b.Engine, unready: &a.unready},
 	}
 	a.opened.Store(&opened{b, has, routes(s), &a.unready})

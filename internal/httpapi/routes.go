@@ -71,6 +71,7 @@ type resources struct {
 	functions *functions
 	secrets   *secrets
 	tokens    *tokens
+	history   *history
 	ops       *ops
 }
 
@@ -178,6 +179,21 @@ func routes(s *resources) []Route {
 			Scope: faas.ScopeDeploy, Span: ForOne, Needs: Dispatcher, Action: "function.delete",
 			Gives: Answers{204: nil}, Fails: slices.Concat(one, change),
 			handle: s.functions.delete,
+		},
+		{
+			Method: "GET", Path: "/api/calls",
+			Doc: "what became of calls, the newest first: those of `?function=`, `?version=`, `?outcome=` (`failed` is all but `ok`), `?caller=`, `?trace=`, " +
+				"from `?since=` to `?until=`, that ran for `?min_run=` or longer, with `?text=` anywhere; `?limit=` and `?after=` as above; `?follow=true` streams those to come",
+			Scope: faas.ScopeRead, Span: Listed, Needs: Dispatcher,
+			Query: historyParameters, Gives: Answers{200: api.Calls{}},
+			Fails:  codes{faas.CodeBadRequest, faas.CodeUnknownFunction, faas.CodeUnknownCall, faas.CodeStorage},
+			handle: s.history.list,
+		},
+		{
+			Method: "GET", Path: "/api/calls/{id}", Doc: "a call, with its error and traceback if it failed",
+			Scope: faas.ScopeRead, Span: Listed, Needs: Dispatcher,
+			Gives: Answers{200: faas.CallRecord{}}, Fails: codes{faas.CodeUnknownCall, faas.CodeStorage},
+			handle: s.history.get,
 		},
 		{
 			Method: "POST", Path: "/api/tokens", Doc: "makes a token (201), and shows its secret this once",

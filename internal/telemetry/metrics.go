@@ -29,6 +29,7 @@ type Metrics struct {
 	StrayAnswers prometheus.Counter
 
 	AuditFailures prometheus.Counter
+	HistoryLost   prometheus.Counter
 
 	EngineCalls  *prometheus.HistogramVec // seconds, by call
 	EngineErrors *prometheus.CounterVec   // by call
@@ -95,7 +96,8 @@ func NewMetrics() *Metrics {
 	m.EngineCalls = histograms("fob_engine_call_seconds", "Time that the engine took, by what it was asked to do.", engineBuckets, "call")
 	m.EngineErrors = counters("fob_engine_errors_total", "Failures of the engine, by what it was asked to do.", "call")
 	m.AuditFailures = prometheus.NewCounter(prometheus.CounterOpts{Name: "fob_audit_failures_total", Help: "Entries that the audit log may lack because they could not be written or synced."})
-	m.registry.MustRegister(m.AuditFailures, m.StrayAnswers, m.InFlight, m.Queue, m.Start, m.Evictions,
+	m.HistoryLost = prometheus.NewCounter(prometheus.CounterOpts{Name: "fob_history_lost_total", Help: "Calls that the history lacks because their records could not be written."})
+	m.registry.MustRegister(m.AuditFailures, m.HistoryLost, m.StrayAnswers, m.InFlight, m.Queue, m.Start, m.Evictions,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

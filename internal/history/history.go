@@ -1,0 +1,178 @@
+// Package history keeps what became of calls. It is a journal in the data folder, whose
+// records are faas.CallRecords in JSON.
+package history
+
+import (
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/journal"
+)
+
+// Name is the name of the history's folder.
+const Name = "history"
+
+const (
+	// flushEvery is how long a record waits to be written at most. A dispatcher that is
+	// killed loses the records of that time.
+	flushEvery = 50 * time.Millisecond
+
+	// How many records may wait: of calls that went well, and of all.
+	maxWaiting       = 8 << 10
+	maxWaitingFailed = 64 << 10
+
+	// segments is how many files a full history has.
+	segments = 32
+)
+
+// Config says what a history keeps, and where.
+type Config struct {
+	Data     string        // the data folder
+	MaxBytes int64         // bound of the whole history
+	MaxAge   time.Duration // bound of a record's age
+	Rate     int           // calls a second above which those that went well are sampled
+
+	// Function returns the name of a function, or "". It may be nil.
+	Function func(id string) string
+
+	// Lost hears how many calls are missing from the history. Failed hears of everything
+	// that went wrong, at most once a second.
+	Lost   func(calls int)
+	Failed func(error)
+}
+
+// History is the history of one data folder. It implements faas.History.
+type History struct {
+	cfg     Config
+	folder  string
+	journal *journal.Journal
+
+	closing chan struct{} // closed by Close
+	ended   chan struct{} // closed by run after that
+	once    sync.Once     // for Close
+
+	mu        sync.Mutex
+	waiting   []faas.CallRecord // to be written
+	sampler   sampler
+	lost      int // calls, since that was last reported
+	followers map[*follower]struct{}
+
+	told time.Time // when Failed was last called; only run uses it
+}
+
+// Open opens the history of a data folder, or begins one. A folder's history must be
+// open only once at a time. The caller must call Close.
+func Open(cfg Config) (*History, error) {
+	h := &History{
+		cfg: cfg, folder: filepath.Join(cfg.Data, Name),
+		closing: make(chan struct{}), ended: make(chan struct{}),
+		sampler: sampler{rate: cfg.Rate}, followers: map[*follower]struct{}{},
+	}
+	var err error
+	h.journal, err = journal.Open(h.folder, journal.Options{
+		Segment: cfg.MaxBytes / segments, MaxBytes: cfg.MaxBytes, MaxAge: cfg.MaxAge, Failed: func(err error) { cfg.Failed(fmt.Errorf("the history: %w", err)) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("opening the history of calls: %w; when that cannot be mended, move %s to another place, and a new one begins", err, h.folder)
+	}
+	go h.run()
+	return h, nil
+}
+
+// Record implements faas.History.
+func (h *History) Record(call faas.CallRecord) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	important := call.Outcome != "ok" || call.Timing.Total >= slow
+	switch {
+	case !important && !h.sampler.admits(time.Now()), !important && len(h.waiting) >= maxWaiting:
+		h.sampler.omit(call.Function, call.Started)
+	case len(h.waiting) >= maxWaitingFailed:
+		h.lost++
+	default:
+		h.waiting = append(h.waiting, call)
+	}
+}
+
+// run writes records, and removes the oldest, until Close.
+func (h *History) run() {
+	defer close(h.ended)
+	flush, minute := time.NewTicker(flushEvery), time.NewTicker(time.Minute)
+	defer flush.Stop()
+	defer minute.Stop()
+	var spare []faas.CallRecord
+	for {
+		select {
+		case <-h.closing:
+			h.flush(nil)
+			h.writeOmitted(time.Time{})
+			return
+		case <-flush.C:
+			spare = h.flush(spare)
+		case now := <-minute.C:
+			h.writeOmitted(now)
+			h.failed(h.journal.Trim())
+		}
+	}
+}
+
+// flush writes what is waiting. It returns the slice that had it, for the next time.
+func (h *History) flush(spare []faas.CallRecord) []faas.CallRecord {
+	h.mu.Lock()
+	calls, lost := h.waiting, h.lost
+	h.waiting, h.lost = spare[:0], 0
+	h.mu.Unlock()
+	for i := range calls {
+		call := &calls[i]
+		if call.Name == "" && h.cfg.Function != nil {
+			call.Name = h.cfg.Function(call.Function)
+		}
+		bound(call)
+		r, err := h.journal.Append(encode(call))
+		if err != nil {
+			lost++
+			h.failed(fmt.Errorf("a call is missing from the history: %w", err))
+			continue
+		}
+		h.publish(faas.StoredCall{Number: r.Number, Call: *call}, r)
+	}
+	if lost > 0 {
+		h.cfg.Lost(lost)
+	}
+	clear(calls) // it must not keep versions and errors alive
+	if cap(calls) > maxWaiting {
+		return nil
+	}
+	return calls
+}
+
+// writeOmitted writes how many calls were left out, by function and minute, for minutes
+// that ended before now. A zero time stands for all.
+func (h *History) writeOmitted(now time.Time) {
+	h.mu.Lock()
+	all := h.sampler.omitted(now)
+	h.mu.Unlock()
+	for _, o := range all {
+		if _, err := h.journal.Append(o.encode()); err != nil {
+			h.failed(fmt.Errorf("the history lacks how many calls it left out: %w", err))
+		}
+	}
+}
+
+// failed passes an error on, at most once a second.
+func (h *History) failed(err error) {
+	if now := time.Now(); err != nil && now.Sub(h.told) >= time.Second {
+		h.told = now
+		h.cfg.Failed(err)
+	}
+}
+
+// Close writes what is waiting and closes the file. Nothing may be recorded after it.
+func (h *History) Close() error {
+	h.once.Do(func() { close(h.closing) })
+	<-h.ended
+	return h.journal.Close()
+}

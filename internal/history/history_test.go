@@ -1,0 +1,484 @@
+package history
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// opened is a history in a folder that a test has.
+type opened struct {
+	*History
+	t       *testing.T
+	data    string
+	missing atomic.Int64
+	errs    chan error
+}
+
+func open(t *testing.T, data string, change func(*Config)) *opened {
+	t.Helper()
+	o := &opened{t: t, data: data, errs: make(chan error, 100)}
+	cfg := Config{
+		Data: data, MaxBytes: 64 << 20,
+		Function: func(id string) string { return "name of " + id },
+		Lost:     func(calls int) { o.missing.Add(int64(calls)) },
+		Failed:   func(err error) { o.errs <- err },
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	h, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.History = h
+	t.Cleanup(func() { h.Close() })
+	return o
+}
+
+// call is a call that went well, changed.
+func call(i int, change func(*faas.CallRecord)) faas.CallRecord {
+	c := faas.CallRecord{
+		ID: fmt.Sprint("call-", i), Function: "f1", Outcome: "ok", Version: 1, State: faas.CallDone, Started: time.Now().UTC().Truncate(time.Microsecond),
+		Timing: faas.CallTiming{Run: float64(i), Total: float64(i)}, Status: 200, Method: "GET", Path: "/api/call/x", Caller: "anonymous",
+	}
+	if change != nil {
+		change(&c)
+	}
+	return c
+}
+
+// written waits until all that was recorded is written.
+func (o *opened) written() {
+	o.t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		o.mu.Lock()
+		n := len(o.waiting)
+		o.mu.Unlock()
+		if n == 0 && o.journal.Sync() == nil { // flush may still be writing what it took
+			break
+		}
+		if time.Now().After(end) {
+			o.t.Fatal("it is never written")
+		}
+	}
+}
+
+// ids returns the IDs of the calls that match, in their order.
+func (o *opened) ids(query faas.CallQuery) string {
+	o.t.Helper()
+	var ids []string
+	for c, err := range o.Calls(query) {
+		if err != nil {
+			o.t.Fatal(err)
+		}
+		if c.Omitted > 0 {
+			ids = append(ids, fmt.Sprint("omitted-", c.Omitted))
+			continue
+		}
+		ids = append(ids, strings.TrimPrefix(c.Call.ID, "call-"))
+	}
+	return strings.Join(ids, " ")
+}
+
+// eventually waits until the calls that match are those.
+func (o *opened) eventually(query faas.CallQuery, want string) {
+	o.t.Helper()
+	got := ""
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		if got = o.ids(query); got == want {
+			return
+		}
+	}
+	o.t.Fatalf("there are %q, want %q", got, want)
+}
+
+// TestRecords: what is recorded is read as it was, by another one who opens the folder,
+// too.
+func TestRecords(t *testing.T) {
+	data := t.TempDir()
+	o := open(t, data, nil)
+	failed := call(2, func(c *faas.CallRecord) {
+		c.Outcome, c.Name, c.Alias, c.Trace, c.Sandbox, c.Cold, c.Address = "function_raised", "hello", "live", "0af7", "5b", true, "192.0.2.1:5"
+		c.Error = &faas.CallError{Type: "KeyError", Message: "quote \" and <tag> and \x00 and ü", Line: 3, Traceback: "a\nb"}
+	})
+	o.Record(call(1, nil))
+	o.Record(failed)
+	o.eventually(faas.CallQuery{}, "2 1")
+	if err := o.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o = open(t, data, nil)
+	got, err := o.Call("call-2")
+	if err != nil || !reflect.DeepEqual(got.Call, failed) || got.Number != 2 {
+		t.Errorf("read %+v, %v", got, err)
+	}
+	if got, err := o.Call("call-1"); err != nil || got.Call.Name != "name of f1" {
+		t.Errorf("the call that was made by ID is %+v, %v", got.Call, err)
+	}
+	for _, id := range []string{"call", "call-3", "call-1\"", "", "\xff"} {
+		if _, err := o.Call(id); faas.CodeOf(err) != faas.CodeUnknownCall {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+	again := call(1, func(c *faas.CallRecord) { c.Version = 9 })
+	o.Record(again)
+	o.eventually(faas.CallQuery{}, "1 2 1")
+	if got, err := o.Call("call-1"); err != nil || got.Call.Version != 9 {
+		t.Errorf("of two calls with an ID the older was found: %+v, %v", got, err)
+	}
+}
+
+// TestQueries: each bound of a query, and no record but those within it.
+func TestQueries(t *testing.T) {
+	o := open(t, t.TempDir(), nil)
+	at := time.Now().UTC().Add(-time.Hour).Truncate(time.Second)
+	for i := range 12 {
+		o.Record(call(i, func(c *faas.CallRecord) {
+			c.Function, c.Version, c.Started = fmt.Sprint("f", i%3), 1+i/6, at.Add(time.Duration(i)*time.Minute)
+			c.Caller = "token 0" + fmt.Sprint(i%2) + " (ann \"x\")"
+			if i%4 == 3 {
+				c.Outcome, c.Error, c.Trace = "timeout", &faas.CallError{Message: fmt.Sprintf("it took \"%d\" s", i)}, fmt.Sprint("trace", i)
+			}
+			if i == 7 {
+				c.Outcome = "cancelled"
+			}
+		}))
+	}
+	o.eventually(faas.CallQuery{}, "11 10 9 8 7 6 5 4 3 2 1 0")
+	for name, test := range map[string]struct {
+		query faas.CallQuery
+		want  string
+	}{
+		"a function":       {faas.CallQuery{Functions: []string{"f1"}}, "10 7 4 1"},
+		"functions":        {faas.CallQuery{Functions: []string{"f1", "f2"}}, "11 10 8 7 5 4 2 1"},
+		"no functions":     {faas.CallQuery{Functions: []string{}}, ""},
+		"a version":        {faas.CallQuery{Version: 2, Functions: []string{"f0"}}, "9 6"},
+		"failed":           {faas.CallQuery{Outcome: faas.OutcomeFailed}, "11 7 3"},
+		"an outcome":       {faas.CallQuery{Outcome: "timeout"}, "11 3"},
+		"ok":               {faas.CallQuery{Outcome: "ok", Functions: []string{"f0"}}, "9 6 0"},
+		"a caller":         {faas.CallQuery{Caller: `01 (ann "x")`, Version: 1}, "5 3 1"},
+		"a trace":          {faas.CallQuery{Trace: "trace3"}, "3"},
+		"a part of one":    {faas.CallQuery{Trace: "trace1"}, ""},
+		"since":            {faas.CallQuery{Since: at.Add(9 * time.Minute)}, "11 10 9"},
+		"until":            {faas.CallQuery{Until: at.Add(2 * time.Minute)}, "2 1 0"},
+		"in the future":    {faas.CallQuery{Since: time.Now().Add(time.Hour)}, ""},
+		"long ones":        {faas.CallQuery{MinRun: 10 * time.Millisecond}, "11 10"},
+		"text":             {faas.CallQuery{Text: `took "3" s`}, "3"},
+		"text of any kind": {faas.CallQuery{Text: "\x00\xff\\\"<>"}, ""},
+		"before":           {faas.CallQuery{Before: 4}, "2 1 0"},
+		"all of it":        {faas.CallQuery{Functions: []string{"f0"}, Version: 1, Outcome: "timeout", Caller: "01", Trace: "trace3", Text: "took", Since: at, Until: at.Add(time.Hour), MinRun: time.Millisecond, Before: 9}, "3"},
+	} {
+		if got := o.ids(test.query); got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+// TestForgedMembers: what a caller or a function says cannot pass for a member of a
+// record.
+func TestForgedMembers(t *testing.T) {
+	o := open(t, t.TempDir(), nil)
+	o.Record(call(1, func(c *faas.CallRecord) {
+		c.Outcome, c.Path = "function_raised", `/api/call/x/","outcome":"ok","function":"f2`
+		c.Error = &faas.CallError{Message: `{"omitted":9,"function":"f2"} "outcome":"ok" "run":99999`}
+	}))
+	o.eventually(faas.CallQuery{Outcome: faas.OutcomeFailed}, "1")
+	for name, query := range map[string]faas.CallQuery{
+		"another function": {Functions: []string{"f2"}}, "it went well": {Outcome: "ok"}, "it ran for long": {MinRun: time.Second},
+	} {
+		if got := o.ids(query); got != "" {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
+// TestTextsAreBounded: a record stays small, and keeps the end of a traceback.
+func TestTextsAreBounded(t *testing.T) {
+	o := open(t, t.TempDir(), nil)
+	long := strings.Repeat("ü", 100_000)
+	given := &faas.CallError{Type: long, Message: long, Traceback: long + "the end"}
+	o.Record(call(1, func(c *faas.CallRecord) { c.Outcome, c.Path, c.Caller, c.Error = "function_raised", long, long, given }))
+	o.eventually(faas.CallQuery{}, "1")
+	c, err := o.Call("call-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(encode(c.Call)); n > 20_000 {
+		t.Errorf("the record has %d bytes", n)
+	}
+	if e := c.Call.Error; !strings.HasSuffix(e.Traceback, "üthe end") || !strings.HasPrefix(e.Message, "üü") || !strings.HasSuffix(e.Message, "ü…") || strings.ContainsRune(e.Traceback, '\ufffd') {
+		t.Errorf("the texts are cut to %.20q…, %.20q…", e.Message, e.Traceback)
+	}
+	if len(given.Traceback) < 100_000 {
+		t.Error("the answer's traceback was cut, too")
+	}
+}
+
+// TestSampling: beyond the rate, calls that went well are counted instead; those that
+// failed or took long are all kept.
+func TestSampling(t *testing.T) {
+	o := open(t, t.TempDir(), func(c *Config) { c.Rate = 10 })
+	const n = 3000
+	for i := range n {
+		o.Record(call(i%900, func(c *faas.CallRecord) { c.Function = fmt.Sprint("f", i%2) }))
+		if i%100 == 0 {
+			o.Record(call(i, func(c *faas.CallRecord) { c.Outcome = "timeout" }))
+			o.Record(call(i, func(c *faas.CallRecord) { c.Timing.Total = slow }))
+		}
+	}
+	if err := o.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o = open(t, o.data, nil)
+	kept, omitted, failed, long := 0, 0, 0, 0
+	for c, err := range o.Calls(faas.CallQuery{}) {
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case c.Omitted > 0:
+			omitted += c.Omitted
+		case c.Call.Outcome != "ok":
+			failed++
+		case c.Call.Timing.Total >= slow:
+			long++
+		default:
+			kept++
+		}
+	}
+	if kept+omitted != n || failed != n/100 || long != n/100 || kept < 10 || kept > 200 {
+		t.Errorf("of %d calls %d were kept and %d omitted; of %d failures %d, of %[4]d slow ones %[6]d", n, kept, omitted, n/100, failed, long)
+	}
+	some := 0
+	for c, err := range o.Calls(faas.CallQuery{Functions: []string{"f1"}}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		some += c.Omitted
+	}
+	if some == 0 || some >= omitted {
+		t.Errorf("of %d omitted calls %d were of one of two functions", omitted, some)
+	}
+	if got := o.ids(faas.CallQuery{Text: "f1", Outcome: "ok", MinRun: time.Hour}); got != "" {
+		t.Errorf("calls that were only counted match %q", got)
+	}
+}
+
+// TestSampler: over a whole second an even share is kept, and none is lost from the
+// count.
+func TestSampler(t *testing.T) {
+	s := sampler{rate: 100}
+	now := time.Unix(1000, 0)
+	for second, test := range []struct{ calls, least, most int }{
+		{50, 50, 50}, {1000, 100, 100}, {1000, 95, 100}, {2000, 95, 100}, {2000, 95, 100}, {100, 1, 10}, {100, 100, 100}, {0, 0, 0}, {0, 0, 0}, {100, 100, 100},
+	} {
+		kept, firstHalf := 0, 0
+		for i := range test.calls {
+			if s.admits(now.Add(time.Duration(i) * time.Second / time.Duration(test.calls))) {
+				kept++
+				if i < test.calls/2 {
+					firstHalf++
+				}
+			}
+		}
+		if kept < test.least || kept > test.most {
+			t.Errorf("in second %d %d of %d were kept", second, kept, test.calls)
+		}
+		if second == 4 && firstHalf > 60 {
+			t.Errorf("of %d that were kept %d were in the first half of the second", kept, firstHalf)
+		}
+		now = now.Add(time.Second)
+	}
+	s.omit("b", time.Unix(60, 0))
+	s.omit("a", time.Unix(61, 0))
+	s.omit("a", time.Unix(119, 0))
+	s.omit("a", time.Unix(120, 0))
+	want := []omittedCalls{{2, "a", time.Unix(60, 0).UTC()}, {1, "b", time.Unix(60, 0).UTC()}}
+	if got := s.omitted(time.Unix(121, 0)); !slices.Equal(got, want) {
+		t.Errorf("omitted are %v", got)
+	}
+	if got := s.omitted(time.Time{}); len(got) != 1 || got[0].Omitted != 1 {
+		t.Errorf("then omitted are %v", got)
+	}
+}
+
+// TestFollow: a follower gets the calls that match as they come, and one that does not
+// read holds up nobody.
+func TestFollow(t *testing.T) {
+	o := open(t, t.TempDir(), nil)
+	o.Record(call(0, nil))
+	o.eventually(faas.CallQuery{}, "0")
+	done := make(chan struct{})
+	lazy := o.Follow(faas.CallQuery{}, done)
+	got := make(chan string)
+	go func() {
+		defer close(got)
+		for c, err := range o.Follow(faas.CallQuery{Outcome: faas.OutcomeFailed}, done) {
+			if err != nil {
+				t.Error(err)
+			}
+			got <- c.Call.ID
+		}
+	}()
+	for range 100 { // until the follower is there
+		o.mu.Lock()
+		n := len(o.followers)
+		o.mu.Unlock()
+		if n == 2 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	const n = maxBehind + 500
+	for i := range n {
+		o.Record(call(i, func(c *faas.CallRecord) {
+			if i == 7 || i == n-1 {
+				c.Outcome = "timeout"
+			}
+		}))
+		if i%1000 == 0 {
+			o.written()
+		}
+	}
+	for _, want := range []string{"call-7", fmt.Sprint("call-", n-1)} {
+		if id := <-got; id != want {
+			t.Errorf("followed %s, want %s", id, want)
+		}
+	}
+	close(done)
+	for range got {
+		t.Error("followed another one")
+	}
+	seen := 0
+	for range lazy {
+		seen++
+		if seen > maxBehind {
+			t.Error("more is kept for a follower than there is room for")
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.followers) != 0 {
+		t.Errorf("there are still %d followers", len(o.followers))
+	}
+}
+
+// TestBounds: the oldest go when there is no room, and when they are too old.
+func TestBounds(t *testing.T) {
+	o := open(t, t.TempDir(), func(c *Config) { c.MaxBytes = 1 << 20 })
+	for i := range 8000 {
+		o.Record(call(i, func(c *faas.CallRecord) { c.Timing.Total = slow }))
+		if i%500 == 0 {
+			o.written()
+		}
+	}
+	if err := o.Close(); err != nil {
+		t.Fatal(err)
+	}
+	size := int64(0)
+	files, _ := filepath.Glob(filepath.Join(o.data, Name, "*"))
+	for _, file := range files {
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size += info.Size()
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has the mode %v", file, info.Mode())
+		}
+	}
+	n := strings.Count(o.ids(faas.CallQuery{}), " ") + 1
+	if size > 1<<20 || n < 1000 || n > 7000 {
+		t.Errorf("%d calls in %d bytes are kept", n, size)
+	}
+	if ids := o.ids(faas.CallQuery{}); !strings.HasPrefix(ids, "7999 7998 ") {
+		t.Errorf("the newest are %.20s", ids)
+	}
+}
+
+// TestNoSpace: what cannot be written is counted and reported, and nobody waits for it.
+func TestNoSpace(t *testing.T) {
+	o := open(t, t.TempDir(), nil)
+	o.Record(call(1, nil))
+	o.eventually(faas.CallQuery{}, "1")
+	if err := o.journal.Close(); err != nil { // from now on it takes nothing
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		o.Record(call(i, nil))
+	}
+	for end := time.Now().Add(10 * time.Second); o.missing.Load() < 100 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	}
+	if n := o.missing.Load(); n != 100 || len(o.errs) != 1 {
+		t.Errorf("%d calls are counted as lost, and %d errors were reported", n, len(o.errs))
+	}
+	if got := o.ids(faas.CallQuery{}); got != "1" {
+		t.Errorf("then there are %q", got)
+	}
+}
+
+// TestFlood: when more waits than there is room for, failures are kept before others.
+func TestFlood(t *testing.T) {
+	o := open(t, t.TempDir(), nil)
+	if err := o.Close(); err != nil { // so that nobody takes what is waiting
+		t.Fatal(err)
+	}
+	o.waiting = nil
+	for i := range maxWaiting + 100 {
+		o.Record(call(i%900, nil))
+	}
+	for range maxWaitingFailed {
+		o.Record(call(1, func(c *faas.CallRecord) { c.Outcome = "timeout" }))
+	}
+	all := o.sampler.omitted(time.Time{})
+	if len(o.waiting) != maxWaitingFailed || len(all) != 1 || all[0].Omitted != 100 || o.lost != maxWaiting {
+		t.Errorf("%d wait, %d are lost, and omitted are %v", len(o.waiting), o.lost, all)
+	}
+}
+
+// TestDamaged: a damaged segment costs the calls in it, and never an answer.
+func TestDamaged(t *testing.T) {
+	o := open(t, t.TempDir(), nil)
+	for i := range 5 {
+		o.Record(call(i, nil))
+	}
+	o.eventually(faas.CallQuery{}, "4 3 2 1 0")
+	if err := o.Close(); err != nil {
+		t.Fatal(err)
+	}
+	files, _ := filepath.Glob(filepath.Join(o.data, Name, "*"))
+	content, err := os.ReadFile(files[0])
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	content[strings.Index(string(content), "call-2")] ^= 1
+	if err := os.WriteFile(files[0], content[:len(content)-3], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o = open(t, o.data, nil)
+	if got := o.ids(faas.CallQuery{}); got != "3 1 0" {
+		t.Errorf("there are %q", got)
+	}
+	var all error
+	for len(o.errs) > 0 {
+		all = errors.Join(all, <-o.errs)
+	}
+	if all == nil || !strings.Contains(all.Error(), "damaged at byte") || !strings.Contains(all.Error(), "cut off") {
+		t.Errorf("reported was %v", all)
+	}
+	o.Record(call(9, nil))
+	o.eventually(faas.CallQuery{}, "9 3 1 0")
+}

@@ -1,0 +1,178 @@
+package history
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"iter"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/journal"
+)
+
+// filter is a query as it is asked of records. Most records are refused by a look at
+// their bytes: a member of JSON with its value is nowhere else in a record, because quotes
+// in texts are escaped.
+type filter struct {
+	faas.CallQuery
+	functions map[string]bool // nil for all
+	contains  [][]byte        // what a record must have somewhere
+}
+
+func newFilter(q faas.CallQuery) *filter {
+	f := &filter{CallQuery: q}
+	if q.Functions != nil {
+		f.functions = map[string]bool{}
+		for _, id := range q.Functions {
+			f.functions[id] = true
+		}
+	}
+	if len(q.Functions) == 1 {
+		f.contains = append(f.contains, member("function", q.Functions[0]))
+	}
+	if q.Outcome != "" && q.Outcome != faas.OutcomeFailed {
+		f.contains = append(f.contains, member("outcome", q.Outcome))
+	}
+	if q.Trace != "" {
+		f.contains = append(f.contains, member("trace", q.Trace))
+	}
+	if q.Version > 0 {
+		f.contains = append(f.contains, strconv.AppendInt([]byte(`"version":`), int64(q.Version), 10))
+	}
+	for _, text := range []string{q.Text, q.Caller} {
+		if text != "" {
+			quoted := encode(text)
+			f.contains = append(f.contains, quoted[1:len(quoted)-1])
+		}
+	}
+	return f
+}
+
+// member returns a member of a record as it was encoded.
+func member(name, value string) []byte {
+	return append([]byte(`"`+name+`":`), encode(value)...)
+}
+
+var ok = member("outcome", "ok")
+
+// mayMatch reports whether a record may match, by its bytes. It is called concurrently.
+func (f *filter) mayMatch(r journal.Record) bool {
+	if bytes.HasPrefix(r.Payload, omittedBegin) {
+		return f.counts()
+	}
+	if f.Outcome == faas.OutcomeFailed && bytes.Contains(r.Payload, ok) {
+		return false
+	}
+	for _, part := range f.contains {
+		if !bytes.Contains(r.Payload, part) {
+			return false
+		}
+	}
+	return f.MinRun == 0 || runOf(r.Payload) >= millis(f.MinRun)
+}
+
+// counts reports whether calls that were left out belong to what is asked for: they went
+// well, and nothing is known of them but function and minute.
+func (f *filter) counts() bool {
+	return (f.Outcome == "" || f.Outcome == "ok") && f.Version == 0 && f.Caller == "" && f.Trace == "" && f.Text == "" && f.MinRun == 0
+}
+
+// runOf returns how long the call of a record ran, in milliseconds.
+func runOf(payload []byte) float64 {
+	const name = `"run":`
+	_, rest, _ := bytes.Cut(payload, []byte(name))
+	end := bytes.IndexAny(rest, ",}")
+	run, _ := strconv.ParseFloat(string(rest[:max(end, 0)]), 64)
+	return run
+}
+
+func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// read reads a record, and reports whether it does match.
+func (f *filter) read(r journal.Record) (c faas.StoredCall, match bool, err error) {
+	c.Number = r.Number
+	if bytes.HasPrefix(r.Payload, omittedBegin) {
+		var o omittedCalls
+		if err := json.Unmarshal(r.Payload, &o); err != nil {
+			return c, false, err
+		}
+		c.Omitted = o.Omitted
+		return c, f.has(o.Function) && f.during(o.Minute), nil
+	}
+	if err := json.Unmarshal(r.Payload, &c.Call); err != nil {
+		return c, false, err
+	}
+	return c, f.matches(&c.Call), nil
+}
+
+func (f *filter) has(function string) bool { return f.functions == nil || f.functions[function] }
+
+func (f *filter) during(t time.Time) bool {
+	return !t.Before(f.Since) && (f.Until.IsZero() || !t.After(f.Until))
+}
+
+// matches reports whether a call is asked for, but for its text, which mayMatch has seen.
+func (f *filter) matches(c *faas.CallRecord) bool {
+	switch {
+	case !f.has(c.Function), !f.during(c.Started):
+	case f.Version > 0 && c.Version != f.Version:
+	case f.Outcome == faas.OutcomeFailed && c.Outcome == "ok":
+	case f.Outcome != "" && f.Outcome != faas.OutcomeFailed && c.Outcome != f.Outcome:
+	case f.Trace != "" && c.Trace != f.Trace:
+	case !strings.Contains(c.Caller, f.Caller) && !strings.Contains(c.Address, f.Caller):
+	case f.MinRun > 0 && c.Timing.Run < millis(f.MinRun):
+	default:
+		return true
+	}
+	return false
+}
+
+// Calls implements faas.History.
+func (h *History) Calls(query faas.CallQuery) iter.Seq2[faas.StoredCall, error] {
+	f := newFilter(query)
+	return func(yield func(faas.StoredCall, error) bool) {
+		for r, err := range journal.Backward(h.folder, query.Before, f.mayMatch) {
+			if err == nil && r.Time.Before(query.Since) {
+				return // it was written when its call was over, and so were all before it
+			}
+			c, match := faas.StoredCall{}, false
+			if err == nil {
+				c, match, err = f.read(r)
+			}
+			var damage *journal.Damage
+			switch {
+			case errors.As(err, &damage): // the journal reported it when it was opened, or will
+			case err != nil:
+				yield(faas.StoredCall{}, faas.Errorf(faas.CodeStorage, "the history of calls cannot be read; the dispatcher's log says why").Because(err))
+				return
+			case match && !yield(c, nil):
+				return
+			}
+		}
+	}
+}
+
+// Call implements faas.History.
+func (h *History) Call(id string) (faas.StoredCall, error) {
+	quoted := append([]byte(`{"id":`), encode(id)...)
+	for r, err := range journal.Backward(h.folder, 0, func(r journal.Record) bool { return bytes.HasPrefix(r.Payload, quoted) }) {
+		var damage *journal.Damage
+		if errors.As(err, &damage) {
+			continue
+		}
+		c := faas.StoredCall{Number: r.Number}
+		if err == nil {
+			err = json.Unmarshal(r.Payload, &c.Call)
+		}
+		if err != nil {
+			return c, faas.Errorf(faas.CodeStorage, "the history of calls cannot be read; the dispatcher's log says why").Because(err)
+		}
+		if c.Call.ID == id {
+			return c, nil
+		}
+	}
+	return faas.StoredCall{}, faas.UnknownCall(id)
+}

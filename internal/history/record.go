@@ -1,0 +1,69 @@
+package history
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/flockofbirds/fob/internal/faas"
+)
+
+// Bounds of the texts in a record, in bytes.
+const (
+	maxText      = 1 << 10
+	maxTraceback = 8 << 10
+)
+
+// omittedCalls is the record of calls that were left out.
+type omittedCalls struct {
+	Omitted  int       `json:"omitted"`
+	Function string    `json:"function"`
+	Minute   time.Time `json:"minute"`
+}
+
+var omittedBegin = []byte(`{"omitted":`)
+
+func (o omittedCalls) encode() []byte { return encode(o) }
+
+// encode returns the JSON of a record. What it escapes, the needle of a search must
+// escape as well.
+func encode(value any) []byte {
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(value); err != nil {
+		panic(err) // cannot happen: JSON can hold texts, numbers and times
+	}
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n"))
+}
+
+// bound cuts the texts of a record that may be long. Of a traceback the end matters.
+func bound(call *faas.CallRecord) {
+	for _, text := range []*string{&call.ID, &call.Name, &call.Method, &call.Path, &call.Caller, &call.Address} {
+		*text = clip(*text, maxText)
+	}
+	if e := call.Error; e != nil {
+		bounded := *e // the answer to the call shares it
+		bounded.Type, bounded.Message = clip(e.Type, maxText), clip(e.Message, maxText)
+		if over := len(e.Traceback) - maxTraceback; over > 0 {
+			for !utf8.RuneStart(e.Traceback[over]) {
+				over++
+			}
+			bounded.Traceback = "…" + e.Traceback[over:]
+		}
+		call.Error = &bounded
+	}
+}
+
+// clip returns the beginning of a text that is longer than most bytes.
+func clip(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	for !utf8.RuneStart(text[most]) {
+		most--
+	}
+	return strings.Clone(text[:most]) + "…"
+}
