@@ -186,7 +186,7 @@ func TestAuditHostileNames(t *testing.T) {
 func TestAuditSurvivesKills(t *testing.T) {
 	t.Parallel()
 	data := shortDir(t)
-	settings := []string{"FOB_DATA=" + data, "FOB_ENGINE=process", "FOB_POOL=python=1,node=0", "FOB_REMOVE_SANDBOXES=true"}
+	settings := []string{"FOB_DATA=" + data, "FOB_POOL=python=1,node=0"}
 	acknowledged := map[string]int{} // versions by name
 	for round := range 4 {
 		p := boot(t, settings...)
@@ -253,7 +253,7 @@ func TestAuditSurvivesKills(t *testing.T) {
 func TestAuditCommand(t *testing.T) {
 	t.Parallel()
 	data := shortDir(t)
-	settings := []string{"FOB_DATA=" + data, "FOB_ENGINE=process", "FOB_POOL=python=1,node=0", "FOB_REMOVE_SANDBOXES=true"}
+	settings := []string{"FOB_DATA=" + data, "FOB_POOL=python=1,node=0"}
 	p := boot(t, settings...)
 	p.gen("?name=hello", "def callme(): pass")
 	p.do("DELETE", "/api/functions/nobody", "").wantsProblem(t, 404, "unknown_function")

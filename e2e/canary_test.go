@@ -272,7 +272,7 @@ func TestDockerCanary(t *testing.T) {
 	}
 	defer watch.Wait()
 	defer watch.Process.Kill()
-	p := boot(t, "FOB_DATA="+data, "FOB_AVIARY="+aviary, "FOB_POOL=python=1,node=1", "FOB_LOG_LEVEL=debug", "FOB_REMOVE_SANDBOXES=true")
+	p := boot(t, "FOB_DATA="+data, "FOB_AVIARY="+aviary, "FOB_POOL=python=1,node=1", "FOB_LOG_LEVEL=debug")
 	followed := h.follow(t, aviary)
 	ask := func(method, path, body string, want int) answered {
 		t.Helper()

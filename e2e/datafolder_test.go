@@ -142,7 +142,7 @@ func TestAnothersDataFolder(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			settings := []string{"FOB_DATA=" + data, "FOB_POOL=python=0,node=0"}
+			settings := []string{"FOB_DATA=" + data}
 			if name, path, is := strings.Cut(c.set, "="); is {
 				settings = append(settings, name+"="+filepath.Join(data, path))
 			}
@@ -234,7 +234,7 @@ func TestDockerCopiedFolder(t *testing.T) {
 	t.Parallel()
 	aviary, data, copied := testAviary(t), shortDir(t), shortDir(t)
 	settings := func(data string) []string {
-		return []string{"FOB_DATA=" + data, "FOB_AVIARY=" + aviary, "FOB_POOL=python=1,node=0", "FOB_REMOVE_SANDBOXES=true"}
+		return []string{"FOB_DATA=" + data, "FOB_AVIARY=" + aviary, "FOB_POOL=python=1,node=0"}
 	}
 	p := boot(t, settings(data)...)
 	p.do("PUT", "/api/functions/f?min_scale=1", "def callme(): return 1").wantsStatus(t, 201)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/flockofbirds/fob/api"
+	"github.com/flockofbirds/fob/internal/faas"
 )
 
 // smallDisk is a folder on a disk of its own, until the end of the test.
@@ -88,7 +89,7 @@ func TestDiskFull(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(data, ballast), make([]byte, 4<<20), 0o600); err != nil { // to be freed
 		t.Fatal(err)
 	}
-	settings := []string{"FOB_DATA=" + data, "FOB_SOCKETS=" + shortDir(t), "FOB_ENGINE=process", "FOB_POOL=python=1,node=0"}
+	settings := []string{"FOB_DATA=" + data, "FOB_SOCKETS=" + shortDir(t), "FOB_POOL=python=1,node=0"}
 	p := boot(t, settings...)
 	p.gen("?name=add", addCode)
 	p.do("PUT", "/api/functions/off?max_concurrency=0&timeout=10s", addCode+strings.Repeat("#", 20<<10))
@@ -214,7 +215,7 @@ func TestFirstStartOnFullDisk(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, 4)
 	data := filepath.Join(disk, "data")
-	settings := []string{"FOB_DATA=" + data, "FOB_SOCKETS=" + shortDir(t), "FOB_ENGINE=process", "FOB_POOL=python=0,node=0"}
+	settings := []string{"FOB_DATA=" + data, "FOB_SOCKETS=" + shortDir(t)}
 	fillDisk(t, disk)
 	info, err := os.Stat(filepath.Join(disk, ballast))
 	if err != nil {
@@ -347,7 +348,7 @@ func (p *dispatcher) auditEndsWell() {
 	p.t.Helper()
 	a := p.do("GET", "/api/audit?limit=10", "")
 	lines := strings.Split(strings.TrimSpace(a.Body), "\n")
-	var last struct{ Action, Outcome, Name string }
+	var last faas.AuditEntry
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil || last.Outcome != "ok" || last.Name != "off" {
 		p.t.Errorf("the audit log ends with %s (%v)", lines[len(lines)-1], err)
 	}

@@ -182,7 +182,7 @@ func TestDockerStandby(t *testing.T) {
 func TestDockerDrain(t *testing.T) {
 	t.Parallel()
 	aviary := testAviary(t)
-	p := boot(t, "FOB_DATA="+shortDir(t), "FOB_AVIARY="+aviary, "FOB_POOL=python=1,node=0", "FOB_REMOVE_SANDBOXES=true")
+	p := boot(t, "FOB_AVIARY="+aviary, "FOB_POOL=python=1,node=0")
 	p.do("PUT", "/api/functions/slow?concurrency=4", "import time\ndef callme(): time.sleep(1); return 'done'")
 	answers := make(chan string, 4)
 	for range cap(answers) {

@@ -3,7 +3,6 @@ package e2e
 import (
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -243,7 +242,8 @@ var faultRows = map[string][]fault{
 }
 
 // TestDockerFaultSandboxes has sandboxes misbehave one way after the other,
-// beside another function that is called at a steady pace.
+// beside another function that is called at a steady pace; and then in the
+// ways that are like one of these, several at a time.
 //
 // That one takes 20 ms, as one does that asks a database, and its p99 must stay
 // within twice what it was right before. On two processors the engine alone,
@@ -259,28 +259,46 @@ func TestDockerFaultSandboxes(t *testing.T) {
 	n := &neighbour{r: r.dispatcher, path: "/api/call/" + r.gen("?min_scale=1&max_scale=1&concurrency=10", "import time\ndef callme(): time.sleep(0.02)\n")}
 	eventually(t, time.Minute, "the pool is full", full)
 	before := r.goroutines()
-	for _, lang := range []struct{ name, code string }{{"python", pythonFaults}, {"node", nodeFaults}} {
-		for _, f := range faultRows[lang.name] {
-			t.Run(lang.name+"/"+f.how, func(t *testing.T) {
-				// One slot and no more: one that is lost would be missed.
-				timeout := "30s" // it is to end by itself, however busy the machine
-				if f.want.code == "timeout" {
-					timeout = "2s"
-				}
-				id := r.gen("?timeout="+timeout+"&max_scale=1&queue_timeout=20s&lang="+lang.name, lang.code)
-				if f.beside {
-					r.beside(t, n, id, f)
-				} else {
-					r.fault(t, id, f)
-				}
-				r.others(t)
-				eventually(t, time.Minute, "no call is in flight", func() bool {
-					return strings.Contains(r.do("GET", "/metrics", "").Body, "\nfob_calls_in_flight 0\n")
-				})
-				r.do("DELETE", "/api/functions/"+id, "").wants(t, 204, "")
-			})
+	code := map[string]string{"python": pythonFaults, "node": nodeFaults}
+	each := func(t *testing.T, try func(t *testing.T, lang string, f fault)) {
+		for _, lang := range []string{"python", "node"} {
+			for _, f := range faultRows[lang] {
+				try(t, lang, f)
+			}
 		}
 	}
+	try := func(t *testing.T, lang string, f fault) {
+		// One slot and no more: one that is lost would be missed.
+		timeout := "30s" // it is to end by itself, however busy the machine
+		if f.want.code == "timeout" {
+			timeout = "2s"
+		}
+		id := r.gen("?timeout="+timeout+"&max_scale=1&queue_timeout=20s&lang="+lang, code[lang])
+		if f.beside {
+			r.beside(t, n, id, f)
+		} else {
+			r.fault(t, id, f)
+		}
+		r.others(t)
+		eventually(t, time.Minute, "no call is in flight", func() bool { return r.inFlight(id) == 0 })
+		r.do("DELETE", "/api/functions/"+id, "").wants(t, 204, "")
+	}
+	each(t, func(t *testing.T, lang string, f fault) {
+		if f.beside {
+			t.Run(lang+"/"+f.how, func(t *testing.T) { try(t, lang, f) })
+		}
+	})
+	t.Run("together", func(t *testing.T) {
+		each(t, func(t *testing.T, lang string, f fault) {
+			if !f.beside {
+				t.Run(lang+"/"+f.how, func(t *testing.T) {
+					t.Parallel()
+					try(t, lang, f)
+				})
+			}
+		})
+	})
+	eventually(t, time.Minute, "no call is in flight", func() bool { return r.metric("fob_calls_in_flight") == 0 })
 	eventually(t, time.Minute, "all other containers are gone, and the pool is full", full)
 	eventually(t, time.Minute, "so are their socket folders", func() bool { return len(socketFolders(t, r.sockets())) == 4 })
 	eventually(t, time.Minute, "there are as many goroutines as before", func() bool { return r.goroutines() <= before })

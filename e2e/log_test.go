@@ -20,7 +20,7 @@ func TestNastyLog(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{"json", "text"} {
 		t.Run(format, func(t *testing.T) {
-			p := boot(t, "FOB_ENGINE=process", "FOB_DATA="+shortDir(t), "FOB_POOL=python=1,node=0", "FOB_LOG_FORMAT="+format, "FOB_LOG_LEVEL=debug", "FOB_REMOVE_SANDBOXES=true")
+			p := boot(t, "FOB_POOL=python=1,node=0", "FOB_LOG_FORMAT="+format, "FOB_LOG_LEVEL=debug")
 			nasty := url.QueryEscape(nastyText)
 			code := "import sys, os, signal\ndef callme(how, **others):\n" +
 				"    text = '\\x1b[31mmagpie\\r\\nlevel=error\\x00\\u009b1m\\u202e\\u2028end'\n" +

@@ -24,7 +24,7 @@ func TestDockerOutage(t *testing.T) {
 	cable.Join(t)
 	t.Cleanup(cable.Cut)
 	data := shortDir(t)
-	p := boot(t, "FOB_DATA="+data, "FOB_AVIARY="+aviary, "FOB_POOL=python=1,node=1", "DOCKER_HOST=unix://"+cable.Path, "FOB_REMOVE_SANDBOXES=true")
+	p := boot(t, "FOB_DATA="+data, "FOB_AVIARY="+aviary, "FOB_POOL=python=1,node=1", "DOCKER_HOST=unix://"+cable.Path)
 	p.do("PUT", "/api/functions/warm?min_scale=1", "def callme(): return 'warm'")
 	p.do("PUT", "/api/functions/cold?idle_timeout=100ms", "def callme(): return 'cold'")
 	eventually(t, time.Minute, "the cold function has no sandbox", func() bool {
@@ -78,7 +78,7 @@ func TestDockerAwaitsEngine(t *testing.T) {
 	t.Parallel()
 	socket, _ := strings.CutPrefix(strings.TrimSpace(dockerCLI(t, "context", "inspect", "--format", "{{.Endpoints.docker.Host}}")), "unix://")
 	cable := &sandboxtest.Cable{Path: filepath.Join(shortDir(t), "d.sock"), Target: socket}
-	settings := []string{"FOB_DATA=" + shortDir(t), "FOB_AVIARY=" + testAviary(t), "FOB_POOL=python=0,node=0", "DOCKER_HOST=unix://" + cable.Path, "FOB_REMOVE_SANDBOXES=true"}
+	settings := []string{"FOB_DATA=" + shortDir(t), "FOB_AVIARY=" + testAviary(t), "FOB_POOL=python=0,node=0", "DOCKER_HOST=unix://" + cable.Path}
 	waiting := func() *dispatcher {
 		p := bootUnready(t, settings...)
 		eventually(t, time.Minute, "it waits for the engine", func() bool {

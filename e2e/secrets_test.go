@@ -33,7 +33,6 @@ func TestDockerSecretSetAgain(t *testing.T) {
 	(<-slow).wants(t, 200, `{"result": "old"}`)
 
 	p.kill()
-	settings = append(settings, "FOB_REMOVE_SANDBOXES=true")
 	p = boot(t, settings...)
 	p.do("GET", "/api/call/kept", "").wants(t, 200, `{"result": "old"}`)
 	p.do("PATCH", "/api/functions/kept?timeout=10s", "")

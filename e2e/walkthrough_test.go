@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/flockofbirds/fob/api"
 )
 
 // TestDockerWalkthrough is the original's walk-through, to the letter, with the
@@ -38,7 +40,7 @@ func TestDockerWalkthrough(t *testing.T) {
 	}
 	id := func(answer string) string {
 		t.Helper()
-		var made struct{ ID string }
+		var made api.Registered
 		if err := json.Unmarshal([]byte(answer), &made); err != nil {
 			t.Fatalf("%q: %v", answer, err)
 		}
@@ -80,15 +82,11 @@ func TestDockerWalkthrough(t *testing.T) {
 		}
 	}
 
-	var meta struct {
-		Host      string
-		Port      int
-		Sandboxes []struct{ ID string }
-	}
+	var meta api.Whereabouts
 	if err := json.Unmarshal([]byte(shell(`http --ignore-stdin $FOB/api/meta/`+add)), &meta); err != nil {
 		t.Fatal(err)
 	}
-	if meta.Host == "" || meta.Port != 8080 || len(meta.Sandboxes) != 1 {
+	if meta.Host == nil || *meta.Host == "" || meta.Port == nil || *meta.Port != 8080 || len(meta.Sandboxes) != 1 {
 		t.Errorf("meta says %+v", meta)
 	}
 	if got := lines(dockerCLI(t, "ps", "--quiet", "--filter", "label=fob.sandbox="+meta.Sandboxes[0].ID)); len(got) != 1 {
