@@ -55,6 +55,7 @@ func TestDockerOutage(t *testing.T) {
 		t.Errorf("of the engine's absence the log says\n%s", strings.Join(said, "\n"))
 	}
 
+	eventually(t, time.Minute, "no sandbox comes or goes", func() bool { return p.blank() == 2 && len(containers(t, aviary)) == 3 })
 	before = p.Log.String()
 	if err := os.RemoveAll(filepath.Join(data, "sockets")); err != nil {
 		t.Fatal(err)

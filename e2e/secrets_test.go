@@ -26,7 +26,7 @@ func TestDockerSecretSetAgain(t *testing.T) {
 	p.do("PUT", "/api/secrets/KEY", "new")
 	p.do("GET", "/api/call/grows", "").wants(t, 200, `{"result": "old"}`)
 	slow := make(chan answered, 1)
-	go func() { slow <- p.do("GET", "/api/call/grows?s=5", "") }()
+	go func() { slow <- p.do("GET", "/api/call/grows?s=12", "") }()
 	eventually(t, time.Minute, "another sandbox has the new value", func() bool {
 		return p.do("GET", "/api/call/grows", "").Body == `{"result": "new"}`
 	})

@@ -246,7 +246,7 @@ func TestDockerStreamsOfAnyLength(t *testing.T) {
 		},
 	} {
 		t.Run(lang, func(t *testing.T) {
-			echo, plain := p.gen("?lang="+lang, code[0]), p.gen("?lang="+lang, code[1])
+			echo, plain := p.gen("?timeout=10m&lang="+lang, code[0]), p.gen("?lang="+lang, code[1])
 			sandbox := p.do("GET", "/api/meta/"+echo, "").Body
 			for what, way := range map[string]struct {
 				size int64
