@@ -117,6 +117,7 @@ func TestTrace(t *testing.T) {
 10 pwrite64(5, "hi", 2, 2)                 = 2
 10 write(1, "hi", 2)                       = 2
 11 <... fdatasync resumed>)                = 0
+11 ???( <detached ...>
 10 +++ exited with 0 +++
 `)
 	path := filepath.Join(t.TempDir(), "trace")

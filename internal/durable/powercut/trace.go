@@ -50,7 +50,9 @@ func readTrace(file string) ([]Moment, error) {
 	for line := range strings.Lines(string(text)) {
 		thread, line, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		line = strings.TrimLeft(line, " ")
-		if strings.HasPrefix(line, "+++ ") { // the thread's end
+		// The thread's end. strace may lose a thread of a process that ends before it
+		// knows what that calls.
+		if strings.HasPrefix(line, "+++ ") || strings.HasPrefix(line, "???(") && strings.HasSuffix(line, "<detached ...>") {
 			continue
 		}
 		text, result, ended := cutLast(line, " = ")
