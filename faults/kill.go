@@ -17,36 +17,6 @@ import (
 	"github.com/flockofbirds/fob/internal/client"
 )
 
-// blow says how a round's dispatcher ends.
-type blow struct {
-	point string // failpoint; "" for any moment; "answer received" for the client's
-	nth   int    // on which passing of it
-	late  bool   // counted from when the load begins, not from the start
-	terms string // what the failpoint does instead of stopping there; the end then comes at any moment
-	after time.Duration
-}
-
-func (b blow) String() string {
-	switch {
-	case b.terms != "":
-		return b.point + "=" + b.terms
-	case b.point == "":
-		return fmt.Sprintf("after %v", b.after)
-	}
-	if b.late {
-		return fmt.Sprintf("%s #%d of the load", b.point, b.nth)
-	}
-	return fmt.Sprintf("%s #%d", b.point, b.nth)
-}
-
-const received = "answer received"
-
-// stops reports whether the dispatcher is to stop at a failpoint.
-func (b blow) stops() bool { return b.terms == "" && b.point != "" && b.point != received }
-
-// freeze returns the terms of a failpoint at which the dispatcher is to stop.
-func (b blow) freeze() string { return fmt.Sprintf("%d*off->sleep(600000)", b.nth-1) }
-
 // killing is the state of the row kill.
 type killing struct {
 	*trial
@@ -167,6 +137,36 @@ func kill(t *trial) error {
 	t.figure("%.2f s a round", took.Seconds()/float64(t.rounds))
 	return nil
 }
+
+// blow says how a round's dispatcher ends.
+type blow struct {
+	point string // failpoint; "" for any moment; "answer received" for the client's
+	nth   int    // on which passing of it
+	late  bool   // counted from when the load begins, not from the start
+	terms string // what the failpoint does instead of stopping there; the end then comes at any moment
+	after time.Duration
+}
+
+func (b blow) String() string {
+	switch {
+	case b.terms != "":
+		return b.point + "=" + b.terms
+	case b.point == "":
+		return fmt.Sprintf("after %v", b.after)
+	}
+	if b.late {
+		return fmt.Sprintf("%s #%d of the load", b.point, b.nth)
+	}
+	return fmt.Sprintf("%s #%d", b.point, b.nth)
+}
+
+const received = "answer received"
+
+// stops reports whether the dispatcher is to stop at a failpoint.
+func (b blow) stops() bool { return b.terms == "" && b.point != "" && b.point != received }
+
+// freeze returns the terms of a failpoint at which the dispatcher is to stop.
+func (b blow) freeze() string { return fmt.Sprintf("%d*off->sleep(600000)", b.nth-1) }
 
 // blows returns the ways to end, to be used in turn.
 func (k *killing) blows() []func() blow {

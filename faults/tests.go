@@ -12,33 +12,9 @@ import (
 	"strings"
 )
 
-// power cuts the power on a model of the disk.
-func power(t *trial) error {
-	rounds := fmt.Sprintf("FOBTEST_POWERCUT_ROUNDS=%d", pick(t.faults, 2000, 20))
-	return errors.Join(
-		t.tests("./internal/store", "^TestPowerCut", `(\d+ power cuts .*)`, rounds, "FOBTEST_POWERCUT_LOSSES=4"),
-		t.tests("./internal/journal", "^TestPowerCut", `(\d+ power cuts .*)`, rounds))
-}
-
-// diskFull fills small disks.
-func diskFull(t *trial) error {
-	return t.tests("./e2e", "^(TestDiskFull|TestFirstStartOnFullDisk)", `(\d+ functions of .*|\d+ starts failed .*)`)
-}
-
-// bits flips bits of a database: one bit of each byte, in a full run all, and random
-// bits of a larger database.
-func bits(t *trial) error {
-	return t.tests("./internal/store", "^TestBitsFlipped", `(\d+ bits in .*)`,
-		fmt.Sprintf("FOBTEST_BITS=%d", pick(t.faults, 0, 1)), fmt.Sprintf("FOBTEST_FLIPS=%d", pick(t.faults, 5000, 100)))
-}
-
-// misbehave runs functions that harm their sandbox.
-func misbehave(t *trial) error {
-	return t.tests("./e2e", "^TestDockerFaultSandboxes$", "")
-}
-
-// tests runs Go tests that make up a row, with the trial's seed. What the first group
-// of pattern matches in their log becomes a figure.
+// tests runs Go tests that make up a row, with more rounds (env) than in make test and
+// with the trial's seed. What the first group of pattern matches in their log becomes a
+// figure.
 func (t *trial) tests(pkg, run, pattern string, env ...string) error {
 	cmd := exec.Command("go", "test", "-count=1", "-timeout=30m", "-json", "-run", run, pkg)
 	cmd.Env = append(append(os.Environ(), fmt.Sprintf("FOBTEST_SEED=%d", t.seed)), env...)
@@ -85,4 +61,29 @@ func (t *trial) tests(pkg, run, pattern string, env ...string) error {
 		return fmt.Errorf("no test of %s is called %s", pkg, run)
 	}
 	return err
+}
+
+// power cuts the power on a model of the disk.
+func power(t *trial) error {
+	rounds := fmt.Sprintf("FOBTEST_POWERCUT_ROUNDS=%d", pick(t.faults, 2000, 20))
+	return errors.Join(
+		t.tests("./internal/store", "^TestPowerCut", `(\d+ power cuts .*)`, rounds, "FOBTEST_POWERCUT_LOSSES=4"),
+		t.tests("./internal/journal", "^TestPowerCut", `(\d+ power cuts .*)`, rounds))
+}
+
+// diskFull fills small disks.
+func diskFull(t *trial) error {
+	return t.tests("./e2e", "^(TestDiskFull|TestFirstStartOnFullDisk)", `(\d+ functions of .*|\d+ starts failed .*)`)
+}
+
+// bits flips bits of a database: one bit of each byte, in a full run all, and random
+// bits of a larger database.
+func bits(t *trial) error {
+	return t.tests("./internal/store", "^TestBitsFlipped", `(\d+ bits in .*)`,
+		fmt.Sprintf("FOBTEST_BITS=%d", pick(t.faults, 0, 1)), fmt.Sprintf("FOBTEST_FLIPS=%d", pick(t.faults, 5000, 100)))
+}
+
+// misbehave runs functions that harm their sandbox.
+func misbehave(t *trial) error {
+	return t.tests("./e2e", "^TestDockerFaultSandboxes$", "")
 }

@@ -22,17 +22,6 @@ import (
 	"github.com/flockofbirds/fob/internal/store"
 )
 
-// controlTimeout bounds how long requests on the control socket may take to finish once
-// the engine is closed.
-const controlTimeout = time.Second
-
-// removeTimeout bounds how long the engine may take to remove all sandboxes at the end.
-const removeTimeout = time.Minute
-
-// historyRate is how many calls a second leave records at least. Above it, calls that
-// went well and fast are sampled.
-const historyRate = 5000
-
 // parts lists the program's services in the order in which they are opened. The HTTP
 // server is not among them: it answers before the first service is opened, and finishes
 // all calls before the last is closed.
@@ -58,6 +47,17 @@ func (p *Program) parts() services {
 		{name: "API", runs: onActive, open: p.openAPI},
 	}
 }
+
+// controlTimeout bounds how long requests on the control socket may take to finish once
+// the engine is closed.
+const controlTimeout = time.Second
+
+// removeTimeout bounds how long the engine may take to remove all sandboxes at the end.
+const removeTimeout = time.Minute
+
+// historyRate is how many calls a second leave records at least. Above it, calls that
+// went well and fast are sampled.
+const historyRate = 5000
 
 // openTakeover watches for a frozen active dispatcher while this one is on standby, and
 // ends it.

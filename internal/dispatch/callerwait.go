@@ -12,8 +12,8 @@ import (
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
-// attend makes a call whose caller waits for a shorter time than the function may run.
-// When that time is over, the caller is told so, and nothing else changes: the call
+// attend makes a call whose caller wants to wait for less time (Fob-Timeout) than the
+// function may run. When the wait is over, the caller gets an error. The call itself
 // runs on, up to the function's timeout, and keeps its slot. So an impatient caller
 // does not cost the function a sandbox.
 func (s slot) attend(ctx context.Context, request *sandbox.Request, wait time.Duration, run *time.Duration) (faas.Result, error) {
@@ -96,8 +96,8 @@ func timeIsUp(wait, timeout time.Duration) error {
 	return faas.Errorf(faas.CodeTimeout, "the caller's Fob-Timeout of %v is over; the function runs on, until its own timeout of %v at the most", wait, timeout)
 }
 
-// until returns the stream for a reader that gets err when end comes. Then the function
-// is told that nobody reads on.
+// until returns the stream for a reader that stops at end. At that time the reader gets
+// err, and the function learns that nobody reads on.
 func (s *stream) until(end time.Time, err error) io.ReadCloser {
 	r, w := io.Pipe()
 	give := func(err error) {

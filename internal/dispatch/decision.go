@@ -8,17 +8,14 @@ import (
 	"github.com/flockofbirds/fob/internal/telemetry"
 )
 
-// retiredIdle is how long an idle sandbox is kept when no calls are expected: because
-// live points to another version, or the function is switched off.
-const retiredIdle = 10 * time.Second
-
-// growPatience is how long calls may wait before another sandbox is worth it. A start
-// takes several times as long, so a line that clears sooner is better left alone.
-const growPatience = 100 * time.Millisecond
-
-// shortWindow is the fraction of stable_window over which demand is averaged, so that
-// sandboxes are started before calls have to wait.
-const shortWindow = 10
+// decision is what the scaler wants done about the number of a flock's sandboxes.
+// decide makes it of a load; scaling.go carries it out.
+type decision struct {
+	Start  int // how many sandboxes to start
+	Resume int // how many paused ones to resume
+	Stop   int // how many of load.Idle to remove, from the first on
+	Pause  int // how many of the following ones that are not paused to pause
+}
 
 // load is what the scaler knows about a flock.
 type load struct {
@@ -54,13 +51,17 @@ type load struct {
 	Retired bool
 }
 
-// decision is what the scaler wants done.
-type decision struct {
-	Start  int // how many sandboxes to start
-	Resume int // how many paused ones to resume
-	Stop   int // how many of load.Idle to remove, from the first on
-	Pause  int // how many of the following ones that are not paused to pause
-}
+// retiredIdle is how long an idle sandbox is kept when no calls are expected: because
+// live points to another version, or the function is switched off.
+const retiredIdle = 10 * time.Second
+
+// growPatience is how long calls may wait before another sandbox is worth it. A start
+// takes several times as long, so a line that clears sooner is better left alone.
+const growPatience = 100 * time.Millisecond
+
+// shortWindow is the fraction of stable_window over which demand is averaged, so that
+// sandboxes are started before calls have to wait.
+const shortWindow = 10
 
 // count adds the decision to the metrics.
 func (d decision) count(metrics *telemetry.Metrics) {

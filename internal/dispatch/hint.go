@@ -8,6 +8,38 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
+// hint returns advice about code that could not be loaded, or "" if its text suggests
+// none: for example that it is JavaScript, not Python. line is the number of the line at
+// fault, from 1, or 0.
+func hint(lang, code string, line int) string {
+	atFault := lineOf(code, line)
+	code = strings.TrimSpace(strings.TrimPrefix(code, "\ufeff"))
+	switch {
+	case fileName.MatchString(code):
+		return "this is the name of a file and not what is in it: send that, as in curl --data-binary @" + strings.TrimPrefix(code, "@")
+	case formBody.MatchString(code):
+		return "this looks like a form: send the code as it is, as curl --data-binary @hello.py does"
+	}
+	var hints []string
+	python, script := pythonMark.MatchString(code), scriptMark.MatchString(code)
+	switch {
+	case lang == "python" && script && !python && typesMark.MatchString(code):
+		hints = append(hints, "this looks like TypeScript, "+faas.NoTypes)
+	case lang == "python" && script && !python:
+		hints = append(hints, "this looks like JavaScript: add lang=node")
+	case lang == "node" && python && !script:
+		hints = append(hints, "this looks like Python: add lang=python")
+	// An object may have a member called type. That the very line at fault has one is
+	// no coincidence.
+	case lang == "node" && !python && typesMark.MatchString(atFault):
+		hints = append(hints, "this looks like TypeScript, "+faas.NoTypes)
+	}
+	if !strings.ContainsAny(code, "\r\n") && lostBreaks.MatchString(code) {
+		hints = append(hints, "there is no line break in it: if it comes from a file, curl's -d has removed them, so use --data-binary")
+	}
+	return strings.Join(hints, "; ")
+}
+
 // These patterns recognise code by its text alone. They are applied only to code that
 // could not be loaded, so a wrong hint never refuses good code.
 var (
@@ -40,37 +72,6 @@ var (
 
 	lostBreaks = regexp.MustCompile(`\S[ \t]{2,}\S|\S\t\S`)
 )
-
-// hint returns what to do about code that could not be loaded, as far as its text
-// tells, or "". line is the number of the line at fault, from 1, or 0.
-func hint(lang, code string, line int) string {
-	atFault := lineOf(code, line)
-	code = strings.TrimSpace(strings.TrimPrefix(code, "\ufeff"))
-	switch {
-	case fileName.MatchString(code):
-		return "this is the name of a file and not what is in it: send that, as in curl --data-binary @" + strings.TrimPrefix(code, "@")
-	case formBody.MatchString(code):
-		return "this looks like a form: send the code as it is, as curl --data-binary @hello.py does"
-	}
-	var hints []string
-	python, script := pythonMark.MatchString(code), scriptMark.MatchString(code)
-	switch {
-	case lang == "python" && script && !python && typesMark.MatchString(code):
-		hints = append(hints, "this looks like TypeScript, "+faas.NoTypes)
-	case lang == "python" && script && !python:
-		hints = append(hints, "this looks like JavaScript: add lang=node")
-	case lang == "node" && python && !script:
-		hints = append(hints, "this looks like Python: add lang=python")
-	// An object may have a member called type. That the very line at fault has one is
-	// no coincidence.
-	case lang == "node" && !python && typesMark.MatchString(atFault):
-		hints = append(hints, "this looks like TypeScript, "+faas.NoTypes)
-	}
-	if !strings.ContainsAny(code, "\r\n") && lostBreaks.MatchString(code) {
-		hints = append(hints, "there is no line break in it: if it comes from a file, curl's -d has removed them, so use --data-binary")
-	}
-	return strings.Join(hints, "; ")
-}
 
 // maxLineShown is how many bytes of a line at fault an error shows.
 const maxLineShown = 160

@@ -6,9 +6,9 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// spend counts a call that the bird was given. With as many as max_calls the bird is
-// spent: it drains. If the scaler wants another one, it starts it at once, before the
-// last call ends. The caller holds the flock's mu.
+// spend counts a call that the bird was given. After max_calls of them the bird is spent:
+// it drains. If the scaler wants a successor, it starts one at once, before the last call
+// ends. The caller holds the flock's mu.
 func (b *bird) spend(now time.Time) {
 	b.calls++
 	if most := b.flock.version.Settings.MaxCalls; most == 0 || b.calls < most {
@@ -19,7 +19,8 @@ func (b *bird) spend(now time.Time) {
 	b.flock.rescale(now)
 }
 
-// slots returns how many calls a sandbox takes at a time.
+// slots returns how many calls a sandbox takes at a time: never more than it takes in
+// all.
 func slots(s faas.Settings) int {
 	if s.MaxCalls == 0 {
 		return s.Concurrency

@@ -7,8 +7,8 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// scale does what the scaler decides as of now, and puts the flock to sleep if it has
-// nothing left.
+// scale carries out what the scaler (decide) wants now: it starts, resumes, pauses and
+// removes sandboxes of the flock. A flock that has nothing left goes to sleep.
 func (f *flock) scale(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -16,7 +16,7 @@ func (f *flock) scale(now time.Time) {
 	f.sleep()
 }
 
-// rescale does what the scaler decides as of now. The caller holds mu.
+// rescale carries out what the scaler wants now. The caller holds mu.
 func (f *flock) rescale(now time.Time) {
 	if f.shutErr != nil {
 		return

@@ -13,9 +13,9 @@ import (
 	"github.com/flockofbirds/fob/internal/journal"
 )
 
-// filter is a query as it is asked of records. Most records are refused by a look at
-// their bytes: a member of JSON with its value is nowhere else in a record, because quotes
-// in texts are escaped.
+// filter finds the records that a query asks for. It refuses most of the others by their
+// bytes, without decoding them: an encoded member of a JSON object can only be a member,
+// because quotes in texts are escaped.
 type filter struct {
 	faas.CallQuery
 	functions map[string]bool // nil for all
@@ -51,7 +51,7 @@ func newFilter(q faas.CallQuery) *filter {
 	return f
 }
 
-// member returns a member of a record as it was encoded.
+// member returns a member of a record as records have it: name and value in JSON.
 func member(name, value string) []byte {
 	return append([]byte(`"`+name+`":`), encode(value)...)
 }

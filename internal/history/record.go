@@ -10,25 +10,8 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// Bounds of the texts in a record, in bytes.
-const (
-	maxText      = 1 << 10
-	maxTraceback = 8 << 10
-)
-
-// omittedCalls is the record of calls that were left out.
-type omittedCalls struct {
-	Omitted  int       `json:"omitted"`
-	Function string    `json:"function"`
-	Minute   time.Time `json:"minute"`
-}
-
-var omittedBegin = []byte(`{"omitted":`)
-
-func (o omittedCalls) encode() []byte { return encode(o) }
-
-// encode returns the JSON of a record. What it escapes, the needle of a search must
-// escape as well.
+// encode returns the JSON of a record. A search for text encodes the text in the same
+// way, because it compares bytes.
 func encode(value any) []byte {
 	var out bytes.Buffer
 	e := json.NewEncoder(&out)
@@ -38,6 +21,24 @@ func encode(value any) []byte {
 	}
 	return bytes.TrimSuffix(out.Bytes(), []byte("\n"))
 }
+
+// Bounds of the texts in a record, in bytes.
+const (
+	maxText      = 1 << 10
+	maxTraceback = 8 << 10
+)
+
+// omittedCalls is a record that stands for calls that left none of their own: how many
+// calls of a function in a minute.
+type omittedCalls struct {
+	Omitted  int       `json:"omitted"`
+	Function string    `json:"function"`
+	Minute   time.Time `json:"minute"`
+}
+
+var omittedBegin = []byte(`{"omitted":`)
+
+func (o omittedCalls) encode() []byte { return encode(o) }
 
 // bound cuts the texts of a record that may be long. Of a traceback the end matters.
 func bound(call *faas.CallRecord) {

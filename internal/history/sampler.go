@@ -6,10 +6,8 @@ import (
 	"time"
 )
 
-// slow is from when on a call is never left out, in milliseconds.
-const slow = 1000
-
-// sampler decides which calls that went well are kept, and counts the others.
+// sampler decides which calls leave a record when too many come: of those that went well
+// and fast it keeps a share, and counts the others.
 type sampler struct {
 	rate int // calls a second up to which all are kept; 0 for no bound
 
@@ -19,11 +17,15 @@ type sampler struct {
 	left   map[omission]int
 }
 
-// omission is where calls are counted that were left out.
+// omission says which calls are counted together when they are left out: those of one
+// function that began in one minute.
 type omission struct {
 	function string
 	minute   int64 // since 1970
 }
+
+// slow is how many milliseconds a call takes at least that is never left out.
+const slow = 1000
 
 // admits reports whether a call that went well is kept. When the last second had more
 // calls than the rate, an even share of this second's calls is kept; what still exceeds
@@ -51,8 +53,8 @@ func (s *sampler) omit(function string, started time.Time) {
 	s.left[omission{function, started.Unix() / 60}]++
 }
 
-// omitted returns the counts of minutes that were over before now, in order, and forgets
-// them. A zero time stands for all minutes.
+// omitted returns what was counted in the minutes before that of now, the oldest first,
+// and forgets it. With a zero now it does so for all minutes.
 func (s *sampler) omitted(now time.Time) (all []omittedCalls) {
 	for o, n := range s.left {
 		if now.IsZero() || o.minute < now.Unix()/60 {

@@ -13,15 +13,10 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// Names with values are read one by one, and reading stops at the first name that is
-// unknown or repeated. A body may have half a million of them; refusing it should cost
-// no more than reading up to the wrong one.
-
-// byteOrderMark begins files that editors on Windows write.
-const byteOrderMark = "\ufeff"
-
 // eachMember calls give for each member of a JSON object. Before it looks at a member's
-// value, it asks known whether there may be a member of that name.
+// value, it asks known whether there may be a member of that name. It stops at the first
+// name that is unknown or repeated: a body may have half a million of them, and refusing
+// it should cost no more than reading up to the wrong one.
 func eachMember(body []byte, known func(name string) error, give func(name string, value json.RawMessage) error) error {
 	bad := func(err error) error {
 		if errors.Is(err, io.EOF) {
@@ -70,6 +65,9 @@ func eachMember(body []byte, known func(name string) error, give func(name strin
 	}
 	return nil
 }
+
+// byteOrderMark begins files that editors on Windows write.
+const byteOrderMark = "\ufeff"
 
 // eachParameter does the same for the parameters of a query string.
 func eachParameter(query string, known func(name string) error, give func(name, value string) error) error {

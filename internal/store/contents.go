@@ -10,11 +10,8 @@ import (
 	"github.com/flockofbirds/fob/internal/store/survey"
 )
 
-// bucketDigest holds the digest. It is so small that bbolt stores it in the page that
-// lists the buckets, which every commit writes anyway.
-var bucketDigest = []byte("digest")
-
-// contents is what a survey has found in a database file.
+// contents is what is in a database file, as a survey found it: the schema, the digest
+// and the problems. The records themselves go to a function.
 type contents struct {
 	pageSize int
 	problems []error
@@ -25,8 +22,8 @@ type contents struct {
 }
 
 // readContents surveys a file: its pages, every record, and the digest. It never
-// writes, and reads no page twice. It calls each with every valid record, whose value
-// is valid until each returns.
+// writes, and reads no page twice. It calls each for every sound record. The
+// record's value may be used until each returns.
 func readContents(file *os.File, each func(Entry)) *contents {
 	s := survey.Begin(file)
 	c := &contents{pageSize: s.PageSize()}
@@ -37,6 +34,10 @@ func readContents(file *os.File, each func(Entry)) *contents {
 	c.problems = s.Problems()
 	return c
 }
+
+// bucketDigest holds the digest. It is so small that bbolt stores it in the page that
+// lists the buckets, which every commit writes anyway.
+var bucketDigest = []byte("digest")
 
 // errNotOurs says that the file was written by another program, or by a newer
 // dispatcher.

@@ -12,24 +12,6 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// checkFirst makes sure that the database has schema 1. A database of this schema looks
-// the same once its digest is lost.
-func checkFirst(bk *bbolt.Bucket) error {
-	stored := bk.Get([]byte(keySchema))
-	if stored == nil {
-		return damaged(fmt.Errorf("the record %q is not there", keySchema))
-	}
-	e, _, err := decodeFirst([]byte(keySchema), stored)
-	if err == nil && string(e.Value) != "1" {
-		err = fmt.Errorf("the record %q is %.80q, want 1", keySchema, e.Value)
-	}
-	return damaged(err)
-}
-
-// copyBatch is how many bytes of records a migration puts in one transaction, which
-// holds them in memory until it is committed.
-const copyBatch = 1 << 20
-
 // copyRecords puts the records of an older database into a new one, in the form that
 // this schema has. They keep their revisions.
 func copyRecords(from *bbolt.Bucket, to *bbolt.DB, fromSchema int) error {
@@ -54,6 +36,24 @@ func copyRecords(from *bbolt.Bucket, to *bbolt.DB, fromSchema int) error {
 		}
 	}
 	return m.finish()
+}
+
+// copyBatch is how many bytes of records a migration puts in one transaction, which
+// holds them in memory until it is committed.
+const copyBatch = 1 << 20
+
+// checkFirst makes sure that the database has schema 1. A database of this schema looks
+// the same once its digest is lost.
+func checkFirst(bk *bbolt.Bucket) error {
+	stored := bk.Get([]byte(keySchema))
+	if stored == nil {
+		return damaged(fmt.Errorf("the record %q is not there", keySchema))
+	}
+	e, _, err := decodeFirst([]byte(keySchema), stored)
+	if err == nil && string(e.Value) != "1" {
+		err = fmt.Errorf("the record %q is %.80q, want 1", keySchema, e.Value)
+	}
+	return damaged(err)
 }
 
 // migrating puts records into a new database, in transactions of copyBatch bytes.

@@ -11,7 +11,7 @@ import (
 // keySchema. A dispatcher migrates older schemas and refuses newer ones.
 const schema = 4
 
-// Keys of which there is one record.
+// Keys that have one record each, which is about the whole database.
 const (
 	keySchema = "meta/schema" // "4"
 	keyAviary = "meta/aviary" // 8 hexadecimal digits

@@ -10,12 +10,28 @@ import (
 	"unicode/utf8"
 )
 
-// Text from strangers' code gets into the log and onto terminals, in errors and in the
-// last lines of containers' logs. There it must not move the cursor, begin a line that
-// looks like ours, or change the reading direction. So every character that is not
-// printable is escaped as in JSON.
+// neutral escapes what is not printable in text, as in JSON, and passes the text on. Text
+// from strangers' code gets into the log and onto terminals, in errors and in the last
+// lines of containers' logs. There it must not move the cursor, begin a line that looks
+// like ours, or change the reading direction. Each Write must have whole characters.
+type neutral struct{ out io.Writer }
 
-// appendNeutral appends text with escapes. keep is a character to leave alone, or -1.
+// Neutral returns a writer for messages that people read on a terminal.
+func Neutral(out io.Writer) io.Writer { return neutral{out} }
+
+// Write implements io.Writer.
+func (w neutral) Write(p []byte) (int, error) {
+	text := p
+	if !plain(p) {
+		text = appendNeutral(nil, p, '\n')
+	}
+	if _, err := w.out.Write(text); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// appendNeutral appends text with everything escaped that is not printable. keep is a character to leave alone, or -1.
 func appendNeutral(b, text []byte, keep rune) []byte {
 	for len(text) > 0 {
 		r, size := utf8.DecodeRune(text)
@@ -44,24 +60,6 @@ func plain(text []byte) bool {
 		}
 	}
 	return true
-}
-
-// neutral escapes text and passes it on. Each Write must have whole characters.
-type neutral struct{ out io.Writer }
-
-// Neutral returns a writer for messages that people read on a terminal.
-func Neutral(out io.Writer) io.Writer { return neutral{out} }
-
-// Write implements io.Writer.
-func (w neutral) Write(p []byte) (int, error) {
-	text := p
-	if !plain(p) {
-		text = appendNeutral(nil, p, '\n')
-	}
-	if _, err := w.out.Write(text); err != nil {
-		return 0, err
-	}
-	return len(p), nil
 }
 
 // neutralize escapes an event that is logged as text, as far as the console writer does

@@ -31,6 +31,7 @@ func living(t *testing.T, e sandbox.Engine) ([]string, map[string]sandbox.Instan
 	return ids, byID
 }
 
+// list holds that an engine lists the sandboxes of its own aviary that live.
 func (h Harness) list(t *testing.T) {
 	e, _ := h.open(t)
 	if ids, _ := living(t, e); len(ids) != 0 {
@@ -73,6 +74,7 @@ func (h Harness) list(t *testing.T) {
 	}
 }
 
+// adoption holds that a later engine takes over a living sandbox as it is.
 func (h Harness) adoption(t *testing.T) {
 	first, aviary := h.open(t)
 	began := time.Now()
@@ -141,6 +143,7 @@ func (h Harness) adoption(t *testing.T) {
 	End(t, adopted)
 }
 
+// clearing holds that a later engine can remove a sandbox that died between the two.
 func (h Harness) clearing(t *testing.T) {
 	first, aviary := h.open(t)
 	inst := Create(t, first, Spec("python"))

@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// lockHolder returns the ID of the process that holds the lock (flock) on the file at
-// path. It returns 0 when the kernel lists no holder: the lock is free, or its holder
+// lockHolder returns the ID of the process that holds the kernel's lock (flock) on the
+// file at path. It returns 0 when the kernel lists no holder: the lock is free, or its holder
 // is in a PID namespace that cannot be seen from here.
 func lockHolder(path string) (int, error) {
 	name, err := lockName(path)

@@ -1,5 +1,5 @@
-// Package observe watches calls: it has middleware for the metrics and for the log.
-// Each layer sees a call when it has ended. If the answer streams, the call ends with
+// Package observe watches calls: it has middleware for the metrics, the log and the
+// history. Each layer learns how a call ended. If the answer streams, the call ends with
 // the answer.
 package observe
 
