@@ -15,8 +15,9 @@ type Invoker interface {
 	// Invoke makes a call. body is nil unless the caller still has the body. Invoke calls
 	// its Receive before the call has a slot or a place in line, and only if the call
 	// would get one of them. So a call that is refused at once costs no memory, and a slow
-	// sender does not occupy a slot. Whether Invoke succeeds, fails or panics, it makes
-	// sure that Drop is called once the body has been sent or will not be sent.
+	// sender does not occupy a slot. Whether Invoke succeeds or fails, and also if it
+	// panics before it sends the body, it makes sure that Drop is called once the body
+	// has been sent or will not be sent.
 	//
 	// Even with an error the Result has the version and the timing. Without an error the
 	// caller must close its Body.
