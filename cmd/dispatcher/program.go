@@ -213,6 +213,7 @@ func (p *Program) Run(ctx context.Context, ready func()) error {
 func (p *Program) drain() {
 	p.api.Unready(faas.Errorf(faas.CodeDraining, "the dispatcher is shutting down").After(time.Second))
 	p.log.Info().Dur("drain_timeout", p.cfg.DrainTimeout).Msg("shutting down: finishing calls in flight")
+	p.api.Leave()
 	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.DrainTimeout)
 	defer cancel()
 	if err := p.server.Shutdown(ctx); err != nil {

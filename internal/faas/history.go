@@ -91,12 +91,16 @@ type History interface {
 	Record(call CallRecord)
 
 	// Calls returns the calls that match, the newest first. Errors are (or wrap) *Error.
-	Calls(query CallQuery) iter.Seq2[StoredCall, error]
+	// The end of done ends the search.
+	Calls(query CallQuery, done <-chan struct{}) iter.Seq2[StoredCall, error]
 
-	// Call finds the newest call with an ID. Without one it fails with CodeUnknownCall.
-	Call(id string) (StoredCall, error)
+	// Call finds the newest call with an ID that is of one of the functions; nil stands
+	// for all. Callers choose IDs, so several calls may have the same. Without one it
+	// fails with CodeUnknownCall.
+	Call(id string, functions []string, done <-chan struct{}) (StoredCall, error)
 
 	// Follow returns the calls that match and are over from now on, as they come, until
-	// done is closed.
-	Follow(query CallQuery, done <-chan struct{}) iter.Seq2[StoredCall, error]
+	// done is closed. It must be ranged over. With too many followers it fails with
+	// CodeNoCapacity.
+	Follow(query CallQuery, done <-chan struct{}) (iter.Seq[StoredCall], error)
 }

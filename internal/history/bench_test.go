@@ -45,7 +45,7 @@ func BenchmarkSearch(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				n := 0
-				for _, err := range h.Calls(query) {
+				for _, err := range h.Calls(query, nil) {
 					if err != nil {
 						b.Fatal(err)
 					}
@@ -59,7 +59,7 @@ func BenchmarkSearch(b *testing.B) {
 	}
 	b.Run("one call", func(b *testing.B) {
 		for b.Loop() {
-			if c, err := h.Call("74673aaf-d67a-4802-81b8-000000000000"); err != nil || c.Number != 1 {
+			if c, err := h.Call("74673aaf-d67a-4802-81b8-000000000000", nil, nil); err != nil || c.Number != 1 {
 				b.Fatal(c, err)
 			}
 		}

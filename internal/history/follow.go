@@ -2,6 +2,7 @@ package history
 
 import (
 	"iter"
+	"time"
 
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/journal"
@@ -10,29 +11,39 @@ import (
 // maxBehind is how many calls a follower may be behind. Others are only counted for it.
 const maxBehind = 1000
 
+// maxFollowers is how many there may be at a time: each call is shown to all of them, and
+// each has room for maxBehind.
+const maxFollowers = 100
+
 // follower gets the calls that it asked for as they are written.
 type follower struct {
 	filter *filter
 	calls  chan faas.StoredCall
-	missed int // since it had no room for one; guarded by the history's mu
+	missed int // since it had no room for one; guarded by the history's following
 }
 
 // Follow implements faas.History.
-func (h *History) Follow(query faas.CallQuery, done <-chan struct{}) iter.Seq2[faas.StoredCall, error] {
+func (h *History) Follow(query faas.CallQuery, done <-chan struct{}) (iter.Seq[faas.StoredCall], error) {
 	f := &follower{filter: newFilter(query), calls: make(chan faas.StoredCall, maxBehind)}
-	h.mu.Lock()
-	h.followers[f] = struct{}{}
-	h.mu.Unlock()
-	return func(yield func(faas.StoredCall, error) bool) {
+	h.following.Lock()
+	full := len(h.followers) >= maxFollowers
+	if !full {
+		h.followers[f] = struct{}{}
+	}
+	h.following.Unlock()
+	if full {
+		return nil, faas.Errorf(faas.CodeNoCapacity, "%d clients follow calls already", maxFollowers).After(time.Second)
+	}
+	return func(yield func(faas.StoredCall) bool) {
 		defer func() {
-			h.mu.Lock()
+			h.following.Lock()
 			delete(h.followers, f)
-			h.mu.Unlock()
+			h.following.Unlock()
 		}()
 		for {
 			select {
 			case c := <-f.calls:
-				if !yield(c, nil) {
+				if !yield(c) {
 					return
 				}
 			case <-done:
@@ -41,13 +52,13 @@ func (h *History) Follow(query faas.CallQuery, done <-chan struct{}) iter.Seq2[f
 				return
 			}
 		}
-	}
+	}, nil
 }
 
 // publish gives a call to whoever follows it. It waits for nobody.
 func (h *History) publish(c faas.StoredCall, r journal.Record) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	h.following.Lock()
+	defer h.following.Unlock()
 	for f := range h.followers {
 		if !f.filter.mayMatch(r) || !f.filter.matches(&c.Call) {
 			continue

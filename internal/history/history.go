@@ -20,12 +20,20 @@ const (
 	// killed loses the records of that time.
 	flushEvery = 50 * time.Millisecond
 
-	// How many records may wait: of calls that went well, and of all.
+	// How many records may wait: of calls that went well, and of all; and how many bytes
+	// they may have.
 	maxWaiting       = 8 << 10
 	maxWaitingFailed = 64 << 10
+	maxWaitingBytes  = 64 << 20
 
 	// segments is how many files a full history has.
 	segments = 32
+
+	// maxSegment bounds a file, in bytes. A search holds what it finds in a file.
+	maxSegment = 8 << 20
+
+	// maxSearches is how many searches run at a time. Others wait for them.
+	maxSearches = 4
 )
 
 // Config says what a history keeps, and where.
@@ -54,10 +62,15 @@ type History struct {
 	ended   chan struct{} // closed by run after that
 	once    sync.Once     // for Close
 
-	mu        sync.Mutex
-	waiting   []faas.CallRecord // to be written
-	sampler   sampler
-	lost      int // calls, since that was last reported
+	searches chan struct{} // has one for each search that runs
+
+	mu      sync.Mutex
+	waiting []faas.CallRecord // to be written
+	bytes   int               // that they have
+	sampler sampler
+	lost    int // calls, since that was last reported
+
+	following sync.Mutex // taken while calls are given to followers, for which Record must not wait
 	followers map[*follower]struct{}
 
 	told time.Time // when Failed was last called; only run uses it
@@ -68,12 +81,20 @@ type History struct {
 func Open(cfg Config) (*History, error) {
 	h := &History{
 		cfg: cfg, folder: filepath.Join(cfg.Data, Name),
-		closing: make(chan struct{}), ended: make(chan struct{}),
+		closing: make(chan struct{}), ended: make(chan struct{}), searches: make(chan struct{}, maxSearches),
 		sampler: sampler{rate: cfg.Rate}, followers: map[*follower]struct{}{},
 	}
 	var err error
 	h.journal, err = journal.Open(h.folder, journal.Options{
-		Segment: cfg.MaxBytes / segments, MaxBytes: cfg.MaxBytes, MaxAge: cfg.MaxAge, Failed: func(err error) { cfg.Failed(fmt.Errorf("the history: %w", err)) },
+		Segment: min(cfg.MaxBytes/segments, maxSegment), MaxBytes: cfg.MaxBytes, MaxAge: cfg.MaxAge,
+		Failed: func(err error) {
+			err = fmt.Errorf("the history: %w", err)
+			if h.journal == nil { // each damage that it finds while it is opened is told once
+				cfg.Failed(err)
+				return
+			}
+			h.failed(err)
+		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("opening the history of calls: %w; when that cannot be mended, move %s to another place, and a new one begins", err, h.folder)
@@ -84,16 +105,19 @@ func Open(cfg Config) (*History, error) {
 
 // Record implements faas.History.
 func (h *History) Record(call faas.CallRecord) {
+	bound(&call) // before it waits: it must not keep a long traceback alive
+	size := sizeOf(&call)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	important := call.Outcome != "ok" || call.Timing.Total >= slow
 	switch {
 	case !important && !h.sampler.admits(time.Now()), !important && len(h.waiting) >= maxWaiting:
 		h.sampler.omit(call.Function, call.Started)
-	case len(h.waiting) >= maxWaitingFailed:
+	case len(h.waiting) >= maxWaitingFailed, h.bytes+size > maxWaitingBytes:
 		h.lost++
 	default:
 		h.waiting = append(h.waiting, call)
+		h.bytes += size
 	}
 }
 
@@ -123,14 +147,13 @@ func (h *History) run() {
 func (h *History) flush(spare []faas.CallRecord) []faas.CallRecord {
 	h.mu.Lock()
 	calls, lost := h.waiting, h.lost
-	h.waiting, h.lost = spare[:0], 0
+	h.waiting, h.bytes, h.lost = spare[:0], 0, 0
 	h.mu.Unlock()
 	for i := range calls {
 		call := &calls[i]
 		if call.Name == "" && h.cfg.Function != nil {
 			call.Name = h.cfg.Function(call.Function)
 		}
-		bound(call)
 		r, err := h.journal.Append(encode(call))
 		if err != nil {
 			lost++

@@ -3,6 +3,7 @@ package history
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -81,7 +82,7 @@ func (o *opened) written() {
 func (o *opened) ids(query faas.CallQuery) string {
 	o.t.Helper()
 	var ids []string
-	for c, err := range o.Calls(query) {
+	for c, err := range o.Calls(query, nil) {
 		if err != nil {
 			o.t.Fatal(err)
 		}
@@ -122,22 +123,22 @@ func TestRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	o = open(t, data, nil)
-	got, err := o.Call("call-2")
+	got, err := o.Call("call-2", nil, nil)
 	if err != nil || !reflect.DeepEqual(got.Call, failed) || got.Number != 2 {
 		t.Errorf("read %+v, %v", got, err)
 	}
-	if got, err := o.Call("call-1"); err != nil || got.Call.Name != "name of f1" {
+	if got, err := o.Call("call-1", nil, nil); err != nil || got.Call.Name != "name of f1" {
 		t.Errorf("the call that was made by ID is %+v, %v", got.Call, err)
 	}
 	for _, id := range []string{"call", "call-3", "call-1\"", "", "\xff"} {
-		if _, err := o.Call(id); faas.CodeOf(err) != faas.CodeUnknownCall {
+		if _, err := o.Call(id, nil, nil); faas.CodeOf(err) != faas.CodeUnknownCall {
 			t.Errorf("%q: %v", id, err)
 		}
 	}
 	again := call(1, func(c *faas.CallRecord) { c.Version = 9 })
 	o.Record(again)
 	o.eventually(faas.CallQuery{}, "1 2 1")
-	if got, err := o.Call("call-1"); err != nil || got.Call.Version != 9 {
+	if got, err := o.Call("call-1", nil, nil); err != nil || got.Call.Version != 9 {
 		t.Errorf("of two calls with an ID the older was found: %+v, %v", got, err)
 	}
 }
@@ -213,7 +214,7 @@ func TestTextsAreBounded(t *testing.T) {
 	given := &faas.CallError{Type: long, Message: long, Traceback: long + "the end"}
 	o.Record(call(1, func(c *faas.CallRecord) { c.Outcome, c.Path, c.Caller, c.Error = "function_raised", long, long, given }))
 	o.eventually(faas.CallQuery{}, "1")
-	c, err := o.Call("call-1")
+	c, err := o.Call("call-1", nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +246,7 @@ func TestSampling(t *testing.T) {
 	}
 	o = open(t, o.data, nil)
 	kept, omitted, failed, long := 0, 0, 0, 0
-	for c, err := range o.Calls(faas.CallQuery{}) {
+	for c, err := range o.Calls(faas.CallQuery{}, nil) {
 		switch {
 		case err != nil:
 			t.Fatal(err)
@@ -263,7 +264,7 @@ func TestSampling(t *testing.T) {
 		t.Errorf("of %d calls %d were kept and %d omitted; of %d failures %d, of %[4]d slow ones %[6]d", n, kept, omitted, n/100, failed, long)
 	}
 	some := 0
-	for c, err := range o.Calls(faas.CallQuery{Functions: []string{"f1"}}) {
+	for c, err := range o.Calls(faas.CallQuery{Functions: []string{"f1"}}, nil) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -315,6 +316,16 @@ func TestSampler(t *testing.T) {
 	}
 }
 
+func (o *opened) follow(query faas.CallQuery, done <-chan struct{}) iter.Seq[faas.StoredCall] {
+	o.t.Helper()
+	calls, err := o.Follow(query, done)
+	if err != nil {
+		o.t.Error(err)
+		return func(func(faas.StoredCall) bool) {}
+	}
+	return calls
+}
+
 // TestFollow: a follower gets the calls that match as they come, and one that does not
 // read holds up nobody.
 func TestFollow(t *testing.T) {
@@ -322,21 +333,18 @@ func TestFollow(t *testing.T) {
 	o.Record(call(0, nil))
 	o.eventually(faas.CallQuery{}, "0")
 	done := make(chan struct{})
-	lazy := o.Follow(faas.CallQuery{}, done)
+	lazy := o.follow(faas.CallQuery{}, done)
 	got := make(chan string)
 	go func() {
 		defer close(got)
-		for c, err := range o.Follow(faas.CallQuery{Outcome: faas.OutcomeFailed}, done) {
-			if err != nil {
-				t.Error(err)
-			}
+		for c := range o.follow(faas.CallQuery{Outcome: faas.OutcomeFailed}, done) {
 			got <- c.Call.ID
 		}
 	}()
 	for range 100 { // until the follower is there
-		o.mu.Lock()
+		o.following.Lock()
 		n := len(o.followers)
-		o.mu.Unlock()
+		o.following.Unlock()
 		if n == 2 {
 			break
 		}
@@ -369,8 +377,8 @@ func TestFollow(t *testing.T) {
 			t.Error("more is kept for a follower than there is room for")
 		}
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	o.following.Lock()
+	defer o.following.Unlock()
 	if len(o.followers) != 0 {
 		t.Errorf("there are still %d followers", len(o.followers))
 	}
@@ -481,4 +489,149 @@ func TestDamaged(t *testing.T) {
 	}
 	o.Record(call(9, nil))
 	o.eventually(faas.CallQuery{}, "9 3 1 0")
+}
+
+// TestTextsOfAnyBytes: texts that are no characters are cut like others.
+func TestTextsOfAnyBytes(t *testing.T) {
+	for _, text := range []string{"\x80", "\xff", "ü", "\xf0\x9f\x90\xa6", "\x00"} {
+		c := call(1, func(c *faas.CallRecord) {
+			c.Path, c.Error = strings.Repeat(text, 10<<10), &faas.CallError{Message: strings.Repeat(text, 10<<10), Traceback: strings.Repeat(text, 10<<10)}
+		})
+		bound(&c)
+		for _, cut := range []string{c.Path, c.Error.Message, c.Error.Traceback} {
+			if len(cut) < maxText-4 || len(cut) > maxTraceback+4 {
+				t.Errorf("%q is cut to %d bytes", text, len(cut))
+			}
+		}
+	}
+}
+
+// TestLongErrorsThatWait: records that wait to be written have a bounded size together,
+// and do not keep alive what they leave out.
+func TestLongErrorsThatWait(t *testing.T) {
+	o := open(t, t.TempDir(), nil)
+	if err := o.Close(); err != nil { // so that nobody takes what is waiting
+		t.Fatal(err)
+	}
+	o.waiting = nil
+	long := strings.Repeat("x", 1<<20)
+	for range 20_000 {
+		o.Record(call(1, func(c *faas.CallRecord) {
+			c.Outcome, c.Error = "function_raised", &faas.CallError{Message: long, Traceback: long}
+		}))
+	}
+	held := 0
+	for _, c := range o.waiting {
+		held += len(c.Error.Message) + len(c.Error.Traceback)
+	}
+	if held > maxWaitingBytes || held < maxWaitingBytes/2 || o.lost != 20_000-len(o.waiting) {
+		t.Errorf("%d records hold %d bytes, and %d are lost", len(o.waiting), held, o.lost)
+	}
+}
+
+// TestCallsWithOneID: callers choose IDs, so a call must not hide another function's.
+func TestCallsWithOneID(t *testing.T) {
+	o := open(t, t.TempDir(), nil)
+	for _, id := range []string{"f1", "f2", "f3"} {
+		o.Record(call(1, func(c *faas.CallRecord) { c.Function = id }))
+	}
+	o.eventually(faas.CallQuery{}, "1 1 1")
+	for _, id := range []string{"f1", "f2", "f3"} {
+		if c, err := o.Call("call-1", []string{"f0", id}, nil); err != nil || c.Call.Function != id {
+			t.Errorf("of %s there is %+v, %v", id, c.Call, err)
+		}
+	}
+	if c, err := o.Call("call-1", []string{"f4"}, nil); faas.CodeOf(err) != faas.CodeUnknownCall {
+		t.Errorf("there is %+v, %v", c.Call, err)
+	}
+}
+
+// TestSearchesAreBounded: few run at a time, and one whose client has left ends.
+func TestSearchesAreBounded(t *testing.T) {
+	o := open(t, t.TempDir(), nil)
+	for i := range 900 {
+		o.Record(call(i, nil))
+	}
+	o.eventually(faas.CallQuery{Text: "call-899"}, "899")
+	done := make(chan struct{})
+	running, seen := 0, 0
+	var search func()
+	search = func() { // each begins in the midst of the one before, and the last waits
+		if running++; running > maxSearches {
+			time.AfterFunc(50*time.Millisecond, func() { close(done) })
+		}
+		for range o.Calls(faas.CallQuery{}, done) {
+			seen++
+			search()
+		}
+	}
+	search()
+	if running != maxSearches+1 || seen != maxSearches {
+		t.Errorf("%d searches were begun, and read %d records", running, seen)
+	}
+	for c := range o.Calls(faas.CallQuery{}, done) {
+		t.Fatalf("a client that has left gets %+v", c)
+	}
+}
+
+// TestLargeHistory: a search holds what it finds in a file, so files do not grow with the
+// history's bound.
+func TestLargeHistory(t *testing.T) {
+	o := open(t, t.TempDir(), func(c *Config) { c.MaxBytes = 1 << 40 })
+	long := strings.Repeat("x", maxTraceback)
+	for i := range 2000 {
+		o.Record(call(i, func(c *faas.CallRecord) {
+			c.Outcome, c.Error = "function_raised", &faas.CallError{Message: "m", Traceback: long}
+		}))
+		if i%500 == 0 {
+			o.written()
+		}
+	}
+	if err := o.Close(); err != nil {
+		t.Fatal(err)
+	}
+	files, _ := filepath.Glob(filepath.Join(o.data, Name, "*"))
+	if len(files) < 2 {
+		t.Errorf("the history is in %d files", len(files))
+	}
+}
+
+// TestManyFollowers: beyond a number they are refused, until others leave.
+func TestManyFollowers(t *testing.T) {
+	o := open(t, t.TempDir(), nil)
+	done := make(chan struct{})
+	for range maxFollowers - 1 {
+		o.follow(faas.CallQuery{}, done)
+	}
+	last := o.follow(faas.CallQuery{}, done)
+	if _, err := o.Follow(faas.CallQuery{}, done); faas.CodeOf(err) != faas.CodeNoCapacity {
+		t.Errorf("one too many: %v", err)
+	}
+	close(done)
+	for range last {
+	}
+	o.follow(faas.CallQuery{}, done)
+}
+
+// TestJournalFails: what fails for each record is reported once a second, also when the
+// journal cannot begin a file.
+func TestJournalFails(t *testing.T) {
+	o := open(t, t.TempDir(), func(c *Config) { c.MaxBytes = segments << 10 })
+	o.Record(call(1, nil))
+	o.eventually(faas.CallQuery{}, "1")
+	if err := os.RemoveAll(filepath.Join(o.data, Name)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 500 {
+		o.Record(call(i, nil))
+	}
+	o.written()
+	for end := time.Now().Add(10 * time.Second); len(o.errs) == 0 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	}
+	if err := o.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(o.errs); n < 1 || n > 5 {
+		t.Errorf("%d errors were reported", n)
+	}
 }

@@ -30,9 +30,6 @@ func newFilter(q faas.CallQuery) *filter {
 			f.functions[id] = true
 		}
 	}
-	if len(q.Functions) == 1 {
-		f.contains = append(f.contains, member("function", q.Functions[0]))
-	}
 	if q.Outcome != "" && q.Outcome != faas.OutcomeFailed {
 		f.contains = append(f.contains, member("outcome", q.Outcome))
 	}
@@ -60,6 +57,9 @@ var ok = member("outcome", "ok")
 
 // mayMatch reports whether a record may match, by its bytes. It is called concurrently.
 func (f *filter) mayMatch(r journal.Record) bool {
+	if f.functions != nil && !f.functions[string(functionOf(r.Payload))] {
+		return false
+	}
 	if bytes.HasPrefix(r.Payload, omittedBegin) {
 		return f.counts()
 	}
@@ -78,6 +78,12 @@ func (f *filter) mayMatch(r journal.Record) bool {
 // well, and nothing is known of them but function and minute.
 func (f *filter) counts() bool {
 	return (f.Outcome == "" || f.Outcome == "ok") && f.Version == 0 && f.Caller == "" && f.Trace == "" && f.Text == "" && f.MinRun == 0
+}
+
+// functionOf returns the ID of the function that a record is about, or nothing.
+func functionOf(payload []byte) []byte {
+	_, rest, _ := bytes.Cut(payload, []byte(`"function":"`))
+	return rest[:max(bytes.IndexByte(rest, '"'), 0)]
 }
 
 // runOf returns how long the call of a record ran, in milliseconds.
@@ -130,11 +136,40 @@ func (f *filter) matches(c *faas.CallRecord) bool {
 	return false
 }
 
+// search yields the records that match, the newest first, until done. It waits while
+// too many others search.
+func (h *History) search(before uint64, done <-chan struct{}, match func(journal.Record) bool) iter.Seq2[journal.Record, error] {
+	return func(yield func(journal.Record, error) bool) {
+		select {
+		case h.searches <- struct{}{}:
+			defer func() { <-h.searches }()
+		case <-done:
+			return
+		}
+		over := func() bool {
+			select {
+			case <-done:
+				return true
+			default:
+				return false
+			}
+		}
+		for r, err := range journal.Backward(h.folder, before, func(r journal.Record) bool { return !over() && match(r) }) {
+			if over() || !yield(r, err) {
+				return
+			}
+		}
+	}
+}
+
 // Calls implements faas.History.
-func (h *History) Calls(query faas.CallQuery) iter.Seq2[faas.StoredCall, error] {
+func (h *History) Calls(query faas.CallQuery, done <-chan struct{}) iter.Seq2[faas.StoredCall, error] {
 	f := newFilter(query)
 	return func(yield func(faas.StoredCall, error) bool) {
-		for r, err := range journal.Backward(h.folder, query.Before, f.mayMatch) {
+		if f.functions != nil && len(f.functions) == 0 {
+			return
+		}
+		for r, err := range h.search(query.Before, done, f.mayMatch) {
 			if err == nil && r.Time.Before(query.Since) {
 				return // it was written when its call was over, and so were all before it
 			}
@@ -156,9 +191,10 @@ func (h *History) Calls(query faas.CallQuery) iter.Seq2[faas.StoredCall, error] 
 }
 
 // Call implements faas.History.
-func (h *History) Call(id string) (faas.StoredCall, error) {
+func (h *History) Call(id string, functions []string, done <-chan struct{}) (faas.StoredCall, error) {
+	f := newFilter(faas.CallQuery{Functions: functions})
 	quoted := append([]byte(`{"id":`), encode(id)...)
-	for r, err := range journal.Backward(h.folder, 0, func(r journal.Record) bool { return bytes.HasPrefix(r.Payload, quoted) }) {
+	for r, err := range h.search(0, done, func(r journal.Record) bool { return bytes.HasPrefix(r.Payload, quoted) && f.mayMatch(r) }) {
 		var damage *journal.Damage
 		if errors.As(err, &damage) {
 			continue

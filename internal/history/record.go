@@ -3,7 +3,6 @@ package history
 import (
 	"bytes"
 	"encoding/json"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -49,13 +48,25 @@ func bound(call *faas.CallRecord) {
 		bounded := *e // the answer to the call shares it
 		bounded.Type, bounded.Message = clip(e.Type, maxText), clip(e.Message, maxText)
 		if over := len(e.Traceback) - maxTraceback; over > 0 {
-			for !utf8.RuneStart(e.Traceback[over]) {
-				over++
+			end := e.Traceback[over:]
+			for range utf8.UTFMax - 1 { // not in the middle of a character
+				if end != "" && !utf8.RuneStart(end[0]) {
+					end = end[1:]
+				}
 			}
-			bounded.Traceback = "…" + e.Traceback[over:]
+			bounded.Traceback = "…" + end
 		}
 		call.Error = &bounded
 	}
+}
+
+// sizeOf returns roughly how many bytes a record takes in memory while it waits.
+func sizeOf(call *faas.CallRecord) int {
+	size := 512 + len(call.ID) + len(call.Path)
+	if e := call.Error; e != nil {
+		size += 128 + len(e.Type) + len(e.Message) + len(e.Traceback)
+	}
+	return size
 }
 
 // clip returns the beginning of a text that is longer than most bytes.
@@ -63,8 +74,10 @@ func clip(text string, most int) string {
 	if len(text) <= most {
 		return text
 	}
-	for !utf8.RuneStart(text[most]) {
-		most--
+	for range utf8.UTFMax - 1 { // not in the middle of a character
+		if most > 0 && !utf8.RuneStart(text[most]) {
+			most--
+		}
 	}
-	return strings.Clone(text[:most]) + "…"
+	return text[:most] + "…"
 }

@@ -3,6 +3,7 @@
 package httpapi
 
 import (
+	"context"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -75,6 +76,9 @@ type API struct {
 	calls   http.Handler // handles calls as the router would
 	opened  atomic.Pointer[opened]
 	unready atomic.Pointer[faas.Error]
+
+	leaving context.Context // ends with Leave
+	leave   context.CancelFunc
 }
 
 // opened is a backend with the handlers that use it.
@@ -114,6 +118,7 @@ func New(cfg Config) *API {
 		hidden: newLimits[string](loggedErrors),
 		router: chi.NewRouter(),
 	}
+	a.leaving, a.leave = context.WithCancel(context.Background())
 	a.Unready(faas.Errorf(faas.CodeStarting, "the dispatcher is starting").After(time.Second))
 	a.open(Backend{}, Nothing)
 	r := a.router
@@ -149,7 +154,7 @@ func (a *API) open(b Backend, has Needs) {
 		functions: &functions{registry: b.Registry, locator: b.Locator, bodies: &a.bodies, unauthorized: a.guard.unauthorized},
 		secrets:   &secrets{secrets: b.Secrets, bodies: &a.bodies},
 		tokens:    &tokens{tokens: b.Tokens, bodies: &a.bodies},
-		history:   &history{history: b.History, registry: b.Registry},
+		history:   &history{history: b.History, registry: b.Registry, tokens: b.Tokens, bodies: &a.bodies, leaving: a.leaving},
 		ops:       &ops{log: a.cfg.Log, build: a.cfg.Build, scrape: a.cfg.Metrics, journal: b.Audit, storage: b.Storage, engine: b.Engine, unready: &a.unready},
 	}
 	a.opened.Store(&opened{b, has, routes(s), &a.unready})
@@ -158,6 +163,9 @@ func (a *API) open(b Backend, has Needs) {
 // Unready sets why /readyz answers 503, or with nil that it answers 200. Until Open it
 // is also why requests are refused.
 func (a *API) Unready(why *faas.Error) { a.unready.Store(why) }
+
+// Leave ends the answers that otherwise go on until their clients leave.
+func (a *API) Leave() { a.leave() }
 
 // ServeHTTP implements http.Handler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {

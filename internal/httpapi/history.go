@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/flockofbirds/fob/api"
+	"github.com/flockofbirds/fob/internal/buffer"
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
@@ -17,7 +19,14 @@ import (
 type history struct {
 	history  faas.History // nil if none is kept
 	registry faas.Registry
+	tokens   faas.Tokens
+	bodies   *bodies
+	leaving  context.Context // ends when the dispatcher does, and with it every stream
 }
+
+// pageBytes is how large the texts of a page are before it ends with fewer calls than
+// were asked for.
+const pageBytes = 2 << 20
 
 // historyParameters are the parameters of GET /api/calls.
 var historyParameters = []string{"function", "version", "outcome", "caller", "trace", "text", "since", "until", "min_run", "limit", "after", "follow"}
@@ -43,27 +52,40 @@ func (s *history) list(w http.ResponseWriter, r *http.Request, q asked) error {
 		return err
 	}
 	if follow {
-		return s.follow(w, r, query)
+		return s.follow(w, r, &q.who, query)
 	}
 	page := api.Calls{Calls: []faas.CallRecord{}}
-	last := uint64(0)
-	for c, err := range s.history.Calls(query) {
+	last, size := uint64(0), 0
+	for c, err := range s.history.Calls(query, r.Context().Done()) {
 		if err != nil {
 			return err
 		}
-		if c.Omitted > 0 {
-			page.Omitted += c.Omitted
-			continue
-		}
-		if len(page.Calls) == limit {
+		if len(page.Calls) == limit || size >= pageBytes { // what was left out after the last call is of the next page
 			next := strconv.FormatUint(last, 10)
 			page.Next = &next
 			break
 		}
-		page.Calls = append(page.Calls, c.Call)
 		last = c.Number
+		if c.Omitted > 0 {
+			page.Omitted += c.Omitted
+			continue
+		}
+		page.Calls = append(page.Calls, c.Call)
+		if size += len(c.Call.Path); c.Call.Error != nil {
+			size += len(c.Call.Error.Message) + len(c.Call.Error.Traceback)
+		}
 	}
-	return answer(w, http.StatusOK, page)
+	body := encode(page)
+	if !s.bodies.budget.Take(int64(len(body)), buffer.Answer) {
+		return full()
+	}
+	defer s.bodies.budget.Give(int64(len(body)))
+	client := http.NewResponseController(w) // one that does not read must not hold the memory for ever
+	client.SetWriteDeadline(time.Now().Add(answerPatience))
+	defer client.SetWriteDeadline(time.Time{})
+	send(w, http.StatusOK, body)
+	client.Flush()
+	return nil
 }
 
 // functions returns the IDs of the functions whose calls are shown, or nil for all. A
@@ -102,24 +124,51 @@ func (s *history) functions(r *http.Request, who *faas.Caller, given map[string]
 	return nil, err
 }
 
-// follow answers with calls as they come, each a line of JSON, until the client leaves.
-func (s *history) follow(w http.ResponseWriter, r *http.Request, query faas.CallQuery) error {
-	calls := s.history.Follow(query, r.Context().Done())
+// mayStill reports whether a client may see a call that it has followed until now. Its
+// token may have been revoked since, or the function renamed or deleted.
+func (s *history) mayStill(ctx context.Context, who *faas.Caller, function string) bool {
+	switch who.Kind {
+	case faas.CallerTrusted:
+		return !s.tokens.Required()
+	case faas.CallerToken:
+		all, err := s.tokens.List(ctx)
+		if err != nil || !slices.ContainsFunc(all, func(t *faas.Token) bool { return t.ID == who.Token.ID && !t.Expired(time.Now()) }) {
+			return false
+		}
+	}
+	if who.May(faas.ScopeRead, nil) {
+		return true
+	}
+	fn, _, err := s.registry.Resolve(ctx, faas.Ref{ID: function})
+	return err == nil && who.May(faas.ScopeRead, fn)
+}
+
+// follow answers with calls as they come, each a line of JSON, until the client leaves,
+// may not see them any more, or the dispatcher ends.
+func (s *history) follow(w http.ResponseWriter, r *http.Request, who *faas.Caller, query faas.CallQuery) error {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(s.leaving, cancel)()
+	calls, err := s.history.Follow(query, ctx.Done())
+	if err != nil {
+		return err
+	}
 	client := http.NewResponseController(w)
 	defer client.SetWriteDeadline(time.Time{})
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	inert(w.Header())
 	w.WriteHeader(http.StatusOK)
 	client.Flush()
-	for c, err := range calls {
+	for c := range calls {
+		if !s.mayStill(ctx, who, c.Call.Function) {
+			return nil
+		}
 		line := append(encode(c.Call), '\n')
 		if c.Omitted > 0 {
 			line = append(append(encode(api.OmittedCalls{Omitted: c.Omitted}), '\n'), line...)
 		}
 		client.SetWriteDeadline(time.Now().Add(answerPatience))
-		if err == nil {
-			_, err = w.Write(line)
-		}
+		_, err := w.Write(line)
 		if err == nil {
 			err = client.Flush()
 		}
@@ -137,15 +186,13 @@ func (s *history) get(w http.ResponseWriter, r *http.Request, q asked) error {
 		return err
 	}
 	id := chi.URLParam(r, "id")
-	c, err := s.history.Call(id)
+	functions, err := s.functions(r, &q.who, nil)
 	if err != nil {
 		return err
 	}
-	if !q.who.May(faas.ScopeRead, nil) {
-		fn, _, err := s.registry.Resolve(r.Context(), faas.Ref{ID: c.Call.Function})
-		if err != nil || !q.who.May(faas.ScopeRead, fn) {
-			return faas.UnknownCall(id)
-		}
+	c, err := s.history.Call(id, functions, r.Context().Done())
+	if err != nil {
+		return err
 	}
 	return answer(w, http.StatusOK, c.Call)
 }

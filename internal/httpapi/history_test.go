@@ -5,13 +5,18 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/flockofbirds/fob/api"
+	"github.com/flockofbirds/fob/internal/buffer"
 	"github.com/flockofbirds/fob/internal/faas"
 	past "github.com/flockofbirds/fob/internal/history"
 	"github.com/flockofbirds/fob/internal/observe"
@@ -57,7 +62,7 @@ func recorded(t *testing.T, kept *past.History, n int) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		found := 0
-		for range kept.Calls(faas.CallQuery{}) {
+		for range kept.Calls(faas.CallQuery{}, nil) {
 			found++
 		}
 		if found >= n {
@@ -232,5 +237,151 @@ func TestFollowedCalls(t *testing.T) {
 	}
 	if lines.Scan() || lines.Err() != nil {
 		t.Errorf("after the end: %s, %v", lines.Bytes(), lines.Err())
+	}
+}
+
+// TestOmittedCallsOnPages: calls that were left out are counted on one page, not on two.
+func TestOmittedCallsOnPages(t *testing.T) {
+	a, kept := remembering(t, nil)
+	b := a.opened.Load().Backend
+	b.History = sampled{kept}
+	a.Open(b)
+	omitted, ids, after := 0, "", ""
+	for pages := 0; pages < 10; pages++ {
+		var page api.Calls
+		if w := serve(a, "GET", "/api/calls?limit=2"+after, ""); json.Unmarshal(w.Body.Bytes(), &page) != nil || w.Code != 200 {
+			t.Fatalf("answered %d %s", w.Code, w.Body)
+		}
+		omitted += page.Omitted
+		ids += calledIDs(page) + " "
+		if page.Next == nil {
+			break
+		}
+		after = "&after=" + *page.Next
+	}
+	if omitted != 1111 || strings.TrimSpace(ids) != "c7 c6 c4 c2" {
+		t.Errorf("%d calls were left out, and there are %s", omitted, ids)
+	}
+}
+
+// sampled is a history with calls that were left out.
+type sampled struct{ *past.History }
+
+func (sampled) Calls(query faas.CallQuery, _ <-chan struct{}) iter.Seq2[faas.StoredCall, error] {
+	return func(yield func(faas.StoredCall, error) bool) {
+		for i, omitted := range []int{1000, 0, 0, 100, 0, 10, 0, 1} {
+			c := faas.StoredCall{Number: uint64(8 - i), Omitted: omitted}
+			if omitted == 0 {
+				c.Call.ID = fmt.Sprint("c", c.Number)
+			}
+			if (query.Before == 0 || c.Number < query.Before) && !yield(c, nil) {
+				return
+			}
+		}
+	}
+}
+
+// TestLargePages: a page of long records has fewer of them, and is counted as a buffer.
+func TestLargePages(t *testing.T) {
+	a, kept := remembering(t, nil)
+	const n = 600
+	for i := range n {
+		kept.Record(faas.CallRecord{ID: fmt.Sprint("c", i), Function: testID, Outcome: "timeout", Started: time.Now(), Error: &faas.CallError{Message: "m", Traceback: strings.Repeat("\n", 8000)}})
+	}
+	recorded(t, kept, n)
+	found, after := 0, ""
+	for {
+		var page api.Calls
+		w := serve(a, "GET", "/api/calls?limit=1000"+after, "")
+		if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil || w.Code != 200 || w.Body.Len() > 8*pageBytes {
+			t.Fatalf("answered %d with %d bytes, %v", w.Code, w.Body.Len(), err)
+		}
+		found += len(page.Calls)
+		if page.Next == nil {
+			break
+		}
+		after = "&after=" + *page.Next
+	}
+	if found != n {
+		t.Errorf("there are %d calls", found)
+	}
+	a.bodies.budget = buffer.New(1 << 20)
+	w := serve(a, "GET", "/api/calls?limit=1000", "")
+	wantProblem(t, w.Code, w.Header(), w.Body.String(), 503, faas.CodeNoCapacity)
+}
+
+// TestFollowersLoseTheirRight: one that follows sees nothing more when its token is
+// revoked or its function is gone, and ends when the dispatcher does.
+func TestFollowersLoseTheirRight(t *testing.T) {
+	for what, lose := range map[string]func(*API, *revocable, *forgetful){
+		"the token is revoked":    func(_ *API, tokens *revocable, _ *forgetful) { tokens.revoked.Store(true) },
+		"the function is deleted": func(_ *API, _ *revocable, registry *forgetful) { registry.deleted.Store(true) },
+		"the dispatcher ends":     func(a *API, _ *revocable, _ *forgetful) { a.Leave() },
+	} {
+		grants := map[string]string{"bob": "read:hello"}
+		a, kept := remembering(t, grants)
+		b := a.opened.Load().Backend
+		tokens, registry := &revocable{fakeTokens: newTokens(t, grants)}, &forgetful{Registry: b.Registry}
+		b.Tokens, b.Registry = tokens, registry
+		a.Open(b)
+		server := httptest.NewServer(a)
+		request, _ := http.NewRequest("GET", server.URL+"/api/calls?follow=true", nil)
+		request.Header.Set("Authorization", "Bearer "+secretOf("bob"))
+		response, err := http.DefaultClient.Do(request)
+		if err != nil || response.StatusCode != 200 {
+			t.Fatal(response, err)
+		}
+		lines := bufio.NewScanner(response.Body)
+		kept.Record(faas.CallRecord{ID: "before", Function: testID, Outcome: "ok"})
+		if !lines.Scan() || !strings.Contains(lines.Text(), "before") {
+			t.Errorf("%s: before there is %s, %v", what, lines.Text(), lines.Err())
+		}
+		lose(a, tokens, registry)
+		kept.Record(faas.CallRecord{ID: "after", Function: testID, Outcome: "ok"})
+		if lines.Scan() || lines.Err() != nil {
+			t.Errorf("%s: after there is %s, %v", what, lines.Text(), lines.Err())
+		}
+		response.Body.Close()
+		server.Close()
+	}
+}
+
+// revocable is tokens that can be revoked.
+type revocable struct {
+	*fakeTokens
+	revoked atomic.Bool
+}
+
+func (r *revocable) List(context.Context) ([]*faas.Token, error) {
+	if r.revoked.Load() {
+		return nil, nil
+	}
+	return slices.Collect(maps.Values(r.by)), nil
+}
+
+// forgetful is a registry whose functions can be deleted.
+type forgetful struct {
+	faas.Registry
+	deleted atomic.Bool
+}
+
+func (f *forgetful) Resolve(ctx context.Context, ref faas.Ref) (*faas.Function, *faas.Version, error) {
+	if f.deleted.Load() {
+		return nil, nil, faas.UnknownFunction(ref)
+	}
+	return f.Registry.Resolve(ctx, ref)
+}
+
+// TestCallsWithOneID: a call with another function's ID hides nothing from those who may
+// not read that function.
+func TestCallsWithOneID(t *testing.T) {
+	a, kept := remembering(t, map[string]string{"bob": "read:hello"})
+	for _, function := range []string{testID, otherID} {
+		kept.Record(faas.CallRecord{ID: "c1", Function: function, Outcome: "ok"})
+	}
+	recorded(t, kept, 2)
+	w := serve(a, "GET", "/api/calls/c1", "", "Authorization", "Bearer "+secretOf("bob"))
+	if w.Code != 200 || !strings.Contains(w.Body.String(), testID) {
+		t.Errorf("answered %d %s", w.Code, w.Body)
 	}
 }

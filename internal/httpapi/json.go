@@ -9,13 +9,17 @@ import (
 
 // answer sends v as JSON.
 func answer(w http.ResponseWriter, status int, v any) error {
-	body := encode(v)
+	send(w, status, encode(v))
+	return nil
+}
+
+// send sends a body that is JSON.
+func send(w http.ResponseWriter, status int, body []byte) {
 	inert(w.Header())
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	w.Write(body) // an error has nowhere to go
-	return nil
 }
 
 // encode writes JSON byte for byte as the original did: with a space after each colon

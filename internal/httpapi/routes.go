@@ -186,7 +186,7 @@ func routes(s *resources) []Route {
 				"from `?since=` to `?until=`, that ran for `?min_run=` or longer, with `?text=` anywhere; `?limit=` and `?after=` as above; `?follow=true` streams those to come",
 			Scope: faas.ScopeRead, Span: Listed, Needs: Dispatcher,
 			Query: historyParameters, Gives: Answers{200: api.Calls{}},
-			Fails:  codes{faas.CodeBadRequest, faas.CodeUnknownFunction, faas.CodeUnknownCall, faas.CodeStorage},
+			Fails:  codes{faas.CodeBadRequest, faas.CodeUnknownFunction, faas.CodeUnknownCall, faas.CodeNoCapacity, faas.CodeStorage},
 			handle: s.history.list,
 		},
 		{
