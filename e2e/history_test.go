@@ -62,3 +62,20 @@ func TestNoHistory(t *testing.T) {
 		t.Errorf("there is a history, %v", err)
 	}
 }
+
+// TestBrokenHistory: calls go on when the history cannot be opened, and the log says so.
+func TestBrokenHistory(t *testing.T) {
+	t.Parallel()
+	data := shortDir(t)
+	if err := os.WriteFile(filepath.Join(data, "history"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := boot(t, "FOB_DATA="+data)
+	r.gen("?name=hello", "def callme(): return 1")
+	r.do("GET", "/api/call/hello", "").wants(t, 200, `{"result": 1}`)
+	r.do("GET", "/api/calls", "").wantsProblem(t, 503, string(faas.CodeStorage))
+	r.do("GET", "/api/calls/x", "").wantsProblem(t, 503, string(faas.CodeStorage))
+	if metrics := r.do("GET", "/metrics", "").Body; !strings.Contains(metrics, "\nfob_history_lost_total 1\n") {
+		t.Error("the call is not counted as lost")
+	}
+}

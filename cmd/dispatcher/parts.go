@@ -186,12 +186,13 @@ func (p *Program) openSecrets(ctx context.Context) (func(), error) {
 	return nil, nil
 }
 
-// openHistory opens the history of calls.
+// openHistory opens the history of calls. Calls matter more: if it cannot be opened, they
+// go on without it.
 func (p *Program) openHistory(ctx context.Context) (func(), error) {
 	if p.cfg.History == 0 {
 		return nil, nil
 	}
-	log, err := history.Open(history.Config{
+	cfg := history.Config{
 		Data: p.cfg.Data, MaxBytes: int64(p.cfg.History), MaxAge: time.Duration(p.cfg.HistoryAge), Rate: historyRate,
 		Function: func(id string) string {
 			if fn, _, err := p.catalogue.Resolve(ctx, faas.Ref{ID: id}); err == nil {
@@ -201,9 +202,11 @@ func (p *Program) openHistory(ctx context.Context) (func(), error) {
 		},
 		Lost:   func(calls int) { p.metrics.HistoryLost.Add(float64(calls)) },
 		Failed: func(err error) { p.log.Error().Err(err).Msg("the history of calls is not complete") },
-	})
+	}
+	log, err := history.Open(cfg)
 	if err != nil {
-		return nil, p.advise(err)
+		p.log.Error().Err(p.advise(err)).Msg("calls leave no record until the next start")
+		log = history.Broken(cfg)
 	}
 	p.history = log
 	return func() {

@@ -24,6 +24,9 @@ type follower struct {
 
 // Follow implements faas.History.
 func (h *History) Follow(query faas.CallQuery, done <-chan struct{}) (iter.Seq[faas.StoredCall], error) {
+	if h.journal == nil {
+		return nil, errUnreadable(nil)
+	}
 	f := &follower{filter: newFilter(query), calls: make(chan faas.StoredCall, maxBehind)}
 	h.following.Lock()
 	full := len(h.followers) >= maxFollowers

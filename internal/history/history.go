@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/flockofbirds/fob/internal/faas"
@@ -73,7 +74,20 @@ type History struct {
 	following sync.Mutex // taken while calls are given to followers, for which Record must not wait
 	followers map[*follower]struct{}
 
-	told time.Time // when Failed was last called; only run uses it
+	told atomic.Int64 // when Failed was last called, in nanoseconds since 1970
+}
+
+// Broken returns a history in place of one that could not be opened: it counts every call
+// as lost, and answers that it cannot be read.
+func Broken(cfg Config) *History {
+	h := &History{cfg: cfg, closing: make(chan struct{}), ended: make(chan struct{})}
+	close(h.ended)
+	return h
+}
+
+// errUnreadable is what a client hears.
+func errUnreadable(cause error) error {
+	return faas.Errorf(faas.CodeStorage, "the history of calls cannot be read; the dispatcher's log says why").Because(cause)
 }
 
 // Open opens the history of a data folder, or begins one. A folder's history must be
@@ -105,6 +119,10 @@ func Open(cfg Config) (*History, error) {
 
 // Record implements faas.History.
 func (h *History) Record(call faas.CallRecord) {
+	if h.journal == nil {
+		h.cfg.Lost(1)
+		return
+	}
 	bound(&call) // before it waits: it must not keep a long traceback alive
 	size := sizeOf(&call)
 	h.mu.Lock()
@@ -187,8 +205,11 @@ func (h *History) writeOmitted(now time.Time) {
 
 // failed passes an error on, at most once a second.
 func (h *History) failed(err error) {
-	if now := time.Now(); err != nil && now.Sub(h.told) >= time.Second {
-		h.told = now
+	if err == nil {
+		return
+	}
+	now, told := time.Now().UnixNano(), h.told.Load()
+	if time.Duration(now-told) >= time.Second && h.told.CompareAndSwap(told, now) {
 		h.cfg.Failed(err)
 	}
 }
@@ -197,5 +218,8 @@ func (h *History) failed(err error) {
 func (h *History) Close() error {
 	h.once.Do(func() { close(h.closing) })
 	<-h.ended
+	if h.journal == nil {
+		return nil
+	}
 	return h.journal.Close()
 }

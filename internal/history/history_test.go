@@ -635,3 +635,75 @@ func TestJournalFails(t *testing.T) {
 		t.Errorf("%d errors were reported", n)
 	}
 }
+
+// TestForeignSegment: a segment that cannot be read at all costs its own calls, and no
+// answer. When nothing can be read, the answer is an error.
+func TestForeignSegment(t *testing.T) {
+	o := open(t, t.TempDir(), func(c *Config) { c.MaxBytes = 1 << 20 })
+	for i := range 300 {
+		o.Record(call(i, nil))
+	}
+	o.written()
+	if err := o.Close(); err != nil {
+		t.Fatal(err)
+	}
+	files, _ := filepath.Glob(filepath.Join(o.data, Name, "*"))
+	if len(files) < 3 {
+		t.Fatalf("there are %d segments", len(files))
+	}
+	for _, file := range files[1:2] { // a folder cannot be read as a file
+		if err := errors.Join(os.Remove(file), os.Mkdir(file, 0o700)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ids := " " + o.ids(faas.CallQuery{}) + " "
+	if n := len(strings.Fields(ids)); n < 150 || n > 299 || !strings.HasPrefix(ids, " 299 ") || !strings.HasSuffix(ids, " 0 ") || len(o.errs) == 0 {
+		t.Errorf("%d calls are found, and %d errors were reported", n, len(o.errs))
+	}
+	if _, err := o.Call("call-0", nil, nil); err != nil {
+		t.Errorf("the oldest call: %v", err)
+	}
+	for _, file := range files {
+		if err := errors.Join(os.RemoveAll(file), os.Mkdir(file, 0o700)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantUnreadable(t, o.History)
+}
+
+// wantUnreadable fails the test unless the history answers that it cannot be read.
+func wantUnreadable(t *testing.T, h *History) {
+	t.Helper()
+	n := 0
+	for _, err := range h.Calls(faas.CallQuery{}, nil) {
+		if n++; faas.CodeOf(err) != faas.CodeStorage {
+			t.Errorf("answered with %v", err)
+		}
+	}
+	if _, err := h.Call("call-1", nil, nil); n != 1 || faas.CodeOf(err) != faas.CodeStorage {
+		t.Errorf("answered with %d errors, and of a call with %v", n, err)
+	}
+}
+
+// TestBroken: what stands in place of a history that cannot be opened counts every call.
+func TestBroken(t *testing.T) {
+	lost := 0
+	cfg := Config{Data: t.TempDir(), MaxBytes: 4 << 20, Lost: func(n int) { lost += n }, Failed: func(err error) { t.Error(err) }}
+	if err := os.WriteFile(filepath.Join(cfg.Data, Name), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(cfg); err == nil {
+		t.Fatal("a file was opened as a history")
+	}
+	h := Broken(cfg)
+	for i := range 3 {
+		h.Record(call(i, nil))
+	}
+	wantUnreadable(t, h)
+	if _, err := h.Follow(faas.CallQuery{}, nil); faas.CodeOf(err) != faas.CodeStorage || lost != 3 {
+		t.Errorf("followed with %v; %d are lost", err, lost)
+	}
+	if err := errors.Join(h.Close(), h.Close()); err != nil {
+		t.Error(err)
+	}
+}

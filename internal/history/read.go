@@ -3,10 +3,11 @@ package history
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
+	"fmt"
 	"iter"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/flockofbirds/fob/internal/faas"
@@ -137,9 +138,14 @@ func (f *filter) matches(c *faas.CallRecord) bool {
 }
 
 // search yields the records that match, the newest first, until done. It waits while
-// too many others search.
+// too many others search. It skips what cannot be read and reports it; only if nothing can
+// be read, it yields an error, which is the last.
 func (h *History) search(before uint64, done <-chan struct{}, match func(journal.Record) bool) iter.Seq2[journal.Record, error] {
 	return func(yield func(journal.Record, error) bool) {
+		if h.journal == nil {
+			yield(journal.Record{}, errUnreadable(nil))
+			return
+		}
 		select {
 		case h.searches <- struct{}{}:
 			defer func() { <-h.searches }()
@@ -154,10 +160,24 @@ func (h *History) search(before uint64, done <-chan struct{}, match func(journal
 				return false
 			}
 		}
-		for r, err := range journal.Backward(h.folder, before, func(r journal.Record) bool { return !over() && match(r) }) {
-			if over() || !yield(r, err) {
+		var broken error
+		var readable atomic.Bool
+		for r, err := range journal.Backward(h.folder, before, func(r journal.Record) bool {
+			readable.Store(true)
+			return !over() && match(r)
+		}) {
+			switch {
+			case over():
+				return
+			case err != nil:
+				h.failed(fmt.Errorf("the history: %w", err))
+				broken = err
+			case !yield(r, nil):
 				return
 			}
+		}
+		if broken != nil && !readable.Load() {
+			yield(journal.Record{}, errUnreadable(broken))
 		}
 	}
 }
@@ -170,20 +190,17 @@ func (h *History) Calls(query faas.CallQuery, done <-chan struct{}) iter.Seq2[fa
 			return
 		}
 		for r, err := range h.search(query.Before, done, f.mayMatch) {
-			if err == nil && r.Time.Before(query.Since) {
+			if err != nil {
+				yield(faas.StoredCall{}, err)
+				return
+			}
+			if r.Time.Before(query.Since) {
 				return // it was written when its call was over, and so were all before it
 			}
-			c, match := faas.StoredCall{}, false
-			if err == nil {
-				c, match, err = f.read(r)
-			}
-			var damage *journal.Damage
-			switch {
-			case errors.As(err, &damage): // the journal reported it when it was opened, or will
-			case err != nil:
-				yield(faas.StoredCall{}, faas.Errorf(faas.CodeStorage, "the history of calls cannot be read; the dispatcher's log says why").Because(err))
-				return
-			case match && !yield(c, nil):
+			c, match, err := f.read(r)
+			if err != nil {
+				h.failed(fmt.Errorf("the history: the record %d is none of ours: %w", r.Number, err))
+			} else if match && !yield(c, nil) {
 				return
 			}
 		}
@@ -195,18 +212,13 @@ func (h *History) Call(id string, functions []string, done <-chan struct{}) (faa
 	f := newFilter(faas.CallQuery{Functions: functions})
 	quoted := append([]byte(`{"id":`), encode(id)...)
 	for r, err := range h.search(0, done, func(r journal.Record) bool { return bytes.HasPrefix(r.Payload, quoted) && f.mayMatch(r) }) {
-		var damage *journal.Damage
-		if errors.As(err, &damage) {
-			continue
+		if err != nil {
+			return faas.StoredCall{}, err
 		}
 		c := faas.StoredCall{Number: r.Number}
-		if err == nil {
-			err = json.Unmarshal(r.Payload, &c.Call)
-		}
-		if err != nil {
-			return c, faas.Errorf(faas.CodeStorage, "the history of calls cannot be read; the dispatcher's log says why").Because(err)
-		}
-		if c.Call.ID == id {
+		if err := json.Unmarshal(r.Payload, &c.Call); err != nil {
+			h.failed(fmt.Errorf("the history: the record %d is none of ours: %w", r.Number, err))
+		} else if c.Call.ID == id {
 			return c, nil
 		}
 	}

@@ -2,7 +2,6 @@ package journal
 
 import (
 	"bytes"
-	"errors"
 	"iter"
 	"runtime"
 	"slices"
@@ -15,8 +14,10 @@ import (
 // a time, so match is called concurrently, with records in any order, whose payloads are
 // valid for the call alone. The payload of a record that Backward yields may be kept.
 //
-// Errors and concurrent writing are as for Records, except that records missing at the end
-// of a segment are not reported. When Backward returns, match is not called any more.
+// Concurrent writing and Damage are as for Records, except that records missing at the end
+// of a segment are not reported. Any other error stands for the rest of a segment, and
+// whoever goes on gets the segments before it. When Backward returns, match is not called
+// any more.
 func Backward(folder string, before uint64, match func(Record) bool) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		all, err := list(folder)
@@ -49,8 +50,7 @@ func Backward(folder string, before uint64, match func(Record) bool) iter.Seq2[R
 			records := <-ahead[0]
 			ahead = ahead[1:]
 			for _, f := range slices.Backward(records) {
-				var damage *Damage
-				if !yield(f.record, f.err) || f.err != nil && !errors.As(f.err, &damage) {
+				if !yield(f.record, f.err) {
 					return
 				}
 			}
