@@ -19,12 +19,18 @@ type rounds struct {
 	healthy string
 }
 
-func bootRounds(t *testing.T) *rounds {
+func bootRounds(t *testing.T, settings ...string) *rounds {
 	t.Helper()
 	aviary := testAviary(t)
-	// Long enough for what is healthy on a busy machine.
-	r := boot(t, "FOB_AVIARY="+aviary, "FOB_LOAD_TIMEOUT=4s")
+	r := boot(t, append(settings, "FOB_AVIARY="+aviary)...)
 	return &rounds{dispatcher: r, aviary: aviary, healthy: r.gen("", addCode)}
+}
+
+// in returns the rounds for a subtest, which fails if a request does.
+func (r *rounds) in(t *testing.T) *rounds {
+	own := *r.dispatcher
+	own.t = t
+	return &rounds{dispatcher: &own, aviary: r.aviary, healthy: r.healthy}
 }
 
 // others fails the test unless the healthy function answers.
@@ -37,7 +43,7 @@ func (r *rounds) others(t *testing.T) {
 
 func TestDockerBadInput(t *testing.T) {
 	t.Parallel()
-	r := bootRounds(t)
+	r := bootRounds(t, "FOB_LOAD_TIMEOUT=5s") // some code never ends to load
 	full := func() bool { // the pool and the healthy function
 		return len(containers(t, r.aviary)) == 3 && r.blank() == 2
 	}
@@ -128,8 +134,8 @@ func (r *rounds) badCode(t *testing.T) {
 		{"imports what is not there", "", "import numpy_of_old", wants(422, "does_not_compile", "numpy_of_old")},
 		{"exits at import", "", "import sys\nsys.exit(3)", wants(422, "does_not_compile", "SystemExit")},
 		{"dies at import", "", "import os\nos._exit(3)", wants(502, "sandbox_died", "exited with code 3", "being loaded")},
-		{"loops at import", "", "while True: pass", wants(504, "timeout", "4s", "import")},
-		{"loops at import in JavaScript", "?lang=node", "while (true);", wants(504, "timeout", "4s", "import")},
+		{"loops at import", "", "while True: pass", wants(504, "timeout", "5s", "import")},
+		{"loops at import in JavaScript", "?lang=node", "while (true);", wants(504, "timeout", "5s", "import")},
 		{"eats memory at import", "?memory=64MB", "x = []\nwhile True: x.append(b'x' * 1000000)", wants(502, "sandbox_died", "out of memory", "64MB")},
 
 		{"an unknown language", "?lang=cobol", fine, wants(415, "unknown_language", "cobol", "python", "node")},

@@ -268,6 +268,7 @@ func TestDockerFaultSandboxes(t *testing.T) {
 		}
 	}
 	try := func(t *testing.T, lang string, f fault) {
+		r := r.in(t)
 		// One slot and no more: one that is lost would be missed.
 		timeout := "30s" // it is to end by itself, however busy the machine
 		if f.want.code == "timeout" {
