@@ -2,7 +2,9 @@
 // costs more than dispatching them. So front reads and answers plain requests itself:
 // one goroutine a connection, one read and one write a request. Every other request
 // (see head.go), and with it everything that is hard about HTTP, goes to net/http
-// together with its connection. docs/inside/benchmarks.md has what that gained.
+// together with its connection. With 16 clients that is × 1.2 of the calls a second of the
+// same program on net/http alone (November 2026; the bench's section against). Below × 1.1
+// it is to go.
 package front
 
 import (
