@@ -44,7 +44,7 @@ func (r *rounds) others(t *testing.T) {
 func TestDockerBadInput(t *testing.T) {
 	t.Parallel()
 	r := bootRounds(t, "FOB_LOAD_TIMEOUT=5s") // some code never ends to load
-	full := func() bool { // the pool and the healthy function
+	full := func() bool {                     // the pool and the healthy function
 		return len(containers(t, r.aviary)) == 3 && r.blank() == 2
 	}
 	eventually(t, time.Minute, "the pool is full", full)
