@@ -55,6 +55,7 @@ def tmp():
     with open("/tmp/full", "wb") as f:
         while True: f.write(b"x" * 1_000_000)
 def inodes():
+    for name in os.listdir("/tmp"): os.remove("/tmp/" + name)  # of the round before
     n = 0
     while True:
         open(f"/tmp/{n}", "x").close()
@@ -141,7 +142,10 @@ const ways = {
         const f = fs.openSync("/tmp/full", "w")
         while (true) fs.writeSync(f, Buffer.alloc(1000000))
     },
-    inodes() { for (let n = 0; ; n++) fs.closeSync(fs.openSync("/tmp/" + n, "wx")) },
+    inodes() {
+        for (const name of fs.readdirSync("/tmp")) fs.rmSync("/tmp/" + name, { recursive: true }) // of the round before
+        for (let n = 0; ; n++) fs.closeSync(fs.openSync("/tmp/" + n, "wx"))
+    },
     files() { while (true) kept.push(fs.openSync("/dev/null")) },
     stdout() { for (let n = 0; n < 100; n++) console.log("x".repeat(999999)); return "fine" },
     stdout_raw() {
