@@ -18,13 +18,13 @@ run: ## set up what is missing, build, and serve in the foreground (FOB_* settin
 test: ## run every test, with the race detector and Docker (PKG=./internal/…, GO_TEST_FLAGS='-run …')
 	@exec scripts/test $(GO_TEST_FLAGS) $(PKG)
 
-test-quick: ## every test that needs no Docker, shortened, without the race detector: 90 s (PKG, GO_TEST_FLAGS)
+test-quick: ## every test that needs no Docker, shortened, without the race detector: two minutes (PKG, GO_TEST_FLAGS)
 	@exec scripts/test quick $(GO_TEST_FLAGS) $(PKG)
 
 test-engines: ## run the Docker tests and the Compose walk-through on Docker 28.5, which it starts beside this machine's
 	@exec scripts/test-engines $(GO_TEST_FLAGS) $(PKG)
 
-fuzz: ## fuzz everything that reads input, FUZZTIME (10s) for each target
+fuzz: ## fuzz everything that reads input, FUZZTIME (50000x) times each target
 	@exec scripts/fuzz
 
 ci: ## check all: formatting, shellcheck, vet, staticcheck, the tests, a little fuzzing, the Compose walk-through
