@@ -134,6 +134,7 @@ func (h *History) Record(call faas.CallRecord) {
 	case len(h.waiting) >= maxWaitingFailed, h.bytes+size > maxWaitingBytes:
 		h.lost++
 	default:
+		own(&call)
 		h.waiting = append(h.waiting, call)
 		h.bytes += size
 	}

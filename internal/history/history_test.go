@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"go.uber.org/goleak"
 
@@ -705,5 +706,23 @@ func TestBroken(t *testing.T) {
 	}
 	if err := errors.Join(h.Close(), h.Close()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestRecordsOwnTheirTexts: a record that waits keeps no request's head alive.
+func TestRecordsOwnTheirTexts(t *testing.T) {
+	o := open(t, t.TempDir(), nil)
+	if err := o.Close(); err != nil { // so that nobody takes what is waiting
+		t.Fatal(err)
+	}
+	head := "GET /api/call/hello?" + strings.Repeat("x", 30_000)
+	given := call(1, func(c *faas.CallRecord) { c.ID, c.Method, c.Path = head[:2], head[:3], head[4:19] })
+	o.waiting = nil
+	o.Record(given)
+	kept := o.waiting[0]
+	for _, pair := range [][2]string{{given.ID, kept.ID}, {given.Method, kept.Method}, {given.Path, kept.Path}} {
+		if pair[0] != pair[1] || unsafe.StringData(pair[0]) == unsafe.StringData(pair[1]) {
+			t.Errorf("%q is kept as %q, in the same memory", pair[0], pair[1])
+		}
 	}
 }

@@ -3,6 +3,7 @@ package history
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"strconv"
@@ -171,7 +172,10 @@ func (h *History) search(before uint64, done <-chan struct{}, match func(journal
 				return
 			case err != nil:
 				h.failed(fmt.Errorf("the history: %w", err))
-				broken = err
+				var damage *journal.Damage
+				if !errors.As(err, &damage) {
+					broken = err
+				}
 			case !yield(r, nil):
 				return
 			}

@@ -3,6 +3,7 @@ package history
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -57,6 +58,14 @@ func bound(call *faas.CallRecord) {
 			bounded.Traceback = "…" + end
 		}
 		call.Error = &bounded
+	}
+}
+
+// own copies the texts that may be pieces of a request's head, which may be long and
+// would stay in memory for as long as the record waits.
+func own(call *faas.CallRecord) {
+	for _, text := range []*string{&call.ID, &call.Name, &call.Alias, &call.Method, &call.Path} {
+		*text = strings.Clone(*text)
 	}
 }
 

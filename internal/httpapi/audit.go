@@ -91,10 +91,7 @@ func (a *API) record(w http.ResponseWriter, r *http.Request, entry faas.AuditEnt
 		return
 	}
 	who := callerOf(r)
-	entry.Who, entry.From = who.String(), r.RemoteAddr
-	if entry.From == "@" { // the other end of a Unix socket
-		entry.From = ""
-	}
+	entry.Who, entry.From = who.String(), cameFrom(r)
 	if entry.Outcome != faas.AuditOK {
 		entry.Request = r.Method + " " + r.URL.EscapedPath() // without the query, which has values
 	}
@@ -103,6 +100,15 @@ func (a *API) record(w http.ResponseWriter, r *http.Request, entry faas.AuditEnt
 		entry.CallID = given
 	}
 	o.Audit.Record(entry)
+}
+
+// cameFrom returns the address that a request comes from, or "" if it came over a Unix
+// socket.
+func cameFrom(r *http.Request) string {
+	if r.RemoteAddr == "@" {
+		return ""
+	}
+	return r.RemoteAddr
 }
 
 // about adds a function and its live version to an entry.

@@ -65,7 +65,7 @@ type calls struct {
 // call answers /api/call/REF and everything below it.
 func (s *calls) call(w http.ResponseWriter, r *http.Request, q asked) error {
 	in := &inbound{calls: s, w: w, r: r, Invocation: faas.Invocation{
-		Ref: q.ref, Who: q.who, From: r.RemoteAddr, Method: r.Method, Target: r.RequestURI, Host: r.Host, Header: r.Header,
+		Ref: q.ref, Who: q.who, From: cameFrom(r), Method: r.Method, Target: r.RequestURI, Host: r.Host, Header: r.Header,
 	}}
 	if in.Target == "" || in.Target[0] != '/' { // an absolute URL, as sent to a proxy
 		in.Target = r.URL.RequestURI()

@@ -56,10 +56,6 @@ func (r *recorder) record(call *faas.Invocation, in *received, begun time.Time, 
 	if len(call.TraceParent) > 35 {
 		trace = call.TraceParent[3:35]
 	}
-	address := call.From
-	if address == "@" { // the other end of a Unix socket
-		address = ""
-	}
 	r.history.Record(faas.CallRecord{
 		ID: call.ID, Function: v.FunctionID, Name: call.Ref.Name, Version: v.Number, Alias: call.Ref.Alias,
 		State: faas.CallDone, Outcome: Outcome(err), Started: begun.UTC().Truncate(time.Microsecond), Cold: result.Timing.Start > 0,
@@ -67,7 +63,7 @@ func (r *recorder) record(call *faas.Invocation, in *received, begun time.Time, 
 			Queue: millis(result.Timing.Queue), Start: millis(result.Timing.Start), Run: millis(result.Timing.Run), Total: millis(time.Since(begun)),
 		},
 		Status: result.Status, Method: call.Method, Path: path, BytesIn: bytesIn, BytesOut: bytesOut,
-		Caller: call.Who.String(), Address: address, Trace: trace, Sandbox: result.Sandbox, Error: why(err),
+		Caller: call.Who.String(), Address: call.From, Trace: trace, Sandbox: result.Sandbox, Error: why(err),
 	})
 }
 
