@@ -12,7 +12,7 @@ import (
 )
 
 // reasonPatience is how long a failed call waits to learn why its sandbox died.
-const reasonPatience = 3 * time.Second
+const reasonPatience = 10 * time.Second
 
 // A bird is one sandbox of a flock: it has the flock's version loaded and takes
 // calls.

@@ -172,6 +172,13 @@ func TestDockerConformance(t *testing.T) {
 			defer api.Close()
 			return logOf(t, api, inst)
 		},
+		Folder: func(t *testing.T, inst sandbox.Instance) (here, inside string) {
+			found, err := filepath.Glob(filepath.Join(dir, "*-"+inst.ID()))
+			if err != nil || len(found) != 1 {
+				t.Fatalf("folders of sandbox %s: %q, %v", inst.ID(), found, err)
+			}
+			return found[0], "/run/fob"
+		},
 		Traces: func(t *testing.T, aviary string) []string {
 			defer api.Close()
 			return traces(t, api, dir, aviary)

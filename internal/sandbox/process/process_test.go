@@ -96,6 +96,10 @@ func harness(t *testing.T) (sandboxtest.Harness, string) {
 			return ""
 		},
 		Log: func(t *testing.T, inst sandbox.Instance) string { return book.of(inst.ID()) },
+		Folder: func(t *testing.T, inst sandbox.Instance) (here, inside string) {
+			folder := filepath.Join(dir, aviaryOf(inst))
+			return folder, folder
+		},
 		Traces: func(t *testing.T, aviary string) []string {
 			traces, err := filepath.Glob(filepath.Join(dir, aviary+"-*"))
 			if err != nil {

@@ -30,6 +30,10 @@ type Harness struct {
 	// Log returns what a sandbox has printed so far.
 	Log func(t *testing.T, inst sandbox.Instance) string
 
+	// Folder returns the folder with a sandbox's socket, as the test sees it and as the
+	// sandbox does.
+	Folder func(t *testing.T, inst sandbox.Instance) (here, inside string)
+
 	// Traces lists everything on this machine that belongs to an aviary: containers,
 	// networks, folders, processes.
 	Traces func(t *testing.T, aviary string) []string

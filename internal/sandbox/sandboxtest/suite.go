@@ -322,17 +322,20 @@ func (h Harness) unknownLanguage(t *testing.T) {
 	}
 }
 
-// contract runs the cases of the driver contract, each in a new sandbox: in a short run
-// every tenth, because drivers/contract runs them all.
+// contract runs the cases of the driver contract: every tenth in a new sandbox, and the
+// others with a driver of their own in one sandbox. A short run leaves these out,
+// because drivers/contract runs them all.
 func (h Harness) contract(t *testing.T, lang string) {
 	e, _ := h.open(t)
-	var cases []contract.Case
+	var some, others []contract.Case
 	for i, c := range contract.Cases(t, lang) {
-		if !testing.Short() || i%10 == 0 {
-			cases = append(cases, c)
+		if i%10 == 0 {
+			some = append(some, c)
+		} else {
+			others = append(others, c)
 		}
 	}
-	contract.Run(t, lang, cases, func(t *testing.T) contract.Driver {
+	contract.Run(t, lang, some, func(t *testing.T) contract.Driver {
 		inst := Create(t, e, Spec(lang))
 		t.Cleanup(func() {
 			if err := inst.Remove(context.Background()); err != nil {
@@ -341,4 +344,7 @@ func (h Harness) contract(t *testing.T, lang string) {
 		})
 		return contract.Driver{Dial: inst.Dial, Log: func() string { return h.Log(t, inst) }}
 	})
+	if !testing.Short() {
+		contract.Run(t, lang, others, h.nursery(t, e, lang).boot)
+	}
 }
