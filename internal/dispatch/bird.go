@@ -23,6 +23,7 @@ type bird struct {
 	takesRequest bool
 	recorded     bool          // the store knows which version it holds
 	begun        time.Time     // when its start or load began
+	loading      time.Time     // when the load began; zero if it was adopted
 	drained      chan struct{} // closed when it is draining and has no call left
 	removed      chan struct{} // closed when none of its code runs any more
 

@@ -111,6 +111,7 @@ func (d *Dispatcher) invoke(ctx context.Context, c *call, v *faas.Version) (faas
 		s, err := f.acquire(ctx, &wait)
 		c.timing.Queue += wait.Queue
 		c.timing.Start += wait.Start
+		c.timing.Load += wait.Load
 		if err != nil {
 			return faas.Result{}, err
 		}

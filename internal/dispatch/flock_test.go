@@ -124,6 +124,9 @@ func TestTimingTellsQueueFromStart(t *testing.T) {
 		if got := second.timing; got.Queue+got.Start != time.Second || got.Start < time.Second/2 || got.Run != time.Second {
 			t.Errorf("the call that a sandbox was started for took %+v", got)
 		}
+		if got := second.timing; got.Load < 0 || got.Load > got.Start {
+			t.Errorf("of the start of %v the load took %v", got.Start, got.Load)
+		}
 		if got := third.timing; got.Queue+got.Start != 2*time.Second || got.Queue == 0 {
 			t.Errorf("the call that came last took %+v", got)
 		}

@@ -110,6 +110,7 @@ func (h *hatchery) load(ctx context.Context, b *bird, v *faas.Version, code stri
 		}
 		h.aviary.capacity.shrink(b.inst.ID(), limits.Memory)
 	}
+	b.loading = time.Now()
 	opened, err := h.cfg.Catalogue.OpenSecrets(ctx, v)
 	if err != nil {
 		return err

@@ -125,7 +125,8 @@ func (w *waiter) patience() (left time.Duration, err error) {
 }
 
 // accept takes what a waiter was given, and records in t how long it waited. The time
-// since its sandbox's start began counts as start, the time before that as queue.
+// since its sandbox's start began counts as start, the time before that as queue. The
+// time since the load began is the load, a part of start.
 func (w *waiter) accept(g grant, t *faas.Timing) (slot, error) {
 	waited := time.Since(w.since)
 	if g.err != nil {
@@ -134,6 +135,9 @@ func (w *waiter) accept(g grant, t *faas.Timing) (slot, error) {
 	}
 	if g.bird.ready.After(w.since) {
 		t.Start = min(waited, time.Since(g.bird.begun))
+		if !g.bird.loading.IsZero() {
+			t.Load = min(t.Start, time.Since(g.bird.loading))
+		}
 	}
 	t.Queue = waited - t.Start
 	return slot{w.flock, g.bird}, nil

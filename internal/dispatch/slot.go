@@ -44,7 +44,7 @@ func (s slot) call(ctx context.Context, c *call) (faas.Result, error) {
 	request := c.send
 	if s.bird.takesRequest {
 		request.Method, request.Target, request.Root, request.Host = c.Method, c.Target, c.Root, c.Host
-		request.Header, request.TraceParent = c.Header, c.TraceParent
+		request.Header, request.TraceParent, request.TraceState = c.Header, c.TraceParent, c.TraceState
 	} else if err := c.refusePlain(s.flock.d.cfg.MaxBody); err != nil {
 		s.release()
 		return faas.Result{}, err

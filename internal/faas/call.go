@@ -3,6 +3,7 @@ package faas
 import (
 	"io"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -33,6 +34,14 @@ type Invocation struct {
 	// traceparent (W3C Trace Context). A function that takes the request gets it in
 	// place of the caller's header.
 	TraceParent string `json:"trace_parent,omitempty"`
+
+	// TraceState goes with it: the header tracestate of a caller whose trace the call
+	// continues.
+	TraceState string `json:"trace_state,omitempty"`
+
+	// ParentSpan is the ID of the span that made the call, 16 hexadecimal digits. It is
+	// empty if a trace begins here.
+	ParentSpan string `json:"parent_span,omitempty"`
 
 	// These are for a function that takes the request. Any other function can only be
 	// called by GET, HEAD and POST, and not below its ref.
@@ -81,5 +90,21 @@ type Result struct {
 type Timing struct {
 	Queue time.Duration // waiting for a slot, while no sandbox was being started for it
 	Start time.Duration // waiting for a sandbox to be started or loaded
+	Load  time.Duration // the last part of Start: loading the function's code
 	Run   time.Duration // from sending the call to the first byte of the answer
+}
+
+// Trace returns the IDs of a call's trace and of its own span, in hexadecimal digits.
+// Both are empty if the call has no TraceParent.
+func (i *Invocation) Trace() (trace, span string) {
+	if len(i.TraceParent) < len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00") {
+		return "", ""
+	}
+	return i.TraceParent[3:35], i.TraceParent[36:52]
+}
+
+// Sampled reports whether the call's trace is collected.
+func (i *Invocation) Sampled() bool {
+	const digits = "0123456789abcdef"
+	return i.TraceParent != "" && strings.IndexByte(digits, i.TraceParent[len(i.TraceParent)-1])&1 == 1
 }

@@ -14,7 +14,7 @@ import (
 // but for the grants of who asks.
 func TestInvocationIsWritten(t *testing.T) {
 	whole := Invocation{
-		ID: "c1", From: "192.0.2.1:5", Args: []byte(`{"a": "1"}`), Body: []byte("\x00\xff"), Timeout: time.Second, TraceParent: "00-1-2-00",
+		ID: "c1", From: "192.0.2.1:5", Args: []byte(`{"a": "1"}`), Body: []byte("\x00\xff"), Timeout: time.Second, TraceParent: "00-1-2-00", TraceState: "a=1", ParentSpan: "3",
 		Method: "PUT", Target: "/api/call/x/y?z", Root: "/api/call/x", Below: "/y", Host: "h", Header: http.Header{"A": {"b", "c"}},
 	}
 	for i := range reflect.TypeFor[Invocation]().NumField() {

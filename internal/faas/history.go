@@ -27,7 +27,9 @@ type CallRecord struct {
 	BytesOut int64  `json:"bytes_out"`      // of the answer, as far as it was read
 	Caller   string `json:"caller"`         // as Caller.String has it
 	Address  string `json:"address,omitempty"`
-	Trace    string `json:"trace,omitempty"` // the ID of the trace, 32 hexadecimal digits
+	Trace    string `json:"trace,omitempty"`  // the ID of the trace, 32 hexadecimal digits
+	Span     string `json:"span,omitempty"`   // the call's own ID in it, 16 hexadecimal digits
+	Parent   string `json:"parent,omitempty"` // the span that made the call; empty if the trace begins with it
 	Sandbox  string `json:"sandbox,omitempty"`
 
 	Error *CallError `json:"error,omitempty"`
@@ -40,6 +42,7 @@ const CallDone = "done"
 type CallTiming struct {
 	Queue float64 `json:"queue"`
 	Start float64 `json:"start"`
+	Load  float64 `json:"load,omitempty"` // the last part of Start
 	Run   float64 `json:"run"`
 	Total float64 `json:"total"` // to the last byte of the answer
 }

@@ -19,10 +19,10 @@ type guard struct {
 // markCall sets the headers that every answer to a call has, for a call that is refused
 // before it began.
 func markCall(h http.Header, r *http.Request) {
-	id, trace := identify(r)
+	id := identify(r)
 	timing, _ := sizes(faas.Timing{}, -1)
-	h.Set("X-Call-Id", id)
-	h.Set("Traceparent", trace)
+	h.Set("X-Call-Id", id.call)
+	h.Set("Traceparent", id.traceparent)
 	h.Set("Server-Timing", timing)
 }
 

@@ -56,6 +56,10 @@ type Backend struct {
 	Secrets  faas.SecretRegistry
 	Storage  Storage
 	Engine   Engine
+
+	// Sample decides whether a call's trace is collected, given one whose TraceParent
+	// has its caller's decision. It is nil if no traces are collected.
+	Sample func(*faas.Invocation) bool
 }
 
 // Engine is what makes sandboxes.
@@ -150,7 +154,7 @@ func (a *API) Open(b Backend) {
 
 func (a *API) open(b Backend, has Needs) {
 	s := &resources{
-		calls:     &calls{invoker: b.Invoker, registry: b.Registry, bodies: &a.bodies, home: &a.home, hidden: a.hidden, log: a.cfg.Log, fail: a.problem},
+		calls:     &calls{invoker: b.Invoker, registry: b.Registry, sample: b.Sample, bodies: &a.bodies, home: &a.home, hidden: a.hidden, log: a.cfg.Log, fail: a.problem},
 		functions: &functions{registry: b.Registry, locator: b.Locator, bodies: &a.bodies, unauthorized: a.guard.unauthorized},
 		secrets:   &secrets{secrets: b.Secrets, bodies: &a.bodies},
 		tokens:    &tokens{tokens: b.Tokens, bodies: &a.bodies},

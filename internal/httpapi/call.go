@@ -55,6 +55,7 @@ func (in *inbound) header(h http.Header, name, value string) {
 type calls struct {
 	invoker  faas.Invoker
 	registry faas.Registry
+	sample   func(*faas.Invocation) bool // whether a call's trace is collected; nil if none is
 	bodies   *bodies
 	home     *home
 	hidden   *limits[string] // of errors that are logged, by the function's ID
@@ -71,7 +72,7 @@ func (s *calls) call(w http.ResponseWriter, r *http.Request, q asked) error {
 		in.Target = r.URL.RequestURI()
 	}
 	h := w.Header()
-	in.ID, in.TraceParent = identify(r)
+	in.identify(s.sample)
 	in.header(h, "X-Call-Id", in.ID)
 	in.header(h, "Traceparent", in.TraceParent)
 

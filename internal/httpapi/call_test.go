@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
@@ -129,35 +131,78 @@ func TestCallID(t *testing.T) {
 	}
 }
 
+// TestTraceparent: a call continues a valid trace of its caller's with a span of its own,
+// and knows the caller's. Otherwise it begins a trace, to which no state belongs.
 func TestTraceparent(t *testing.T) {
-	const trace, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-	var seen string
+	const trace, span, state = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", "a=1,b=2"
+	var seen *received
 	a := newAPI(t, newFakeRegistry(), func(_ context.Context, call *received) (faas.Result, error) {
-		seen = call.TraceParent
+		seen = call
 		return plainResult("{}"), nil
 	})
 	valid := regexp.MustCompile(`^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$`)
 	for from, continued := range map[string]bool{
 		"00-" + trace + "-" + span + "-01": true,
 		"00-" + trace + "-" + span + "-00": true,
+		"00-" + trace + "-" + span + "-ff": true,
 		"":                                 false,
 		"nonsense":                         false,
 		"00-" + strings.Repeat("0", 32) + "-" + span + "-01":  false,
 		"00-" + trace + "-" + strings.Repeat("0", 16) + "-01": false,
 		"00-" + strings.ToUpper(trace) + "-" + span + "-01":   false,
+		"00-" + trace + "-" + span + "-0-":                    false,
+		"00-" + trace + "0" + span + "-01":                    false,
+		"00-" + trace[1:] + "-" + span + "-01":                false,
+		"00-" + trace[1:] + "-0" + span + "-01":               false,
+		"00-" + trace + "-" + span + "-0g":                    false,
 		"ff-" + trace + "-" + span + "-01":                    false,
 		"00-" + trace + "-" + span + "-01-more":               false,
 	} {
-		got := serve(a, "GET", "/api/call/hello", "", "Traceparent", from).Header().Get("Traceparent")
+		r, w := httptest.NewRequest("GET", "/api/call/hello", nil), httptest.NewRecorder()
+		r.Header = http.Header{"Traceparent": {from}, "Tracestate": {"a=1", "b=2"}}
+		a.ServeHTTP(w, r)
+		got := w.Header().Get("Traceparent")
 		m := valid.FindStringSubmatch(got)
-		if m == nil || seen != got {
-			t.Fatalf("%q became %q, and the function saw %q", from, got, seen)
+		if m == nil || seen.TraceParent != got {
+			t.Fatalf("%q became %q, and the function saw %q", from, got, seen.TraceParent)
 		}
 		if m[2] == span || m[2] == strings.Repeat("0", 16) || m[1] == strings.Repeat("0", 32) {
 			t.Errorf("%q became %q, which has no span of its own", from, got)
 		}
 		if continued != (m[1] == trace) || continued && m[3] != from[len(from)-2:] {
 			t.Errorf("%q became %q", from, got)
+		}
+		if continued && (seen.ParentSpan != span || seen.TraceState != state) || !continued && (seen.ParentSpan != "" || seen.TraceState != "") {
+			t.Errorf("%q has the parent %q and the state %q", from, seen.ParentSpan, seen.TraceState)
+		}
+	}
+}
+
+// TestSampling: where traces are collected, the sampler's decision is in the traceparent
+// that the function and the caller see. Other flags stay.
+func TestSampling(t *testing.T) {
+	const from = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-"
+	var seen, asked string
+	for _, sampled := range []bool{true, false} {
+		a := New(Config{Log: zerolog.Nop(), Metrics: http.NotFoundHandler(), MaxBody: testMaxBody, Hosts: []string{"example.com"}})
+		a.Open(Backend{
+			Registry: newFakeRegistry(), Locator: newFakeRegistry(), Tokens: &fakeTokens{}, Audit: &fakeAudit{},
+			Invoker: ready(func() faas.Result { return plainResult("{}") }),
+			Sample: func(call *faas.Invocation) bool {
+				asked = call.TraceParent
+				return sampled
+			},
+		})
+		for flags, want := range map[string]string{"00": "01 00", "01": "01 00", "02": "03 02", "03": "03 02", "ff": "ff fe", "": "01 00"} {
+			given := from + flags
+			if flags == "" {
+				given = ""
+			}
+			seen = serve(a, "GET", "/api/call/hello", "", "Traceparent", given).Header().Get("Traceparent")
+			on, off, _ := strings.Cut(want, " ")
+			if sampled && !strings.HasSuffix(seen, "-"+on) || !sampled && !strings.HasSuffix(seen, "-"+off) || given != "" && (seen[:36] != given[:36] || asked[53:] != flags) {
+				t.Errorf("%q became %q, and the sampler saw %q", given, seen, asked)
+			}
 		}
 	}
 }

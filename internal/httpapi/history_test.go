@@ -128,10 +128,13 @@ func TestCallsAreListed(t *testing.T) {
 	if call.Timing.Total <= 0 || time.Since(call.Started) > time.Minute {
 		t.Errorf("the times are %v, %+v", call.Started, call.Timing)
 	}
-	call.Started, call.Timing = time.Time{}, faas.CallTiming{}
+	if len(call.Span) != 16 || call.Span == "00f067aa0ba902b7" {
+		t.Errorf("its span is %q", call.Span)
+	}
+	call.Started, call.Timing, call.Span = time.Time{}, faas.CallTiming{}, ""
 	want := faas.CallRecord{
 		ID: "c2", Function: testID, Name: "hello", Version: 3, Outcome: "function_raised", State: faas.CallDone, Method: "POST", Path: "/api/call/hello", BytesIn: 8,
-		Caller: "anonymous", Address: "192.0.2.1:1234", Trace: "4bf92f3577b34da6a3ce929d0e0e4736",
+		Caller: "anonymous", Address: "192.0.2.1:1234", Trace: "4bf92f3577b34da6a3ce929d0e0e4736", Parent: "00f067aa0ba902b7",
 	}
 	why := faas.CallError{Type: "KeyError", Message: "x", Line: 3, Traceback: "Traceback of x"}
 	if call.Error == nil || *call.Error != why {

@@ -6,33 +6,64 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"regexp"
+	"strconv"
+	"strings"
 
 	"github.com/google/uuid"
+
+	"github.com/flockofbirds/fob/internal/faas"
 )
 
 // callIDPattern matches the call IDs that are accepted from callers.
 var callIDPattern = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,128}$`)
 
-// identify returns the call's ID, which is the caller's X-Call-Id if that can be
-// logged, and its traceparent.
-func identify(r *http.Request) (id, trace string) {
-	var room [uuidLength + traceLength]byte
-	b := room[:0]
-	given := r.Header.Get("X-Call-Id")
-	if minted := given == "" || !callIDPattern.MatchString(given); minted {
-		b = appendUUID(b)
-	} else {
-		id = given
-	}
-	n := len(b)
-	text := string(appendTraceparent(b, r.Header.Get("Traceparent"))) // one allocation for both
-	if n > 0 {
-		id = text[:n]
-	}
-	return id, text[n:]
+// identity is what a call is known by.
+type identity struct {
+	call        string // its ID: the caller's X-Call-Id if that can be logged
+	traceparent string // its place in its trace
+	parent      string // the caller's span in the trace; empty if the trace begins here
 }
 
-const uuidLength, traceLength = 36, 55
+// identify returns a call's identity, all in one allocation.
+func identify(r *http.Request) (id identity) {
+	var room [uuidLength + traceparentLength + spanLength]byte
+	b := room[:0]
+	if given := r.Header.Get("X-Call-Id"); given == "" || !callIDPattern.MatchString(given) {
+		b = appendUUID(b)
+	} else {
+		id.call = given
+	}
+	n := len(b)
+	b, parent := appendTraceparent(b, r.Header.Get("Traceparent"))
+	text := string(append(b, parent...)) // a copy, because the request's head may be long
+	if n > 0 {
+		id.call = text[:n]
+	}
+	id.traceparent, id.parent = text[n:n+traceparentLength], text[n+traceparentLength:]
+	return id
+}
+
+// identify says what the call is known by. sample, unless it is nil, decides whether its
+// trace is collected.
+func (in *inbound) identify(sample func(*faas.Invocation) bool) {
+	id := identify(in.r)
+	in.ID, in.TraceParent, in.ParentSpan = id.call, id.traceparent, id.parent
+	if id.parent != "" { // otherwise the state is not of this trace
+		if states := in.r.Header["Tracestate"]; len(states) > 0 {
+			in.TraceState = strings.Join(states, ",")
+		}
+	}
+	if sample == nil {
+		return
+	}
+	if sampled := sample(&in.Invocation); sampled != in.Sampled() {
+		last := len(in.TraceParent) - 1
+		digit, _ := strconv.ParseUint(in.TraceParent[last:], 16, 4)
+		in.TraceParent = in.TraceParent[:last] + strconv.FormatUint(digit^1, 16)
+	}
+}
+
+const uuidLength, traceparentLength, spanLength = 36, 55, 16
 
 // appendUUID appends a random UUID (RFC 9562, version 4). It need not be secret, so it
 // costs less than one that is.
@@ -51,29 +82,39 @@ func appendUUID(b []byte) []byte {
 	return b
 }
 
-var traceparentPattern = regexp.MustCompile(`^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$`)
-
 // appendTraceparent continues the caller's trace (W3C Trace Context, version 00) with a
-// span of our own, or begins a trace.
-func appendTraceparent(b []byte, from string) []byte {
-	const noTrace, noSpan = "00000000000000000000000000000000", "0000000000000000" // neither is valid
+// span of our own, or begins a trace. It returns the caller's span, too.
+func appendTraceparent(b []byte, from string) (_ []byte, parent string) {
+	trace, parent, flags := readTraceparent(from)
 	b = append(b, "00-"...)
-	flags := "00"
-	var m []string
-	if from != "" {
-		m = traceparentPattern.FindStringSubmatch(from)
-	}
-	if m != nil && m[1] != noTrace && m[2] != noSpan {
-		b = append(b, m[1]...)
-		flags = m[3]
-	} else {
+	if parent == "" {
 		b = appendRandomHex(b)
 		b = appendRandomHex(b)
+		flags = "00"
 	}
+	b = append(b, trace...)
 	b = append(b, '-')
 	b = appendRandomHex(b)
 	b = append(b, '-')
-	return append(b, flags...)
+	return append(b, flags...), parent
+}
+
+// readTraceparent returns the parts of a traceparent, or nothing if it is not valid.
+func readTraceparent(text string) (trace, span, flags string) {
+	const form, noTrace, noSpan = "00-tttttttttttttttttttttttttttttttt-ssssssssssssssss-ff", "00000000000000000000000000000000", "0000000000000000"
+	if len(text) != len(form) || text[:3] != form[:3] {
+		return "", "", ""
+	}
+	for i := 3; i < len(text); i++ {
+		digit := '0' <= text[i] && text[i] <= '9' || 'a' <= text[i] && text[i] <= 'f'
+		if digit == (form[i] == '-') || !digit && text[i] != '-' {
+			return "", "", ""
+		}
+	}
+	if trace, span = text[3:35], text[36:52]; trace == noTrace || span == noSpan {
+		return "", "", ""
+	}
+	return trace, span, text[53:]
 }
 
 // appendRandomHex appends 16 hexadecimal digits that are not all zero.

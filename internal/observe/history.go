@@ -52,18 +52,15 @@ func (r *recorder) record(call *faas.Invocation, in *received, begun time.Time, 
 		bytesIn = in.bytes.Load()
 	}
 	path, _, _ := strings.Cut(call.Target, "?")
-	trace := ""
-	if len(call.TraceParent) > 35 {
-		trace = call.TraceParent[3:35]
-	}
+	trace, span := call.Trace()
 	r.history.Record(faas.CallRecord{
 		ID: call.ID, Function: v.FunctionID, Name: call.Ref.Name, Version: v.Number, Alias: call.Ref.Alias,
 		State: faas.CallDone, Outcome: Outcome(err), Started: begun.UTC().Truncate(time.Microsecond), Cold: result.Timing.Start > 0,
 		Timing: faas.CallTiming{
-			Queue: millis(result.Timing.Queue), Start: millis(result.Timing.Start), Run: millis(result.Timing.Run), Total: millis(time.Since(begun)),
+			Queue: millis(result.Timing.Queue), Start: millis(result.Timing.Start), Load: millis(result.Timing.Load), Run: millis(result.Timing.Run), Total: millis(time.Since(begun)),
 		},
 		Status: result.Status, Method: call.Method, Path: path, BytesIn: bytesIn, BytesOut: bytesOut,
-		Caller: call.Who.String(), Address: call.From, Trace: trace, Sandbox: result.Sandbox, Error: why(err),
+		Caller: call.Who.String(), Address: call.From, Trace: trace, Span: span, Parent: call.ParentSpan, Sandbox: result.Sandbox, Error: why(err),
 	})
 }
 

@@ -48,15 +48,15 @@ func (r receives) Invoke(ctx context.Context, call *faas.Invocation, body faas.L
 // TestRecordOfACall: a record has what is known of the call, when the call is over.
 func TestRecordOfACall(t *testing.T) {
 	version := &faas.Version{FunctionID: "f", Number: 2}
-	timing := faas.Timing{Queue: time.Second, Start: 2500 * time.Microsecond, Run: time.Millisecond}
+	timing := faas.Timing{Queue: time.Second, Start: 2500 * time.Microsecond, Load: 2 * time.Millisecond, Run: time.Millisecond}
 	call := &faas.Invocation{
 		ID: "c1", Ref: faas.Ref{Name: "hello", Alias: "live"}, Who: faas.Caller{Kind: faas.CallerToken, Token: &faas.Token{ID: "0a", Name: "ann"}}, From: "192.0.2.1:5",
-		Body: []byte("12345"), Method: "PUT", Target: "/api/call/hello/x?secret=1", TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+		Body: []byte("12345"), Method: "PUT", Target: "/api/call/hello/x?secret=1", TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", ParentSpan: "b7ad6b7169203331",
 	}
 	base := faas.CallRecord{
 		ID: "c1", Function: "f", Name: "hello", Version: 2, Alias: "live", State: faas.CallDone, Outcome: "ok", Cold: true,
-		Timing: faas.CallTiming{Queue: 1000, Start: 2.5, Run: 1}, Status: 201, Method: "PUT", Path: "/api/call/hello/x", BytesIn: 5, BytesOut: 3,
-		Caller: "token 0a (ann)", Address: "192.0.2.1:5", Trace: "4bf92f3577b34da6a3ce929d0e0e4736", Sandbox: "5b",
+		Timing: faas.CallTiming{Queue: 1000, Start: 2.5, Load: 2, Run: 1}, Status: 201, Method: "PUT", Path: "/api/call/hello/x", BytesIn: 5, BytesOut: 3,
+		Caller: "token 0a (ann)", Address: "192.0.2.1:5", Trace: "4bf92f3577b34da6a3ce929d0e0e4736", Span: "00f067aa0ba902b7", Parent: "b7ad6b7169203331", Sandbox: "5b",
 	}
 	text := func(s string) io.ReadCloser { return io.NopCloser(strings.NewReader(s)) }
 	result := faas.Result{Version: version, Timing: timing, Sandbox: "5b", Status: 201, Body: text("abc"), Length: 3}

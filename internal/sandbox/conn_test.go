@@ -91,16 +91,16 @@ func TestCallSends(t *testing.T) {
 	// A function that takes the request gets the caller's headers, but none
 	// that could pass for ours or concern the connection.
 	got = send(sandbox.Request{
-		Args: []byte("{}"), Body: []byte("raw\x00"), Method: "PATCH", Target: "/api/call/x?a=%20", Root: "/api/call/x", Host: "example.com:80", TraceParent: "ours",
+		Args: []byte("{}"), Body: []byte("raw\x00"), Method: "PATCH", Target: "/api/call/x?a=%20", Root: "/api/call/x", Host: "example.com:80", TraceParent: "ours", TraceState: "a=1,b=2",
 		Header: http.Header{
-			"Accept": {"a", "b"}, "Cookie": {"c=1"}, "Authorization": {"secret"}, "Content-Type": {"text/plain"}, "Traceparent": {"theirs"},
-			"Connection": {"close, X-Hop, traceparent"}, "X-Hop": {"1"}, "Keep-Alive": {"5"}, "Transfer-Encoding": {"chunked"}, "Content-Length": {"999"}, "Upgrade": {"h2c"},
+			"Accept": {"a", "b"}, "Cookie": {"c=1"}, "Authorization": {"secret"}, "Content-Type": {"text/plain"}, "Traceparent": {"theirs"}, "Tracestate": {"forged"},
+			"Connection": {"close, X-Hop, traceparent, tracestate"}, "X-Hop": {"1"}, "Keep-Alive": {"5"}, "Transfer-Encoding": {"chunked"}, "Content-Length": {"999"}, "Upgrade": {"h2c"},
 			"Te": {"x"}, "Trailer": {"x"}, "Expect": {"100-continue"}, "Proxy-Connection": {"x"}, "Proxy-Authorization": {"x"},
 			"Fob-Args": {`{"forged":"1"}`}, "Fob-Call": {"0123456789abcdef"}, "Fob-Method": {"forged"}, "Fob-Error": {"forged"}, "Host": {"forged"},
 		},
 	})
 	want := http.Header{
-		"Accept": {"a", "b"}, "Cookie": {"c=1"}, "Authorization": {"secret"}, "Content-Type": {"text/plain"}, "Traceparent": {"ours"},
+		"Accept": {"a", "b"}, "Cookie": {"c=1"}, "Authorization": {"secret"}, "Content-Type": {"text/plain"}, "Traceparent": {"ours"}, "Tracestate": {"a=1,b=2"},
 		"Fob-Args": {"{}"}, "Fob-Method": {"PATCH"}, "Fob-Target": {"/api/call/x?a=%20"}, "Fob-Root": {"/api/call/x"}, "Content-Length": {"4"},
 	}
 	got.Header.Del("Fob-Call") // TestTokens

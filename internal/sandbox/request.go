@@ -30,11 +30,16 @@ type Request struct {
 	Host   string
 	Header http.Header
 
-	TraceParent string // replaces the one in Header; empty to send that one
+	// These replace those in Header. Without a TraceParent those in Header are sent.
+	TraceParent string
+	TraceState  string
 }
 
-// traceParent is the header with a call's place in its trace (W3C Trace Context).
-const traceParent = "Traceparent"
+// The headers with a call's place in its trace (W3C Trace Context).
+const (
+	traceParent = "Traceparent"
+	traceState  = "Tracestate"
+)
 
 // appendHead appends the request's head.
 func (r *Request) appendHead(b []byte, t *token) []byte {
@@ -50,7 +55,7 @@ func (r *Request) appendHead(b []byte, t *token) []byte {
 		}
 		hops := strings.Join(r.Header["Connection"], ",")
 		for name, values := range r.Header {
-			if name == "Host" || name == traceParent && r.TraceParent != "" || !EndToEnd(name) || hops != "" && namedIn(hops, name) {
+			if name == "Host" || r.TraceParent != "" && (name == traceParent || name == traceState) || !EndToEnd(name) || hops != "" && namedIn(hops, name) {
 				continue
 			}
 			for _, value := range values {
@@ -59,6 +64,9 @@ func (r *Request) appendHead(b []byte, t *token) []byte {
 		}
 		if r.TraceParent != "" {
 			b = appendField(b, traceParent, r.TraceParent)
+			if r.TraceState != "" {
+				b = appendField(b, traceState, r.TraceState)
+			}
 		}
 	}
 	b = appendField(b, "Host", host)
