@@ -39,8 +39,9 @@ bench-quick: ## the same in less than two minutes
 faults: ## break dispatchers on a real engine in every way that docs/inside/reliability.md lists: half an hour (ARGS='-seed 7 -only kill')
 	@exec scripts/faults $(ARGS)
 
-build: ## build the program, build/dispatcher: one static binary
+build: ## build the program, build/dispatcher: one static binary, also under the name build/fob
 	@CGO_ENABLED=0 go build -trimpath -ldflags '-X main.commit=$(COMMIT)' -o build/dispatcher ./cmd/dispatcher
+	@ln -sf dispatcher build/fob
 
 image: ## build the dispatcher's image (IMAGE=name)
 	docker build --build-arg GO_IMAGE=$(GO_IMAGE) --build-arg COMMIT=$(COMMIT) -t $(IMAGE) .

@@ -67,6 +67,9 @@ func buildAndRun(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "building the dispatcher:", err)
 		return 1
 	}
+	if err := os.Symlink("dispatcher", filepath.Join(folder, "fob")); err != nil { // as make build does
+		panic(err)
+	}
 	return m.Run()
 }
 

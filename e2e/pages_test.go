@@ -104,7 +104,7 @@ func newShell(t *testing.T) *shell {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	cmd := exec.CommandContext(ctx, "bash", "--noprofile", "--norc")
 	cmd.Dir = s.dir
-	cmd.Env = append(os.Environ(), "CURL_HOME="+s.dir)
+	cmd.Env = append(os.Environ(), "CURL_HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir, "PATH="+filepath.Dir(program)+":"+os.Getenv("PATH"))
 	var err error
 	// A file, for that can be read while the shell still writes it.
 	if s.stderr, err = os.Create(filepath.Join(s.dir, ".stderr")); err != nil {

@@ -165,7 +165,7 @@ func TestDefaultData(t *testing.T) {
 // commandLine is the command line, as main has it.
 func commandLine(t *testing.T) *kong.Kong {
 	t.Helper()
-	k, err := kong.New(&commands{}, kong.Vars{"data": "/var/lib/fob"}, kong.Exit(func(int) {}))
+	k, err := kong.New(newCommands(), kong.Vars{"data": "/var/lib/fob"}, kong.Exit(func(int) {}))
 	if err != nil {
 		t.Fatal(err)
 	}

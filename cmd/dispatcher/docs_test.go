@@ -160,7 +160,7 @@ func TestDocsErrors(t *testing.T) {
 
 func newParser(t *testing.T) *kong.Kong {
 	t.Helper()
-	k, err := kong.New(&commands{}, kong.Vars{"data": defaultData(0, nil)})
+	k, err := kong.New(newCommands(), kong.Vars{"data": defaultData(0, nil)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,19 +169,22 @@ func newParser(t *testing.T) *kong.Kong {
 
 // TestDocsCommands checks the table of commands against the program.
 func TestDocsCommands(t *testing.T) {
-	asks := []string{"url", "token", "data", "help"} // which dispatcher; the page says it once
+	asks := []string{"url", "token", "context", "data", "help"} // which dispatcher; the page says it once
 	there := map[string]string{}
 	for _, command := range newParser(t).Model.Leaves(true) {
 		name := strings.Join(strings.Fields(command.Path()), " ")
 		for _, argument := range command.Positional {
 			name += " " + strings.NewReplacer("<", "", ">", "").Replace(strings.ToUpper(argument.Summary()))
 		}
-		flags := ""
+		flags, settings := "", ""
 		for _, flag := range command.Flags {
-			if !slices.Contains(asks, flag.Name) {
+			if faas.FindSetting(strings.ReplaceAll(flag.Name, "-", "_")) != nil && command.Name == "deploy" {
+				settings = " and [those of functions](settings.md#function-settings)"
+			} else if !slices.Contains(asks, flag.Name) {
 				flags += " `--" + flag.Name + "`"
 			}
 		}
+		flags += settings
 		if there[name] = strings.TrimSpace(flags); name == "serve" {
 			there[name] = "[its settings](settings.md#dispatcher-settings)"
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/alecthomas/kong"
 
@@ -17,17 +18,28 @@ import (
 type commands struct {
 	ShowVersion kong.VersionFlag `name:"version" help:"Print the version."`
 
-	Serve   serve      `cmd:"" help:"Run the dispatcher."`
-	Audit   cli.Audit  `cmd:"" help:"Print the audit log: who changed what, and who was refused."`
-	Backup  backup     `cmd:"" help:"Write a backup of the database, with or without a running dispatcher."`
-	Check   check      `cmd:"" help:"Read the whole database, or a whole backup, and list what is wrong with it; exit with 1 if anything is."`
-	Restore restore    `cmd:"" help:"Replace the database with a backup, and keep the old one beside it. Stop every dispatcher that uses it first."`
-	Secret  cli.Secret `cmd:"" help:"Set, list and delete secrets."`
-	Health  cli.Health `cmd:"" help:"Ask the data folder's dispatcher, or the one at FOB_URL, whether it is ready; exit with 1 if it is not."`
-	Token   cli.Token  `cmd:"" help:"Make, list and revoke tokens of the data folder's dispatcher, running or not, or of the one at FOB_URL."`
-	Version version    `cmd:"" help:"Print the version."`
-	Help    help       `cmd:"" help:"Explain a command."`
+	Serve   serve       `cmd:"" help:"Run the dispatcher."`
+	List    cli.List    `cmd:"" help:"List the functions."`
+	Show    cli.Show    `cmd:"" help:"Show a function: its settings, versions and sandboxes."`
+	Deploy  cli.Deploy  `cmd:"" help:"Create functions from files, or add versions to them; what is unchanged is left alone."`
+	Code    cli.Code    `cmd:"" help:"Print a function's code."`
+	Call    cli.Call    `cmd:"" help:"Call a function, and print its answer as it comes."`
+	Delete  cli.Delete  `cmd:"" help:"Delete functions with all their versions."`
+	Calls   cli.Calls   `cmd:"" help:"Print what became of calls, the newest first."`
+	Context cli.Context `cmd:"" help:"Name the dispatchers that you work with, and keep the tokens for them."`
+	Audit   cli.Audit   `cmd:"" help:"Print the audit log: who changed what, and who was refused."`
+	Backup  backup      `cmd:"" help:"Write a backup of the database, with or without a running dispatcher."`
+	Check   check       `cmd:"" help:"Read the whole database, or a whole backup, and list what is wrong with it; exit with 1 if anything is."`
+	Restore restore     `cmd:"" help:"Replace the database with a backup, and keep the old one beside it. Stop every dispatcher that uses it first."`
+	Secret  cli.Secret  `cmd:"" help:"Set, list and delete secrets."`
+	Health  cli.Health  `cmd:"" help:"Ask the data folder's dispatcher, or the one at FOB_URL, whether it is ready; exit with 1 if it is not."`
+	Token   cli.Token   `cmd:"" help:"Make, list and revoke tokens of the data folder's dispatcher, running or not, or of the one at FOB_URL."`
+	Version version     `cmd:"" help:"Print the version."`
+	Help    help        `cmd:"" help:"Explain a command."`
 }
+
+// newCommands returns the sub-commands. Some have flags that are not fields.
+func newCommands() *commands { return &commands{Deploy: cli.NewDeploy()} }
 
 // version is the command that prints which dispatcher this is.
 type version struct{}
@@ -57,17 +69,21 @@ func main() {
 func execute(args []string) (status int) {
 	// Errors may quote text from strangers.
 	stderr := telemetry.Neutral(os.Stderr)
-	b := build("")
-	parser := kong.Must(&commands{},
-		kong.Name("dispatcher"),
+	b, program := build(""), calledAs(os.Args[0])
+	data := defaultData(os.Getuid(), os.Getenv)
+	parser := kong.Must(newCommands(),
+		kong.Name(program),
 		kong.Description("Flock of Birds turns code fragments into functions that you call over HTTP, each in a hardened container of its own."),
 		kong.Vars{
-			"data":    defaultData(os.Getuid(), os.Getenv),
+			"data":    data,
 			"version": fmt.Sprintf("flock of birds dispatcher %s (commit %s, %s)", b.Version, b.Commit, b.Go),
 		},
 		kong.Writers(os.Stdout, stderr),
 	)
 	ctx, err := parser.Parse(args)
+	if err == nil {
+		err = settle(ctx, data)
+	}
 	if err == nil {
 		err = ctx.Run(cli.Local(local), cli.Running(attach), cli.AuditFile(auditFile))
 	}
@@ -75,16 +91,31 @@ func execute(args []string) (status int) {
 		return 0
 	}
 	if parse, ok := errors.AsType[*kong.ParseError](err); ok {
-		command := "dispatcher"
+		command := program
 		if at := parse.Context.Selected(); at != nil {
 			command = at.FullPath()
 		}
-		fmt.Fprintf(stderr, "dispatcher: error: %v; see %s --help\n", err, command)
+		fmt.Fprintf(stderr, "%s: error: %v; see %s --help\n", program, err, command)
 		for _, name := range quotedSettings(os.Environ()) {
-			fmt.Fprintf(stderr, "dispatcher: %s\n", quotedAdvice(name))
+			fmt.Fprintf(stderr, "%s: %s\n", program, quotedAdvice(name))
 		}
 		return parse.ExitCode()
 	}
-	fmt.Fprintf(stderr, "dispatcher: error: %v\n", err)
-	return 1
+	return cli.Report(stderr, program, err)
+}
+
+// calledAs returns the name of this program by which it was started. It has two.
+func calledAs(path string) string {
+	if filepath.Base(path) == "fob" {
+		return "fob"
+	}
+	return "dispatcher"
+}
+
+// settle has the command that was chosen decide which dispatcher it asks, if it asks one.
+func settle(ctx *kong.Context, data string) error {
+	if remote, ok := ctx.Selected().Target.Addr().Interface().(interface{ Settle(string) error }); ok {
+		return remote.Settle(data)
+	}
+	return nil
 }

@@ -63,7 +63,7 @@ func byHand(t *testing.T, at, commands string) {
 		case command == "BRIDGE=fob-+" || strings.HasPrefix(command, "iptables -I "): // closeEgress runs them
 		case slices.Contains(words, "/dispatcher"): // in a container
 			_, err = newParser(t).Parse(words[slices.Index(words, "/dispatcher")+1:])
-		case strings.HasPrefix(command, "build/dispatcher "):
+		case strings.HasPrefix(command, "build/dispatcher "), strings.HasPrefix(command, "fob "):
 			if words[len(words)-1] == "--help" {
 				words = words[:len(words)-1]
 			}

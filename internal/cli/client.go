@@ -10,15 +10,38 @@ import (
 	"net/url"
 	"os"
 	"strings"
-
-	"github.com/flockofbirds/fob/api"
 )
 
 // Remote is the dispatcher that a command asks, by its flags.
 type Remote struct {
-	URL   string `env:"FOB_URL" placeholder:"URL" help:"Dispatcher to ask, such as http://127.0.0.1:9999 (the one of the data folder)."`
-	Token string `env:"FOB_TOKEN" placeholder:"TOKEN" help:"Token for that dispatcher; the data folder's own needs none."`
-	Data  string `env:"FOB_DATA" default:"${data}" placeholder:"FOLDER" help:"Data folder of the dispatcher to ask, without FOB_URL (${default})."`
+	URL     string `env:"FOB_URL" placeholder:"URL" help:"Dispatcher to ask, such as http://127.0.0.1:9999 (that of the context, or of the data folder)."`
+	Token   string `env:"FOB_TOKEN" placeholder:"TOKEN" help:"Token for that dispatcher; the data folder's own needs none."`
+	Context string `placeholder:"NAME" complete:"context" help:"Ask the dispatcher that this context names (the one in use, unless FOB_DATA is set)."`
+	Data    string `env:"FOB_DATA" placeholder:"FOLDER" help:"Data folder of the dispatcher to ask, without FOB_URL (${data})."`
+}
+
+// Settle decides which dispatcher the command asks, by its flags and the contexts.
+// Before it, no command may use them.
+func (r *Remote) Settle(defaultData string) error {
+	switch {
+	case r.URL != "" && r.Context != "":
+		return fmt.Errorf("the context %s and FOB_URL=%s contradict one another: leave one out", r.Context, r.URL)
+	case r.URL == "" && (r.Context != "" || r.Data == ""):
+		c, err := currentContext(r.Context)
+		if err != nil {
+			return err
+		}
+		if c != nil {
+			r.URL = c.URL
+			if r.Token == "" {
+				r.Token = c.Token
+			}
+		}
+	}
+	if r.Data == "" {
+		r.Data = defaultData
+	}
+	return nil
 }
 
 // Local connects to the dispatcher of a data folder, as the folder's owner, whether or
@@ -33,30 +56,54 @@ func (r *Remote) Ask(local Local, method, path string, body io.Reader, use func(
 }
 
 func (r *Remote) ask(ctx context.Context, local Local, method, path string, body io.Reader, use func(*http.Response) error) (err error) {
-	base, transport := "http://localhost", http.DefaultTransport
-	if r.URL != "" {
-		if base, err = baseURL(r.URL); err != nil {
-			return err
-		}
-	} else {
-		var done func() error
-		// A question must not create a data folder.
-		if _, err := os.Stat(r.Data); method == http.MethodGet && err != nil {
-			return fmt.Errorf("the data folder: %w; name another with FOB_DATA, or a dispatcher with FOB_URL", err)
-		}
-		if transport, done, err = local(r.Data); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, done()) }()
+	// A question must not create a data folder.
+	if _, err := os.Stat(r.Data); r.URL == "" && method == http.MethodGet && err != nil {
+		return fmt.Errorf("the data folder: %w; name another with FOB_DATA, or a dispatcher with FOB_URL", err)
 	}
-	request, err := http.NewRequestWithContext(ctx, method, base+path, body)
+	l, err := r.open(local)
 	if err != nil {
 		return err
 	}
-	if r.URL != "" && r.Token != "" {
-		request.Header.Set("Authorization", "Bearer "+r.Token)
+	defer func() { err = errors.Join(err, l.close()) }()
+	return l.ask(ctx, method, path, body, use)
+}
+
+// link makes requests to one dispatcher.
+type link struct {
+	base   string // http://127.0.0.1:9999, for example
+	token  string
+	client *http.Client
+	close  func() error
+}
+
+// open prepares requests to the dispatcher. The caller calls close at the end.
+func (r *Remote) open(local Local) (*link, error) {
+	if r.URL == "" {
+		transport, done, err := local(r.Data)
+		if err != nil {
+			return nil, err
+		}
+		return &link{base: "http://localhost", client: &http.Client{Transport: transport}, close: done}, nil
 	}
-	response, err := (&http.Client{Transport: transport}).Do(request)
+	base, err := baseURL(r.URL)
+	if err != nil {
+		return nil, err
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = deploysAtOnce
+	return &link{base: base, token: r.Token, client: &http.Client{Transport: transport}, close: func() error {
+		transport.CloseIdleConnections()
+		return nil
+	}}, nil
+}
+
+// ask does what Remote.Ask does.
+func (l *link) ask(ctx context.Context, method, path string, body io.Reader, use func(*http.Response) error) error {
+	request, err := l.request(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	response, err := l.client.Do(request)
 	if err != nil {
 		return err
 	}
@@ -65,6 +112,29 @@ func (r *Remote) ask(ctx context.Context, local Local, method, path string, body
 		return problem(response)
 	}
 	return use(response)
+}
+
+// read reads a JSON document into a value.
+func (l *link) read(ctx context.Context, path string, into any) error {
+	return l.ask(ctx, http.MethodGet, path, nil, func(r *http.Response) error { return json.NewDecoder(r.Body).Decode(into) })
+}
+
+func (l *link) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
+	request, err := http.NewRequestWithContext(ctx, method, l.base+path, body)
+	if err == nil && l.token != "" {
+		request.Header.Set("Authorization", "Bearer "+l.token)
+	}
+	return request, err
+}
+
+// with opens a link, hands it to use and closes it. Running fails if no dispatcher runs.
+func (r *Remote) with(running Running, use func(*link) error) (err error) {
+	l, err := r.open(Local(running))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.close()) }()
+	return use(l)
 }
 
 // baseURL reads a dispatcher's URL as people write it. localhost:9999 means
@@ -82,17 +152,4 @@ func baseURL(text string) (string, error) {
 		u.Host = "localhost" + u.Host
 	}
 	return strings.TrimSuffix(u.String(), "/"), nil
-}
-
-// problem returns the error that an answer describes.
-func problem(response *http.Response) error {
-	text, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
-	if err != nil {
-		return err
-	}
-	var document api.Problem
-	if json.Unmarshal(text, &document) == nil && document.Detail != "" {
-		return fmt.Errorf("%s (%d)", document.Detail, response.StatusCode)
-	}
-	return fmt.Errorf("the answer was %s: %.500q", response.Status, text)
 }
