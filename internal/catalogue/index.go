@@ -50,6 +50,9 @@ func (x *index) put(fn *faas.Function) {
 			x.last = fn.Created
 		}
 	}
+	if had := x.byID[fn.ID]; had != nil && had.Name != fn.Name {
+		delete(x.byName, had.Name)
+	}
 	x.byID[fn.ID] = fn
 	if fn.Name != "" {
 		x.byName[fn.Name] = fn

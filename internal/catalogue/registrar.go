@@ -125,7 +125,7 @@ func (r *Registrar) Put(ctx context.Context, ref faas.Ref, draft faas.Draft) (*f
 		}
 		return r.draft(fn, lang, draft.Code, draft.Settings, live.Settings)
 	}, draft.Code)
-	if ref.ID == "" && faas.CodeOf(err) == faas.CodeUnknownFunction { // it was deleted meanwhile, so the name is free
+	if ref.ID == "" && faas.CodeOf(err) == faas.CodeUnknownFunction { // it was deleted or renamed meanwhile, so the name is free
 		fn, err := r.create(ctx, ref.Name, draft)
 		return fn, faas.Created, err
 	}
@@ -153,21 +153,11 @@ func (r *Registrar) Patch(ctx context.Context, ref faas.Ref, settings faas.Setti
 // the live version is the same already. Changes to one function follow one another,
 // each based on the one before. code may be empty if it is the live version's.
 func (r *Registrar) revise(ctx context.Context, ref faas.Ref, next func(*faas.Function) (*faas.Version, error), code string) (*faas.Function, faas.Change, error) {
-	fn := r.lookup(ref)
-	if fn == nil {
-		return nil, faas.Unchanged, faas.UnknownFunction(ref)
-	}
-	unlock, err := r.locks.lock(ctx, fn.ID)
+	fn, unlock, err := r.hold(ctx, ref)
 	if err != nil {
 		return nil, faas.Unchanged, err
 	}
 	defer unlock()
-	if fn = r.lookup(faas.Ref{ID: fn.ID}); fn == nil {
-		return nil, faas.Unchanged, faas.UnknownFunction(ref)
-	}
-	if err := mayChange(ctx, fn); err != nil {
-		return nil, faas.Unchanged, err
-	}
 	v, err := next(fn)
 	if err != nil {
 		return nil, faas.Unchanged, err
@@ -182,6 +172,29 @@ func (r *Registrar) revise(ctx context.Context, ref faas.Ref, next func(*faas.Fu
 	}
 	fn, err = r.publish(ctx, fn, fn.With(v), code)
 	return fn, faas.Changed, err
+}
+
+// hold locks the function that a ref names for a change by the caller. Without an error
+// unlock ends that. A ref's name counts once the lock is there, because the function may
+// have been deleted or renamed before.
+func (r *Registrar) hold(ctx context.Context, ref faas.Ref) (fn *faas.Function, unlock func(), err error) {
+	if fn = r.lookup(ref); fn == nil {
+		return nil, nil, faas.UnknownFunction(ref)
+	}
+	if unlock, err = r.locks.lock(ctx, fn.ID); err != nil {
+		return nil, nil, err
+	}
+	fn = r.lookup(faas.Ref{ID: fn.ID})
+	if fn == nil || ref.ID == "" && fn.Name != ref.Name {
+		err = faas.UnknownFunction(ref)
+	} else {
+		err = mayChange(ctx, fn)
+	}
+	if err != nil {
+		unlock()
+		return nil, nil, err
+	}
+	return fn, unlock, nil
 }
 
 // draft makes the next version of a function, and checks whatever can be checked
@@ -213,21 +226,11 @@ func (r *Registrar) Delete(ctx context.Context, ref faas.Ref) error {
 	if err := bare(ref, "DELETE"); err != nil {
 		return err
 	}
-	fn := r.lookup(ref)
-	if fn == nil {
-		return faas.UnknownFunction(ref)
-	}
-	unlock, err := r.locks.lock(ctx, fn.ID)
+	fn, unlock, err := r.hold(ctx, ref)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if fn = r.lookup(faas.Ref{ID: fn.ID}); fn == nil {
-		return faas.UnknownFunction(ref)
-	}
-	if err := mayChange(ctx, fn); err != nil {
-		return err
-	}
 	if err := r.store.DeleteFunction(ctx, fn.ID); err != nil {
 		return err
 	}

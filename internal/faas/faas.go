@@ -54,6 +54,10 @@ type Registry interface {
 	// settings are the live version's already, nothing changes.
 	Patch(ctx context.Context, ref Ref, settings SettingsPatch) (*Function, Change, error)
 
+	// Rename gives the function that ref names another name, which must be free. Its ID,
+	// versions and sandboxes stay. If it has that name, nothing changes.
+	Rename(ctx context.Context, ref Ref, name string) (*Function, Change, error)
+
 	// Delete removes a function with its versions and sandboxes. Calls in flight finish
 	// first. ref must name the function alone, without a version or an alias.
 	Delete(ctx context.Context, ref Ref) error
@@ -107,7 +111,7 @@ type Change int
 // The changes.
 const (
 	Unchanged Change = iota // it was like that before
-	Changed                 // there is a new version
+	Changed                 // there is a new version, or another name
 	Created                 // there is a new function
 )
 
@@ -149,6 +153,11 @@ type FunctionStore interface {
 	// be left out. AddVersion fails with CodeConflict if fn does not directly follow
 	// what is stored.
 	AddVersion(ctx context.Context, fn *Function, code string, sandboxID string) error
+
+	// RenameFunction gives a function another name, or a first one. It fails with
+	// CodeNameTaken if another function has that name, and with CodeConflict if the
+	// function changes meanwhile.
+	RenameFunction(ctx context.Context, id, name string) error
 
 	// DeleteFunction removes a function and all that belongs to it.
 	DeleteFunction(ctx context.Context, id string) error

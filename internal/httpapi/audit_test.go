@@ -61,6 +61,7 @@ func TestChangesAreRecorded(t *testing.T) {
 		{"POST /api/gen?name=hello", code, nil, faas.AuditEntry{Action: "function.create"}},
 		{"PUT /api/functions/hello", code, nil, faas.AuditEntry{Action: "function.put"}},
 		{"PATCH /api/functions/hello?timeout=1s", "", nil, faas.AuditEntry{Action: "function.patch"}},
+		{"PATCH /api/functions/hello?name=hallo", "", nil, faas.AuditEntry{Action: "function.rename"}},
 		{"DELETE /api/functions/hello", "", nil, faas.AuditEntry{Action: "function.delete"}},
 
 		{"POST /api/gen?name=hello", "", nil, faas.AuditEntry{Action: "function.create", Name: "hello", Request: "POST /api/gen", Outcome: "bad_request"}},

@@ -47,17 +47,25 @@ func (b *bodies) readDraft(w http.ResponseWriter, r *http.Request) (name string,
 	return name, draft, nil
 }
 
-// readPatch reads settings from query parameters, a JSON object, or both.
-func (b *bodies) readPatch(w http.ResponseWriter, r *http.Request) (faas.SettingsPatch, error) {
-	given, err := readQuery(r.URL.RawQuery)
+// readPatch reads settings, or a new name, from query parameters, a JSON object, or both.
+func (b *bodies) readPatch(w http.ResponseWriter, r *http.Request) (name string, settings faas.SettingsPatch, err error) {
+	given, err := readQuery(r.URL.RawQuery, "name")
 	if err != nil {
-		return given.settings, err
+		return "", given.settings, err
 	}
 	body, err := b.read(w, r)
 	if err == nil && len(bytes.TrimSpace(body)) > 0 {
 		err = given.readObject(body)
 	}
-	return given.settings, err
+	name, named := given.words["name"]
+	switch {
+	case err != nil || !named:
+	case name == "":
+		err = faas.Errorf(faas.CodeBadRequest, "the name is empty: a function that has a name can only get another one")
+	case !given.settings.Empty():
+		err = faas.Errorf(faas.CodeBadRequest, "name renames the function, and settings make a new version: send them one after the other")
+	}
+	return name, given.settings, err
 }
 
 // beginsLikeObject reports whether text begins as every JSON object does, and no

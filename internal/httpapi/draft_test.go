@@ -144,6 +144,18 @@ func TestPut(t *testing.T) {
 	wantProblem(t, w.Code, w.Header(), w.Body.String(), 400, faas.CodeBadRequest)
 }
 
+// TestRename: a name alone renames, wherever it stands.
+func TestRename(t *testing.T) {
+	for _, c := range [][2]string{{"?name=x", ""}, {"", `{"name": "x"}`}} {
+		registry := newFakeRegistry()
+		registry.change = faas.Changed
+		w := serve(newAPI(t, registry, nil), "PATCH", "/api/functions/hello"+c[0], c[1])
+		if w.Code != http.StatusOK || registry.name != "x" || registry.ref.Name != "hello" || !strings.Contains(w.Body.String(), `"changed": true`) {
+			t.Errorf("%s %s: %d %s, renamed to %q", c[0], c[1], w.Code, w.Body, registry.name)
+		}
+	}
+}
+
 func TestPatch(t *testing.T) {
 	for what, c := range map[string]struct {
 		query, body string
@@ -155,7 +167,9 @@ func TestPatch(t *testing.T) {
 		"nothing":           {"", "", map[string]string{}}, // for the registry to refuse
 		"code":              {"", `{"code": "x"}`, nil},
 		"lang":              {"?lang=node", "", nil},
-		"name":              {"", `{"name": "x"}`, nil},
+		"name and setting":  {"?queue=1", `{"name": "x"}`, nil},
+		"empty name":        {"?name=", "", nil},
+		"name twice":        {"?name=x", `{"name": "x"}`, nil},
 		"no object":         {"", `[1]`, nil},
 		"null":              {"", `null`, nil},
 		"no JSON":           {"", `queue=1`, nil},

@@ -68,6 +68,11 @@ func (f *fakeRegistry) Patch(_ context.Context, ref faas.Ref, settings faas.Sett
 	return f.fn, f.change, f.err
 }
 
+func (f *fakeRegistry) Rename(_ context.Context, ref faas.Ref, name string) (*faas.Function, faas.Change, error) {
+	f.ref, f.name = ref, name
+	return f.fn, f.change, f.err
+}
+
 // Versions has as many as the function has numbers.
 func (f *fakeRegistry) Versions(_ context.Context, fn *faas.Function, before, limit int) (page []*faas.Version, err error) {
 	for _, number := range slices.Backward(fn.Versions) {

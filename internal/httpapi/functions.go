@@ -135,7 +135,7 @@ func (s *functions) put(w http.ResponseWriter, r *http.Request, q asked) error {
 		return err
 	}
 	if name != "" && name != q.ref.Name {
-		return faas.Errorf(faas.CodeBadRequest, "the path names the function, and a name cannot be changed: leave name=%.80s out", name)
+		return faas.Errorf(faas.CodeBadRequest, "the path names the function: leave name=%.80s out, or PATCH /api/functions/%s?name=%[1]s to rename it", name, q.ref.ID+q.ref.Name)
 	}
 	fn, change, err := s.registry.Put(r.Context(), q.ref, draft)
 	if err != nil {
@@ -151,13 +151,21 @@ func (s *functions) put(w http.ResponseWriter, r *http.Request, q asked) error {
 	return answer(w, status, api.ChangedFunction{Function: document(fn, fn.Live()), Changed: change != faas.Unchanged})
 }
 
-// patch answers PATCH /api/functions/REF. Changed settings become a new version.
+// patch answers PATCH /api/functions/REF. Changed settings become a new version; a name
+// renames the function.
 func (s *functions) patch(w http.ResponseWriter, r *http.Request, q asked) error {
-	settings, err := s.bodies.readPatch(w, r)
+	name, settings, err := s.bodies.readPatch(w, r)
 	if err != nil {
 		return err
 	}
-	fn, change, err := s.registry.Patch(r.Context(), q.ref, settings)
+	var fn *faas.Function
+	var change faas.Change
+	if name != "" {
+		q.entry.Action, q.entry.Name = "function.rename", name
+		fn, change, err = s.registry.Rename(r.Context(), q.ref, name)
+	} else {
+		fn, change, err = s.registry.Patch(r.Context(), q.ref, settings)
+	}
 	if err != nil {
 		return err
 	}

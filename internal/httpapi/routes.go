@@ -168,10 +168,10 @@ func routes(s *resources) []Route {
 			handle: s.functions.put,
 		},
 		{
-			Method: "PATCH", Path: "/api/functions/{ref}", Doc: "changes settings: adds a version with the same code; `changed` as above",
+			Method: "PATCH", Path: "/api/functions/{ref}", Doc: "changes settings: adds a version with the same code; `changed` as above. `?name=` alone renames the function",
 			Scope: faas.ScopeDeploy, Span: ForOne, Needs: Dispatcher, Action: "function.patch",
-			Query: []string{}, Settings: true, Takes: media("application/json"), Gives: Answers{200: api.ChangedFunction{}},
-			Fails:  slices.Concat(one, load, change),
+			Query: []string{"name"}, Settings: true, Takes: media("application/json"), Gives: Answers{200: api.ChangedFunction{}},
+			Fails:  slices.Concat(one, load, change, codes{faas.CodeNameTaken}),
 			handle: s.functions.patch,
 		},
 		{

@@ -170,6 +170,45 @@ func putVersion(fn *faas.Function, had []keptVersion, code, sandboxID string) (t
 	return txn, further, nil
 }
 
+// RenameFunction implements faas.Store. It fails with CodeUnknownFunction if the function
+// does not exist.
+func (s *Store) RenameFunction(ctx context.Context, id, name string) error {
+	const doing = "rename the function"
+	found, err := s.function(ctx, id)
+	if err != nil {
+		return internal(doing, err)
+	}
+	renamed := *found.record
+	fn := *found.record.Function
+	fn.Name = name
+	renamed.Function = &fn
+	record, err := functionKind.put(id, &renamed)
+	if err != nil {
+		return internal(doing, err)
+	}
+	key := nameKind.at(name)
+	txn := Txn{
+		If:  []Condition{{found.Key, found.Revision}, {key, 0}},
+		Put: []Pair{record, {key, []byte(id)}},
+	}
+	if had := found.record.Name; had != "" {
+		txn.Delete = append(txn.Delete, nameKind.at(had))
+	}
+	err = s.kv.Commit(ctx, txn)
+	if !errors.Is(err, ErrConflict) {
+		return internal(doing, err)
+	}
+	// A condition failed; the conflict does not say which.
+	taken, err := s.kv.Get(ctx, key)
+	switch {
+	case err != nil:
+		return internal(doing, err)
+	case taken.Revision != 0:
+		return faas.Errorf(faas.CodeNameTaken, "the name %q belongs to another function: choose another", name)
+	}
+	return faas.Errorf(faas.CodeConflict, "function %s was changed by somebody else meanwhile: try again", id)
+}
+
 // DeleteFunction implements faas.Store. It deletes the records of the function's
 // sandboxes, too. It fails with CodeUnknownFunction if the function does not exist, and
 // with CodeConflict if it changes meanwhile.

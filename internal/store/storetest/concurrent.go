@@ -53,6 +53,44 @@ func concurrentVersions(t *testing.T, s faas.Store) {
 	}
 }
 
+// concurrentRenames renames two functions to one name, while a third is created with it.
+// One gets it, and the others are as they were.
+func concurrentRenames(t *testing.T, s faas.Store) {
+	for range 20 {
+		one, two := mustCreate(t, s, "one"), mustCreate(t, s, "two")
+		three, code := NewFunction("prize")
+		var wg sync.WaitGroup
+		errs := make([]error, 3)
+		wg.Go(func() { errs[0] = s.RenameFunction(t.Context(), one.ID, "prize") })
+		wg.Go(func() { errs[1] = s.RenameFunction(t.Context(), two.ID, "prize") })
+		wg.Go(func() { errs[2] = s.CreateFunction(t.Context(), three, code, "") })
+		wg.Wait()
+		won := 0
+		for _, err := range errs {
+			if err == nil {
+				won++
+			} else {
+				wantCode(t, err, faas.CodeNameTaken)
+			}
+		}
+		if won != 1 {
+			t.Fatalf("%d got the name: %v", won, errs)
+		}
+		all, err := s.Functions(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, fn := range all {
+			if fn.ID == one.ID && (fn.Name == "prize") != (errs[0] == nil) || fn.ID == two.ID && (fn.Name == "prize") != (errs[1] == nil) {
+				t.Fatalf("%s is called %s: %v", fn.ID, fn.Name, errs)
+			}
+			if err := s.DeleteFunction(t.Context(), fn.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // concurrentDeletes deletes a function while a version is added to it. If the delete
 // succeeds, nothing of the function may be left.
 func concurrentDeletes(t *testing.T, s faas.Store) {

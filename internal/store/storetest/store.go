@@ -25,6 +25,7 @@ func Store(t *testing.T, open func(t *testing.T) faas.Store) {
 		"order of creation":   order,
 		"versions":            versions,
 		"conflicts":           conflicts,
+		"rename":              renameFunction,
 		"delete":              deleteFunction,
 		"many versions":       manyVersions,
 		"dropped versions":    droppedVersions,
@@ -35,6 +36,7 @@ func Store(t *testing.T, open func(t *testing.T) faas.Store) {
 		"aviary":              aviary,
 		"concurrent names":    concurrentNames,
 		"concurrent versions": concurrentVersions,
+		"concurrent renames":  concurrentRenames,
 		"concurrent deletes":  concurrentDeletes,
 		"concurrent code":     concurrentCode,
 		"after close":         afterClose,
@@ -276,6 +278,43 @@ func conflicts(t *testing.T, s faas.Store) {
 	wantFunctions(t, s, two)
 	wantText(t, s, fn.ID, 2, code)
 	wantSandboxes(t, s, nil)
+}
+
+// renameFunction: all of a function stays but its name, and the former name is free.
+func renameFunction(t *testing.T, s faas.Store) {
+	other := mustCreate(t, s, "other")
+	fn := mustCreate(t, s, "hello")
+	wantCode(t, s.RenameFunction(t.Context(), fn.ID, "other"), faas.CodeNameTaken)
+	unknown, _ := NewFunction("")
+	wantCode(t, s.RenameFunction(t.Context(), unknown.ID, "free"), faas.CodeUnknownFunction)
+	wantFunctions(t, s, other, fn)
+	rename := func(fn *faas.Function, name string) *faas.Function {
+		t.Helper()
+		if err := s.RenameFunction(t.Context(), fn.ID, name); err != nil {
+			t.Fatal(err)
+		}
+		renamed := *fn
+		renamed.Name = name
+		return &renamed
+	}
+	fn = rename(fn, "swift")
+	wantFunctions(t, s, other, fn)
+	next, code := NextFunction(fn)
+	if err := s.AddVersion(t.Context(), next, code, ""); err != nil {
+		t.Fatal(err)
+	}
+	again := mustCreate(t, s, "hello")
+	wantFunctions(t, s, other, next, again)
+	other = rename(other, "another")
+	next = rename(next, "other")
+	nameless := mustCreate(t, s, "")
+	nameless = rename(nameless, "named")
+	wantFunctions(t, s, other, next, again, nameless)
+	if err := s.DeleteFunction(t.Context(), next.ID); err != nil {
+		t.Fatal(err)
+	}
+	last := mustCreate(t, s, "other")
+	wantFunctions(t, s, other, again, nameless, last)
 }
 
 func deleteFunction(t *testing.T, s faas.Store) {
