@@ -1,7 +1,8 @@
 # `make help` lists the targets. scripts/setup installs what a target needs and this machine lacks.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-quick test-engines fuzz ci bench bench-quick faults build image fmt clean
+.PHONY: help run test test-quick test-engines fuzz ci bench bench-quick faults build install image fmt clean
 
+PREFIX ?= /usr/local
 IMAGE ?= flockofbirds/dispatcher
 GO_IMAGE ?= golang:1.26-trixie
 COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
@@ -42,6 +43,9 @@ faults: ## break dispatchers on a real engine in every way that docs/inside/reli
 build: ## build the program, build/dispatcher: one static binary, also under the name build/fob
 	@CGO_ENABLED=0 go build -trimpath -ldflags '-X main.commit=$(COMMIT)' -o build/dispatcher ./cmd/dispatcher
 	@ln -sf dispatcher build/fob
+
+install: build ## install the program and its completions below DESTDIR and PREFIX (/usr/local)
+	@scripts/install "$(DESTDIR)$(PREFIX)"
 
 image: ## build the dispatcher's image (IMAGE=name)
 	docker build --build-arg GO_IMAGE=$(GO_IMAGE) --build-arg COMMIT=$(COMMIT) -t $(IMAGE) .

@@ -165,6 +165,47 @@ func TestCallsByCommand(t *testing.T) {
 	s.fails(1, []string{"calls", "--since", "someday"}, "since is a time")
 }
 
+// TestRenameByCommand: a function that is renamed keeps its ID, its versions and what
+// became of its calls.
+func TestRenameByCommand(t *testing.T) {
+	t.Parallel()
+	r := boot(t)
+	s := shellFor(t, "FOB_DATA="+r.Data)
+	s.write("one.py", "def callme(): return 1\n")
+	s.write("two.py", "def callme(): return 2\n")
+	s.does("deploy", "one.py", "two.py")
+	s.does("call", "one", "X-Call-Id:early")
+	id := s.deploys(0, "one.py")["one"].ID
+	s.fails(1, []string{"rename", "one", "two"}, "a function called two exists")
+	s.fails(1, []string{"rename", "one", "no name"}, "is not a function name")
+	if out := s.does("rename", "one", "uno"); out != "one is uno now\n" {
+		t.Errorf("rename printed %q", out)
+	}
+	s.fails(1, []string{"call", "one"}, "there is no function one")
+	if out := s.does("call", "uno", "X-Call-Id:late"); out != `{"result": 1}` {
+		t.Errorf("it answers %s", out)
+	}
+	eventually(t, time.Minute, "the calls are in the history", func() bool {
+		out := s.does("calls", "uno")
+		return strings.Contains(out, "early") && strings.Contains(out, "late")
+	})
+	if again := s.deploys(0, "one.py", "two.py"); again["one"].Result != "created" || again["one"].ID == id {
+		t.Errorf("its former name: %+v", again)
+	}
+	if out := s.does("show", id); !strings.HasPrefix(out, "uno\n") {
+		t.Errorf("by its ID it is\n%s", out)
+	}
+	if out := s.does("audit", "--json"); !strings.Contains(out, `"action":"function.rename","id":"`+id+`","name":"uno"`) {
+		t.Errorf("the audit log has\n%s", out)
+	}
+	r.kill()
+	again := boot(t, "FOB_DATA="+r.Data)
+	s.env = []string{"FOB_DATA=" + again.Data}
+	if out := s.does("show", "uno"); !strings.Contains(out, id) {
+		t.Errorf("after a restart it is\n%s", out)
+	}
+}
+
 // TestCallItems: every kind of item gets to the function.
 func TestCallItems(t *testing.T) {
 	t.Parallel()

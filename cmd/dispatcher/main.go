@@ -18,24 +18,27 @@ import (
 type commands struct {
 	ShowVersion kong.VersionFlag `name:"version" help:"Print the version."`
 
-	Serve   serve       `cmd:"" help:"Run the dispatcher."`
-	List    cli.List    `cmd:"" help:"List the functions."`
-	Show    cli.Show    `cmd:"" help:"Show a function: its settings, versions and sandboxes."`
-	Deploy  cli.Deploy  `cmd:"" help:"Create functions from files, or add versions to them; what is unchanged is left alone."`
-	Code    cli.Code    `cmd:"" help:"Print a function's code."`
-	Call    cli.Call    `cmd:"" help:"Call a function, and print its answer as it comes."`
-	Delete  cli.Delete  `cmd:"" help:"Delete functions with all their versions."`
-	Calls   cli.Calls   `cmd:"" help:"Print what became of calls, the newest first."`
-	Context cli.Context `cmd:"" help:"Name the dispatchers that you work with, and keep the tokens for them."`
-	Audit   cli.Audit   `cmd:"" help:"Print the audit log: who changed what, and who was refused."`
-	Backup  backup      `cmd:"" help:"Write a backup of the database, with or without a running dispatcher."`
-	Check   check       `cmd:"" help:"Read the whole database, or a whole backup, and list what is wrong with it; exit with 1 if anything is."`
-	Restore restore     `cmd:"" help:"Replace the database with a backup, and keep the old one beside it. Stop every dispatcher that uses it first."`
-	Secret  cli.Secret  `cmd:"" help:"Set, list and delete secrets."`
-	Health  cli.Health  `cmd:"" help:"Ask the data folder's dispatcher, or the one at FOB_URL, whether it is ready; exit with 1 if it is not."`
-	Token   cli.Token   `cmd:"" help:"Make, list and revoke tokens of the data folder's dispatcher, running or not, or of the one at FOB_URL."`
-	Version version     `cmd:"" help:"Print the version."`
-	Help    help        `cmd:"" help:"Explain a command."`
+	Serve      serve          `cmd:"" help:"Run the dispatcher."`
+	List       cli.List       `cmd:"" help:"List the functions."`
+	Show       cli.Show       `cmd:"" help:"Show a function: its settings, versions and sandboxes."`
+	Deploy     cli.Deploy     `cmd:"" help:"Create functions from files, or add versions to them; what is unchanged is left alone."`
+	Code       cli.Code       `cmd:"" help:"Print a function's code."`
+	Call       cli.Call       `cmd:"" help:"Call a function, and print its answer as it comes."`
+	Rename     cli.Rename     `cmd:"" help:"Give a function another name; its ID, versions and history stay."`
+	Delete     cli.Delete     `cmd:"" help:"Delete functions with all their versions."`
+	Calls      cli.Calls      `cmd:"" help:"Print what became of calls, the newest first."`
+	Context    cli.Context    `cmd:"" help:"Name the dispatchers that you work with, and keep the tokens for them."`
+	Audit      cli.Audit      `cmd:"" help:"Print the audit log: who changed what, and who was refused."`
+	Backup     backup         `cmd:"" help:"Write a backup of the database, with or without a running dispatcher."`
+	Check      check          `cmd:"" help:"Read the whole database, or a whole backup, and list what is wrong with it; exit with 1 if anything is."`
+	Restore    restore        `cmd:"" help:"Replace the database with a backup, and keep the old one beside it. Stop every dispatcher that uses it first."`
+	Secret     cli.Secret     `cmd:"" help:"Set, list and delete secrets."`
+	Health     cli.Health     `cmd:"" help:"Ask the data folder's dispatcher, or the one at FOB_URL, whether it is ready; exit with 1 if it is not."`
+	Token      cli.Token      `cmd:"" help:"Make, list and revoke tokens of the data folder's dispatcher, running or not, or of the one at FOB_URL."`
+	Completion cli.Completion `cmd:"" help:"Print what bash, zsh or fish needs to complete command lines."`
+	Complete   cli.Complete   `cmd:"" hidden:"" help:"Print what the last word of a command line may become."`
+	Version    version        `cmd:"" help:"Print the version."`
+	Help       help           `cmd:"" help:"Explain a command."`
 }
 
 // newCommands returns the sub-commands. Some have flags that are not fields.

@@ -45,7 +45,7 @@ func (c *List) Run(running Running) error {
 	out := newScreen(os.Stdout)
 	t := &table{header: []string{"NAME", "LANG", "VERSION", "UPDATED", "SIZE", "DESCRIPTION"}}
 	err := c.with(running, func(l *link) error {
-		return l.functions(c.Prefix, func(fn *api.Function) error {
+		return l.functions(context.Background(), c.Prefix, func(fn *api.Function) error {
 			if c.JSON {
 				return out.line(fn)
 			}
@@ -64,14 +64,14 @@ func (c *List) Run(running Running) error {
 }
 
 // functions hands all functions to use whose names begin with prefix.
-func (l *link) functions(prefix string, use func(*api.Function) error) error {
+func (l *link) functions(ctx context.Context, prefix string, use func(*api.Function) error) error {
 	query := url.Values{"limit": {"1000"}}
 	if prefix != "" {
 		query.Set("name", prefix)
 	}
 	for {
 		var page api.Functions
-		if err := l.read(context.Background(), "/api/functions?"+query.Encode(), &page); err != nil {
+		if err := l.read(ctx, "/api/functions?"+query.Encode(), &page); err != nil {
 			return err
 		}
 		for i := range page.Functions {
@@ -214,6 +214,28 @@ func (l *link) code(ref string) (code string) {
 		return err
 	})
 	return code
+}
+
+// Rename is the command that gives a function another name.
+type Rename struct {
+	Remote
+	Name    string `arg:"" complete:"function" help:"The function, by name or ID."`
+	NewName string `arg:"" help:"The name that it gets."`
+}
+
+// Run implements the command.
+func (c *Rename) Run(running Running) error {
+	return c.with(running, func(l *link) error {
+		query := url.Values{"name": {c.NewName}}
+		return l.ask(context.Background(), http.MethodPatch, functionPath(c.Name)+"?"+query.Encode(), nil, func(r *http.Response) error {
+			var fn api.ChangedFunction
+			if err := json.NewDecoder(r.Body).Decode(&fn); err != nil {
+				return err
+			}
+			fmt.Printf("%s is %s now\n", harmless(c.Name, ""), fn.Name)
+			return nil
+		})
+	})
 }
 
 // Delete is the command that deletes functions.

@@ -37,14 +37,6 @@ func newScreen(file *os.File) *screen {
 	return s
 }
 
-// rows returns the height of the terminal.
-func (s *screen) rows(file *os.File) int {
-	if _, rows, err := term.GetSize(int(file.Fd())); err == nil && rows > 0 {
-		return rows
-	}
-	return 24
-}
-
 // A colour is the number of an SGR escape sequence.
 type colour int
 
