@@ -38,6 +38,8 @@ var probes = map[string]probe{
 	"GET /api/calls/{id}":        {allowed: 404},
 	"DELETE /api/secrets/{name}": {name: "UNSET", allowed: 404},
 	"POST /api/tokens":           {body: `{"name": "eve", "grants": ["read"]}`},
+	"GET /":                      {allowed: 404}, // for it does not ask for HTML
+	"GET /page/{file}":           {allowed: 404},
 }
 
 // probeOf returns a request to a route: about the function hello, the secret SET

@@ -83,6 +83,13 @@ func newTabs(t *testing.T) *tabs {
 // open opens a page as a user does who types its address, and returns what closes it.
 func (b *tabs) open(page string) (close func()) {
 	b.t.Helper()
+	tab := b.openTab(page)
+	return func() { b.closeTab(tab) }
+}
+
+// openTab returns the ID of a new tab.
+func (b *tabs) openTab(page string) string {
+	b.t.Helper()
 	request, err := http.NewRequest("PUT", b.devtools+"/json/new?"+url.QueryEscape(page), nil)
 	if err != nil {
 		b.t.Fatal(err)
@@ -96,10 +103,12 @@ func (b *tabs) open(page string) (close func()) {
 	if err := json.NewDecoder(answer.Body).Decode(&tab); err != nil || tab.ID == "" {
 		b.t.Fatalf("opening %s: %d, %v", page, answer.StatusCode, err)
 	}
-	return func() {
-		if answer, err := http.Get(b.devtools + "/json/close/" + tab.ID); err == nil {
-			answer.Body.Close()
-		}
+	return tab.ID
+}
+
+func (b *tabs) closeTab(id string) {
+	if answer, err := http.Get(b.devtools + "/json/close/" + id); err == nil {
+		answer.Body.Close()
 	}
 }
 

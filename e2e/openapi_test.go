@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/flockofbirds/fob/api"
+	"github.com/flockofbirds/fob/web"
 )
 
 const nobody = "00000000-0000-4000-8000-000000000000"
@@ -353,6 +354,10 @@ func driveOperations(t *testing.T, a *asker) {
 	a.ask(t, ask{request: "GET /metrics", status: 200})
 	a.ask(t, ask{request: "GET /api/version", status: 200})
 	a.ask(t, ask{request: "GET /api/openapi.yaml", status: 200, answer: string(api.OpenAPI)})
+	a.ask(t, ask{request: "GET /", header: map[string]string{"Accept": "text/html"}, status: 200})
+	a.ask(t, ask{request: "GET /", status: 404, code: "unknown_route"})
+	a.ask(t, ask{request: "GET /page/page.js", status: 200, answer: string(web.Script)})
+	a.ask(t, ask{request: "GET /page/nothing.js", status: 404, code: "unknown_route"})
 	a.ask(t, ask{request: "GET /nowhere", status: 404, code: "unknown_route"})
 	got := a.ask(t, ask{request: "DELETE /api/call/add", status: 405, code: "method_not_allowed"})
 	if allow := strings.Join(got.Header.Values("Allow"), ", "); allow != "GET, HEAD, POST" {
@@ -441,6 +446,8 @@ func driveLimits(t *testing.T, c *checker) {
 	}
 	a.ask(t, ask{request: "GET /api/version", status: 429, code: "rate_limited"})
 	a.ask(t, ask{request: "GET /api/openapi.yaml", status: 429, code: "rate_limited"})
+	a.ask(t, ask{request: "GET /", status: 429, code: "rate_limited"})
+	a.ask(t, ask{request: "GET /page/page.js", status: 429, code: "rate_limited"})
 	a.do("GET", "/nowhere", "").wantsProblem(t, 429, "rate_limited")
 	a.ask(t, ask{request: "GET /readyz", status: 200})
 	a.terminate()

@@ -24,6 +24,7 @@ var mayImport = map[string][]string{
 	"internal/telemetry": {},
 	"api":                {"internal/faas"},
 	"drivers":            {},
+	"web":                {},
 	"internal/cli":       {"api", "internal/faas"},
 
 	"internal/sandbox/docker":  {"internal/sandbox", "drivers"},
@@ -37,7 +38,7 @@ var mayImport = map[string][]string{
 	"internal/history":         {"internal/faas", "internal/journal"},
 	"internal/catalogue":       {"internal/faas"},
 	"internal/dispatch":        {"internal/faas", "internal/buffer", "internal/egress", "internal/sandbox", "internal/telemetry"},
-	"internal/httpapi":         {"internal/faas", "internal/buffer", "api", "internal/telemetry"},
+	"internal/httpapi":         {"internal/faas", "internal/buffer", "api", "internal/telemetry", "web"},
 
 	"faults": {"api", "internal/client"},
 

@@ -75,6 +75,7 @@ type API struct {
 	guard  guard
 	bodies bodies
 	hidden *limits[string] // of errors that are logged, by the function's ID
+	page   *webpage
 
 	router  *chi.Mux
 	calls   http.Handler // handles calls as the router would
@@ -120,6 +121,7 @@ func New(cfg Config) *API {
 			failures:  newLimits[netip.Addr](failures),
 		},
 		hidden: newLimits[string](loggedErrors),
+		page:   newWebpage(),
 		router: chi.NewRouter(),
 	}
 	a.leaving, a.leave = context.WithCancel(context.Background())
@@ -128,7 +130,7 @@ func New(cfg Config) *API {
 	r := a.router
 	r.Use(a.recover, forgive)
 	r.NotFound(a.anyone(func(_ http.ResponseWriter, r *http.Request) error {
-		return faas.Errorf(faas.CodeUnknownRoute, "there is nothing at %.200q; GET /api/openapi.yaml says what there is", r.URL.Path)
+		return unknownRoute(r)
 	}))
 	r.MethodNotAllowed(a.anyone(a.methodNotAllowed))
 	for i, rt := range Routes() {
@@ -159,6 +161,7 @@ func (a *API) open(b Backend, has Needs) {
 		secrets:   &secrets{secrets: b.Secrets, bodies: &a.bodies},
 		tokens:    &tokens{tokens: b.Tokens, bodies: &a.bodies},
 		history:   &history{history: b.History, registry: b.Registry, tokens: b.Tokens, bodies: &a.bodies, leaving: a.leaving},
+		page:      a.page,
 		ops:       &ops{log: a.cfg.Log, build: a.cfg.Build, scrape: a.cfg.Metrics, journal: b.Audit, storage: b.Storage, engine: b.Engine, unready: &a.unready},
 	}
 	a.opened.Store(&opened{b, has, routes(s), &a.unready})

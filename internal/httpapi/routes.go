@@ -73,6 +73,7 @@ type resources struct {
 	tokens    *tokens
 	history   *history
 	ops       *ops
+	page      *webpage
 }
 
 // Routes returns all routes.
@@ -280,6 +281,16 @@ func routes(s *resources) []Route {
 			Method: "GET", Path: "/api/openapi.yaml", Doc: "all of this as an OpenAPI document",
 			Gives:  Answers{200: media("application/yaml")},
 			handle: s.ops.openAPI,
+		},
+		{
+			Method: "GET", Path: "/", Doc: "the page, to a browser (`Accept: text/html`); nothing to others",
+			Gives: Answers{200: media("text/html")}, Fails: codes{faas.CodeUnknownRoute},
+			handle: s.page.index,
+		},
+		{
+			Method: "GET", Path: "/page/{file}", Doc: "the page's script, style, icon and texts",
+			Gives: Answers{200: media("*/*")}, Fails: codes{faas.CodeUnknownRoute},
+			handle: s.page.file,
 		},
 	}
 }

@@ -78,7 +78,7 @@ func Files(t testing.TB) []string {
 		if err != nil {
 			return err
 		}
-		if entry.IsDir() && path != root && (strings.HasPrefix(entry.Name(), ".") || slices.Contains([]string{"build", "testdata", "__pycache__"}, entry.Name())) {
+		if entry.IsDir() && path != root && (strings.HasPrefix(entry.Name(), ".") || slices.Contains([]string{"build", "testdata", "node_modules", "__pycache__"}, entry.Name())) {
 			return filepath.SkipDir
 		}
 		if entry.Type().IsRegular() {
