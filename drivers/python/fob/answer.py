@@ -79,7 +79,7 @@ def own_head(response, text, framing):
 
 
 def marked(answer, mark, last):
-    """Puts the line with the call's token first into an answer's head, and adds whether the connection ends with it."""
+    """Puts lines first into an answer's head, that with the call's token and that with its cost, and adds whether the connection ends with it."""
     more = mark + b"Connection: close\r\n" if last else mark
     return answer.replace(b"\r\n", b"\r\n" + more, 1) if more else answer
 

@@ -38,6 +38,8 @@ def leave(e=None):
         if not _hooked:
             for stream in streams:
                 stream.log.forked()
+            if streams[0].sender is not None:
+                streams[0].sender.forked()
         if isinstance(e, SystemExit) and (e.code is None or isinstance(e.code, int)):
             status = e.code or 0
         elif isinstance(e, SystemExit):
@@ -52,6 +54,8 @@ def leave(e=None):
             else:  # what other threads began belongs to the driver
                 stream.end_call()
                 stream.log.drain(1)
+        if streams[0].sender is not None:
+            streams[0].sender.drain(1)
     finally:
         os._exit(status & 0xFF)
 

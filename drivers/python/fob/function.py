@@ -7,6 +7,7 @@ import types
 
 from fob import Response, fork
 from fob.annotations import converter
+from fob.calls import current
 from fob.errors import FILE, BadRequest, Failure, TooLarge, raised, text_of
 from fob.stream import Items, Stream
 from fob.values import json_type, parse_object, render_result
@@ -124,6 +125,7 @@ class Function:
         else:
             args, kwargs = self._bind(text, body, request, form)
         context = self.context.copy()
+        context.run(current.set, current.get())
         if self.decimal is not None:
             context.run(sys.modules["decimal"].setcontext, self.decimal.copy())
         try:

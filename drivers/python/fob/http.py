@@ -10,6 +10,7 @@ from _operator import _compare_digest  # hmac has it, too, but imports OpenSSL, 
 
 from fob import Request, environment, fork, function
 from fob.answer import marked, own, plain, refusal
+from fob.calls import Calls
 from fob.errors import Failure, TooLarge
 from fob.stream import Stream
 from fob.values import parse_object, render
@@ -20,6 +21,8 @@ FAMILIAR = 1 << 10  # bytes of a head that is worth caching
 PIECE = 256 << 10  # bytes of a body to read at a time; a Unix socket holds less
 CALL = b"Fob-Call: "  # begins a request's first field, which has the token
 MARK = len(CALL) + 16 + 2  # bytes of that line
+CALL_ID = b"Fob-Call-Id: "  # begins the field after it
+VISIBLE = bytes(range(33, 127))
 
 
 class Unreadable(Exception):
@@ -45,6 +48,7 @@ class Driver:
         self.state = "blank"
         self.about = {}
         self.running = set()  # connections that are in a call
+        self.calls = Calls()
         self._once = threading.Lock()
 
     def health(self):
@@ -71,9 +75,7 @@ class Driver:
                 if type(document[name]) is not kind:
                     raise Failure(400, "bad_request", f"{name} must be of type {kind.__name__}")
                 about[name] = document[name]
-        way = document.get("proxy")
-        if way is not None and (type(way) is not str or not way or "/" in way or not self.folder):
-            raise Failure(400, "bad_request", "proxy must be the name of a socket beside FOB_SOCKET")
+        way, frames = (self.beside(name, document.get(name)) for name in ("proxy", "log"))
         try:
             env, secrets = environment.read(document)
         except ValueError as e:
@@ -86,7 +88,9 @@ class Driver:
             if way is not None:
                 from fob.proxy import open_way
 
-                open_way(os.path.join(self.folder, way))
+                open_way(way)
+            if frames is not None:
+                self.send_frames(frames)
         except OSError as e:
             raise Failure(422, "load_failed", f"its environment cannot be set up: {e.strerror}", type=type(e).__name__) from None
         try:
@@ -97,6 +101,26 @@ class Driver:
             self.end_call()
             fill_standard_descriptors()
         self.state = "loaded"
+
+    def beside(self, name, given):
+        """Returns the path of a socket beside FOB_SOCKET, or None if none is given."""
+        if given is None:
+            return None
+        if type(given) is not str or not given or "/" in given or not self.folder:
+            raise Failure(400, "bad_request", f"{name} must be the name of a socket beside FOB_SOCKET")
+        return os.path.join(self.folder, given)
+
+    def send_frames(self, path):
+        """Sends the function's log to the dispatcher from now on."""
+        from fob import carry
+        from fob.children import Children
+        from fob.frames import Sender
+
+        sender, children = Sender(path), Children(self.streams)
+        for stream in self.streams:
+            stream.sender, stream.children = sender, children
+        children.install()
+        carry.install()
 
     def answer(self, head, body, connection):
         """Answers one request and returns the bytes to send; for a stream, the last ones. body is None if the function reads it itself."""
@@ -129,21 +153,31 @@ class Driver:
         elif body is None:
             raise TooLarge
         self.running.add(connection)
+        call = self.calls.begin(connection.id)
         try:
             value = f.call(headers.get(b"fob-args"), body, request, headers.get(b"fob-content-type"))
             if type(value) is bytes:
                 return plain(200, value)
             if type(value) is Stream:
-                return value.send(connection, self.streams[1])
+                return value.send(connection, self.streams[1], lambda: self.cost(call))
             return own(value)
         finally:
             self.running.discard(connection)
             if f.forget is not None:
                 f.forget()
             self.end_call()
+            if call is not None:
+                connection.cost = self.calls.cost(call)
+                self.calls.end(call)
+
+    def cost(self, call):
+        return b"" if call is None else self.calls.cost(call)
 
     def end_call(self):
-        """Writes the log lines that the calling thread has begun."""
+        """Writes the log lines that the calling thread has begun, and those of children that have ended."""
+        children = self.streams[0].children
+        if children is not None and children.open:
+            children.drain()
         for stream in self.streams:
             if stream.begins:
                 stream.end_call()
@@ -199,6 +233,8 @@ class Connection:
         self.token = token
         self.buffer = b""
         self.mark = b""  # the request's line with the token, which the answer repeats
+        self.id = None  # of the call
+        self.cost = b""  # the line that says what the call cost
         self.length = 0  # of the request's body; None if it comes in chunks
         self.unread = False  # part of that body has not been read
         self.begun = False  # the answer has begun
@@ -230,7 +266,7 @@ class Connection:
         if head.expects:
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.length, self.unread = head.length, head.length != 0
-        self.last, self.begun = head.last, False
+        self.last, self.begun, self.cost = head.last, False, b""
         body = None if head.streams else self.body() if self.unread else b""
         try:
             answer = self.driver.answer(head, body, self)
@@ -248,7 +284,7 @@ class Connection:
         self.begun = True
         if self.unread:
             self.last = True
-        return marked(answer, self.mark, self.last)
+        return marked(answer, self.mark + self.cost, self.last)
 
     def send(self, data):
         """Sends data. A process that the function forked ends here instead."""
@@ -258,7 +294,7 @@ class Connection:
 
     def head(self):
         """Reads a request's head. Calls of one function often have identical heads."""
-        self.mark = b""
+        self.mark, self.id = b"", None
         buffer = self.buffer or self.receive(CHUNK)
         end = buffer.find(b"\r\n\r\n")
         while end < 0 and len(buffer) <= HEAD_LIMIT:
@@ -274,7 +310,13 @@ class Connection:
             raise Unreadable(431, "the headers are longer than 256 KiB; send large arguments in the body")
         data, self.buffer = buffer[:end], buffer[end + 4 :]
         if self.mark:
-            data = data[:at] + data[at + MARK :]
+            rest = at + MARK
+            if buffer.startswith(CALL_ID, rest):
+                stop = buffer.find(b"\r\n", rest)
+                id = buffer[rest + len(CALL_ID) : stop]
+                if 0 < len(id) <= 64 and not id.translate(None, VISIBLE):
+                    self.id, rest = id, stop + 2
+            data = data[: at - 2] + data[rest - 2 :]
         if data == self._data:
             return self._head
         head = Head(data, self.token is not None)

@@ -9,7 +9,9 @@ import threading
 import time
 import weakref
 from collections import deque
+from contextlib import contextmanager
 
+from fob.calls import current
 from fob.environment import hide, settled
 
 LIMIT = 4 << 20  # bytes that may wait to be written
@@ -48,6 +50,10 @@ class Log:
             if self._dropped:
                 self._hold(self._notice())
             self._hold(data)
+
+    def behind(self):
+        """Reports whether so much is held that who can wait should."""
+        return self._size > LIMIT // 2
 
     def drain(self, seconds):
         """Waits until nothing is held, or until the time is over."""
@@ -143,13 +149,15 @@ def _own(fd):
 
 
 class _Partial:
-    """The unfinished line of one thread in one stream."""
+    """The unfinished line of one thread in one stream, with the call and the level that it is of."""
 
-    __slots__ = ("stream", "log", "pieces", "size", "__weakref__")
+    __slots__ = ("stream", "log", "call", "level", "pieces", "size", "__weakref__")
 
-    def __init__(self, stream):
+    def __init__(self, stream, call):
         self.stream = stream
         self.log = stream.log
+        self.call = call
+        self.level = stream.level
         self.pieces = []
         self.size = 0
 
@@ -166,7 +174,13 @@ class _Partial:
             if self.size >= PARTIAL:
                 self.flush(goes_on=True)
 
-    def flush(self, goes_on=False):
+    def turn(self, call, level):
+        """Makes what follows be of a call and a level."""
+        if self.pieces:  # a line of both; no frame may be
+            self.flush(interrupted=True)
+        self.call, self.level = call, level
+
+    def flush(self, goes_on=False, interrupted=False):
         """Writes what there is. If the line goes on, it holds back an end in which a secret may have begun."""
         pieces, self.pieces, self.size = self.pieces, [], 0
         if not pieces:
@@ -175,8 +189,15 @@ class _Partial:
         if goes_on and (end := settled(data)) < len(data):
             self.pieces, self.size = [data[end:]], len(data) - end
             data = data[:end]
-        if data:
-            self.log.put(hide(data))
+        if not data:
+            return
+        stream = self.stream
+        if stream.children is not None and stream.children.open:
+            stream.children.drain()
+        data = hide(data)
+        self.log.put(data)
+        if stream.sender is not None:
+            stream.sender.send(self.call, self.level, data, goes_on or interrupted)
 
     __del__ = flush  # so that nothing is lost when a thread ends
 
@@ -189,8 +210,11 @@ class Stream(io.TextIOBase):
     newlines = None
     mode = "w"
 
-    def __init__(self, fd, name):
+    def __init__(self, fd, name, level):
         self.log = Log(fd)
+        self.sender = None  # set if the dispatcher wants the log, too
+        self.children = None  # likewise
+        self.level = level
         self.name = name
         self.begins = False  # a thread has written an unfinished line
         self.buffer = _Bytes(self)
@@ -200,12 +224,15 @@ class Stream(io.TextIOBase):
         os.register_at_fork(after_in_child=self.forked)
 
     def _partial(self):
+        call = current.get()
         try:
-            return self._local.partial
+            partial = self._local.partial
         except AttributeError:
-            partial = self._local.partial = _Partial(self)
+            partial = self._local.partial = _Partial(self, call)
             self._partials.add(partial)
-            return partial
+        if partial.call is not call:
+            partial.turn(call, self.level)
+        return partial
 
     def write(self, text):
         if not isinstance(text, str):
@@ -217,6 +244,16 @@ class Stream(io.TextIOBase):
             for i in range(0, len(text), PARTIAL):
                 partial.add(text[i : i + PARTIAL].encode("utf-8", "backslashreplace"))
         return len(text)
+
+    @contextmanager
+    def at(self, level):
+        """Makes what the calling thread writes meanwhile have that level."""
+        partial = self._partial()
+        partial.turn(partial.call, level)
+        try:
+            yield
+        finally:
+            partial.turn(partial.call, self.level)
 
     def end_call(self):
         """Writes the line that the calling thread has begun."""
@@ -294,7 +331,7 @@ class _Bytes(io.BufferedIOBase):
 
 def install():
     """Replaces sys.stdout and sys.stderr and returns the two streams."""
-    out, err = Stream(1, "<stdout>"), Stream(2, "<stderr>")
+    out, err = Stream(1, "<stdout>", b"stdout"), Stream(2, "<stderr>", b"stderr")
     sys.stdout = sys.__stdout__ = out
     sys.stderr = sys.__stderr__ = err
     _installed[:] = out, err

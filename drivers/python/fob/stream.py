@@ -40,8 +40,8 @@ class Stream:
         self.failure = failure
         self.render = raw
 
-    def send(self, connection, log):
-        """Sends everything but the end of the answer, and returns the end. Closes the iterator.
+    def send(self, connection, log, cost):
+        """Sends everything but the end of the answer, and returns the end. Closes the iterator. cost gives a trailer.
 
         Raises a Failure for an error before the first item. A later error goes to
         the log, and its code into the end.
@@ -74,7 +74,7 @@ class Stream:
             self.close(log)
         if code == "cancelled":
             connection.last = True
-        end = b"0\r\nFob-Error: %b\r\n\r\n" % code.encode() if code else b"0\r\n\r\n"
+        end = b"0\r\n%b%b\r\n" % (b"Fob-Error: %b\r\n" % code.encode() if code else b"", cost())
         return end if connection.begun else connection.opening(self.head(END)) + end
 
     def next(self):
