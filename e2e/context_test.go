@@ -7,6 +7,33 @@ import (
 	"testing"
 )
 
+// TestOpen: the browser gets the page's address, without the token, and who has no
+// browser reads it.
+func TestOpen(t *testing.T) {
+	t.Parallel()
+	s := shellFor(t)
+	s.write("browser", "#!/bin/sh\necho \"$@\" > opened\n")
+	if err := os.Chmod(filepath.Join(s.dir, "browser"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.does("context", "set", "prod", "https://fob.example.com", "--token", "fob_secret")
+	s.env = []string{"BROWSER=" + filepath.Join(s.dir, "browser")}
+	if out := s.does("open"); out != "https://fob.example.com/\n" {
+		t.Errorf("open printed %q", out)
+	}
+	if opened, err := os.ReadFile(filepath.Join(s.dir, "opened")); err != nil || string(opened) != "https://fob.example.com/\n" {
+		t.Errorf("the browser was told %q (%v)", opened, err)
+	}
+	s.env = []string{"BROWSER=", "DISPLAY=", "WAYLAND_DISPLAY="}
+	if out := s.does("open"); out != "https://fob.example.com/\n" {
+		t.Errorf("without a browser it printed %q", out)
+	}
+	s.env = []string{"BROWSER=/no/such"}
+	s.fails(1, []string{"open"}, "open the address above yourself")
+	s.env = []string{"FOB_DATA=" + s.dir}
+	s.fails(1, []string{"open"}, "give FOB_URL")
+}
+
 // TestContexts: a name stands for a dispatcher and its token, in a file that only its
 // owner reads, and never against what was said.
 func TestContexts(t *testing.T) {
