@@ -3,15 +3,15 @@
 import contextvars
 import fcntl
 import os
-import resource
 import threading
+from resource import RUSAGE_SELF, getrusage
 from time import process_time_ns
 
 current = contextvars.ContextVar("fob_call", default=None)  # the Call that code runs for
 
 # What this process had at its start may be what its parent had before exec. A peak
 # above it is this process's own.
-_inherited = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+_inherited = getrusage(RUSAGE_SELF).ru_maxrss
 _KEPT = 64  # descriptors that the driver keeps have numbers from here on
 _HARMLESS = 1 << 60  # where a write does no harm, should the function have put a file of its own in a descriptor's place
 
@@ -38,7 +38,7 @@ class Calls:
         self._status = _kept("/proc/self/status", os.O_RDONLY)
 
     def begin(self, id):
-        """Begins a call in the calling thread, and returns it; None if it has no ID."""
+        """Begins a call, and returns it; None if it has no ID."""
         if id is None:
             return None
         call = Call(id)
@@ -52,13 +52,11 @@ class Calls:
                 if self._alone is not None:
                     self._alone.shared = True
                     self._alone = None
-        current.set(call)
         call.cpu = process_time_ns()
         return call
 
     def end(self, call):
-        """Ends a call that has begun in the calling thread."""
-        current.set(None)
+        """Ends a call that has begun."""
         with self._lock:
             self._running -= 1
             if self._alone is call:
@@ -66,10 +64,17 @@ class Calls:
 
     def cost(self, call):
         """Returns the header line that says what a call has cost so far."""
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        cpu = (round((used.ru_utime + used.ru_stime) * 1e6)) - call.cpu // 1000
-        peak = self._peak(used.ru_maxrss) if self._clear is not None else 0
-        return b"Fob-Usage: cpu=%d%b%b\r\n" % (max(cpu, 0), b"; peak=%d" % peak if peak else b"", b"; shared" if call.shared else b"")
+        user, system, peak, *_ = getrusage(RUSAGE_SELF)
+        cpu = (user + system) * 1e6 - call.cpu / 1000
+        if cpu < 0:  # the two clocks round in their own ways
+            cpu = 0
+        if self._clear is None:
+            peak = 0
+        elif peak <= _inherited:
+            peak = self._peak()
+        if peak and not call.shared:
+            return b"Fob-Usage: cpu=%d; peak=%d\r\n" % (cpu, peak * 1024)
+        return b"Fob-Usage: cpu=%d%b%b\r\n" % (cpu, b"; peak=%d" % (peak * 1024) if peak else b"", b"; shared" if call.shared else b"")
 
     def _forget_peak(self):
         """Makes the kernel forget the most memory that this process had. That walks over no memory."""
@@ -79,17 +84,13 @@ class Calls:
             except OSError:  # the function has closed the descriptor
                 self._clear = None
 
-    def _peak(self, most):
-        """Returns the bytes of the peak. most is what getrusage says, in KiB."""
-        if most <= _inherited and self._status is not None:
-            try:
-                _, found, rest = os.pread(self._status, 4096, 0).partition(b"\nVmHWM:")
-            except OSError:
-                found = b""
-            if not found:
-                return 0
-            most = int(rest.split(None, 1)[0])
-        return most * 1024
+    def _peak(self):
+        """Returns the peak in KiB if getrusage does not tell it, or 0."""
+        try:
+            _, found, rest = os.pread(self._status, 4096, 0).partition(b"\nVmHWM:")
+        except (OSError, TypeError):  # the function has closed the descriptor, or there is none
+            return 0
+        return int(rest.split(None, 1)[0]) if found else 0
 
 
 def _kept(path, flags):

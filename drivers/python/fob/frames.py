@@ -13,6 +13,7 @@ from time import monotonic, sleep, time_ns
 LIMIT = 4 << 20  # bytes that may wait to be sent
 PIECE = 64 << 10  # bytes of a line in one frame
 TOGETHER = 16  # frames that are sent at once
+_NO_SIGNAL = int(socket.MSG_NOSIGNAL)
 AGAIN = 1  # seconds between two attempts to connect
 
 
@@ -40,8 +41,13 @@ class Sender:
 
     def send(self, call, level, data, goes_on=False):
         """Sends the lines in data. If the last one has no line break, goes_on says whether more of it follows."""
-        about = b"%b %b" % (b"-" if call is None else call.id, level)
+        id = b"-" if call is None else call.id
         now = time_ns() // 1000
+        length = len(data) - 1
+        if length <= PIECE and data.find(b"\n") == length:  # one line, as mostly
+            self._put((b"%b %b %d %d\n%b" % (id, level, now, length, data[:-1]),))
+            return
+        about = b"%b %b" % (id, level)
         lines = data.split(b"\n")
         last = lines.pop()
         frames = []
@@ -49,13 +55,16 @@ class Sender:
             self._frame(frames, about, now, line, False)
         if last:
             self._frame(frames, about, now, last, goes_on)
+        self._put(frames)
+
+    def _put(self, frames):
         with self._lock:
             for frame in frames:
                 self._hold(frame)
             # The lock does not keep out its own thread, which may be in the middle of sending.
             if not self._pushing and not self._writer:
                 self._push()
-                if self._held or self._dropped:
+                if self._held:
                     self._start()
 
     def drain(self, seconds):
@@ -100,17 +109,18 @@ class Sender:
 
     def _push(self):
         """Sends what can be sent now."""
+        held = self._held
         self._pushing = True
         try:
-            while self._held or self._dropped:
-                if not self._held:
+            while held or self._dropped:
+                if not held:
                     self._tell()
                 if self._sock is None and not self._connect():
                     return
-                data = self._held[0] if len(self._held) == 1 else b"".join(islice(self._held, TOGETHER))
-                sent = self._sock.send(data[self._sent :] if self._sent else data, socket.MSG_NOSIGNAL) + self._sent
-                while self._held and sent >= len(self._held[0]):
-                    frame = self._held.popleft()
+                data = held[0] if len(held) == 1 else b"".join(islice(held, TOGETHER))
+                sent = self._sock.send(data[self._sent :] if self._sent else data, _NO_SIGNAL) + self._sent
+                while held and sent >= len(held[0]):
+                    frame = held.popleft()
                     self._size -= len(frame)
                     sent -= len(frame)
                 self._sent = sent

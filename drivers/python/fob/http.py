@@ -10,7 +10,7 @@ from _operator import _compare_digest  # hmac has it, too, but imports OpenSSL, 
 
 from fob import Request, environment, fork, function
 from fob.answer import marked, own, plain, refusal
-from fob.calls import Calls
+from fob.calls import Calls, current
 from fob.errors import Failure, TooLarge
 from fob.stream import Stream
 from fob.values import parse_object, render
@@ -155,10 +155,11 @@ class Driver:
         self.running.add(connection)
         call = self.calls.begin(connection.id)
         try:
-            value = f.call(headers.get(b"fob-args"), body, request, headers.get(b"fob-content-type"))
+            value = f.call(headers.get(b"fob-args"), body, request, headers.get(b"fob-content-type"), call)
             if type(value) is bytes:
                 return plain(200, value)
             if type(value) is Stream:
+                current.set(call)  # for what the driver writes into the log
                 return value.send(connection, self.streams[1], lambda: self.cost(call))
             return own(value)
         finally:
@@ -167,6 +168,7 @@ class Driver:
                 f.forget()
             self.end_call()
             if call is not None:
+                current.set(None)
                 connection.cost = self.calls.cost(call)
                 self.calls.end(call)
 
