@@ -100,7 +100,7 @@ func TestDeployFailures(t *testing.T) {
 	for _, want := range []string{
 		"1 created, 5 failed\n",
 		"error: bad.py: ", "bad.py, line 2:\n      return 1 +\n      ^^^^^^^^^^\n",
-		"error: worse.js: ", "worse.js, line 2:\n    return 1 + ;\n",
+		"error: worse.js: ", "worse.js, line 2:\n    return 1 + ;\n               ^\n",
 		"error: lost.py: ", "nosuchmodule",
 		"error: utf16.py: ", "UTF-16",
 		"error: empty.py: ", "there is no code",

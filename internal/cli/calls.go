@@ -244,7 +244,7 @@ func (c *Calls) one(l *link, out *screen) error {
 		if e.Line > 0 && call.Version > 0 {
 			code = l.code(ref)
 		}
-		explain(&tame{out: out}, &faas.Raised{Line: e.Line, Traceback: e.Traceback}, calledVersion(&call), code)
+		explain(&tame{out: out}, &faas.Raised{Message: e.Message, Line: e.Line, Traceback: e.Traceback}, calledVersion(&call), code)
 	}
 	return nil
 }

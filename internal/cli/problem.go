@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -110,7 +111,7 @@ func (p *Problem) explain(out io.Writer) {
 
 // explain shows where an error is in the code, if that is known, and its traceback.
 func explain(out io.Writer, raised *faas.Raised, file, code string) {
-	if at := pointAt(code, raised.Line, raised.Traceback); at != "" {
+	if at := pointAt(code, raised); at != "" {
 		fmt.Fprintf(out, "\n%s, line %d:\n%s", file, raised.Line, at)
 	}
 	if trace := strings.TrimRight(raised.Traceback, "\n"); trace != "" {
@@ -146,22 +147,31 @@ func (p *Problem) next() string {
 	return fmt.Sprintf(step, p.CallID)
 }
 
-// pointAt returns a line of the code with a caret below what is wrong in it, or "". The
-// column is where a compiler's own caret is, in the traceback; without one, all of the
-// line is underlined.
-func pointAt(code string, line int, traceback string) string {
+// unexpected finds in a compiler's message what it did not expect.
+var unexpected = regexp.MustCompile(`(?:Unexpected [a-z]+|unmatched) '(.+?)'|'(.)' was never closed`)
+
+// pointAt returns a line of the code with a caret below what is wrong in it, or "". It is
+// below what the compiler's message names, if that is in the line once, or where the
+// traceback has a caret of its own. Otherwise all of the line is underlined.
+func pointAt(code string, raised *faas.Raised) string {
 	lines := strings.Split(code, "\n")
-	if code == "" || line < 1 || line > len(lines) {
+	if code == "" || raised.Line < 1 || raised.Line > len(lines) {
 		return ""
 	}
-	text := strings.ReplaceAll(strings.TrimRight(lines[line-1], "\r"), "\t", "    ")
+	text := strings.ReplaceAll(strings.TrimRight(lines[raised.Line-1], "\r"), "\t", "    ")
 	bare := strings.TrimSpace(text)
 	if bare == "" {
 		return ""
 	}
 	indent := len(text) - len(strings.TrimLeft(text, " "))
 	mark := strings.Repeat(" ", indent) + strings.Repeat("^", columns(bare))
-	quoted := strings.Split(strings.ReplaceAll(traceback, "\t", "    "), "\n")
+	if m := unexpected.FindStringSubmatch(raised.Message); m != nil {
+		if token := m[1] + m[2]; strings.Count(text, token) == 1 {
+			before, _, _ := strings.Cut(text, token)
+			mark = strings.Repeat(" ", columns(before)) + strings.Repeat("^", columns(token))
+		}
+	}
+	quoted := strings.Split(strings.ReplaceAll(raised.Traceback, "\t", "    "), "\n")
 	for i := 1; i < len(quoted); i++ {
 		below := quoted[i]
 		if strings.TrimSpace(quoted[i-1]) == bare && strings.TrimSpace(below) != "" && strings.Trim(below, " ^~") == "" {

@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 	"testing"
+
+	"github.com/flockofbirds/fob/internal/faas"
 )
 
 // TestHarmless: nothing that a terminal obeys gets through, and what people write does.
@@ -75,22 +77,27 @@ func TestPointAt(t *testing.T) {
 	const code = "def callme(a):\n\tx = [1,\n\treturn a +* 2\n\n"
 	for _, c := range []struct {
 		line      int
+		message   string
 		traceback string
 		want      string
 	}{
-		{1, "", "  def callme(a):\n  ^^^^^^^^^^^^^^\n"},
-		{3, "", "      return a +* 2\n      ^^^^^^^^^^^^^\n"},
-		{3, "  File \"function.py\", line 3\n    return a +* 2\n              ^\nSyntaxError: invalid syntax", "      return a +* 2\n                ^\n"},
-		{3, "    return a +* 2\n           ~^~~\n", "      return a +* 2\n             ~^~~\n"},
-		{4, "", ""},
-		{9, "", ""},
-		{0, "", ""},
+		{1, "", "", "  def callme(a):\n  ^^^^^^^^^^^^^^\n"},
+		{3, "", "", "      return a +* 2\n      ^^^^^^^^^^^^^\n"},
+		{3, "Unexpected token '*'", "", "      return a +* 2\n                ^\n"},
+		{3, "Unexpected identifier 'return'", "", "      return a +* 2\n      ^^^^^^\n"},
+		{3, "Unexpected token ';'", "", "      return a +* 2\n      ^^^^^^^^^^^^^\n"},
+		{2, "'[' was never closed", "", "      x = [1,\n          ^\n"},
+		{3, "", "  File \"function.py\", line 3\n    return a +* 2\n              ^\nSyntaxError: invalid syntax", "      return a +* 2\n                ^\n"},
+		{3, "", "    return a +* 2\n           ~^~~\n", "      return a +* 2\n             ~^~~\n"},
+		{4, "", "", ""},
+		{9, "", "", ""},
+		{0, "", "", ""},
 	} {
-		if got := pointAt(code, c.line, c.traceback); got != c.want {
+		if got := pointAt(code, &faas.Raised{Line: c.line, Message: c.message, Traceback: c.traceback}); got != c.want {
 			t.Errorf("line %d with %q:\n%s\nwant\n%s", c.line, c.traceback, got, c.want)
 		}
 	}
-	if got := pointAt("", 1, ""); got != "" {
+	if got := pointAt("", &faas.Raised{Line: 1}); got != "" {
 		t.Errorf("no code shows %q", got)
 	}
 }
