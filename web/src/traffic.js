@@ -53,10 +53,14 @@ export function addCalls(calls) {
   }
 }
 
-// addMetrics counts what the counters grew by since they were last read.
-export function addMetrics(all, now) {
+// takeBounds takes over the bounds that the metrics have.
+function takeBounds(all) {
   const runs = all.get('fob_call_run_seconds_bucket') || [];
   if (runs.length) bounds = [...new Set(runs.map((s) => Number(s.labels.le.replace('+Inf', 'Infinity'))))].filter(Number.isFinite).sort((a, b) => a - b);
+}
+
+// addMetrics counts what the counters grew by since they were last read.
+export function addMetrics(all, now) {
   const was = counters;
   counters = new Map();
   // What grew while the page slept is spread over that time.
@@ -71,7 +75,7 @@ export function addMetrics(all, now) {
     if (grown > 0) for (let n = 0; n < count; n++) add(tallyOf(numberOf(now) - n, sample.labels.function), grown / count);
   };
   for (const s of all.get('fob_calls_total') || []) grow('calls', s, (tally, n) => (tally.outcomes[s.labels.outcome] = (tally.outcomes[s.labels.outcome] || 0) + n));
-  for (const s of runs) {
+  for (const s of all.get('fob_call_run_seconds_bucket') || []) {
     const at = bounds.indexOf(Number(s.labels.le));
     grow('run', s, (tally, n) => (at < 0 ? (tally.ran += n) : (tally.within[at] += n)));
   }
@@ -145,34 +149,37 @@ export function outcomesOf(id, now = Date.now()) {
 export function watch(ends) {
   frames = [];
   counters = read = undefined;
-  let since = `${minutes}m`;
-  const recent = async () => {
+  metrics.value = undefined;
+  // recent counts the calls of the last minutes that were over at a time.
+  const recent = async (until) => {
     let after;
     for (let page = 0; page < 3; page++) {
-      const begun = Date.now();
-      const answer = await askJSON('/api/calls' + query({ since, limit: 1000, after }), { signal: ends });
-      addCalls(answer.calls);
+      const answer = await askJSON('/api/calls' + query({ since: `${minutes}m`, limit: 1000, after }), { signal: ends });
+      addCalls(answer.calls.filter((c) => Date.parse(c.started) + c.timing.total < until));
       after = answer.next;
-      if (!after) return begun;
+      if (!after) return;
     }
   };
   const round = async () => {
-    const begun = performance.now();
+    const begun = performance.now(), time = Date.now();
     let text;
     try {
       text = await askText('/metrics', { signal: ends });
     } catch (error) {
       if (error.status !== 403) throw error;
     }
-    const first = metrics.peek() === undefined || read === undefined;
+    const first = read === undefined;
     if (text === undefined) {
       frames = [];
-      await recent();
+      await recent(Infinity);
       metrics.value = null;
     } else {
       const all = parse(text);
-      if (first) await recent().catch((error) => error.name === 'AbortError' && Promise.reject(error)); // no history may be kept
-      addMetrics(all, Date.now());
+      if (first) {
+        takeBounds(all);
+        await recent(time).catch(() => {}); // there may be no history; whatever else it is, the metrics will tell
+      }
+      addMetrics(all, time);
       metrics.value = all;
     }
     trouble.value = '';

@@ -78,7 +78,7 @@ function Timeline({ call }) {
   const length = Math.max(...rows.map((r) => Date.parse(r.call.started) - begin + r.call.timing.total), 0.001);
   return (
     <section class="card">
-      <div class="cardhead"><h2>Timeline</h2><span class="faint legend"><i class="queue" /> queue <i class="start" /> start <i class="run" /> run <i class="rest" /> sending</span></div>
+      <div class="cardhead"><h2>Timeline</h2><span class="faint legend"><i class="queue" /> queue <i class="start" /> start <i class="load" /> load <i class="run" /> run <i class="rest" /> sending</span></div>
       <div class="timeline" role="list">
         {rows.map(({ call: c, depth }) => (
           <div key={c.id + c.started} role="listitem" class={c.id === call.id && c.started === call.started ? 'step this' : 'step'}>
@@ -91,15 +91,15 @@ function Timeline({ call }) {
           </div>
         ))}
       </div>
-      <p class="faint">queue {ms(call.timing.queue)} · start {ms(call.timing.start)}{call.cold ? ' (cold)' : ''} · run {ms(call.timing.run)} · to the last byte {ms(call.timing.total)}</p>
+      <p class="faint">queue {ms(call.timing.queue)} · start {ms(call.timing.start)}{call.timing.load ? `, of this ${ms(call.timing.load)} to load the code` : ''} · run {ms(call.timing.run)} · to the last byte {ms(call.timing.total)}</p>
       {call.trace && rows.length > 1 && <p class="faint">{rows.length} calls of one trace. <a href={to(['calls'], { trace: call.trace })}>List them</a></p>}
     </section>
   );
 }
 
 function Bar({ call, from, scale }) {
-  const { queue, start, run, total } = call.timing;
-  const parts = [['queue', queue], ['start', start], ['run', run], ['rest', Math.max(0, total - queue - start - run)]];
+  const { queue, start, load = 0, run, total } = call.timing;
+  const parts = [['queue', queue], ['start', start - load], ['load', load], ['run', run], ['rest', Math.max(0, total - queue - start - run)]];
   let at = from;
   return (
     <svg class="bar" viewBox="0 0 1000 14" preserveAspectRatio="none" role="img" aria-label={parts.map(([k, v]) => `${k} ${ms(v)}`).join(', ')}>

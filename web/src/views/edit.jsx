@@ -16,7 +16,7 @@ export function Edit({ fn, reload, query }) {
     if (!query.line || stored === undefined) return;
     say({ error: { line: Number(query.line), message: query.message || '' } });
   }, [stored]);
-  if (stored === undefined) return unread ? <Trouble error={unread} /> : <Loading />;
+  if (stored === undefined && text === undefined) return unread ? <Trouble error={unread} /> : <Loading />;
   const code = text ?? stored;
   const deploy = async () => {
     if (state.busy) return;
@@ -30,7 +30,7 @@ export function Edit({ fn, reload, query }) {
       say({ problem, error: problem.error?.line ? problem.error : undefined });
     }
   };
-  const changed = code !== stored;
+  const changed = stored !== undefined && code !== stored;
   return (
     <section class="stack">
       {version && version !== fn.version.version && <p class="trouble">This is version {version}. The live one is <a href={to(['f', fn.name || fn.id, 'code'])}>version {fn.version.version}</a>. Deploying makes a new version of this code.</p>}

@@ -9,7 +9,7 @@ import { allCalls } from './function.jsx';
 
 export function Map() {
   const [since, set] = useState('1h');
-  const { data, error } = useLoad((signal) => allCalls({ since }, 5, signal), [since], 15000);
+  const { data, error } = useLoad((signal) => allCalls({ since }, 5, signal), [since], 30000);
   const graph = data && graphOf(data.calls);
   return (
     <main tabIndex={-1}>
@@ -94,12 +94,18 @@ function Drawing({ edges, names }) {
     if (x2 > x1) return `M${x1} ${y1}C${x1 + gapX / 2} ${y1} ${x2 - gapX / 2} ${y2} ${x2} ${y2}`;
     return `M${x1} ${y1}C${x1 + gapX} ${y1 + high} ${x2 - gapX} ${y2 + high} ${x2} ${y2}`; // backward
   };
+  // middle is where the label of an edge stands.
+  const middle = ({ from, to: target }) => {
+    const a = places.get(from), b = places.get(target);
+    return { x: (a.x + wide + b.x) / 2, y: (a.y + b.y + high) / 2 - 6 };
+  };
   return (
     <div class="scroll card map">
-      <svg width={width} height={height} viewBox={`0 0 ${width} ${height}`} aria-label="map of calls between functions">
+      <svg width={width} height={height} viewBox={`0 0 ${width} ${height}`} aria-label="map of calls between functions; the table below says the same">
         {[...edges].reverse().map((e) => (
           <g class={e.failed ? 'edge failing' : 'edge'}>
             <path d={path(e)} stroke-width={1 + Math.min(4, Math.log10(e.calls + 1) * 1.5)}><title>{`${e.calls} calls, ${e.failed} failed`}</title></path>
+            <text {...middle(e)} text-anchor="middle">{e.failed ? `${e.failed} of ${e.calls}` : e.calls}</text>
             <circle cx={places.get(e.to).x} cy={places.get(e.to).y + high / 2} r="4" />
           </g>
         ))}

@@ -16,7 +16,7 @@ const slots = 60;
 
 export function Overview({ fn }) {
   const [range, set] = useState('1h');
-  const { data, error } = useLoad((signal) => allCalls({ function: fn.id, since: range === '7d' ? '168h' : range }, 5, signal), [fn.id, range], range === '10m' ? 5000 : 15000);
+  const { data, error } = useLoad((signal) => allCalls({ function: fn.id, since: range === '7d' ? '168h' : range }, 3, signal), [fn.id, range], range === '10m' ? 10000 : 30000);
   return (
     <>
       <div class="tools">

@@ -3,7 +3,7 @@ import { useState } from 'preact/hooks';
 import { ask, askJSON, ref } from '../api.js';
 import { Loading, Marked, Trouble } from '../parts.jsx';
 import { loadFunctions } from '../functions.js';
-import { go } from '../route.js';
+import { go, to } from '../route.js';
 import { useLoad } from '../use.js';
 
 export function Settings({ fn, reload }) {
@@ -20,7 +20,10 @@ export function Settings({ fn, reload }) {
       const answer = await askJSON('/api/functions/' + ref(fn.id) + '?' + new URLSearchParams(changed), { method: 'PATCH' });
       say({ done: answer.changed ? `Version ${answer.version.version} is live.` : 'Nothing had changed.' });
       set({});
-      reload();
+      if (changed.name) {
+        loadFunctions();
+        go(to(['f', changed.name, 'settings']), true);
+      } else reload();
     } catch (problem) {
       say({ problem });
     }
@@ -48,7 +51,12 @@ export function Settings({ fn, reload }) {
   return (
     <form onSubmit={save} class="stack">
       <div class="tools"><input type="search" value={search} onInput={(e) => find(e.target.value)} placeholder="Search the settings" aria-label="Search the settings" /></div>
-      <section class="card settings"><h2>Everyday</h2>{rows(true)}</section>
+      <section class="card settings"><h2>Everyday</h2>
+        {fits(named) && <Setting setting={named} value={fn.name || ''} draft={changed.name} onChange={(value) => {
+          const { name, ...others } = changed;
+          set(value === (fn.name || '') ? others : { ...others, name: value });
+        }} />}
+        {rows(true)}</section>
       <section class="card settings"><h2>Tuning</h2>{rows(false)}</section>
       <div class="tools sticky">
         <button class="primary" disabled={count === 0 || state.busy}>{state.busy ? 'Saving…' : count ? `Save ${count === 1 ? 'one change' : count + ' changes'}` : 'No changes'}</button>
@@ -61,11 +69,14 @@ export function Settings({ fn, reload }) {
   );
 }
 
+// named is the function's name, which is changed like a setting.
+const named = { name: 'name', doc: 'what the function is called', range: '1 to 63 letters, digits, - and _', more: 'Another name makes no version. The former one leads nowhere then.', default: '' };
+
 function Setting({ setting: s, value, draft, onChange }) {
   const shown = draft ?? value;
   return (
     <div class={draft === undefined ? 'setting' : 'setting drafted'}>
-      <label for={'setting-' + s.name}><code>{s.name}</code>{value !== plain(s.default) && <span class="badge plain">not the default</span>}</label>
+      <label for={'setting-' + s.name}><code>{s.name}</code>{s !== named && value !== plain(s.default) && <span class="badge plain">not the default</span>}</label>
       {s.range === 'true or false'
         ? <select id={'setting-' + s.name} value={shown} onChange={(e) => onChange(e.target.value)}><option>false</option><option>true</option></select>
         : <input id={'setting-' + s.name} value={shown} placeholder={plain(s.default)} onInput={(e) => onChange(e.target.value)} autocomplete="off" spellcheck={false} aria-describedby={'about-' + s.name} />}
