@@ -87,6 +87,7 @@ func (a *adoption) suits(spec sandbox.Spec, v *faas.Version) bool {
 // earlier dispatcher, it is adopted in the background when that has ended.
 func (a *adoption) probe(inst sandbox.Instance, v *faas.Version) (adopted bool) {
 	b := a.newBird(inst, time.Now())
+	b.openLog(a.hatchery, v)
 	// Calls that still run in it lost their way out with the earlier dispatcher.
 	if err := b.openGate(a.hatchery, v); err != nil {
 		a.log.Warn().Err(err).Str("sandbox", inst.ID()).Msg("removing a sandbox that cannot be given its way out")

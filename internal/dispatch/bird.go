@@ -20,6 +20,7 @@ type bird struct {
 	inst         sandbox.Instance
 	conn         *sandbox.Conn
 	gate         *egress.Gate // its way out; nil unless its network is a list of hosts
+	log          *logListener // of what it prints; nil if that is not kept
 	takesRequest bool
 	recorded     bool          // the store knows which version it holds
 	begun        time.Time     // when its start or load began
@@ -39,11 +40,14 @@ type bird struct {
 	draining  bool
 }
 
-// close closes a bird's connections and its way out.
+// close closes a bird's connections and its way out. What it has printed is still read.
 func (b *bird) close() {
 	b.conn.Close()
 	if b.gate != nil {
 		b.gate.Close()
+	}
+	if b.log != nil {
+		b.log.close()
 	}
 }
 

@@ -36,7 +36,7 @@ type call struct {
 // streams, the end of ctx tells the function that nobody reads on. A call is never sent
 // twice: once a driver may have received something, it is not tried again.
 func (d *Dispatcher) Invoke(ctx context.Context, inv *faas.Invocation, body faas.LiveBody) (faas.Result, error) {
-	c := call{Invocation: inv, live: body, send: sandbox.Request{Args: inv.Args, Body: inv.Body}}
+	c := call{Invocation: inv, live: body, send: sandbox.Request{ID: sandbox.LogID(inv.ID), Args: inv.Args, Body: inv.Body}}
 	defer c.drop()
 	_, v, err := d.cfg.Catalogue.Resolve(ctx, inv.Ref)
 	if err != nil {
@@ -152,7 +152,8 @@ func noRoom(what string) error {
 // whole is a body that is held whole.
 type whole struct {
 	bytes.Reader
-	from *sandbox.Response
+	from  *sandbox.Response
+	usage faas.Usage
 }
 
 // Close implements io.Closer.
@@ -164,9 +165,9 @@ func (w *whole) Close() error {
 
 // result returns what the caller gets for a driver's answer that is held whole.
 func result(r *sandbox.Response) faas.Result {
-	body := &whole{from: r}
+	body := &whole{from: r, usage: faas.Usage(r.Usage)}
 	body.Reset(r.Body)
-	return faas.Result{Status: r.Status, ContentType: r.ContentType, Header: r.Header, Body: body, Length: int64(len(r.Body))}
+	return faas.Result{Usage: &body.usage, Status: r.Status, ContentType: r.ContentType, Header: r.Header, Body: body, Length: int64(len(r.Body))}
 }
 
 // mismatch returns why a call does not suit a version that is known not to take the

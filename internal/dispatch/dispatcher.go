@@ -24,7 +24,7 @@ import (
 	"github.com/flockofbirds/fob/internal/telemetry"
 )
 
-// Config is what a Dispatcher needs. Pool, PoolMax, Buffers and Runtime may be left
+// Config is what a Dispatcher needs. Pool, PoolMax, Buffers, Logs and Runtime may be left
 // out.
 type Config struct {
 	Engine    sandbox.Engine
@@ -32,6 +32,7 @@ type Config struct {
 	Store     faas.SandboxStore
 	Log       zerolog.Logger
 	Metrics   *telemetry.Metrics
+	Logs      faas.LogWriter // takes what functions print; nil if it is not kept
 
 	Langs       []string       // languages with a driver
 	Pool        map[string]int // blank sandboxes kept at least, by language

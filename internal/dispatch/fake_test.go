@@ -209,6 +209,7 @@ type fakeSandbox struct {
 	removed bool
 	locked  bool          // Listen fails
 	proxy   *fakeListener // the last that was made
+	log     *fakeListener // the last that was made
 	thawed  chan struct{} // closed when it is resumed; nil unless it is paused
 	exit    sandbox.Exit
 }
@@ -244,14 +245,19 @@ func (s *fakeSandbox) Dial(context.Context) (net.Conn, error) {
 }
 
 // Listen has the sandbox's code reach it by connect.
-func (s *fakeSandbox) Listen(string) (net.Listener, error) {
+func (s *fakeSandbox) Listen(name string) (net.Listener, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.locked {
 		return nil, errors.New("no such folder")
 	}
-	s.proxy = &fakeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
-	return s.proxy, nil
+	l := &fakeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	if name == sandbox.LogName {
+		s.log = l
+	} else {
+		s.proxy = l
+	}
+	return l, nil
 }
 
 // Pause keeps the sandbox from answering until it is resumed.

@@ -58,6 +58,7 @@ func (h *hatchery) try(ctx context.Context, v *faas.Version, code string, patien
 		return nil, false, err
 	}
 	b = h.newBird(inst, begun)
+	b.openLog(h, v)
 	if err = b.openGate(h, v); err == nil {
 		err = h.load(ctx, b, v, code)
 	}
@@ -124,6 +125,9 @@ func (h *hatchery) load(ctx context.Context, b *bird, v *faas.Version, code stri
 	}
 	if b.gate != nil {
 		load.Proxy = sandbox.ProxyName
+	}
+	if b.log != nil {
+		load.Log = sandbox.LogName
 	}
 	// gofail: var loadBegin struct{}
 	// return engineError(errors.New("failpoint loadBegin"))

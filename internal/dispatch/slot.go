@@ -70,7 +70,10 @@ func (s slot) send(ctx context.Context, c *call, request *sandbox.Request) (faas
 	response, err := s.bird.conn.Call(sent.Add(budget), request)
 	c.timing.Run = time.Since(sent)
 	if err == nil && response.Stream != nil {
-		return streamed(response, s.stream(ctx, response, sent, budget)), nil
+		body := s.stream(ctx, response, sent, budget)
+		result := streamed(response, body)
+		result.Usage = &body.usage
+		return result, nil
 	}
 	return s.outcome(response, err, c.timing.Run, budget)
 }
@@ -84,6 +87,10 @@ func (s slot) outcome(response *sandbox.Response, err error, run, budget time.Du
 		return result(response), nil
 	case errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, sandbox.ErrNotSent) && !s.stopped():
 		return faas.Result{}, faas.Errorf(faas.CodeInternal, "the function was still running after its timeout of %v, and could not be stopped yet", budget)
+	}
+	if e, ok := errors.AsType[*sandbox.DriverError](err); ok {
+		usage := faas.Usage(e.Usage)
+		return faas.Result{Usage: &usage}, failure
 	}
 	return faas.Result{}, failure
 }

@@ -34,6 +34,7 @@ type stream struct {
 	made   bool        // the function has finished; only the reader is late
 	timer  *time.Timer // ends the stream in time even if nobody reads
 	stop   func() bool // stops watching ctx
+	usage  faas.Usage  // of the call, when Read has returned an error
 
 	mu   sync.Mutex
 	err  error // how the stream ended
@@ -67,6 +68,7 @@ func (s *stream) Read(p []byte) (int, error) {
 		err = errClosing
 	}
 	if err != nil {
+		s.usage = faas.Usage(s.from.Usage)
 		err = s.end(err)
 	}
 	return n, err

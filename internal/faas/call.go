@@ -75,6 +75,10 @@ type Result struct {
 	Timing  Timing
 	Sandbox string // the ID of the one that had the call; empty if none had
 
+	// Usage is what the call cost; nil if that is unknown. If the answer streams, it is
+	// set when Body has ended.
+	Usage *Usage
+
 	Status      int
 	ContentType string
 	Header      http.Header // all headers except Content-Type; nil for none
@@ -84,6 +88,13 @@ type Result struct {
 	// end tells the function that nobody reads on. With an error Body is nil.
 	Body   io.ReadCloser
 	Length int64 // of Body in bytes, or -1 if the answer streams
+}
+
+// Usage is what a call cost, as its driver says. The zero Usage says nothing.
+type Usage struct {
+	CPU    time.Duration // of the process that ran the function
+	Memory int64         // bytes that this process had in memory at most; 0 if unknown
+	Shared bool          // other calls ran at the same time, and the figures are of all
 }
 
 // Timing says how a call spent its time.

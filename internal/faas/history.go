@@ -32,6 +32,8 @@ type CallRecord struct {
 	Parent   string `json:"parent,omitempty"` // the span that made the call; empty if the trace begins with it
 	Sandbox  string `json:"sandbox,omitempty"`
 
+	Usage CallUsage `json:"usage,omitzero"`
+
 	Error *CallError `json:"error,omitempty"`
 }
 
@@ -45,6 +47,13 @@ type CallTiming struct {
 	Load  float64 `json:"load,omitempty"` // the last part of Start
 	Run   float64 `json:"run"`
 	Total float64 `json:"total"` // to the last byte of the answer
+}
+
+// CallUsage is a Usage whose processor time is in milliseconds.
+type CallUsage struct {
+	CPU    float64 `json:"cpu"`
+	Memory int64   `json:"memory,omitempty"`
+	Shared bool    `json:"shared,omitempty"`
 }
 
 // CallError says why a call failed.

@@ -38,7 +38,12 @@ func (r *recorder) Invoke(ctx context.Context, call *faas.Invocation, body faas.
 	}
 	answer, out := result, new(atomic.Int64)
 	result.Body = &counted{result.Body, out}
-	return whenOver(result, func(err error) { r.record(call, in, begun, answer, out.Load(), err) }), nil
+	return whenOver(result, func(err error) {
+		if err == context.Canceled { // it may still be read, and so tell its usage
+			answer.Usage = nil
+		}
+		r.record(call, in, begun, answer, out.Load(), err)
+	}), nil
 }
 
 // record records a call that is over.
@@ -60,8 +65,17 @@ func (r *recorder) record(call *faas.Invocation, in *received, begun time.Time, 
 			Queue: millis(result.Timing.Queue), Start: millis(result.Timing.Start), Load: millis(result.Timing.Load), Run: millis(result.Timing.Run), Total: millis(time.Since(begun)),
 		},
 		Status: result.Status, Method: call.Method, Path: path, BytesIn: bytesIn, BytesOut: bytesOut,
-		Caller: call.Who.String(), Address: call.From, Trace: trace, Span: span, Parent: call.ParentSpan, Sandbox: result.Sandbox, Error: why(err),
+		Caller: call.Who.String(), Address: call.From, Trace: trace, Span: span, Parent: call.ParentSpan, Sandbox: result.Sandbox,
+		Usage: usage(result.Usage), Error: why(err),
 	})
+}
+
+// usage returns what a record says of what the call cost.
+func usage(u *faas.Usage) faas.CallUsage {
+	if u == nil {
+		return faas.CallUsage{}
+	}
+	return faas.CallUsage{CPU: millis(u.CPU), Memory: u.Memory, Shared: u.Shared}
 }
 
 // millis returns a duration in milliseconds with three decimals.

@@ -71,6 +71,8 @@ type Load struct {
 	MaxBody     int64  `json:"max_body,omitempty"` // bytes of a body that is not streamed
 	Proxy       string `json:"proxy,omitempty"`    // file name of the proxy's socket; empty if there is no proxy
 
+	Log string `json:"log,omitempty"` // file name of the log's socket; empty if there is none
+
 	Env     map[string]string `json:"env,omitempty"`     // plain variables
 	Secrets Values            `json:"secrets,omitempty"` // variables and files
 }
@@ -97,6 +99,7 @@ type Response struct {
 	Header      http.Header
 	Body        []byte
 	Stream      *Stream
+	Usage       Usage // unless Stream tells it at its end
 
 	room room
 }

@@ -18,6 +18,8 @@ type DriverError struct {
 	Hint      string `json:"hint"` // what to do about it, as the end of a sentence
 	Line      int    `json:"line"`
 	Traceback string `json:"traceback"`
+
+	Usage Usage `json:"-"` // of the call
 }
 
 func (e *DriverError) Error() string { return e.Code + ": " + e.Message }

@@ -13,6 +13,10 @@ import (
 // path fits, too.
 const ProxyName = "net.sock"
 
+// LogName is the file name of the socket to which a driver sends the function's log. It
+// is there as ProxyName is.
+const LogName = "log.sock"
+
 // ListenUnix listens on a Unix socket at path, for an engine's Listen. It removes a
 // socket that an earlier dispatcher left there.
 func ListenUnix(path string) (net.Listener, error) {

@@ -9,6 +9,7 @@ import (
 
 // Request is one call, as the driver gets it.
 type Request struct {
+	ID   string // of the call, which its lines in the log bear; see LogID
 	Args []byte // Fob-Args, or empty
 	Body []byte
 	Form string // Content-Type of a Body that is a form, if the function does not take the request; or empty
@@ -45,6 +46,9 @@ const (
 func (r *Request) appendHead(b []byte, t *token) []byte {
 	b = append(b, "POST / HTTP/1.1\r\n"...)
 	b = t.appendTo(b)
+	if r.ID != "" {
+		b = appendField(b, "Fob-Call-Id", r.ID)
+	}
 	host := "fob"
 	if r.Method != "" {
 		host = r.Host

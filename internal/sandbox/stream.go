@@ -24,6 +24,10 @@ type Stream struct {
 	up     *upload // the call's body; nil if it was sent whole
 	room   room    // for its head
 
+	// Usage is what the call cost. Whoever reads the stream may look at it when Read has
+	// returned an error.
+	Usage Usage
+
 	mu  sync.Mutex
 	err error // how it ended
 }
@@ -52,7 +56,7 @@ func (s *Stream) end(err error) error {
 	case err != io.EOF:
 		err = chunkError(err)
 	case !s.plain:
-		err = s.w.readTrailer()
+		err = s.w.readTrailer(&s.Usage)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,10 +135,10 @@ func chunkError(err error) error {
 // maxTrailer bounds the trailer that follows the last chunk, in bytes.
 const maxTrailer = 1 << 10
 
-// readTrailer reads what follows the last chunk. It returns io.EOF, or the *DriverError
-// that the trailer Fob-Error contains.
-func (w *wire) readTrailer() error {
-	end := io.EOF
+// readTrailer reads what follows the last chunk: Fob-Error, Fob-Usage, both, or nothing.
+// It returns io.EOF, or the *DriverError that the trailer Fob-Error contains.
+func (w *wire) readTrailer(usage *Usage) error {
+	end, told := io.EOF, false
 	for {
 		line, err := w.readLine()
 		if err != nil {
@@ -145,7 +149,11 @@ func (w *wire) readTrailer() error {
 		}
 		name, value, _ := bytes.Cut(line, []byte(":"))
 		value = bytes.TrimSpace(value)
-		if end != io.EOF || len(line) > maxTrailer || !equalFold(name, "fob-error") || len(value) == 0 || !validValue(value) {
+		if !told && len(line) <= maxTrailer && equalFold(name, "fob-usage") {
+			*usage, told = parseUsage(value), true
+			continue
+		}
+		if told || end != io.EOF || len(line) > maxTrailer || !equalFold(name, "fob-error") || len(value) == 0 || !validValue(value) {
 			return fmt.Errorf("%w: %q behind the last chunk", ErrBadAnswer, clip(line))
 		}
 		end = (&DriverError{Code: string(value), Message: "the answer broke off"}).clip()
@@ -176,7 +184,7 @@ func (w *wire) whole(r *Response, maxAnswer int64) error {
 	if from.plain {
 		return nil
 	}
-	if err := w.readTrailer(); err != io.EOF {
+	if err := w.readTrailer(&r.Usage); err != io.EOF {
 		return err
 	}
 	return nil

@@ -77,6 +77,7 @@ func (w *wire) receiveRest(answer *head, maxAnswer int64) (*Response, error) {
 		if err != nil {
 			return nil, err
 		}
+		e.Usage = response.Usage
 		return nil, e
 	}
 	return response, nil
@@ -188,6 +189,8 @@ func (h *head) field(w *wire, line []byte) error {
 		w.spent = w.spent || equalFold(value, "close")
 	case equalFold(name, "fob-error"):
 		h.driverError = true
+	case equalFold(name, "fob-usage"):
+		h.Usage = parseUsage(value)
 	default:
 		key := textproto.CanonicalMIMEHeaderKey(string(name))
 		if !EndToEnd(key) {
