@@ -125,7 +125,7 @@ func TestFunctionsByCommand(t *testing.T) {
 	if out := s.does("delete", "hello", "div"); out != "hello is deleted\ndiv is deleted\n" {
 		t.Errorf("delete printed %q", out)
 	}
-	s.fails(1, []string{"delete", "hello"}, "there is no function hello")
+	s.fails(1, []string{"delete", "hello", "div"}, "there is no function hello", "there is no function div", "try: fob list")
 	if out := s.does("list"); strings.Count(out, "\n") != 1 {
 		t.Errorf("list printed\n%s", out)
 	}

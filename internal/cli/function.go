@@ -247,7 +247,7 @@ type Delete struct {
 // Run implements the command. It goes on after a function that cannot be deleted.
 func (c *Delete) Run(running Running) error {
 	return c.with(running, func(l *link) error {
-		var failed []error
+		var failed manyErrors
 		for _, name := range c.Names {
 			err := l.ask(context.Background(), http.MethodDelete, functionPath(name), nil, func(*http.Response) error {
 				fmt.Printf("%s is deleted\n", harmless(name, ""))
@@ -257,6 +257,9 @@ func (c *Delete) Run(running Running) error {
 				failed = append(failed, err)
 			}
 		}
-		return errors.Join(failed...)
+		if len(failed) > 0 {
+			return failed
+		}
+		return nil
 	})
 }
