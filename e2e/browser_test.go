@@ -114,6 +114,7 @@ func (b *tabs) closeTab(id string) {
 
 // A page that a function serves listens to the events that another streams.
 func TestDockerEventSource(t *testing.T) {
+	t.Parallel()
 	p := boot(t, "FOB_AVIARY="+testAviary(t))
 	// The page has an origin of its own, so that what it calls has to let it.
 	p.gen("?cors=*&name=heard", "heard = []\ndef callme(what=None):\n    if what: heard.append(what)\n    return heard\n")

@@ -135,6 +135,7 @@ func wayPages(who, prefix string) (pages []wayPage) {
 // TestBrowserTable: whatever foreign pages, pages of functions and answers of
 // functions of any type ask a browser to do, it runs no other function.
 func TestBrowserTable(t *testing.T) {
+	t.Parallel()
 	p := boot(t)
 	p.gen("?name=victim&max_scale=1", counterCode)
 	other := &foreign{pages: make(map[string]string)}

@@ -20,6 +20,7 @@ def callme(by=None):
 // makes the dispatcher the same origin as the attacker's page, which still
 // learns nothing and runs nothing.
 func TestBrowserRebinding(t *testing.T) {
+	t.Parallel()
 	p := boot(t, "FOB_HOSTS=known.test")
 	p.gen("?name=counter&max_scale=1", counterCode)
 	attacker := newSite(t)
@@ -66,6 +67,7 @@ func TestBrowserRebinding(t *testing.T) {
 // ways in which a page makes requests; the user can, and pages of the same
 // origin.
 func TestBrowserCrossSite(t *testing.T) {
+	t.Parallel()
 	p := boot(t)
 	p.gen("?name=counter&max_scale=1", counterCode)
 	const app = `<!doctype html><img src="/api/call/counter?by=own-img"><form method=post target=f action="/api/call/counter?by=own-form"></form><iframe name=f></iframe><script>
@@ -123,6 +125,7 @@ new EventSource(to('events'));
 // Pages of the origins that a function lists read its answers and its errors;
 // others neither read nor run it.
 func TestBrowserCORS(t *testing.T) {
+	t.Parallel()
 	p := boot(t)
 	apps := newSite(t)
 	r := newRecorder(t, p.URL, "")
@@ -187,6 +190,7 @@ def callme(by, fail=None):
 // A page that a function answers with is of no origin that the API trusts,
 // whatever the function says about it.
 func TestBrowserFunctionsPage(t *testing.T) {
+	t.Parallel()
 	p := boot(t)
 	p.gen("?name=counter&max_scale=1", counterCode)
 	p.gen("?name=open&max_scale=1&cors=*", counterCode)

@@ -225,6 +225,7 @@ func TestDockerStreamsEndWhole(t *testing.T) {
 // TestDockerStreamsOfAnyLength: 1 GB goes in and comes out with flat memory; what
 // does not stream has one limit.
 func TestDockerStreamsOfAnyLength(t *testing.T) {
+	t.Parallel()
 	p := boot(t, "FOB_AVIARY="+testAviary(t))
 	folder := t.TempDir()
 	sparse := func(name string, size int64) string { // which takes no space
