@@ -36,17 +36,23 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-// newBase makes a base image of the test's own, which the engine has nothing
-// cached for.
+// newBase makes a base image of the test's own, which the engine has nothing cached
+// for. It is made of the Python driver image, so that a build finds the packages that
+// it would install.
 func newBase(t *testing.T, api *client.Client) string {
 	t.Helper()
-	base := "fob-test-base:" + sandboxtest.Aviary()
-	created, err := api.ContainerCreate(t.Context(), &container.Config{Image: baseImage(), Entrypoint: []string{"true"}}, nil, nil, nil, "")
-	if err != nil {
+	e, _ := open(t)
+	if err := e.Prepare(t.Context(), "python"); err != nil {
 		t.Fatalf("%v (this test needs the image %s; make test provides it)", err, baseImage())
 	}
+	created, err := api.ContainerCreate(t.Context(), &container.Config{Image: "fob-python:" + drivers.Digest("python", baseImage()), Entrypoint: []string{"true"}}, nil, nil, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer removeContainer(t, api, created.ID)
-	if _, err := api.ContainerCommit(t.Context(), created.ID, container.CommitOptions{Reference: base, Changes: []string{"LABEL unique=" + base}}); err != nil {
+	base := "fob-test-base:" + sandboxtest.Aviary()
+	asDebian := []string{"LABEL unique=" + base, "USER root", `ENTRYPOINT []`, `CMD ["bash"]`}
+	if _, err := api.ContainerCommit(t.Context(), created.ID, container.CommitOptions{Reference: base, Changes: asDebian}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { removeImage(t, api, base) })
