@@ -82,6 +82,7 @@ func (p pair) load(t *testing.T) (stop func() map[string]string) {
 						break
 					}
 				}
+				time.Sleep(50 * time.Millisecond) // or it would be a test of the machine
 			}
 		})
 	}
