@@ -199,6 +199,21 @@ func eachLine(stream io.Reader, use func(line []byte) error) error {
 	}
 }
 
+// cost spells what a call cost, or "" if that is not known.
+func cost(usage faas.CallUsage) string {
+	if usage == (faas.CallUsage{}) {
+		return ""
+	}
+	text := fmt.Sprintf("%.1f ms of a processor", usage.CPU)
+	if usage.Memory > 0 {
+		text += fmt.Sprintf(", %.1f MB of memory", float64(usage.Memory)/1e6)
+	}
+	if usage.Shared {
+		text += ", with other calls"
+	}
+	return text
+}
+
 // one prints all that is known of a call.
 func (c *Calls) one(l *link, out *screen) error {
 	var raw json.RawMessage
@@ -230,6 +245,7 @@ func (c *Calls) one(l *link, out *screen) error {
 		"started", call.Started.UTC().Format("2006-01-02T15:04:05.000Z07:00"),
 		"took", fmt.Sprintf("%.1f ms: queue %.1f, start %.1f, run %.1f", call.Timing.Total, call.Timing.Queue, call.Timing.Start, call.Timing.Run),
 		"cold", cold,
+		"cost", cost(call.Usage),
 		"request", strings.TrimSpace(call.Method+" "+call.Path),
 		"status", status,
 		"bytes", fmt.Sprintf("%d in, %d out", call.BytesIn, call.BytesOut),

@@ -103,6 +103,11 @@ func (l *link) ask(ctx context.Context, method, path string, body io.Reader, use
 	if err != nil {
 		return err
 	}
+	return l.send(request, use)
+}
+
+// send makes a request that was prepared.
+func (l *link) send(request *http.Request, use func(*http.Response) error) error {
 	response, err := l.client.Do(request)
 	if err != nil {
 		return err
