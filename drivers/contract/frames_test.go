@@ -244,9 +244,8 @@ def callme(n, text=""):
 func TestNobodyReadsFrames(t *testing.T) {
 	eachIn(t, counters, func(t *testing.T, lang string) {
 		p := boot(t, lang)
-		s := listenForFrames(t, p)
 		read := make(chan struct{})
-		s.read = read
+		s := listenAndWait(t, p, read)
 		loadWithLog(t, p, counters[lang], nil)
 		c := newCaller(t, p)
 		const n = 100_000 // with 100 bytes each, more than are held

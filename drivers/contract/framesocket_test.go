@@ -40,8 +40,15 @@ type frameSocket struct {
 // listenForFrames listens beside a driver's socket.
 func listenForFrames(t *testing.T, p *process) *frameSocket {
 	t.Helper()
-	s := &frameSocket{path: filepath.Join(filepath.Dir(p.socket), "log.sock"), t: t, read: make(chan struct{})}
-	close(s.read)
+	read := make(chan struct{})
+	close(read)
+	return listenAndWait(t, p, read)
+}
+
+// listenAndWait listens, and reads nothing until a channel is closed.
+func listenAndWait(t *testing.T, p *process, read chan struct{}) *frameSocket {
+	t.Helper()
+	s := &frameSocket{path: filepath.Join(filepath.Dir(p.socket), "log.sock"), t: t, read: read}
 	s.open()
 	t.Cleanup(s.close)
 	return s
