@@ -250,7 +250,7 @@ func (a *API) methodNotAllowed(w http.ResponseWriter, r *http.Request) error {
 			}
 		}
 	}
-	if w.Header()["Allow"] == nil { // the target of a CONNECT has no path, which the router takes for the root
+	if r.URL.Path == "" { // the target of a CONNECT has no path, which the router takes for the root
 		return unknownRoute(r)
 	}
 	return faas.Errorf(faas.CodeMethodNotAllowed, "%.20q is not for this path; it has %v", r.Method, w.Header().Values("Allow"))
