@@ -87,10 +87,11 @@ export async function askText(path, options) {
   return (await ask(path, options)).text();
 }
 
-// lines calls each with the JSON documents of a stream, one a line, until the stream
-// ends.
-export async function lines(path, each, ends, headers) {
+// lines passes the JSON documents of a stream, one a line, to take, until the stream ends.
+// It calls opened when the stream begins.
+export async function lines(path, { take, opened, ends, headers }) {
   const answer = await ask(path, { signal: ends, headers });
+  opened();
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
   for (;;) {
@@ -99,7 +100,7 @@ export async function lines(path, each, ends, headers) {
     const whole = (rest + value).split('\n');
     rest = whole.pop();
     const documents = whole.filter(Boolean).map((line) => JSON.parse(line));
-    if (documents.length > 0) each(documents);
+    if (documents.length > 0) take(documents);
   }
 }
 

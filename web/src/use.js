@@ -1,4 +1,5 @@
 // Hooks: what a view loads, what it does again and again, and what it follows.
+import { signal } from '@preact/signals';
 import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
 import { away, epoch, lines } from './api.js';
 
@@ -37,34 +38,54 @@ export function useLoad(load, depends = [], every = 0) {
   return { ...state, reload: useCallback(() => again((n) => n + 1), []) };
 }
 
-// useLines follows a stream of JSON lines, and returns the newest so many of them. When
-// the stream ends it begins again.
+// visible says whether the tab is in front.
+const visible = signal(!document.hidden);
+document.addEventListener('visibilitychange', () => (visible.value = !document.hidden));
+
+// useLines follows a stream of JSON lines, and returns the newest so many of them, and how
+// often the stream was opened: before that something may be missing. When the stream ends
+// it begins again. However fast lines come, they are shown ten times a second at most. A
+// tab in the background follows nothing: a browser has few connections to one host, for
+// all tabs together.
 export function useLines(path, most, headers) {
-  const [state, set] = useState({ lines: [], error: undefined, open: false });
-  const since = epoch.value;
+  const [state, set] = useState({ lines: [], error: undefined, opened: 0, live: false });
+  const since = epoch.value, inFront = visible.value;
   useEffect(() => {
-    if (!path) return;
+    if (!path || !inFront) return;
+    set((old) => ({ ...old, lines: [], live: false }));
     const ends = new AbortController();
-    let timer;
+    let timer, drawing, held = [];
+    const draw = () => {
+      drawing = undefined;
+      const more = held;
+      held = [];
+      set((old) => ({ ...old, lines: [...old.lines, ...more].slice(-most) }));
+    };
+    const take = (more) => {
+      held = [...held, ...more].slice(-most);
+      drawing ??= setTimeout(draw, 100);
+    };
     const run = async () => {
       let wait = 1000;
       try {
-        set((old) => ({ ...old, open: true, error: undefined }));
-        await lines(path, (more) => set((old) => ({ ...old, lines: [...old.lines, ...more].slice(-most) })), ends.signal, headers);
+        await lines(path, { take, opened: () => set((old) => ({ ...old, error: undefined, opened: old.opened + 1, live: true })), ends: ends.signal, headers });
       } catch (error) {
         if (ends.signal.aborted) return;
         if (error.status) {
-          set((old) => ({ ...old, error, open: false }));
+          set((old) => ({ ...old, error }));
           wait = error.status >= 500 || error.status === 429 ? 5000 : 0;
         }
       }
-      if (wait && !ends.signal.aborted) timer = setTimeout(run, wait);
+      if (ends.signal.aborted) return;
+      set((old) => ({ ...old, live: false }));
+      if (wait) timer = setTimeout(run, wait);
     };
     run();
     return () => {
       ends.abort();
       clearTimeout(timer);
+      clearTimeout(drawing);
     };
-  }, [path, since]);
-  return { ...state, clear: () => set((old) => ({ ...old, lines: [] })) };
+  }, [path, since, inFront]);
+  return state;
 }

@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { askJSON, query } from '../api.js';
 import { Empty, Loading, Trouble } from '../parts.jsx';
-import { clock } from '../format.js';
+import { clock, plural } from '../format.js';
 import { to } from '../route.js';
 import { useLines, useLoad } from '../use.js';
 
@@ -21,27 +21,31 @@ export function Logs({ about, small, once }) {
     const timer = setTimeout(() => ask(wanted), 300);
     return () => clearTimeout(timer);
   }, [wanted]);
-  const past = useLoad(async (signal) => (await askJSON('/api/logs' + query({ ...about, ...asked, limit: small ? 30 : 500 }), { signal, headers: { Accept: 'application/json' } })).logs, [about, asked], once ? 2000 : 0);
-  const ready = past.data && !once;
-  const live = useLines(ready ? '/api/logs' + query({ ...about, ...asked, follow: true }) : '', small ? 100 : 2000, ndjson);
+  const live = useLines(once ? '' : '/api/logs' + query({ ...about, ...asked, follow: true }), small ? 100 : 2000, ndjson);
+  // What was before is asked for once the stream is open, so that nothing is between them.
+  const past = useLoad(async (signal) => {
+    if (!once && !live.opened) return undefined;
+    return (await askJSON('/api/logs' + query({ ...about, ...asked, limit: small ? 30 : 500 }), { signal, headers: { Accept: 'application/json' } })).logs;
+  }, [about, asked, live.opened], once ? 3000 : 0);
+  const error = past.error || live.error;
   const seen = new Set((past.data || []).map((l) => l.number));
-  const lines = [...(past.data || []), ...(once ? [] : live.lines.filter((l) => !seen.has(l.number)))];
+  const lines = [...(past.data || []), ...live.lines.filter((l) => !seen.has(l.number))];
   const box = useRef(), stick = useRef(true);
   useEffect(() => {
     if (stick.current && box.current) box.current.scrollTop = box.current.scrollHeight;
   }, [lines.length]);
-  if (missing(past.error)) return <Empty>This dispatcher keeps no log lines: it has no <code>/api/logs</code>.</Empty>;
+  if (missing(error)) return <Empty>This dispatcher keeps no log lines: it has no <code>/api/logs</code>.</Empty>;
   return (
     <>
       {!small && (
         <div class="tools">
           <input type="search" value={wanted.text} onInput={(e) => set({ ...wanted, text: e.target.value })} placeholder="Search the text, or member:value in JSON lines" aria-label="Search the log" />
           <label>Level <select value={wanted.level} onChange={(e) => set({ ...wanted, level: e.target.value })}><option value="">all</option>{levels.map((l) => <option>{l}</option>)}</select></label>
-          {ready && <span class={live.open && !live.error ? 'live' : 'faint'}>{live.open && !live.error ? 'live' : 'not live'}</span>}
+          <span class={live.live ? 'live' : 'faint'}>{live.live ? 'live' : 'not live'}</span>
         </div>
       )}
-      <Trouble error={past.error || live.error} what="No log" />
-      {!past.data && !past.error && <Loading />}
+      <Trouble error={error} what="No log" />
+      {!past.data && !error && <Loading />}
       {past.data && lines.length === 0 && <Empty>{asked.text || asked.level ? 'No line matches.' : once ? 'It printed nothing.' : 'Nothing was printed yet. New lines appear here.'}</Empty>}
       {lines.length > 0 && (
         <div class={small ? 'log small' : 'log'} ref={box} tabIndex={0} role="log" aria-label="log lines" onScroll={(e) => (stick.current = e.target.scrollHeight - e.target.scrollTop - e.target.clientHeight < 40)}>
@@ -49,7 +53,7 @@ export function Logs({ about, small, once }) {
             <div key={l.number} class={'logline ' + l.level}>
               {l.call && !once ? <a href={to(['call', l.call])} title={`call ${l.call}`}>{clock(l.time)}</a> : <span class="faint">{clock(l.time)}</span>}
               <span class="level">{l.level}</span>
-              <span class="text">{l.json === undefined ? visible(l.text) : JSON.stringify(l.json)}{l.more ? '…' : ''}</span>
+              <span class="text">{l.dropped ? `${plural(l.dropped, 'line')} dropped here` : l.json === undefined ? visible(l.text) : JSON.stringify(l.json)}{l.more ? '…' : ''}</span>
             </div>
           ))}
         </div>

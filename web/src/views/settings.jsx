@@ -63,8 +63,8 @@ export function Settings({ fn, reload }) {
         {count > 0 && <button type="button" onClick={() => set({})}>Undo</button>}
         <span role="status" class="good">{state.done}</span>
         <Trouble error={state.problem} />
-        <button type="button" class="danger" onClick={remove}>Delete the function…</button>
       </div>
+      <p><button type="button" class="danger" onClick={remove}>Delete the function…</button></p>
     </form>
   );
 }
