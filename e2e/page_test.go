@@ -272,6 +272,25 @@ func TestPageWhileAway(t *testing.T) {
 	}
 }
 
+// inFront serves some paths itself, and has the dispatcher serve all others.
+func inFront(t *testing.T, p *dispatcher, paths map[string]http.HandlerFunc) *httptest.Server {
+	t.Helper()
+	target, err := url.Parse(p.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	others := httputil.NewSingleHostReverseProxy(target)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if own := paths[r.URL.Path]; own != nil {
+			own(w, r)
+		} else {
+			others.ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(server.Close)
+	return server
+}
+
 // TestPageOfAThousand: with a thousand functions, a search shows what it found before the
 // next key comes.
 func TestPageOfAThousand(t *testing.T) {
@@ -291,16 +310,10 @@ func TestPageOfAThousand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	target, _ := url.Parse(p.URL)
-	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/api/functions" {
-			w.Header().Set("Content-Type", "application/json")
-			w.Write(list)
-			return
-		}
-		httputil.NewSingleHostReverseProxy(target).ServeHTTP(w, r)
-	}))
-	defer front.Close()
+	front := inFront(t, p, map[string]http.HandlerFunc{"/api/functions": func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Write(list)
+	}})
 	v := newTabs(t).openView(front.URL)
 	v.shows("Functions 1000")
 	v.shows("more rows")
