@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -163,6 +164,44 @@ func TestCallsByCommand(t *testing.T) {
 	}
 	s.fails(1, []string{"calls", "--call", "none"}, "there is no call", "try: fob calls")
 	s.fails(1, []string{"calls", "--since", "someday"}, "since is a time")
+}
+
+// TestStreamsAsTheyCome: a piece of an answer, and a call that ended, are shown before what
+// comes after them.
+func TestStreamsAsTheyCome(t *testing.T) {
+	t.Parallel()
+	r := boot(t)
+	s := shellFor(t, "FOB_DATA="+r.Data)
+	s.write("slow.py", fmt.Sprintf("import os, time\ndef callme():\n    yield 'first\\n'\n    while not os.path.exists(%q): time.sleep(0.01)\n    yield 'last'\n", filepath.Join(s.dir, "go")))
+	s.does("deploy", "slow.py")
+	ended := runIn(t, s.command("calls", "-f"), 120)
+	out, err := os.Create(filepath.Join(s.dir, "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	cmd := s.command("call", "slow")
+	cmd.Stdout = out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	got := func() string {
+		text, err := os.ReadFile(out.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	eventually(t, time.Minute, "the first piece is there", func() bool { return got() == "first\n" })
+	s.write("go", "")
+	if err := cmd.Wait(); err != nil || got() != "first\nlast" {
+		t.Errorf("%v: %q", err, got())
+	}
+	eventually(t, time.Minute, "a call that ends is shown", func() bool {
+		s.does("call", "slow")
+		return strings.Contains(ended.text(), "slow@1")
+	})
 }
 
 // TestRenameByCommand: a function that is renamed keeps its ID, its versions and what
