@@ -25,8 +25,14 @@ async function main() {
     console.error('driver: nothing to listen on: set FOB_SOCKET to a path, or FOB_TOKEN to listen on TCP');
     process.exit(2);
   }
-  process.on('exit', () => log.end(50));
-  for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => process.exit(0));
+  let patience = 500; // milliseconds that the end waits for the log's readers; nobody waits for it if the function ends the process
+  process.on('exit', () => log.end(patience));
+  for (const signal of ['SIGTERM', 'SIGINT']) {
+    process.on(signal, () => {
+      patience = 40; // for each of two parts
+      process.exit(0);
+    });
+  }
   // An error outside of a call goes to the function's log, and ends nothing.
   for (const event of ['uncaughtException', 'unhandledRejection']) {
     process.on(event, (thrown) => console.error(`${event}: ${describe(thrown).traceback.trimEnd()}`));

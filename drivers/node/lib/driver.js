@@ -5,6 +5,7 @@ const { AsyncResource } = require('async_hooks');
 const path = require('path');
 const { types } = require('util');
 const { NONE } = require('./body');
+const { Costs } = require('./cost');
 const environment = require('./environment');
 const { Failure, raised } = require('./errors');
 const { Function } = require('./function');
@@ -82,6 +83,7 @@ class Driver {
   #about = {};
   #inFlight = 0;
   #function = null;
+  costs = new Costs();
 
   constructor(log, folder) {
     this.log = log;
@@ -113,9 +115,11 @@ class Driver {
       if (!fits(document[name])) throw new Failure(400, 'bad_request', `${name} is not of its type`);
       about[name] = document[name];
     }
-    const { proxy } = document;
-    if (proxy !== undefined && (typeof proxy !== 'string' || proxy === '' || proxy.includes('/') || !this.folder)) {
-      throw new Failure(400, 'bad_request', 'proxy must be the name of a socket beside FOB_SOCKET');
+    const { proxy, log } = document;
+    for (const [name, socket] of [['proxy', proxy], ['log', log]]) {
+      if (socket !== undefined && (typeof socket !== 'string' || /^(?:|\.\.?)$|[/\0]/.test(socket) || !this.folder)) {
+        throw new Failure(400, 'bad_request', `${name} must be the name of a socket beside FOB_SOCKET`);
+      }
     }
     let variables;
     try {
@@ -128,11 +132,14 @@ class Driver {
     this.#state = 'loading'; // and stays so if it fails: the driver is of no further use
     try {
       environment.install(variables);
+      this.costs.open(this.log.kept);
+      if (log !== undefined) this.log.calls.open(path.join(this.folder, log), this.log.kept);
       if (proxy !== undefined) await require('./proxy').openWay(path.join(this.folder, proxy));
     } catch (e) {
       throw new Failure(422, 'load_failed', `its environment cannot be set up: ${e.code ?? e.message}`, { type: e.name });
     }
     try {
+      if (/\b(?:child_process|cluster)\b/.test(document.code)) this.log.calls.leadChildren();
       // In a resource of its own, so that nothing that the code sets stays in the connection's.
       this.#function = await new AsyncResource('FobLoad').runInAsyncScope(Function.load, Function, document.code);
     } finally {
@@ -172,6 +179,7 @@ class Driver {
 
   #run(f, headers, body, whole, connection) {
     let later = false;
+    if (connection.call !== '') this.log.calls.begin(connection.call);
     try {
       const value = f.call(headers['fob-args'], whole, f.takesRequest ? requestOf(headers, body) : undefined, headers['fob-content-type']);
       if (typeof value === 'string') return plain(200, value);

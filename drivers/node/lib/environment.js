@@ -57,6 +57,9 @@ function textOf(bytes) {
   return Buffer.from(text).equals(bytes) ? text : null;
 }
 
+/** Returns whether there is anything to hide. */
+const hides = () => hidden.length > 0;
+
 /** Returns a Buffer without the values of secrets. */
 function hide(data) {
   for (const { bytes } of hidden) {
@@ -95,4 +98,4 @@ function settled(data) {
   return end;
 }
 
-module.exports = { hide, hideText, install, read, settled };
+module.exports = { hidden, hide, hideText, hides, install, read, settled };

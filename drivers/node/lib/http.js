@@ -8,9 +8,9 @@ const { refusal } = require('./driver');
 const HEAD_LIMIT = 256 << 10; // bytes; Fob-Args can be large
 const AHEAD_LIMIT = 1 << 20; // bytes of later requests held while one is answered
 // The head of nearly every call, as the dispatcher writes it. Any other head is read line by line.
-const USUAL = /^POST \/ HTTP\/1\.1\r\n(Fob-Call: [0-9a-f]{16}\r\n)?Host: fob\r\n(?:Fob-Args: ([^\r]*)\r\n)?Content-Length: (\d{1,15})\r\n\r\n/;
-// A request's first field, with the token that the answer repeats.
-const MARK = /^[^\r\n]*\r\n(Fob-Call: [0-9a-zA-Z]{16}\r\n)/;
+const USUAL = /^POST \/ HTTP\/1\.1\r\n(?:(Fob-Call: [0-9a-f]{16}\r\n)(?:Fob-Call-Id: ([!-~]{1,64})\r\n)?)?Host: fob\r\n(?:Fob-Args: ([^\r]*)\r\n)?Content-Length: (\d{1,15})\r\n\r\n/;
+// A request's first field, with the token that the answer repeats, and the next, with the call's ID.
+const MARK = /^[^\r\n]*\r\n(Fob-Call: [0-9a-zA-Z]{16}\r\n)(?:Fob-Call-Id: ([!-~]{1,64})\r\n)?/;
 const MARK_LIMIT = 256; // bytes in which it is looked for
 const USUAL_LIMIT = 2 << 10; // bytes in which it is looked for
 const PARTING = 1000; // milliseconds given to the peer to hang up
@@ -23,6 +23,8 @@ class Connection {
     this.token = token;
     this.have = NONE; // bytes not read yet
     this.mark = ''; // of the request being answered: the line with the token
+    this.call = ''; // the ID of the call that is being answered
+    this.cost = null; // ends the measuring of that call
     this.request = null; // its head is read, and its body awaited
     this.incoming = null; // the streaming body of the request being answered
     this.busy = false;
@@ -75,6 +77,7 @@ class Connection {
 
   answer({ method, target, headers, body, last }) {
     this.last = last;
+    if (this.call !== '' && target === '/') this.cost = this.driver.costs.begin();
     let answer;
     try {
       answer = this.driver.answer(method, target, headers, this.incoming ?? body.whole(), this);
@@ -105,11 +108,25 @@ class Connection {
     else this.socket.write(answer);
   }
 
-  /** Begins an answer with text or bytes, and returns what to send: it may be the connection's last answer. */
+  /** Begins an answer, which is text or bytes, and returns what to send: it may be the connection's last answer. */
   begin(answer) {
-    this.begun = true;
     if (this.incoming?.unread) this.last = true; // nobody will read the rest
-    return marked(answer, this.mark, this.last);
+    return marked(answer, this.mark + this.usage(), this.last);
+  }
+
+  /** Begins an answer that streams with its head, and returns what to send. */
+  beginStream(head) {
+    this.begun = true;
+    if (this.incoming?.unread) this.last = true;
+    return marked(head, this.mark, this.last);
+  }
+
+  /** Returns the line that says what the call cost, or ''. The call ends with it. */
+  usage() {
+    if (this.cost === null) return '';
+    const usage = this.cost();
+    this.cost = null;
+    return `Fob-Usage: ${usage}\r\n`;
   }
 
   /** Sends parts of an answer that streams. Resolves when they are written and others have had their turn. */
@@ -144,8 +161,9 @@ class Connection {
     const { have } = this;
     const found = USUAL.exec(have.latin1Slice(0, Math.min(have.length, USUAL_LIMIT)));
     if (found === null) return null;
-    const [head, mark, args, length] = found;
+    const [head, mark, call, args, length] = found;
     this.mark = mark ?? '';
+    this.call = call ?? '';
     this.have = have.length === head.length ? NONE : have.subarray(head.length);
     const headers = { host: 'fob', 'fob-args': args?.trim(), 'content-length': length };
     return { method: 'POST', target: '/', headers, body: new Sized(Number(length)), last: false, streams: false };
@@ -153,7 +171,9 @@ class Connection {
 
   any() {
     let { have } = this;
-    this.mark = MARK.exec(have.latin1Slice(0, Math.min(have.length, MARK_LIMIT)))?.[1] ?? '';
+    const [, mark, call] = MARK.exec(have.latin1Slice(0, Math.min(have.length, MARK_LIMIT))) ?? [];
+    this.mark = mark ?? '';
+    this.call = call ?? '';
     const end = have.indexOf('\r\n\r\n');
     if (end < 0 ? have.length > HEAD_LIMIT : end > HEAD_LIMIT) {
       throw new Unreadable(431, 'the headers are longer than 256 KiB; send large arguments in the body');

@@ -3,11 +3,18 @@
 
 const fs = require('fs');
 const { Writable } = require('stream');
-const { hide, settled } = require('./environment');
+const { Calls } = require('./calls');
+const { character } = require('./frames');
+const { Lines } = require('./lines');
 
 const LIMIT = 4 << 20; // bytes that may wait to be written
 const PIECE = 64 << 10; // bytes of a line that are written at a time
 const RETRY = 5; // milliseconds until another attempt to write to a full pipe
+
+// Functions may replace these, and noteDirectWrites does.
+const { now } = Date;
+const { setTimeout } = globalThis;
+const { writeSync } = fs;
 
 /** Writes bytes to a descriptor without ever waiting for its reader. */
 class Log {
@@ -76,7 +83,7 @@ class Log {
   /** Writes and returns how many bytes were written. If nobody will ever read them, all count as written. */
   write(data) {
     try {
-      return fs.writeSync(this.fd, data);
+      return writeSync(this.fd, data);
     } catch (e) {
       return e.code === 'EAGAIN' ? 0 : data.length;
     }
@@ -95,26 +102,22 @@ function own(fd) {
   }
 }
 
-/** Replaces process.stdout and process.stderr. */
+/** Replaces process.stdout or process.stderr. */
 class Stream extends Writable {
-  constructor(fd) {
+  constructor(fd, level, calls) {
     super({ decodeStrings: false });
     this.fd = fd;
+    this.level = level; // of what is written now
+    this.calls = calls;
     this.log = new Log(fd);
-    this.pieces = []; // of an unfinished line; usually there are none
+    this.lines = new Lines((data) => this.log.put(data));
   }
 
   write(data, encoding, done) {
     if (typeof encoding === 'function') [encoding, done] = [undefined, encoding];
-    if (typeof data === 'string') {
-      if (encoding && encoding !== 'utf8' && encoding !== 'utf-8') this.add(Buffer.from(data, encoding));
-      else for (const piece of pieces(data)) this.add(Buffer.from(piece));
-    } else if (ArrayBuffer.isView(data)) {
-      const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
-      // Copied, because the function may reuse the buffer.
-      for (let i = 0; i < bytes.length; i += PIECE) this.add(Buffer.from(bytes.subarray(i, i + PIECE)));
-    } else {
-      throw new TypeError(`a log line is text or bytes, not ${data === null ? 'null' : typeof data}`);
+    for (const piece of pieces(data, encoding)) {
+      this.lines.add(piece);
+      this.calls.write(this.level, piece);
     }
     if (typeof done === 'function') process.nextTick(done);
     return true;
@@ -131,86 +134,140 @@ class Stream extends Writable {
 
   destroy() { return this; }
 
-  add(data) {
-    const cut = data.lastIndexOf(10) + 1;
-    if (cut > 0) {
-      this.pieces.push(cut < data.length ? data.subarray(0, cut) : data);
-      this.endCall();
-      data = data.subarray(cut);
-    }
-    if (data.length === 0) return;
-    // Write an unfinished line, too: the process may be killed before it is finished.
-    this.pieces.push(data);
-    this.flush(true);
-  }
-
   /** Writes the rest of the line that was begun. */
-  endCall() { this.flush(false); }
-
-  /** Writes what there is. If the line goes on, it holds back an end in which a secret may have begun. */
-  flush(goesOn) {
-    if (this.pieces.length === 0) return;
-    const data = this.pieces.length === 1 ? this.pieces[0] : Buffer.concat(this.pieces);
-    const end = goesOn ? settled(data) : data.length;
-    this.pieces = end < data.length ? [data.subarray(end)] : [];
-    if (end > 0) this.log.put(hide(data.subarray(0, end)));
-  }
+  endCall() { this.lines.flush(false); }
 }
 
-// In pieces, so as not to hold all of a long text twice, and never between the two halves of a character.
-function* pieces(text) {
+/** Returns the bytes of what a function writes, in pieces that are cut between characters. */
+function pieces(data, encoding) {
+  if (typeof data === 'string') {
+    if (encoding && encoding !== 'utf8' && encoding !== 'utf-8') return [Buffer.from(data, encoding)];
+    return data.length <= PIECE ? [Buffer.from(data)] : piecesOfText(data);
+  }
+  if (ArrayBuffer.isView(data)) return piecesOfBytes(Buffer.from(data.buffer, data.byteOffset, data.byteLength));
+  throw new TypeError(`a log line is text or bytes, not ${data === null ? 'null' : typeof data}`);
+}
+
+// One by one, so as not to hold all of a long text twice.
+function* piecesOfText(text) {
   for (let from = 0, to; from < text.length; from = to) {
     to = from + PIECE;
     if ((text.charCodeAt(to - 1) & 0xfc00) === 0xd800) to++;
-    yield text.slice(from, to);
+    yield Buffer.from(text.slice(from, to));
+  }
+}
+
+// Copied, because the function may use the bytes again.
+function* piecesOfBytes(bytes) {
+  for (let from = 0, to; from < bytes.length; from = to) {
+    to = from + PIECE;
+    if (to < bytes.length) to = character(bytes, to);
+    yield Buffer.from(bytes.subarray(from, to));
   }
 }
 
 /** Replaces process.stdout and process.stderr and keeps their descriptors taken. */
 function install() {
-  const out = new Stream(1);
-  const err = new Stream(2);
+  const calls = new Calls();
+  const out = new Stream(1, 'stdout', calls);
+  const err = new Stream(2, 'stderr', calls);
   for (const [name, value] of [['stdout', out], ['stderr', err]]) {
     Object.defineProperty(process, name, { value, configurable: true, enumerable: true, writable: true });
   }
-  keepTaken();
+  const kept = new Set([out.log.fd, err.log.fd].filter((fd) => fd > 2));
+  giveLevels({ debug: out, info: out, warn: err, error: err });
+  noteDirectWrites(calls);
+  keepTaken(kept);
+  // For what `import` returns. Before a module is loaded it is not worth its cost.
+  require('module').syncBuiltinESMExports();
   return {
+    calls,
+    kept,
     endCall() {
       out.endCall();
       err.endCall();
+      calls.end();
     },
-    /** Writes everything. Waits at most that many milliseconds. */
+    /** Writes everything. Waits at most that many milliseconds for what child processes have written, and as many for the rest. */
     end(ms) {
       this.endCall();
-      const until = Date.now() + ms;
+      calls.endChildren(ms);
+      const until = now() + ms;
       const nap = new Int32Array(new SharedArrayBuffer(4));
       for (;;) {
         out.log.drain();
         err.log.drain();
-        if (out.log.held.length + err.log.held.length === 0 || Date.now() >= until) return;
+        const sent = calls.drain();
+        if ((out.log.held.length + err.log.held.length === 0 && sent) || now() >= until) return;
         Atomics.wait(nap, 0, 0, 2);
       }
     },
   };
 }
 
+/** Makes what these methods of console write have their level. */
+function giveLevels(streams) {
+  for (const [level, stream] of Object.entries(streams)) {
+    const plain = console[level];
+    const method = { [level](...args) {
+      const before = stream.level;
+      stream.level = level;
+      try {
+        plain(...args);
+      } finally {
+        stream.level = before;
+      }
+    } }[level];
+    console[level] = method;
+  }
+}
+
+/** Makes lines of a call of what it writes to descriptor 1 or 2, as some libraries for logging do. */
+function noteDirectWrites(calls) {
+  const { write } = fs;
+  const note = (fd, data, position, encoding, length) => {
+    if (length === 0) return;
+    const bytes = typeof data === 'string' ? Buffer.from(data, typeof encoding === 'string' ? encoding : 'utf8')
+      : Buffer.from(data.buffer, data.byteOffset + (typeof position === 'number' ? position : position?.offset ?? 0));
+    calls.write(fd === 1 ? 'stdout' : 'stderr', Buffer.from(bytes.subarray(0, length)));
+  };
+  fs.writeSync = like(writeSync, function (fd, data, position, encoding) {
+    const length = writeSync.apply(fs, arguments);
+    if (fd === 1 || fd === 2) note(fd, data, position, encoding, length);
+    return length;
+  });
+  fs.write = like(write, function (fd, data, position, encoding) {
+    const done = arguments[arguments.length - 1];
+    if ((fd !== 1 && fd !== 2) || typeof done !== 'function') return write.apply(fs, arguments);
+    const args = [...arguments];
+    args[args.length - 1] = function (e, length) {
+      if (!e) note(fd, data, position, encoding, length);
+      return done.apply(this, arguments);
+    };
+    return write.apply(fs, args);
+  });
+}
+
+/** Gives a function the name and the properties of another one. */
+const like = (plain, made) => Object.defineProperties(made, Object.getOwnPropertyDescriptors(plain));
+
 // If a socket took the place of a closed standard descriptor, it would get what child
-// processes print, and libuv would abort the process when the socket is closed.
-function keepTaken() {
+// processes print, and libuv would abort the process when the socket is closed. If a file
+// took the place of one that is the driver's own, it would get the log.
+function keepTaken(kept) {
   const { close, closeSync, openSync } = fs;
   const refill = () => openSync('/dev/null', 'r+'); // gets the lowest free descriptor
   fs.closeSync = function (fd) {
+    if (kept.has(fd)) return;
     closeSync(fd);
     if (fd <= 2) refill();
   };
   fs.close = function (fd, done) {
-    if (!(fd <= 2)) return done === undefined ? close(fd) : close(fd, done);
+    if (!(fd <= 2) && !kept.has(fd)) return done === undefined ? close(fd) : close(fd, done);
     let error = null;
     try { fs.closeSync(fd); } catch (e) { error = e; }
     if (typeof done === 'function') process.nextTick(done, error);
   };
-  // For what `import` returns. Before a module is loaded it is not worth its cost.
-  return require('module').syncBuiltinESMExports();
 }
 
-module.exports = { install };
+module.exports = { Log, install };

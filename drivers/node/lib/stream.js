@@ -69,7 +69,7 @@ class Stream {
       if (!this.#closed) await this.#close();
     }
     if (code === 'cancelled') connection.last = true;
-    const end = code === '' ? '0\r\n\r\n' : `0\r\nFob-Error: ${code}\r\n\r\n`;
+    const end = `0\r\n${code === '' ? '' : `Fob-Error: ${code}\r\n`}${connection.usage()}\r\n`;
     if (connection.begun) return end;
     if (this.#head === null) this.#choose(END);
     return Buffer.concat([this.#begin(connection), Buffer.from(end)]);
@@ -105,7 +105,7 @@ class Stream {
   }
 
   #begin(connection) {
-    return connection.begin(Buffer.from(`${this.#head}Transfer-Encoding: chunked\r\n\r\n`, 'latin1'));
+    return connection.beginStream(Buffer.from(`${this.#head}Transfer-Encoding: chunked\r\n\r\n`, 'latin1'));
   }
 }
 
