@@ -1,13 +1,23 @@
 package e2e
 
 import (
+	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	collectorpb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/flockofbirds/fob/api"
 	"github.com/flockofbirds/fob/internal/faas"
@@ -127,5 +137,96 @@ func TestTreeOfCalls(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: the history has\n%s\nand the functions saw\n%s", name, strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
+	}
+}
+
+// collector is an OTLP receiver over HTTP that keeps the spans of calls, by their IDs.
+type collector struct {
+	*httptest.Server
+	mu    sync.Mutex
+	spans map[string]*tracepb.Span
+}
+
+func newCollector(t *testing.T) *collector {
+	c := &collector{spans: map[string]*tracepb.Span{}}
+	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		var batch collectorpb.ExportTraceServiceRequest
+		if err := proto.Unmarshal(body, &batch); err != nil {
+			t.Errorf("received no spans: %v", err)
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, from := range batch.ResourceSpans {
+			for _, scope := range from.ScopeSpans {
+				for _, span := range scope.Spans {
+					c.spans[hex.EncodeToString(span.SpanId)] = span
+				}
+			}
+		}
+	}))
+	t.Cleanup(c.Close)
+	return c
+}
+
+// TestTracesReachACollector: the spans that a collector gets are those that the functions
+// saw and the history has, also those that waited when the dispatcher ended.
+func TestTracesReachACollector(t *testing.T) {
+	t.Parallel()
+	c := newCollector(t)
+	r := boot(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+c.URL, "OTEL_BSP_SCHEDULE_DELAY=3600000") // the end alone sends them
+	deployChain(r)
+	a := r.do("GET", "/api/call/shop?item=pen", "")
+	a.wantsStatus(t, 200)
+	parts := strings.Split(a.Header.Get("Traceparent"), "-")
+	if parts[3] != "01" || strings.Count(a.Body, `-01"`) != 4 {
+		t.Errorf("not all calls are sampled: %s, %s", a.Header.Get("Traceparent"), a.Body)
+	}
+	r.do("GET", "/api/call/shop", "", "Traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00").wantsStatus(t, 404) // without an item
+	calls := recorded(t, r, parts[1], 4)
+	r.terminate()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, call := range calls {
+		span := c.spans[call.Span]
+		if span == nil || hex.EncodeToString(span.TraceId) != call.Trace || hex.EncodeToString(span.ParentSpanId) != call.Parent || span.Name != call.Name {
+			t.Errorf("of the call %+v the collector got %v", call, span)
+			continue
+		}
+		below := map[string]bool{}
+		for _, other := range c.spans {
+			if bytes.Equal(other.ParentSpanId, span.SpanId) {
+				below[other.Name] = true
+			}
+		}
+		if !below["run"] {
+			t.Errorf("below %s are %v", call.Name, below)
+		}
+	}
+	for _, span := range c.spans {
+		if trace := hex.EncodeToString(span.TraceId); trace != parts[1] {
+			t.Errorf("the collector got a span of the trace %s, which is not sampled", trace)
+		}
+	}
+}
+
+// TestCollectorIsAway: calls go on without a collector, and the log tells of it; so it does
+// of variables that are wrong.
+func TestCollectorIsAway(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ variable, says string }{
+		"away":  {"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "spans of traces are lost"},
+		"wrong": {"OTEL_TRACES_EXPORTER=zipkin", "OTEL_TRACES_EXPORTER=zipkin: there are otlp and none"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := boot(t, test.variable)
+			r.gen("?name=hello", "def callme(): return 1")
+			r.do("GET", "/api/call/hello", "").wants(t, 200, `{"result": 1}`)
+			r.terminate()
+			if said := r.Log.String(); !strings.Contains(said, test.says) {
+				t.Errorf("the log does not say %q: %s", test.says, said)
+			}
+		})
 	}
 }

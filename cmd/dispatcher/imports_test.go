@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	"internal/egress":          {"internal/faas"},
 	"internal/observe":         {"internal/faas", "internal/telemetry"},
 	"internal/history":         {"internal/faas", "internal/journal"},
+	"internal/trace":           {"internal/faas"},
 	"internal/catalogue":       {"internal/faas"},
 	"internal/dispatch":        {"internal/faas", "internal/buffer", "internal/egress", "internal/sandbox", "internal/telemetry"},
 	"internal/httpapi":         {"internal/faas", "internal/buffer", "api", "internal/telemetry", "web"},

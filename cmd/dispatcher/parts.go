@@ -20,6 +20,7 @@ import (
 	"github.com/flockofbirds/fob/internal/observe"
 	"github.com/flockofbirds/fob/internal/secret"
 	"github.com/flockofbirds/fob/internal/store"
+	"github.com/flockofbirds/fob/internal/trace"
 )
 
 // parts lists the program's services in the order in which they are opened. The HTTP
@@ -42,6 +43,7 @@ func (p *Program) parts() services {
 		{name: "secrets", runs: onActive, open: p.openSecrets},
 		{name: "catalogue", runs: onActive, open: p.openCatalogue},
 		{name: "history", runs: onActive, open: p.openHistory},
+		{name: "traces", runs: onActive, open: p.openTraces},
 		{name: "egress", runs: onActive, open: p.openEgress},
 		{name: "dispatch", runs: onActive, open: p.openDispatch},
 		{name: "API", runs: onActive, open: p.openAPI},
@@ -54,6 +56,9 @@ const controlTimeout = time.Second
 
 // removeTimeout bounds how long the engine may take to remove all sandboxes at the end.
 const removeTimeout = time.Minute
+
+// tracesTimeout bounds how long the spans that wait may take to be sent at the end.
+const tracesTimeout = 5 * time.Second
 
 // historyRate is how many calls a second leave records at least. Above it, calls that
 // went well and fast are sampled.
@@ -188,20 +193,15 @@ func (p *Program) openSecrets(ctx context.Context) (func(), error) {
 
 // openHistory opens the history of calls. Calls matter more: if it cannot be opened, they
 // go on without it.
-func (p *Program) openHistory(ctx context.Context) (func(), error) {
+func (p *Program) openHistory(context.Context) (func(), error) {
 	if p.cfg.History == 0 {
 		return nil, nil
 	}
 	cfg := history.Config{
 		Data: p.cfg.Data, MaxBytes: int64(p.cfg.History), MaxAge: time.Duration(p.cfg.HistoryAge), Rate: historyRate,
-		Function: func(id string) string {
-			if fn, _, err := p.catalogue.Resolve(ctx, faas.Ref{ID: id}); err == nil {
-				return fn.Name
-			}
-			return ""
-		},
-		Lost:   func(calls int) { p.metrics.HistoryLost.Add(float64(calls)) },
-		Failed: func(err error) { p.log.Error().Err(err).Msg("the history of calls is not complete") },
+		Function: p.nameOf,
+		Lost:     func(calls int) { p.metrics.HistoryLost.Add(float64(calls)) },
+		Failed:   func(err error) { p.log.Error().Err(err).Msg("the history of calls is not complete") },
 	}
 	log, err := history.Open(cfg)
 	if err != nil {
@@ -213,6 +213,39 @@ func (p *Program) openHistory(ctx context.Context) (func(), error) {
 		if err := log.Close(); err != nil {
 			p.log.Error().Err(err).Msg("closing the history of calls")
 		}
+	}, nil
+}
+
+// nameOf returns the name of a function, or "".
+func (p *Program) nameOf(id string) string {
+	if fn, _, err := p.catalogue.Resolve(context.Background(), faas.Ref{ID: id}); err == nil {
+		return fn.Name
+	}
+	return ""
+}
+
+// openTraces opens the way to an OpenTelemetry collector, if one is configured. The
+// variables may be meant for other programs of the machine, too: if they are not for this
+// one, it goes on without traces.
+func (p *Program) openTraces(ctx context.Context) (func(), error) {
+	traces, err := trace.Open(ctx, trace.Config{
+		Version: release, Function: p.nameOf,
+		Failed: func(spans int, err error) {
+			p.log.Warn().Int("spans", spans).Err(err).Msg("spans of traces are lost")
+		},
+	})
+	if err != nil {
+		p.log.Warn().Err(err).Msg("no traces are sent until the next start")
+		return nil, nil
+	}
+	if traces == nil {
+		return nil, nil
+	}
+	p.traces = traces
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), tracesTimeout)
+		defer cancel()
+		traces.Close(ctx)
 	}, nil
 }
 
@@ -294,12 +327,14 @@ func (p *Program) openAPI(context.Context) (func(), error) {
 		Storage:  p.store,
 		Engine:   p.dispatcher,
 	}
-	layers := []faas.Middleware{observe.Metrics(p.metrics), observe.Log(p.log)}
+	var traces faas.Traces
 	if p.history != nil {
 		backend.History = p.history
-		layers = append(layers, observe.History(p.history))
 	}
-	backend.Invoker = faas.Stack(p.dispatcher, layers...)
+	if p.traces != nil {
+		traces, backend.Sample = p.traces, p.traces.Sample
+	}
+	backend.Invoker = faas.Stack(p.dispatcher, observe.Metrics(p.metrics), observe.Log(p.log), observe.Records(backend.History, traces))
 	p.api.Open(backend)
 	return nil, nil
 }

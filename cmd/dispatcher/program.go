@@ -28,6 +28,7 @@ import (
 	"github.com/flockofbirds/fob/internal/secret"
 	"github.com/flockofbirds/fob/internal/store"
 	"github.com/flockofbirds/fob/internal/telemetry"
+	"github.com/flockofbirds/fob/internal/trace"
 )
 
 // release is the version of this program.
@@ -59,6 +60,7 @@ type Program struct {
 	secrets    *secret.Keeper
 	catalogue  *catalogue.Catalogue
 	history    *history.History // nil if none is kept
+	traces     *trace.Traces    // nil if none are collected
 	egress     *egress.Proxy
 	dispatcher *dispatch.Dispatcher
 

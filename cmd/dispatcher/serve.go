@@ -30,6 +30,8 @@ The log goes to standard error. If nobody reads it, the dispatcher drops lines a
 terminal (SIGHUP) it refuses new calls, finishes those in flight, and leaves the sandboxes for the next start. A second signal other than SIGHUP
 ends it at once.
 
+With OTEL_EXPORTER_OTLP_ENDPOINT it sends traces to an OpenTelemetry collector; the other standard OTEL_ variables count too.
+
 Give a function its own settings when you register it; GET /api/openapi.yaml lists them all. Most functions need only some of these:
 
 ` + functionSettings()

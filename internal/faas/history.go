@@ -97,6 +97,17 @@ func UnknownCall(id string) *Error {
 	return Errorf(CodeUnknownCall, "there is no call %.130q in the history; it is a moment behind, and has no calls that are too old, or were left out", id)
 }
 
+// Traces collects what became of calls as spans.
+type Traces interface {
+	// Sample decides whether a call's trace is collected, given one whose TraceParent
+	// has its caller's decision.
+	Sample(call *Invocation) bool
+
+	// Record takes a call whose trace is collected. state is its TraceState, and
+	// answered is when its answer began. It does not wait for anything.
+	Record(call CallRecord, state string, answered time.Time)
+}
+
 // History keeps what became of calls.
 type History interface {
 	// Record keeps a call. It does not wait for the disk.

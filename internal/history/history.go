@@ -123,7 +123,7 @@ func (h *History) Record(call faas.CallRecord) {
 		h.cfg.Lost(1)
 		return
 	}
-	bound(&call) // before it waits: it must not keep a long traceback alive
+	call.Bound() // before it waits: it must not keep a long traceback alive
 	size := sizeOf(&call)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -134,7 +134,7 @@ func (h *History) Record(call faas.CallRecord) {
 	case len(h.waiting) >= maxWaitingFailed, h.bytes+size > maxWaitingBytes:
 		h.lost++
 	default:
-		own(&call)
+		call.Own()
 		h.waiting = append(h.waiting, call)
 		h.bytes += size
 	}

@@ -498,9 +498,9 @@ func TestTextsOfAnyBytes(t *testing.T) {
 		c := call(1, func(c *faas.CallRecord) {
 			c.Path, c.Error = strings.Repeat(text, 10<<10), &faas.CallError{Message: strings.Repeat(text, 10<<10), Traceback: strings.Repeat(text, 10<<10)}
 		})
-		bound(&c)
+		c.Bound()
 		for _, cut := range []string{c.Path, c.Error.Message, c.Error.Traceback} {
-			if len(cut) < maxText-4 || len(cut) > maxTraceback+4 {
+			if len(cut) < faas.MaxRecordText-4 || len(cut) > faas.MaxRecordTraceback+4 {
 				t.Errorf("%q is cut to %d bytes", text, len(cut))
 			}
 		}
@@ -579,7 +579,7 @@ func TestSearchesAreBounded(t *testing.T) {
 // history's bound.
 func TestLargeHistory(t *testing.T) {
 	o := open(t, t.TempDir(), func(c *Config) { c.MaxBytes = 1 << 40 })
-	long := strings.Repeat("x", maxTraceback)
+	long := strings.Repeat("x", faas.MaxRecordTraceback)
 	for i := range 2000 {
 		o.Record(call(i, func(c *faas.CallRecord) {
 			c.Outcome, c.Error = "function_raised", &faas.CallError{Message: "m", Traceback: long}

@@ -42,7 +42,7 @@ func remembering(t *testing.T, grants map[string]string) (*API, *past.History) {
 	a := newAPI(t, registry, nil)
 	a.Open(Backend{
 		Registry: registry, Locator: registry, Tokens: newTokens(t, grants), Audit: &fakeAudit{}, History: kept,
-		Invoker: faas.Stack(invoke, observe.History(kept)),
+		Invoker: faas.Stack(invoke, observe.Records(kept, nil)),
 	})
 	return a, kept
 }

@@ -11,16 +11,24 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// History returns middleware that leaves a record of every call of a function. Calls of
-// functions that do not exist leave none, or strangers could fill the history with them.
-func History(history faas.History) faas.Middleware {
-	return func(next faas.Invoker) faas.Invoker { return &recorder{next, history} }
+// Records returns middleware that leaves a record of every call of a function in the
+// history, and of every call whose trace is collected in the traces. Either may be nil.
+// Calls of functions that do not exist leave none in the history, or strangers could fill
+// it with them.
+func Records(history faas.History, traces faas.Traces) faas.Middleware {
+	return func(next faas.Invoker) faas.Invoker {
+		if history == nil && traces == nil {
+			return next
+		}
+		return &recorder{next, history, traces}
+	}
 }
 
 // recorder is an Invoker that records the calls that it passes on.
 type recorder struct {
 	next    faas.Invoker
 	history faas.History
+	traces  faas.Traces
 }
 
 // Invoke implements faas.Invoker.
@@ -33,24 +41,29 @@ func (r *recorder) Invoke(ctx context.Context, call *faas.Invocation, body faas.
 	}
 	result, err := r.next.Invoke(ctx, call, body)
 	if over(result, err) {
-		r.record(call, in, begun, result, max(result.Length, 0), err)
+		r.record(call, in, begun, time.Time{}, result, max(result.Length, 0), err)
 		return result, err
 	}
-	answer, out := result, new(atomic.Int64)
+	answer, answered, out := result, time.Now(), new(atomic.Int64)
 	result.Body = &counted{result.Body, out}
 	return whenOver(result, func(err error) {
 		if err == context.Canceled { // it may still be read, and so tell its usage
 			answer.Usage = nil
 		}
-		r.record(call, in, begun, answer, out.Load(), err)
+		r.record(call, in, begun, answered, answer, out.Load(), err)
 	}), nil
 }
 
-// record records a call that is over.
-func (r *recorder) record(call *faas.Invocation, in *received, begun time.Time, result faas.Result, bytesOut int64, err error) {
+// record records a call that is over. answered is when its answer began, or zero if that
+// was just now.
+func (r *recorder) record(call *faas.Invocation, in *received, begun, answered time.Time, result faas.Result, bytesOut int64, err error) {
 	v := result.Version
-	if v == nil {
+	kept, traced := r.history != nil && v != nil, r.traces != nil && call.Sampled()
+	if !kept && !traced {
 		return
+	}
+	if v == nil {
+		v = &faas.Version{}
 	}
 	bytesIn := int64(len(call.Body))
 	if in != nil {
@@ -58,16 +71,26 @@ func (r *recorder) record(call *faas.Invocation, in *received, begun time.Time, 
 	}
 	path, _, _ := strings.Cut(call.Target, "?")
 	trace, span := call.Trace()
-	r.history.Record(faas.CallRecord{
+	now := time.Now()
+	record := faas.CallRecord{
 		ID: call.ID, Function: v.FunctionID, Name: call.Ref.Name, Version: v.Number, Alias: call.Ref.Alias,
 		State: faas.CallDone, Outcome: Outcome(err), Started: begun.UTC().Truncate(time.Microsecond), Cold: result.Timing.Start > 0,
 		Timing: faas.CallTiming{
-			Queue: millis(result.Timing.Queue), Start: millis(result.Timing.Start), Load: millis(result.Timing.Load), Run: millis(result.Timing.Run), Total: millis(time.Since(begun)),
+			Queue: millis(result.Timing.Queue), Start: millis(result.Timing.Start), Load: millis(result.Timing.Load), Run: millis(result.Timing.Run), Total: millis(now.Sub(begun)),
 		},
 		Status: result.Status, Method: call.Method, Path: path, BytesIn: bytesIn, BytesOut: bytesOut,
 		Caller: call.Who.String(), Address: call.From, Trace: trace, Span: span, Parent: call.ParentSpan, Sandbox: result.Sandbox,
 		Usage: usage(result.Usage), Error: why(err),
-	})
+	}
+	if kept {
+		r.history.Record(record)
+	}
+	if traced {
+		if answered.IsZero() {
+			answered = now
+		}
+		r.traces.Record(record, call.TraceState, answered)
+	}
 }
 
 // usage returns what a record says of what the call cost.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -85,14 +86,14 @@ func TestRecordOfACall(t *testing.T) {
 		}},
 	} {
 		past := &kept{}
-		invoker := History(past)(receives{test.answers})
+		invoker := Records(past, nil)(receives{test.answers})
 		var body faas.LiveBody
 		if test.body != nil {
 			body = test.body
 		}
 		if test.result.Body != nil {
 			test.result.Body = text("abc")
-			invoker = History(past)(receives{test.answers})
+			invoker = Records(past, nil)(receives{test.answers})
 		}
 		got, err := invoker.Invoke(t.Context(), call, body)
 		if !errors.Is(err, test.err) {
@@ -131,7 +132,83 @@ func TestRecordOfACall(t *testing.T) {
 		}
 	}
 	past := &kept{}
-	if _, err := History(past)(answers{faas.Result{}, faas.UnknownFunction(faas.Ref{Name: "x"})}).Invoke(t.Context(), call, nil); err == nil || len(past.calls) > 0 {
+	if _, err := Records(past, nil)(answers{faas.Result{}, faas.UnknownFunction(faas.Ref{Name: "x"})}).Invoke(t.Context(), call, nil); err == nil || len(past.calls) > 0 {
 		t.Errorf("a function that does not exist left %v", past.calls)
+	}
+}
+
+// collected is traces that keep what they are given.
+type collected struct {
+	faas.Traces
+	calls    []faas.CallRecord
+	state    string
+	answered time.Time
+}
+
+func (c *collected) Record(call faas.CallRecord, state string, answered time.Time) {
+	c.calls, c.state, c.answered = append(c.calls, call), state, answered
+}
+
+// TestTracesOfCalls: the traces get every call that is collected, even of a function that
+// does not exist, and no other.
+func TestTracesOfCalls(t *testing.T) {
+	const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-"
+	text := func() io.ReadCloser { return io.NopCloser(strings.NewReader("abc")) }
+	version := &faas.Version{FunctionID: "f", Number: 2}
+	for name, test := range map[string]struct {
+		answers
+		flags string
+		want  int
+	}{
+		"whole":             {answers{faas.Result{Version: version, Status: 200, Body: text(), Length: 3}, nil}, "01", 1},
+		"streams":           {answers{faas.Result{Version: version, Status: 200, Body: text(), Length: -1}, nil}, "03", 1},
+		"is not collected":  {answers{faas.Result{Version: version, Status: 200, Body: text(), Length: 3}, nil}, "02", 0},
+		"no such function":  {answers{faas.Result{}, faas.UnknownFunction(faas.Ref{Name: "x"})}, "01", 1},
+		"nor one collected": {answers{faas.Result{}, faas.UnknownFunction(faas.Ref{Name: "x"})}, "00", 0},
+	} {
+		for _, past := range []*kept{nil, {}} {
+			traces := &collected{}
+			var history faas.History
+			if past != nil {
+				history = past
+			}
+			result, _ := Records(history, traces)(test.answers).Invoke(t.Context(), &faas.Invocation{ID: "c1", TraceParent: trace + test.flags, TraceState: "a=1"}, nil)
+			returned := time.Now()
+			if result.Length < 0 {
+				if len(traces.calls) > 0 {
+					t.Errorf("%s: there is a span before the end", name)
+				}
+				time.Sleep(time.Millisecond) // so that the end is later than the beginning of the answer
+				result.Body.Close()
+			}
+			if len(traces.calls) != test.want || past != nil && test.result.Version != nil && len(past.calls) != 1 {
+				t.Errorf("%s: collected %v", name, traces.calls)
+			}
+			if test.want > 0 && (traces.calls[0].ID != "c1" || traces.state != "a=1" || traces.answered.After(returned) || traces.answered.IsZero()) {
+				t.Errorf("%s: collected %+v, answered at %v", name, traces.calls, traces.answered)
+			}
+		}
+	}
+	if next := (&answers{}); Records(nil, nil)(next) != faas.Invoker(next) {
+		t.Error("there is a layer that keeps nothing")
+	}
+}
+
+// forgets is a history that keeps nothing.
+type forgets struct{ faas.History }
+
+func (forgets) Record(faas.CallRecord) {}
+
+// TestNoAllocation: a call that is not collected costs no allocation, whether traces are
+// off or on.
+func TestNoAllocation(t *testing.T) {
+	call := &faas.Invocation{ID: "c1", Who: faas.Caller{Kind: faas.CallerLocal}, Target: "/api/call/x", TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"}
+	next := answers{faas.Result{Version: &faas.Version{FunctionID: "f"}, Status: 200, Body: http.NoBody}, nil}
+	for name, invoker := range map[string]faas.Invoker{
+		"off": Records(forgets{}, nil)(next), "on": Records(forgets{}, &collected{})(next), "alone": Records(nil, &collected{})(next),
+	} {
+		if n := testing.AllocsPerRun(100, func() { invoker.Invoke(t.Context(), call, nil) }); n > 0 {
+			t.Errorf("%s: a call allocates %v times", name, n)
+		}
 	}
 }
