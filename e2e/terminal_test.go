@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -90,7 +91,7 @@ func TestTerminal(t *testing.T) {
 	s := shellFor(t, "FOB_DATA="+r.Data)
 	s.write("evil.py", "# \x1b[2J\u202e\ndef callme(request):\n\tyield '\\x1b]0;owned\\x07 caf\u00e9\\n'\n")
 	s.write("raises.py", "def callme(): raise RuntimeError('\\x1b[31m red')\n")
-	s.does("deploy", "evil.py", "raises.py", "--description", strings.Repeat("It does many things. ", 20))
+	s.does("deploy", "evil.py", "raises.py", "--description", strings.Repeat("It does many\u202ethings. ", 20))
 
 	uncoloured := func(args ...string) *exec.Cmd {
 		cmd := s.command(args...)
@@ -131,6 +132,10 @@ func TestTerminal(t *testing.T) {
 		if shown := runIn(t, uncoloured(args...), 200).all(); strings.Contains(shown, "\x1b") || !strings.Contains(shown, `\u001b[31m red`) {
 			t.Errorf("%v shows %q", args, shown)
 		}
+	}
+
+	if shown := runIn(t, uncoloured("show", "raises", "--json"), 60).all(); strings.Contains(shown, "\u202e") || !json.Valid([]byte(shown)) || !strings.Contains(shown, `\u202e`) {
+		t.Errorf("as JSON it shows %q", shown)
 	}
 
 	s.write("more/a.py", "def callme(): return 1\n")

@@ -63,7 +63,7 @@ func (c *Call) call(l *link, name, path string, it *items) error {
 	defer response.Body.Close()
 	id, version := response.Header.Get("X-Call-Id"), response.Header.Get("Fob-Version")
 	if c.Verbose {
-		fmt.Fprintf(os.Stderr, "%s, call %s, version %s, %s\n", response.Status, harmless(id, ""), version, response.Header.Get("Server-Timing"))
+		fmt.Fprintf(os.Stderr, "%s\n", harmless(fmt.Sprintf("%s, call %s, version %s, %s", response.Status, id, version, response.Header.Get("Server-Timing")), ""))
 	}
 	if response.Header.Get("Fob-Error") != "" {
 		return inCode(problem(response), l, name, version)
@@ -72,7 +72,7 @@ func (c *Call) call(l *link, name, path string, it *items) error {
 		return &hinted{fmt.Errorf("the answer broke off: %w", err), "calls --call " + id}
 	}
 	if response.StatusCode >= 400 {
-		fmt.Fprintf(os.Stderr, "the function answered %s\n", response.Status)
+		fmt.Fprintf(os.Stderr, "the function answered %s\n", harmless(response.Status, ""))
 		return exit(exitFunction)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/mattn/go-isatty"
@@ -173,7 +174,8 @@ func harmless(text, keep string) string {
 		case fine(r):
 			b.WriteRune(r)
 		case r > 0xffff:
-			fmt.Fprintf(&b, `\U%08x`, r)
+			high, low := utf16.EncodeRune(r) // as in JSON
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
 		default:
 			fmt.Fprintf(&b, `\u%04x`, r)
 		}
@@ -235,10 +237,23 @@ func passOn(in io.Reader) error {
 	return err
 }
 
-// line writes a value as a line of JSON. JSON has no control characters but within
-// strings, escaped, so it is harmless.
+// line writes a value as a line of JSON.
 func (s *screen) line(value any) error {
-	e := json.NewEncoder(s)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	return e.Encode(value)
+	if err := e.Encode(value); err != nil {
+		return err
+	}
+	return s.raw(b.Bytes())
+}
+
+// raw writes a line of JSON. On a terminal characters are escaped there, too, that JSON
+// need not escape.
+func (s *screen) raw(line []byte) error {
+	if s.columns > 0 {
+		line = []byte(harmless(string(line), "\n"))
+	}
+	_, err := s.Write(line)
+	return err
 }

@@ -19,7 +19,7 @@ func TestHarmless(t *testing.T) {
 		"\u009b31m":         `\u009b31m`,
 		"bad \xff\xc3":      `bad \xff\xc3`,
 		"real \ufffd":       "real \ufffd",
-		"\U000e0041":        `\U000e0041`,
+		"\U000e0041":        `\udb40\udc41`,
 	} {
 		if got := harmless(text, "\n\t"); got != want {
 			t.Errorf("%q became %q, want %q", text, got, want)
