@@ -38,6 +38,7 @@ var sizes = map[string][2]int{"wide": {1280, 860}, "phone": {360, 740}}
 // TestPageViews looks at every view, wide and on a phone, light and dark. With
 // FOBTEST_PICTURES=folder it leaves pictures of them there.
 func TestPageViews(t *testing.T) {
+	t.Parallel()
 	p, v := pageOf(t)
 	failed, whole := furnish(t, p)
 	for _, look := range []struct{ name, hash, shows string }{
@@ -125,6 +126,7 @@ def callme(request, item="book", quantity: int = 1):
 // TestPageWalk deploys a broken function, mends it, calls it, and finds the call that
 // failed a minute ago in its code, as somebody would who knows only the page.
 func TestPageWalk(t *testing.T) {
+	t.Parallel()
 	p, v := pageOf(t)
 	v.shows("There are no functions yet")
 	v.click("a", "Write the first function")
@@ -194,6 +196,7 @@ func TestPageWalk(t *testing.T) {
 
 // TestPageKeyboard: everything can be reached and done by keys.
 func TestPageKeyboard(t *testing.T) {
+	t.Parallel()
 	p, v := pageOf(t)
 	p.do("PUT", "/api/functions/alpha", "def callme(): return 1")
 	p.do("PUT", "/api/functions/beta", "def callme(name): return name")
@@ -246,6 +249,7 @@ func TestPageKeyboard(t *testing.T) {
 // TestPageWhileAway: two tabs stay open while the dispatcher is killed and started anew,
 // and go on by themselves.
 func TestPageWhileAway(t *testing.T) {
+	t.Parallel()
 	addr, err := client.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
@@ -291,9 +295,35 @@ func inFront(t *testing.T, p *dispatcher, paths map[string]http.HandlerFunc) *ht
 	return server
 }
 
+// TestPageSandboxes: the page shows how many sandboxes a function has and should have, and
+// the scaler's reason.
+func TestPageSandboxes(t *testing.T) {
+	t.Parallel()
+	p := boot(t)
+	p.do("PUT", "/api/functions/shop", "def callme(): return 1")
+	var list api.Functions
+	if err := json.Unmarshal([]byte(p.do("GET", "/api/functions", "").Body), &list); err != nil {
+		t.Fatal(err)
+	}
+	id := list.Functions[0].ID
+	front := inFront(t, p, map[string]http.HandlerFunc{"/metrics": func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, "fob_scaler_sandboxes{function=%q} 3\nfob_scaler_wanted_sandboxes{function=%[1]q} 5\nfob_scaler_reason{function=%[1]q,reason=\"demand\"} 1\n"+
+			"fob_data_size_bytes 2e9\nfob_data_free_bytes 1e9\nfob_sandboxes{state=\"idle\"} 3\nfob_sandboxes_limit 10\n", id)
+	}})
+	v := newTabs(t).openView(front.URL)
+	v.until("the list has the sandboxes", "document.querySelector('td[data-title=Sandboxes]').textContent === '3'")
+	v.visit("#/f/shop")
+	v.until("the chart has the reason", "[...document.querySelectorAll('.charts h2')].some((h) => h.textContent === 'Sandboxes demand')")
+	v.visit("#/machine")
+	v.shows("Disk of the data folder")
+	v.shows("3 idle")
+	v.well(strings.TrimPrefix(front.URL, "http://"))
+}
+
 // TestPageOfAThousand: with a thousand functions, a search shows what it found before the
 // next key comes.
 func TestPageOfAThousand(t *testing.T) {
+	t.Parallel()
 	p := boot(t)
 	p.do("PUT", "/api/functions/real", "def callme(): return 1")
 	var real api.Functions

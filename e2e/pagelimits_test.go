@@ -12,6 +12,7 @@ import (
 // TestPageToken: the page asks for a token once, keeps it for the tab, and shows what it
 // allows.
 func TestPageToken(t *testing.T) {
+	t.Parallel()
 	p := boot(t)
 	p.do("PUT", "/api/functions/mine", "def callme(): return 1 / 0")
 	p.do("PUT", "/api/functions/theirs", "def callme(): return 2")
@@ -71,6 +72,7 @@ func TestPageToken(t *testing.T) {
 // TestPageIsSafe: what functions are called, say and raise is text to the page, and
 // nothing that a function serves can run there.
 func TestPageIsSafe(t *testing.T) {
+	t.Parallel()
 	p, v := pageOf(t)
 	const evil = "<img src=x onerror='window.hacked = 1'><script>window.hacked = 2</script>"
 	p.do("PUT", "/api/functions/evil?"+url.Values{"description": {evil}}.Encode(), fmt.Sprintf(`
@@ -136,6 +138,7 @@ def callme(): return fob.Response("<iframe src='/'></iframe>", headers={"Content
 
 // TestPageWithoutScript: with JavaScript off the page says how to do it with curl.
 func TestPageWithoutScript(t *testing.T) {
+	t.Parallel()
 	_, v := pageOf(t)
 	v.do("Emulation.setScriptExecutionDisabled", map[string]any{"value": true})
 	v.do("Page.reload", nil)

@@ -77,6 +77,7 @@ func (s *logSource) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // TestPageLog watches lines arrive: each once and in order, whatever is in them, and also
 // those that came while the stream was broken.
 func TestPageLog(t *testing.T) {
+	t.Parallel()
 	p := boot(t)
 	p.do("PUT", "/api/functions/shop", "def callme(): return 1")
 	source := &logSource{followers: make(map[chan string]bool)}

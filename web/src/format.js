@@ -21,6 +21,7 @@ export function bytes(n) {
 
 // digits writes a number with at most three digits that matter.
 export function digits(n) {
+  if (n === undefined || n === null) return '–';
   if (n >= 100 || Number.isInteger(n)) return Math.round(n).toLocaleString('en');
   return Number(n.toPrecision(n < 1 ? 2 : 3)).toString();
 }
