@@ -151,7 +151,10 @@ func TestDeployRefusals(t *testing.T) {
 	if got := r.local("GET", "/api/stats", ""); got != `{"functions": []}` {
 		t.Errorf("there are %s", got)
 	}
-	s.does("deploy", "c.txt", "--lang", "python", "--name", "cee")
+	s.does("deploy", "c.txt", "--lang", "python", "--name", "cee", "--max_scale", "3", "--keep-versions", "4")
+	if out := s.does("show", "cee"); !strings.Contains(out, "max_scale=3") || !strings.Contains(out, "keep_versions=4") {
+		t.Errorf("it has\n%s", out)
+	}
 	cmd := s.command("deploy", "-", "--name", "piped", "--lang", "js")
 	cmd.Stdin = strings.NewReader("exports.callme = () => 'piped'")
 	if out, err := cmd.CombinedOutput(); err != nil {

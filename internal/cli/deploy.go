@@ -48,10 +48,14 @@ func NewDeploy() Deploy {
 		if s.Type == "boolean" {
 			kind, extra = reflect.TypeFor[*bool](), `negatable:""`
 		}
+		flag := strings.ReplaceAll(s.Name, "_", "-")
+		if flag != s.Name {
+			extra += fmt.Sprintf(` aliases:%q`, s.Name)
+		}
 		fields[i] = reflect.StructField{
 			Name: "F" + strconv.Itoa(i), Type: kind,
 			Tag: reflect.StructTag(fmt.Sprintf(`name:%q group:"Settings of the functions (those that are left out stay as they are):" help:%q %s`,
-				strings.ReplaceAll(s.Name, "_", "-"), strings.ReplaceAll(s.Doc, "`", "")+".", extra)),
+				flag, strings.ReplaceAll(s.Doc, "`", "")+".", extra)),
 		}
 	}
 	return Deploy{Settings: kong.Plugins{reflect.New(reflect.StructOf(fields)).Interface()}}
