@@ -58,7 +58,8 @@ func byHand(t *testing.T, at, commands string) {
 			if path := words[len(words)-1]; strings.HasPrefix(path, "./") && path != "./..." {
 				_, err = os.Stat(filepath.Join(pages.Root(t), path))
 			}
-		case command == "docker compose up" || strings.HasPrefix(command, "docker compose -f docker-compose.yml -f jaeger.yaml ") || strings.HasPrefix(command, "docker ps --filter "):
+		case command == "docker compose up" || command == "docker compose --profile watch up" || strings.HasPrefix(command, "docker ps --filter "):
+		case strings.HasPrefix(command, "docker compose -f docker-compose.yml -f jaeger.yaml "):
 		case command == "apt-get install runsc": // scripts/gvisor-check needs it
 		case command == "BRIDGE=fob-+" || strings.HasPrefix(command, "iptables -I "): // closeEgress runs them
 		case slices.Contains(words, "/dispatcher"): // in a container

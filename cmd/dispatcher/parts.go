@@ -85,6 +85,7 @@ func (p *Program) openStore(ctx context.Context, locked func()) (func(), error) 
 		return nil, err
 	}
 	p.store = db
+	p.metrics.Stores(func() bool { return db.Broken() != nil }, func() (free, size uint64) { return diskSpace(p.cfg.Data) })
 	if m := db.Migrated(); m.From != 0 {
 		p.log.Warn().Int("from", m.From).Int("to", m.To).Str("backup", m.Backup).
 			Msg("the database was migrated to a newer schema, which older dispatchers cannot read; the old database is kept as a backup")
@@ -130,6 +131,7 @@ func (p *Program) openAudit(context.Context) (func(), error) {
 // standby that this dispatcher lives. It is therefore opened as soon as the lock is
 // held, since reading a large database takes a while, and closed late.
 func (p *Program) openControl(context.Context) (func(), error) {
+	p.metrics.Standby.Set(0)
 	p.api.Unready(faas.Errorf(faas.CodeStarting, "the dispatcher is starting").After(time.Second)) // no longer "on standby"
 	listener, err := listenControl(p.cfg.Data)
 	if err != nil {
@@ -352,6 +354,17 @@ func (p *Program) advise(err error) error {
 		return fmt.Errorf("%w; free space in %s", err, p.cfg.Data)
 	}
 	return err
+}
+
+// diskSpace returns how many bytes of the file system that has a folder are free for us,
+// and how many there are; 0 if it does not say.
+func diskSpace(folder string) (free, size uint64) {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(folder, &fs); err != nil {
+		return 0, 0
+	}
+	block := uint64(fs.Bsize)
+	return uint64(fs.Bavail) * block, uint64(fs.Blocks) * block
 }
 
 // maxFiles returns how many files the program may have open. Clients' connections get

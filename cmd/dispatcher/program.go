@@ -112,6 +112,7 @@ func New(cfg Config, log zerolog.Logger) (*Program, error) {
 		RateAddress: cfg.RateAddress,
 	})
 	if cfg.Standby {
+		p.metrics.Standby.Set(1)
 		p.onStandby(nil)
 	}
 	files, err := maxFiles()

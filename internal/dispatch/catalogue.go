@@ -77,9 +77,6 @@ func (d *Dispatcher) Changed(before, after *faas.Function, dropped []int) {
 	if old != nil {
 		old.retire(true)
 	}
-	for _, number := range dropped {
-		d.cfg.Metrics.ForgetVersion(after.ID, number)
-	}
 }
 
 // Deleted reports that a function is gone. Calls that run may finish.

@@ -15,6 +15,42 @@ type decision struct {
 	Resume int // how many paused ones to resume
 	Stop   int // how many of load.Idle to remove, from the first on
 	Pause  int // how many of the following ones that are not paused to pause
+
+	Aim aim // what all this is for
+}
+
+// aim is how many sandboxes the scaler wants a flock to have, and why. The flock may
+// have more, because sandboxes that nobody wants go only after a while.
+type aim struct {
+	Sandboxes int
+	Why       reason
+}
+
+// reason says what an aim comes from. Metrics show it.
+type reason string
+
+// The reasons.
+const (
+	whyIdle           reason = "idle"            // there is no call
+	whyCalls          reason = "calls"           // calls that run, and their average
+	whyQueue          reason = "queue"           // calls that wait
+	whyMaxCalls       reason = "max_calls"       // calls that wait, each sandbox taking only so many
+	whyRecent         reason = "recent_calls"    // calls that were there within stable_window
+	whyMinScale       reason = "min_scale"       // the setting
+	whyMaxScale       reason = "max_scale"       // calls want more than the setting allows
+	whyMaxConcurrency reason = "max_concurrency" // calls want more than the setting allows
+	whyOff            reason = "off"             // max_concurrency is 0, or the function is gone
+
+	// Reasons why there are fewer than the scaler wants.
+	whyFailing reason = "failing" // starts have failed, and it waits before the next one
+	whyNoRoom  reason = "no_room" // the machine is full
+)
+
+// atLeast raises an aim.
+func (a *aim) atLeast(sandboxes int, why reason) {
+	if sandboxes > a.Sandboxes {
+		*a = aim{sandboxes, why}
+	}
 }
 
 // load is what the scaler knows about a flock.
@@ -87,20 +123,22 @@ func decide(s faas.Settings, l load, now time.Time) decision {
 		low, idleTimeout, peak = 0, min(idleTimeout, retiredIdle), 0
 	}
 	low = min(low, high)
-	want := min(wanted(s, l), high)
+	calls := wanted(s, l)
+	to, want := calls.within(s, l, low, high), min(calls.Sandboxes, high)
 	missing := max(0, want-l.Birds-l.Starting)
 	resume := min(missing, l.Paused)
 	start := max(missing-resume, low-l.Birds-l.Starting-l.Paused)
 	if resume > 0 || start > 0 {
-		return decision{Start: start, Resume: resume}
+		return decision{Start: start, Resume: resume, Aim: to}
 	}
 
-	var d decision
+	d := decision{Aim: to}
 	needed := max(low, want, ceilDiv(l.InFlight+l.Waiting, s.Concurrency))
 	// Calls go to busy sandboxes first, so one may be idle for long and yet be the
 	// reserve that demand wants. Keep the peak until all have been idle.
 	if n := len(l.Idle); l.InFlight+l.Waiting > 0 || n > 0 && now.Sub(l.Idle[n-1]) < idleTimeout {
 		needed = max(needed, peak)
+		d.Aim.atLeast(peak, whyRecent)
 	}
 	for _, since := range l.Idle {
 		idle, left := now.Sub(since), l.Birds+l.Paused-d.Stop
@@ -124,14 +162,34 @@ func decide(s faas.Settings, l load, now time.Time) decision {
 	return d
 }
 
-// wanted returns how many sandboxes the present calls want.
-func wanted(s faas.Settings, l load) int {
-	if l.InFlight+l.Waiting+l.Spent == 0 {
-		return 0 // demand has just ended
+// within returns what the limits make of what the calls want. Sandboxes that have calls
+// are wanted in any case.
+func (a aim) within(s faas.Settings, l load, low, high int) aim {
+	to := a
+	if to.Sandboxes > high {
+		to = aim{max(0, high), whyMaxScale}
+		if ceilDiv(s.MaxConcurrency, s.Concurrency) < s.MaxScale-l.Spent {
+			to.Why = whyMaxConcurrency
+		}
 	}
-	want := max(forLine(s, l), forDemand(s, l.Demand))
+	to.atLeast(ceilDiv(l.InFlight, s.Concurrency), whyCalls)
+	to.atLeast(low, whyMinScale)
+	if s.MaxConcurrency == 0 {
+		to.Why = whyOff
+	}
+	return to
+}
+
+// wanted returns how many sandboxes the present calls want.
+func wanted(s faas.Settings, l load) aim {
+	want := aim{0, whyIdle}
+	if l.InFlight+l.Waiting+l.Spent == 0 {
+		return want // demand has just ended
+	}
+	want.atLeast(forDemand(s, l.Demand), whyCalls)
+	want.atLeast(forLine(s, l), whyQueue)
 	if s.MaxCalls > 0 { // a sandbox takes only so many, however fast they are
-		want = max(want, ceilDiv(l.Waiting, s.MaxCalls))
+		want.atLeast(ceilDiv(l.Waiting, s.MaxCalls), whyMaxCalls)
 	}
 	return want
 }

@@ -101,10 +101,51 @@ func TestDecide(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := decide(s, c.load, now); got != c.want {
+			got := decide(s, c.load, now)
+			got.Aim = aim{} // TestAim has it
+			if got != c.want {
 				t.Errorf("decide(%s, %+v) = %+v, want %+v", c.set, c.load, got, c.want)
 			}
 		})
+	}
+}
+
+// TestAim: a decision says how many sandboxes it is for, and why.
+func TestAim(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	ago := func(seconds int) time.Time { return now.Add(-time.Duration(seconds) * time.Second) }
+	for _, c := range []struct {
+		set  string
+		load load
+		want aim
+	}{
+		{"", load{}, aim{0, whyIdle}},
+		{"", load{Birds: 1, Idle: []time.Time{ago(9)}}, aim{0, whyIdle}},
+		{"", load{Waiting: 1}, aim{1, whyQueue}},
+		{"", load{Waiting: 1, Starting: 1}, aim{1, whyQueue}},
+		{"", load{InFlight: 1, Birds: 1, Demand: 1}, aim{1, whyCalls}},
+		{"", load{InFlight: 3, Birds: 3, Demand: .2}, aim{3, whyCalls}}, // the average lags behind
+		{"concurrency=10", load{InFlight: 9, Demand: 8.5, Birds: 1}, aim{2, whyCalls}},
+		{"", load{InFlight: 2, Waiting: 4, Birds: 2, Demand: 3, Run: time.Second}, aim{6, whyQueue}},
+		{"max_calls=3", load{InFlight: 1, Waiting: 7, Birds: 1, Run: time.Millisecond}, aim{3, whyMaxCalls}},
+		{"concurrency=10", load{Birds: 4, Idle: []time.Time{ago(90), ago(80), ago(70)}, Peak: 3}, aim{3, whyRecent}},
+		{"min_scale=2", load{Birds: 2, Idle: []time.Time{ago(9), ago(9)}}, aim{2, whyMinScale}},
+		{"min_scale=2", load{Birds: 1, InFlight: 1, Demand: 1}, aim{2, whyMinScale}},
+		{"max_scale=3", load{InFlight: 3, Waiting: 100, Birds: 3, Waited: time.Second}, aim{3, whyMaxScale}},
+		{"max_calls=1 max_scale=2", load{Waiting: 5, Spent: 3}, aim{0, whyMaxScale}},
+		{"max_concurrency=5 concurrency=2", load{InFlight: 2, Waiting: 50, Birds: 1, Waited: time.Second}, aim{3, whyMaxConcurrency}},
+		{"max_concurrency=1 min_scale=3", load{}, aim{1, whyMinScale}},
+		{"max_concurrency=0 min_scale=3", load{Birds: 2, Idle: []time.Time{ago(9), ago(9)}}, aim{0, whyOff}},
+		{"max_concurrency=0", load{InFlight: 2, Birds: 3, Idle: []time.Time{ago(5)}}, aim{2, whyOff}},
+		{"min_scale=3", load{Birds: 1, Idle: []time.Time{ago(5)}, Retired: true}, aim{0, whyIdle}},
+	} {
+		s, err := settings(c.set).Apply(faas.DefaultSettings())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := decide(s, c.load, now).Aim; got != c.want {
+			t.Errorf("decide(%s, %+v) aims at %+v, want %+v", c.set, c.load, got, c.want)
+		}
 	}
 }
 

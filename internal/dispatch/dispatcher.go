@@ -259,11 +259,40 @@ func (d *Dispatcher) Snapshot() telemetry.Snapshot {
 		size, target := p.count()
 		s.Pools[p.spec.Lang] = telemetry.Pool{Size: size, Target: target}
 	}
-	for _, f := range d.awake.all() {
-		label := versionLabels(f.version)
-		s.Queues = append(s.Queues, telemetry.Queue{Function: label[0], Version: label[1], Waiting: f.census().waiting})
+	functions, err := d.cfg.Catalogue.List(d.ctx, "", "", math.MaxInt)
+	if err != nil {
+		d.log.Error().Err(err).Msg("the metrics lack the functions' names")
 	}
+	for _, fn := range functions {
+		live := fn.Live()
+		s.Functions = append(s.Functions, telemetry.Function{ID: fn.ID, Name: fn.Name, Lang: live.Lang, Version: live.Number})
+	}
+	s.Flocks = d.counts()
 	return s
+}
+
+// counts returns what the flocks of each function do together. The reason is that of
+// the version that wants the most sandboxes.
+func (d *Dispatcher) counts() []telemetry.Flock {
+	var all []telemetry.Flock
+	at, most := make(map[string]int), make(map[string]int) // by function
+	for _, f := range d.awake.all() {
+		id, c := f.version.FunctionID, f.census()
+		i, known := at[id]
+		if !known {
+			i = len(all)
+			at[id], all = i, append(all, telemetry.Flock{Function: id})
+		}
+		one := &all[i]
+		one.Running += c.running
+		one.Waiting += c.waiting
+		one.Sandboxes += c.idle + c.busy + c.paused
+		one.Wanted += c.aim.Sandboxes
+		if one.Reason == "" || c.aim.Sandboxes > most[id] {
+			one.Reason, most[id] = string(c.aim.Why), c.aim.Sandboxes
+		}
+	}
+	return all
 }
 
 // Stats returns the number of sandboxes by state.

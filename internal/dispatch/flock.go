@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -30,6 +29,8 @@ type flock struct {
 	turned   time.Time // when it last got its first bird that takes calls, or lost its last
 	lastJoin time.Time // when a bird last joined
 	setbacks setbacks
+	aim      aim           // what the scaler wants
+	crowded  bool          // the last start found no room
 	run      time.Duration // average time of recent calls
 	recheck  *time.Timer   // set while somebody waits
 	retired  bool          // live points to another version
@@ -38,7 +39,7 @@ type flock struct {
 }
 
 func newFlock(d *Dispatcher, v *faas.Version, q *quota) *flock {
-	f := &flock{d: d, version: v, quota: q, mu: &q.mu}
+	f := &flock{d: d, version: v, quota: q, mu: &q.mu, aim: aim{0, whyIdle}}
 	f.demand.window = time.Duration(v.Settings.StableWindow) / shortWindow
 	f.renewal.f = f
 	return f
@@ -89,7 +90,6 @@ func (f *flock) acquire(ctx context.Context, t *faas.Timing) (slot, error) {
 // queue puts a call in line, or returns why it may not wait. The caller holds mu.
 func (f *flock) queue(now time.Time) (*waiter, error) {
 	if f.quota.limit == 0 {
-		f.throttled(1)
 		return nil, switchedOff()
 	}
 	if f.failing(now) {
@@ -112,9 +112,8 @@ func (f *flock) queue(now time.Time) (*waiter, error) {
 	return w, nil
 }
 
-// busy counts and returns the refusal of a call for which the line has no place.
+// busy returns the refusal of a call for which the line has no place.
 func (f *flock) busy() error {
-	f.throttled(1)
 	s, limit := f.version.Settings, ""
 	if f.quota.limited() {
 		limit = fmt.Sprintf(", max_concurrency=%d", f.quota.limit)
@@ -133,7 +132,6 @@ func (f *flock) refusal() error {
 	case f.shutErr != nil:
 		return f.shutErr
 	case f.quota.limit == 0:
-		f.throttled(1)
 		return switchedOff()
 	case f.quota.admits() && f.free(s.Concurrency) != nil:
 		return nil
@@ -151,11 +149,6 @@ func (f *flock) refusal() error {
 // because starts have failed. The caller holds mu.
 func (f *flock) failing(now time.Time) bool {
 	return len(f.birds)+len(f.paused)+f.starting == 0 && f.setbacks.hold(now, false)
-}
-
-// throttled counts calls that were refused because of the function's limits.
-func (f *flock) throttled(calls int) {
-	f.d.cfg.Metrics.Throttled.WithLabelValues(versionLabels(f.version)...).Add(float64(calls))
 }
 
 // overfull reports whether more calls wait than may. A call for which a sandbox is
@@ -238,16 +231,23 @@ func (f *flock) each(show func(*bird) (more bool)) {
 	}
 }
 
-// census counts the waiting calls of a flock, and its sandboxes by state.
+// census counts the calls of a flock, and its sandboxes by state.
 type census struct {
-	waiting, starting, idle, busy, paused, draining int
+	running, waiting                       int // calls
+	starting, idle, busy, paused, draining int // sandboxes
+
+	aim aim
 }
 
 func (f *flock) census() census {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	c := census{waiting: f.line.len(), starting: f.starting, paused: len(f.paused), draining: len(f.leaving)}
+	c := census{waiting: f.line.len(), starting: f.starting, paused: len(f.paused), draining: len(f.leaving), aim: f.aim}
+	for _, b := range f.leaving {
+		c.running += b.inFlight
+	}
 	for _, b := range f.birds {
+		c.running += b.inFlight
 		if b.inFlight > 0 {
 			c.busy++
 		} else {
@@ -255,10 +255,4 @@ func (f *flock) census() census {
 		}
 	}
 	return c
-}
-
-// versionLabels are the metric labels function and version. The label is the
-// ID, which stays the same however the function is called.
-func versionLabels(v *faas.Version) []string {
-	return []string{v.FunctionID, strconv.Itoa(v.Number)}
 }

@@ -18,7 +18,7 @@ func (b *bird) openGate(h *hatchery, v *faas.Version) error {
 		return engineError(err)
 	}
 	count := func(outcome egress.Outcome) {
-		h.cfg.Metrics.Version(v.FunctionID, v.Number).Egress(string(outcome))
+		h.cfg.Metrics.Function(v.FunctionID).Egress(string(outcome))
 	}
 	log := h.log.With().Str("sandbox", b.inst.ID()).Str("function", v.FunctionID).Int("version", v.Number).Logger()
 	b.gate = h.cfg.Egress.Open(listener, network, count, log)

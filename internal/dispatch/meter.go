@@ -38,8 +38,9 @@ func (e *meteredEngine) timed(call string, do func() error) error {
 	begun := time.Now()
 	err := do()
 	e.metrics.EngineCalls.WithLabelValues(call).Observe(time.Since(begun).Seconds())
+	failures := e.metrics.EngineErrors.WithLabelValues(call) // from 0 on, so that the first one shows as an increase
 	if err != nil && !errors.Is(err, context.Canceled) {
-		e.metrics.EngineErrors.WithLabelValues(call).Inc()
+		failures.Inc()
 	}
 	return err
 }

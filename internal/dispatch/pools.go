@@ -16,6 +16,7 @@ func newPools(d *Dispatcher) *pools {
 	ps := &pools{capacity: d.capacity}
 	for _, lang := range d.cfg.Langs {
 		ps.all = append(ps.all, newPool(d, lang, d.cfg.Pool[lang], d.cfg.PoolMax))
+		d.cfg.Metrics.PoolDry.WithLabelValues(lang) // from 0 on, so that the first one shows as an increase
 	}
 	ps.allot()
 	return ps

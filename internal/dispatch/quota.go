@@ -47,7 +47,6 @@ func (q *quota) set(maxConcurrency int) {
 		return
 	}
 	for _, f := range q.flocks {
-		f.throttled(f.line.len())
 		f.refuse(switchedOff())
 	}
 }

@@ -19,6 +19,7 @@ func (f *flock) scale(now time.Time) {
 // rescale carries out what the scaler wants now. The caller holds mu.
 func (f *flock) rescale(now time.Time) {
 	if f.shutErr != nil {
+		f.aim = aim{0, whyOff}
 		return
 	}
 	s := f.version.Settings
@@ -27,8 +28,16 @@ func (f *flock) rescale(now time.Time) {
 	idle := f.idle()
 	l := f.load(s, idle, now)
 	d := decide(s, l, now)
-	if f.setbacks.hold(now, len(f.birds) > 0) {
+	f.aim = d.Aim
+	held, short := f.setbacks.hold(now, len(f.birds) > 0), d.Aim.Sandboxes > len(f.birds)+len(f.paused)
+	if held {
 		d.Start = 0
+	}
+	switch {
+	case short && held:
+		f.aim.Why = whyFailing
+	case short && f.crowded:
+		f.aim.Why = whyNoRoom
 	}
 	for range d.Start {
 		f.starting++
@@ -86,8 +95,9 @@ func (f *flock) start() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.starting--
+	f.crowded = errors.Is(err, f.d.capacity.full)
 	if err != nil {
-		if !errors.Is(err, f.d.capacity.full) { // it is nobody's fault
+		if !f.crowded { // it is nobody's fault
 			f.setbacks.note(err, f.starting > 0)
 			f.d.outage.complain(err).Str("function", f.version.FunctionID).Int("version", f.version.Number).Msg("could not start a sandbox")
 		}

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/sandbox"
+	"github.com/flockofbirds/fob/internal/telemetry"
 )
 
 // simulation is a function of calls of 100 ms, in sandboxes that take 500 ms to
@@ -235,8 +238,9 @@ func TestFlocksThatHaveNothingSleep(t *testing.T) {
 		if n := len(w.awake.all()); n != 1 {
 			t.Errorf("the tick looks at %d flocks, want 1", n)
 		}
-		if queues := w.Snapshot().Queues; len(queues) != 1 || queues[0].Function != kept.ID || queues[0].Version != "1" {
-			t.Errorf("the metrics show the queues %+v", queues)
+		want := telemetry.Flock{Function: kept.ID, Sandboxes: 1, Wanted: 1, Reason: "min_scale"}
+		if s := w.Snapshot(); len(s.Flocks) != 1 || s.Flocks[0] != want || len(s.Functions) != 51 {
+			t.Errorf("the metrics show %d functions and the flocks %+v", len(s.Functions), s.Flocks)
 		}
 		w.call(t.Context(), faas.Ref{ID: fns[7].ID}).wants(t, `{"result":1}`)
 		if n := len(w.awake.all()); n != 2 {
@@ -246,5 +250,47 @@ func TestFlocksThatHaveNothingSleep(t *testing.T) {
 		if n := len(w.awake.all()); n != 2 {
 			t.Errorf("the tick looks at %d flocks after a restart, want 2", n)
 		}
+	})
+}
+
+// TestWhatTheMetricsShowOfAFunction: one count for all its versions, with what the scaler
+// wants and why there is less.
+func TestWhatTheMetricsShowOfAFunction(t *testing.T) {
+	shows := func(t *testing.T, w *world, fn *faas.Function, running, waiting, sandboxes, wanted int, why reason) {
+		t.Helper()
+		synctest.Wait()
+		want := telemetry.Flock{Function: fn.ID, Running: running, Waiting: waiting, Sandboxes: sandboxes, Wanted: wanted, Reason: string(why)}
+		flocks := w.Snapshot().Flocks
+		if !slices.Contains(flocks, want) || len(flocks) != 1 {
+			t.Errorf("the metrics show %+v, want %+v", flocks, want)
+		}
+	}
+	simulated(t, func(c *config) { c.MaxSandboxes = 3 }, func(t *testing.T, w *world) {
+		fn := w.create("gated", "max_scale=4 queue_timeout=1m start_timeout=1m")
+		shows(t, w, fn, 0, 0, 1, 0, whyIdle)
+		old := w.beginAll(fn, 1)
+		fn = w.patch(fn, "queue=5") // version 2, with a sandbox of its own
+		calls := w.beginAll(fn, 1)
+		time.Sleep(w.cfg.Tick)
+		shows(t, w, fn, 2, 0, 2, 2, whyCalls)
+		calls = append(calls, w.beginAll(fn, 4)...) // there is room for one sandbox more
+		time.Sleep(time.Second)
+		shows(t, w, fn, 3, 3, 3, 5, whyMaxScale)
+		time.Sleep(roomPatience + 2*w.cfg.Tick)
+		shows(t, w, fn, 3, 3, 3, 5, whyNoRoom)
+		close(w.engine.gate)
+		(<-old[0]).wants(t, `{"result":1}`)
+		for _, call := range calls {
+			(<-call).wants(t, `{"result":2}`)
+		}
+	})
+	simulated(t, nil, func(t *testing.T, w *world) {
+		fn := w.create("version", "min_scale=1")
+		time.Sleep(w.cfg.Tick)
+		shows(t, w, fn, 0, 0, 1, 1, whyMinScale)
+		w.engine.set(func() { w.engine.refusal = errors.New("bad luck") })
+		w.engine.running("version")[0].die(sandbox.Exit{Code: 3})
+		time.Sleep(5 * time.Second)
+		shows(t, w, fn, 0, 0, 0, 1, whyFailing)
 	})
 }

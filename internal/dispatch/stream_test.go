@@ -72,7 +72,7 @@ func (w *world) wantsMetrics(lines ...string) {
 }
 
 func callsTotal(fn *faas.Function, outcome string) string {
-	return `fob_calls_total{function="` + fn.ID + `",outcome="` + outcome + `",version="1"} 1`
+	return `fob_calls_total{function="` + fn.ID + `",outcome="` + outcome + `"} 1`
 }
 
 // wantsRest fails the test unless all is at rest, with so many sandboxes.
@@ -137,7 +137,7 @@ func TestStreamsThatFail(t *testing.T) {
 				ends(t, result.Body, "").fails(t, c.code)
 				ends(t, result.Body, "").fails(t, c.code) // as before
 				result.Body.Close()
-				w.wantsMetrics("fob_calls_in_flight 0", callsTotal(fn, string(c.code)))
+				w.wantsMetrics("fob_calls_in_flight 0", callsTotal(fn, "function_error"), `fob_call_errors_total{code="`+string(c.code)+`"} 1`)
 				if c.kept {
 					w.wantsRest(1)
 				} else {
@@ -189,7 +189,7 @@ func TestStreamTimeout(t *testing.T) {
 				ends(t, result.Body, "").fails(t, faas.CodeTimeout)
 			}
 			result.Body.Close()
-			w.wantsMetrics("fob_calls_in_flight 0", callsTotal(fn, "timeout"))
+			w.wantsMetrics("fob_calls_in_flight 0", callsTotal(fn, "function_error"), `fob_call_errors_total{code="timeout"} 1`)
 		})
 	}
 }

@@ -34,12 +34,35 @@ func (c *counter) Invoke(ctx context.Context, call *faas.Invocation, body faas.L
 // count counts a call that has ended.
 func (c *counter) count(v *faas.Version, timing faas.Timing, err error) {
 	c.metrics.InFlight.Dec()
-	if v == nil {
-		return // without a function there are no labels to count under
+	outcome := telemetry.OK
+	if err != nil {
+		outcome = failed(err)
+		if outcome != telemetry.Cancelled {
+			c.metrics.Errors.WithLabelValues(string(faas.CodeOf(err))).Inc()
+		}
 	}
-	version := c.metrics.Version(v.FunctionID, v.Number)
-	version.Call(Outcome(err))
-	version.Run.Observe(timing.Run.Seconds())
+	if v == nil {
+		return // it belongs to no function
+	}
+	function := c.metrics.Function(v.FunctionID)
+	function.Call(outcome)
+	function.Run.Observe(timing.Run.Seconds())
 	c.metrics.Queue.Observe(timing.Queue.Seconds())
 	c.metrics.Start.Observe(timing.Start.Seconds())
+}
+
+// failed returns the outcome of a call that failed: whose fault it is.
+func failed(err error) telemetry.Outcome {
+	if Outcome(err) == cancelled {
+		return telemetry.Cancelled
+	}
+	switch info := faas.CodeOf(err).Info(); {
+	case info.Code == faas.CodeOverLimit:
+		return telemetry.Throttled
+	case info.Status < 500:
+		return telemetry.CallerError
+	case info.Fault == faas.FaultFunction:
+		return telemetry.FunctionError
+	}
+	return telemetry.PlatformError
 }

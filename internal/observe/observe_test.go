@@ -47,16 +47,19 @@ func TestACallIsSeenOnce(t *testing.T) {
 		answers
 		read    bool // to its end, before it is closed
 		outcome string
+		counted string // as this outcome
 		line    string // what the log has besides
 	}{
-		"whole":          {answers{faas.Result{Version: version, Timing: timing, Status: 201, Body: text("x"), Length: 1}, nil}, true, "ok", `"status":201`},
-		"streams":        {answers{faas.Result{Version: version, Timing: timing, Status: 200, Body: text("x"), Length: -1}, nil}, true, "ok", `"function":"f","version":2`},
-		"is left":        {answers{faas.Result{Version: version, Timing: timing, Status: 200, Body: text("x"), Length: -1}, nil}, false, "cancelled", `"run":1`},
-		"breaks off":     {answers{faas.Result{Version: version, Timing: timing, Status: 200, Body: io.NopCloser(breaks{strings.NewReader("x")}), Length: -1}, nil}, true, "timeout", `"error":"too late"`},
-		"fails":          {answers{faas.Result{Version: version, Timing: timing}, faas.Errorf(faas.CodeRaised, "no")}, false, "function_raised", `"queue":1000`},
-		"was left":       {answers{faas.Result{Version: version}, context.Canceled}, false, "cancelled", `"who":"local"`},
-		"fails for us":   {answers{faas.Result{Version: version}, errors.New("a bug")}, false, "internal", `"ref":"hello"`},
-		"has no version": {answers{faas.Result{}, faas.UnknownFunction(faas.Ref{Name: "hello"})}, false, "", `"outcome":"unknown_function"`},
+		"whole":          {answers{faas.Result{Version: version, Timing: timing, Status: 201, Body: text("x"), Length: 1}, nil}, true, "ok", "ok", `"status":201`},
+		"streams":        {answers{faas.Result{Version: version, Timing: timing, Status: 200, Body: text("x"), Length: -1}, nil}, true, "ok", "ok", `"function":"f","version":2`},
+		"is left":        {answers{faas.Result{Version: version, Timing: timing, Status: 200, Body: text("x"), Length: -1}, nil}, false, "cancelled", "cancelled", `"run":1`},
+		"breaks off":     {answers{faas.Result{Version: version, Timing: timing, Status: 200, Body: io.NopCloser(breaks{strings.NewReader("x")}), Length: -1}, nil}, true, "timeout", "function_error", `"error":"too late"`},
+		"fails":          {answers{faas.Result{Version: version, Timing: timing}, faas.Errorf(faas.CodeRaised, "no")}, false, "function_raised", "function_error", `"queue":1000`},
+		"was left":       {answers{faas.Result{Version: version}, context.Canceled}, false, "cancelled", "cancelled", `"who":"local"`},
+		"fails for us":   {answers{faas.Result{Version: version}, errors.New("a bug")}, false, "internal", "platform_error", `"ref":"hello"`},
+		"is refused":     {answers{faas.Result{Version: version}, faas.Errorf(faas.CodeOverLimit, "busy")}, false, "over_limit", "throttled", `"error":"busy"`},
+		"asks wrongly":   {answers{faas.Result{Version: version}, faas.Errorf(faas.CodeBadArguments, "no")}, false, "bad_arguments", "caller_error", `"error":"no"`},
+		"has no version": {answers{faas.Result{}, faas.UnknownFunction(faas.Ref{Name: "hello"})}, false, "", "", `"outcome":"unknown_function"`},
 	} {
 		metrics, log := telemetry.NewMetrics(), new(bytes.Buffer)
 		metrics.Know("f")
@@ -81,8 +84,11 @@ func TestACallIsSeenOnce(t *testing.T) {
 			result.Body.Close()
 		}
 		got := shows()
-		if !strings.Contains(got, "fob_calls_in_flight 0\n") || test.outcome != "" && !strings.Contains(got, `fob_calls_total{function="f",outcome="`+test.outcome+`",version="2"} 1`+"\n") {
+		if !strings.Contains(got, "fob_calls_in_flight 0\n") || test.outcome != "" && !strings.Contains(got, `fob_calls_total{function="f",outcome="`+test.counted+`"} 1`+"\n") {
 			t.Errorf("%s: the metrics are\n%s", name, got)
+		}
+		if code := `fob_call_errors_total{code="` + string(faas.CodeOf(test.err)) + `"} 1` + "\n"; test.err != nil && test.outcome != "cancelled" && !strings.Contains(got, code) {
+			t.Errorf("%s: the metrics lack %s", name, code)
 		}
 		if test.outcome == "" && strings.Contains(got, "fob_calls_total{") {
 			t.Errorf("%s: it is counted", name)

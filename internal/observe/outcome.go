@@ -12,14 +12,17 @@ import (
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
-// Outcome returns the name that metrics and logs have for the way a call ended: ok, an
+// cancelled is the outcome of a call whose caller went away.
+const cancelled = "cancelled"
+
+// Outcome returns the name that the log and the history have for the way a call ended: ok, an
 // error code, or cancelled if its caller went away before its turn or its end.
 func Outcome(err error) string {
 	if err == nil {
 		return "ok"
 	}
 	if _, ours := errors.AsType[*faas.Error](err); !ours && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
-		return "cancelled"
+		return cancelled
 	}
 	return string(faas.CodeOf(err))
 }

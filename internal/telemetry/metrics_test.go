@@ -33,13 +33,20 @@ func wantLines(t *testing.T, text string, lines ...string) {
 // exercised returns metrics of which every one has a value.
 func exercised() *Metrics {
 	m := NewMetrics()
-	m.Calls.WithLabelValues("f", "1", "ok").Add(2)
-	m.Calls.WithLabelValues("f", "1", "timeout").Inc()
-	m.Throttled.WithLabelValues("f", "1").Inc()
+	m.Know("f")
+	f := m.Function("f")
+	for o := range Outcome(len(outcomes)) {
+		f.Call(o)
+	}
+	f.Call(OK)
+	f.Run.Observe(.003)
+	for _, outcome := range []string{"allowed", "refused_host", "refused_address", "failed"} { // as egress has them
+		f.Egress(outcome)
+	}
+	m.Errors.WithLabelValues("timeout").Inc()
 	m.InFlight.Set(3)
 	m.Queue.Observe(.0001)
 	m.Start.Observe(61)
-	m.Run.WithLabelValues("f", "2").Observe(.003)
 	m.ColdStarts.WithLabelValues("pooled").Inc()
 	m.Decisions.WithLabelValues("start").Add(4)
 	m.Evictions.Inc()
@@ -50,25 +57,29 @@ func exercised() *Metrics {
 		return Snapshot{
 			Sandboxes: map[string]int{"idle": 1, "busy": 0},
 			Memory:    1 << 19,
-			Queues:    []Queue{{"f", "1", 5}},
+			Functions: []Function{{"f", "hello", "node", 8}},
+			Flocks:    []Flock{{"f", 2, 5, 3, 4, "queue"}},
 			Pools:     map[string]Pool{"node": {Size: 1, Target: 2}},
 		}
 	})
+	m.Stores(func() bool { return true }, func() (free, size uint64) { return 100, 1000 })
 	return m
 }
 
 func TestMetrics(t *testing.T) {
 	text := scrape(t, exercised())
 	wantLines(t, text,
-		`fob_calls_total{function="f",outcome="ok",version="1"} 2`,
-		`fob_calls_total{function="f",outcome="timeout",version="1"} 1`,
-		`fob_calls_throttled_total{function="f",version="1"} 1`,
+		`fob_calls_total{function="f",outcome="ok"} 2`,
+		`fob_calls_total{function="f",outcome="function_error"} 1`,
+		`fob_calls_total{function="f",outcome="cancelled"} 1`,
+		`fob_call_errors_total{code="timeout"} 1`,
 		`fob_calls_in_flight 3`,
 		`fob_call_queue_seconds_bucket{le="0.0001"} 1`,
 		`fob_call_start_seconds_bucket{le="60"} 0`,
 		`fob_call_start_seconds_bucket{le="+Inf"} 1`,
-		`fob_call_run_seconds_bucket{function="f",version="2",le="0.0025"} 0`,
-		`fob_call_run_seconds_bucket{function="f",version="2",le="0.005"} 1`,
+		`fob_call_run_seconds_bucket{function="f",le="0.001"} 0`,
+		`fob_call_run_seconds_bucket{function="f",le="0.003"} 1`,
+		`fob_egress_requests_total{function="f",outcome="refused_host"} 1`,
 		`fob_cold_starts_total{kind="pooled"} 1`,
 		`fob_scaler_decisions_total{decision="start"} 4`,
 		`fob_evictions_total 1`,
@@ -81,7 +92,17 @@ func TestMetrics(t *testing.T) {
 		`fob_sandboxes_limit 7`,
 		`fob_sandbox_memory_bytes 524288`,
 		`fob_sandbox_memory_limit_bytes 1.048576e+06`,
-		`fob_queue_depth{function="f",version="1"} 5`,
+		`fob_function_info{function="f",lang="node",name="hello"} 1`,
+		`fob_function_version{function="f"} 8`,
+		`fob_calls_running{function="f"} 2`,
+		`fob_queue_depth{function="f"} 5`,
+		`fob_scaler_sandboxes{function="f"} 3`,
+		`fob_scaler_wanted_sandboxes{function="f"} 4`,
+		`fob_scaler_reason{function="f",reason="queue"} 1`,
+		`fob_standby 0`,
+		`fob_storage_failed 1`,
+		`fob_data_free_bytes 100`,
+		`fob_data_size_bytes 1000`,
 		`fob_pool_size{lang="node"} 1`,
 		`fob_pool_target{lang="node"} 2`,
 	)
@@ -110,15 +131,35 @@ func TestConventions(t *testing.T) {
 	}
 }
 
-func TestForget(t *testing.T) {
-	m := exercised()
-	for _, gone := range []string{"f", "another"} {
-		m.Forget(gone)
-	}
-	for line := range strings.Lines(scrape(t, m)) {
-		if strings.Contains(line, `function="f"`) && !strings.HasPrefix(line, "fob_queue_depth") {
-			t.Errorf("after it was forgotten there is still %s", line)
+// TestSeriesOfAFunction: a function that has everything makes few series, none of them
+// for a version.
+func TestSeriesOfAFunction(t *testing.T) {
+	text, series := scrape(t, exercised()), 0
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, `function="f"`) {
+			series++
 		}
+	}
+	if series > maxSeries || series < maxSeries/2 {
+		t.Errorf("it makes %d series, and may make %d:\n%s", series, maxSeries, text)
+	}
+	if strings.Contains(text, "version=") && !strings.Contains(text, "go_info{version=") {
+		t.Errorf("there is a label for versions:\n%s", text)
+	}
+}
+
+func TestForget(t *testing.T) {
+	m := NewMetrics()
+	m.Know("f")
+	m.Function("f").Call(OK)
+	m.Function("f").Egress("allowed")
+	m.Forget("another")
+	if !strings.Contains(scrape(t, m), `function="f"`) {
+		t.Error("it is forgotten with another")
+	}
+	m.Forget("f")
+	if text := scrape(t, m); strings.Contains(text, `function="f"`) {
+		t.Errorf("it is not forgotten:\n%s", text)
 	}
 }
 
@@ -148,34 +189,44 @@ func TestWatchAsksAtEachScrape(t *testing.T) {
 	}
 }
 
-// Whoever still holds a version's instruments counts nothing that stays.
+// Whoever still holds a function's instruments counts nothing that stays.
 func TestCountingWhatIsForgotten(t *testing.T) {
 	m := NewMetrics()
-	count := func(v *VersionMetrics) {
-		v.Call("ok")
-		v.Call("timeout")
-		v.Run.Observe(1)
+	count := func(f *FunctionMetrics) {
+		f.Call(OK)
+		f.Call(FunctionError)
+		f.Run.Observe(1)
+		f.Egress("allowed")
 	}
-	count(m.Version("f", 1)) // not known yet
+	count(m.Function("f")) // not known yet
 	m.Know("f")
-	held := m.Version("f", 1)
+	held := m.Function("f")
 	count(held)
 	m.Know("f") // changes nothing
-	count(m.Version("f", 1))
-	wantLines(t, scrape(t, m), `fob_calls_total{function="f",outcome="ok",version="1"} 2`,
-		`fob_calls_total{function="f",outcome="timeout",version="1"} 2`, `fob_call_run_seconds_count{function="f",version="1"} 2`)
-	count(m.Version("f", 2))
-	m.ForgetVersion("f", 1)
-	m.ForgetVersion("f", 3) // which nobody called
-	count(held)
-	if text := scrape(t, m); strings.Contains(text, `version="1"`) || !strings.Contains(text, `function="f",outcome="ok",version="2"`) {
-		t.Errorf("of two versions one was forgotten:\n%s", text)
-	}
+	count(m.Function("f"))
+	wantLines(t, scrape(t, m), `fob_calls_total{function="f",outcome="ok"} 2`, `fob_calls_total{function="f",outcome="function_error"} 2`,
+		`fob_call_run_seconds_count{function="f"} 2`, `fob_egress_requests_total{function="f",outcome="allowed"} 2`)
 	m.Forget("f")
 	count(held)
-	count(m.Version("f", 1))
-	count(m.Version("f", 2))
+	count(m.Function("f"))
 	if text := scrape(t, m); strings.Contains(text, `function="f"`) {
 		t.Errorf("it is counted again:\n%s", text)
+	}
+	m.Know("f")
+	count(m.Function("f"))
+	count(held)
+	wantLines(t, scrape(t, m), `fob_calls_total{function="f",outcome="ok"} 1`)
+}
+
+// TestCountingAllocatesNothing: what every call counts.
+func TestCountingAllocatesNothing(t *testing.T) {
+	m := NewMetrics()
+	m.Know("f")
+	if n := testing.AllocsPerRun(100, func() {
+		f := m.Function("f")
+		f.Call(OK)
+		f.Run.Observe(.01)
+	}); n > 0 {
+		t.Errorf("it allocates %v times", n)
 	}
 }
