@@ -65,6 +65,48 @@ def raises():
 def callme(how, n=0):
     return globals()[how](n) if how == "long" else globals()[how]()
 `,
+	"node": `
+console.log('at import');
+process.stderr.write('and its error\n');
+const ways = {
+  lines() {
+    console.log('one');
+    console.log('two\nthree', 'é🐦');
+    console.log();
+    process.stderr.write('four\n');
+    for (const part of ['fi', 've', '\n']) process.stdout.write(part);
+  },
+  levels() {
+    console.debug('at debug');
+    console.info('at info');
+    console.warn('at warning');
+    console.error('at error');
+    console.error('at critical');
+    console.warn('between');
+    console.info('own\nand more');
+    process.stderr.write('begun');
+    console.info('within');
+    console.log('print');
+  },
+  bytes_() {
+    process.stdout.write(Buffer.from('bad \xff\xfe utf\n', 'latin1'));
+    process.stdout.write('nul \0 and \x1b[31m escape\r\n');
+  },
+  flushes() {
+    for (const part of ['a', 'b', 'c\n', 'd', '\n', 'never ended']) process.stdout.write(part);
+  },
+  long(n) {
+    console.log('é'.repeat(n / 2));
+    console.log('after');
+  },
+  *raises() {
+    console.log('before');
+    yield 'item';
+    throw new Error('later');
+  },
+};
+const callme = (how, n = 0) => ways[how](n);
+`,
 }
 
 func TestFrames(t *testing.T) {
@@ -238,6 +280,12 @@ def callme(n, text=""):
         print("line", i, text)
     return n
 `,
+	"node": `
+function callme(n, text = '') {
+  for (let i = 0; i < n; i++) console.log('line', i, text);
+  return n;
+}
+`,
 }
 
 // A dispatcher that does not read keeps no call waiting, and learns how much it missed.
@@ -363,6 +411,19 @@ def callme():
     logging.error("logged %s", secret)
     subprocess.run(["sh", "-c", "echo child $KEY; printf 'end %s' $KEY"])
     sys.stderr.write(secret)
+`,
+		"node": `
+const { spawnSync } = require('child_process');
+function callme() {
+  const secret = process.env.KEY;
+  console.log('whole', secret);
+  process.stdout.write('half ' + secret.slice(0, 9));
+  console.log(secret.slice(9));
+  console.log('long ' + 'x'.repeat(65525) + secret);
+  console.error('logged', secret);
+  spawnSync('sh', ['-c', "echo child $KEY; printf 'end %s' $KEY"], { stdio: 'inherit' });
+  process.stderr.write(secret);
+}
 `,
 	}
 	eachIn(t, codes, func(t *testing.T, lang string) {

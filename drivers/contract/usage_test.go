@@ -39,6 +39,33 @@ def broken():
     yield "a"
     raise KeyError("x")
 `,
+	"node": `
+const fs = require('fs');
+require('v8').setFlagsFromString('--expose-gc');
+const gc = require('vm').runInNewContext('gc');
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+async function callme(how, begun = '', until = '') {
+  if (how === 'burn') for (const { user, system } = process.cpuUsage(), end = user + system + 100_000; process.cpuUsage().user + process.cpuUsage().system < end;);
+  if (how === 'sleep') await sleep(100);
+  if (how === 'memory') {
+    Buffer.alloc(200_000_000, 1);
+    await sleep(0);
+    gc(); // gives it back
+  }
+  if (how === 'wait') {
+    fs.writeFileSync(begun, '');
+    while (!fs.existsSync(until)) await sleep(2);
+  }
+  if (how === 'raise') throw new Error('x');
+  if (how === 'stream') return ['a', 'b'].values();
+  if (how === 'broken') return broken();
+  return how;
+}
+function* broken() {
+  yield 'a';
+  throw new Error('x');
+}
+`,
 }
 
 var usagePattern = regexp.MustCompile(`^cpu=(\d+)(?:; peak=(\d+))?(; shared)?$`)
