@@ -31,6 +31,15 @@ func (s *logSource) add(members string) {
 	}
 }
 
+// tell sends those who follow what is no line.
+func (s *logSource) tell(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for f := range s.followers {
+		f <- what
+	}
+}
+
 // cut ends all streams, and adds a line before anybody can come back.
 func (s *logSource) cut(members string) {
 	s.mu.Lock()
@@ -98,8 +107,10 @@ func TestPageLog(t *testing.T) {
 	v.shows("while nobody listened")
 	source.add(`"call": "call-3", "level": "info", "text": "and after that"`)
 	v.shows("and after that")
+	source.tell(`{"omitted": 3}`)
+	v.shows("3 lines came too fast to be shown here")
 	var got []string
-	json.Unmarshal([]byte(v.run("[...document.querySelectorAll('.logline')].map((l) => l.className.slice(8) + ' ' + l.querySelector('.text').textContent)")), &got)
+	json.Unmarshal([]byte(v.run("[...document.querySelectorAll('.logline:not(.faint)')].map((l) => l.className.slice(8) + ' ' + l.querySelector('.text').textContent)")), &got)
 	want := []string{
 		"stdout the first line", `warn {"order":7}`, "stderr ␛[31m<b>red</b>␀", "error a long line…",
 		"warn 12 lines dropped here", "info while nobody listened", "info and after that",

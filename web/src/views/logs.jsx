@@ -49,13 +49,13 @@ export function Logs({ about, small, once }) {
       {past.data && lines.length === 0 && <Empty>{asked.text || asked.level ? 'No line matches.' : once ? 'It printed nothing.' : 'Nothing was printed yet. New lines appear here.'}</Empty>}
       {lines.length > 0 && (
         <div class={small ? 'log small' : 'log'} ref={box} tabIndex={0} role="log" aria-label="log lines" onScroll={(e) => (stick.current = e.target.scrollHeight - e.target.scrollTop - e.target.clientHeight < 40)}>
-          {lines.map((l) => (
+          {lines.map((l, i) => (l.omitted ? <div key={'omitted ' + i} class="logline faint">{plural(l.omitted, 'line')} came too fast to be shown here</div> : (
             <div key={l.number} class={'logline ' + l.level}>
               {l.call && !once ? <a href={to(['call', l.call])} title={`call ${l.call}`}>{clock(l.time)}</a> : <span class="faint">{clock(l.time)}</span>}
               <span class="level">{l.level}</span>
               <span class="text">{l.dropped ? `${plural(l.dropped, 'line')} dropped here` : l.json === undefined ? visible(l.text) : JSON.stringify(l.json)}{l.more ? '…' : ''}</span>
             </div>
-          ))}
+          )))}
         </div>
       )}
     </>
