@@ -49,7 +49,7 @@ func TestTop(t *testing.T) {
 		}
 		return rows["busy"].Rate > 0 && rows["busy"].Errors > 0
 	})
-	if b := rows["busy"]; b.Errors > b.Rate || b.P50 <= 0 || b.P95 < b.P50 || b.Sandboxes != nil && *b.Sandboxes < 1 {
+	if b := rows["busy"]; b.Errors > b.Rate || b.P50 <= 0 || b.P95 < b.P50 || b.Sandboxes == nil || *b.Sandboxes < 1 || b.Wanted == nil {
 		t.Errorf("the busy one: %+v", b)
 	}
 	if i, there := rows["idle"]; !there || i.Rate != 0 || i.P50 != 0 {
