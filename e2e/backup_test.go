@@ -193,6 +193,23 @@ func TestBackupOfNothing(t *testing.T) {
 	}
 }
 
+// damage replaces text in a file, in place, by another of the same length.
+func damage(t *testing.T, path, was, is string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte(strings.ReplaceAll(string(text), was, is)), 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Damage that is found while it runs: calls go on, changes are refused and
 // /readyz says why, and the next start names the command that helps.
 func TestDamagedWhileServing(t *testing.T) {
@@ -202,20 +219,7 @@ func TestDamagedWhileServing(t *testing.T) {
 	r.gen("?name=warm", "def callme(): return 'a damaged record'")
 	file := filepath.Join(t.TempDir(), "backup.db")
 	mustCommand(t, data, "backup", file)
-	path := filepath.Join(data, "fob.db")
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	damaged := strings.ReplaceAll(string(text), "a damaged record", "a famaged record")
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.WriteAt([]byte(damaged), 0); err != nil {
-		t.Fatal(err)
-	}
-	f.Close()
+	damage(t, filepath.Join(data, "fob.db"), "a damaged record", "a famaged record")
 
 	r.do("GET", "/readyz", "").wants(t, 200, `{"status": "ready"}`) // nobody has read it
 	r.do("GET", "/api/cs/warm", "").wantsProblem(t, 503, "storage_failed")
