@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/flockofbirds/fob/internal/faas"
@@ -112,6 +113,28 @@ type Calls struct {
 	Calls   []faas.CallRecord `json:"calls"`
 	Next    *string           `json:"next"`              // the value of after for the next page, or null
 	Omitted int               `json:"omitted,omitempty"` // calls that would be on the page, and were only counted
+}
+
+// LogPage is a page of lines, in order of time.
+type LogPage struct {
+	Logs []LogLine `json:"logs"`
+	Next *string   `json:"next"` // the value of after for the page of the lines before, or null
+}
+
+// LogLine is a line that a function printed. It has either Text or JSON.
+type LogLine struct {
+	Number   uint64          `json:"number"`
+	Function string          `json:"function"`
+	Name     string          `json:"name,omitempty"` // the function's, now
+	Version  int             `json:"version"`
+	Sandbox  string          `json:"sandbox,omitempty"`
+	Call     string          `json:"call,omitempty"`
+	Time     time.Time       `json:"time"`
+	Level    string          `json:"level"`
+	Text     *string         `json:"text,omitempty"`
+	JSON     json.RawMessage `json:"json,omitempty"`    // a line that is a JSON object
+	More     bool            `json:"more,omitempty"`    // the line goes on in a later one
+	Dropped  int             `json:"dropped,omitempty"` // how many lines are missing here
 }
 
 // OmittedCalls stands in a stream for calls that the client was too slow for.

@@ -308,6 +308,11 @@ func driveHistory(t *testing.T, a *asker) {
 		{request: "GET /api/calls?function=nobody", status: 404, code: "unknown_function"},
 		{request: "GET /api/calls?limit=0", waiver: broken, status: 400, code: "bad_request"},
 		{request: "GET /api/calls?outcome=fine", status: 400, code: "bad_request"},
+		{request: "GET /api/logs", status: 200, header: map[string]string{"Accept": "application/json"}},
+		{request: "GET /api/logs?call=looked-up&function=bad&version=1&level=stdout,error&text=x&since=1h&until=0s&limit=1&follow=false", status: 200},
+		{request: "GET /api/logs?function=nobody", status: 404, code: "unknown_function"},
+		{request: "GET /api/logs?limit=0", waiver: broken, status: 400, code: "bad_request"},
+		{request: "GET /api/logs?level=loud", status: 400, code: "bad_request"},
 	} {
 		a.ask(t, q)
 	}
@@ -425,6 +430,7 @@ var routes = []struct{ request, body string }{
 	{"DELETE /api/functions/add", ""},
 	{"GET /api/calls", ""},
 	{"GET /api/calls/0123", ""},
+	{"GET /api/logs", ""},
 	{"GET /metrics", ""},
 	{"GET /api/audit", ""},
 	{"GET /api/backup", ""},
@@ -497,7 +503,7 @@ func driveStandby(t *testing.T, a *asker) {
 		"POST /api/gen", "GET /api/call/add", "POST /api/call/add", "GET /api/stats", "GET /api/meta/add", "GET /api/cs/add",
 		"GET /api/tokens", "POST /api/tokens", "DELETE /api/tokens/0123456789abcdef",
 		"GET /api/functions", "GET /api/functions/add", "GET /api/functions/add/versions", "GET /api/audit", "GET /api/backup", "PUT /api/functions/add", "PATCH /api/functions/add", "DELETE /api/functions/add",
-		"GET /api/secrets", "PUT /api/secrets/KEY", "DELETE /api/secrets/KEY", "POST /api/secrets/rotate-key", "GET /api/calls", "GET /api/calls/0123",
+		"GET /api/secrets", "PUT /api/secrets/KEY", "DELETE /api/secrets/KEY", "POST /api/secrets/rotate-key", "GET /api/calls", "GET /api/calls/0123", "GET /api/logs",
 	} {
 		body := ""
 		if request == "POST /api/tokens" {

@@ -14,6 +14,7 @@ import (
 	"github.com/flockofbirds/fob/drivers"
 	"github.com/flockofbirds/fob/internal/faas"
 	"github.com/flockofbirds/fob/internal/httpapi"
+	"github.com/flockofbirds/fob/internal/logs"
 	"github.com/flockofbirds/fob/internal/sandbox"
 )
 
@@ -53,6 +54,8 @@ type Config struct {
 
 	History    faas.Bytes `env:"FOB_HISTORY" default:"256MB" placeholder:"SIZE" help:"Disk space for the history of calls, in the data folder; 0 keeps none (${default})."`
 	HistoryAge faas.Age   `env:"FOB_HISTORY_AGE" default:"7d" placeholder:"AGE" help:"How long calls stay in the history; 0 for as long as there is space (${default})."`
+
+	Logs faas.Bytes `env:"FOB_LOGS" default:"512MB" placeholder:"SIZE" help:"Disk space for what functions print, in the data folder; 0 keeps nothing (${default})."`
 
 	MaxSandboxes int        `env:"FOB_MAX_SANDBOXES" placeholder:"N" help:"Most sandboxes at a time, of all functions and the pools (100 for each processor)."`
 	MaxMemory    faas.Bytes `group:"Everyday:" env:"FOB_MAX_MEMORY" placeholder:"SIZE" help:"Memory that all sandboxes may use together (80 % of the machine's)."`
@@ -117,6 +120,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("FOB_MAX_BUFFER=%v: give at least %v, %d times FOB_MAX_BODY, or 0 to have it follow from the machine", c.MaxBuffer, minBuffers*c.MaxBody, minBuffers)
 	case c.History != 0 && (c.History < minHistory || c.History > 1<<40):
 		return fmt.Errorf("FOB_HISTORY=%v: give from %v to 1TB, or 0 to keep no history of calls", c.History, minHistory)
+	case c.Logs != 0 && (c.Logs < logs.MinBytes || c.Logs > 1<<40):
+		return fmt.Errorf("FOB_LOGS=%v: give from %v to 1TB, or 0 to keep no logs of functions", c.Logs, faas.Bytes(logs.MinBytes))
 	case c.HistoryAge < 0:
 		return fmt.Errorf("FOB_HISTORY_AGE=%v: give an age such as 7d or 12h, or 0 to keep calls for as long as there is space", c.HistoryAge)
 	case c.Data == "":

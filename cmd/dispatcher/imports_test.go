@@ -37,6 +37,7 @@ var mayImport = map[string][]string{
 	"internal/observe":         {"internal/faas", "internal/telemetry"},
 	"internal/history":         {"internal/faas", "internal/journal"},
 	"internal/trace":           {"internal/faas"},
+	"internal/logs":            {"internal/faas", "internal/journal"},
 	"internal/catalogue":       {"internal/faas"},
 	"internal/dispatch":        {"internal/faas", "internal/buffer", "internal/egress", "internal/sandbox", "internal/telemetry"},
 	"internal/httpapi":         {"internal/faas", "internal/buffer", "api", "internal/telemetry", "web"},

@@ -17,6 +17,7 @@ import (
 	"github.com/flockofbirds/fob/internal/front"
 	"github.com/flockofbirds/fob/internal/history"
 	"github.com/flockofbirds/fob/internal/httpapi"
+	"github.com/flockofbirds/fob/internal/logs"
 	"github.com/flockofbirds/fob/internal/observe"
 	"github.com/flockofbirds/fob/internal/secret"
 	"github.com/flockofbirds/fob/internal/store"
@@ -44,6 +45,7 @@ func (p *Program) parts() services {
 		{name: "catalogue", runs: onActive, open: p.openCatalogue},
 		{name: "history", runs: onActive, open: p.openHistory},
 		{name: "traces", runs: onActive, open: p.openTraces},
+		{name: "logs", runs: onActive, open: p.openLogs},
 		{name: "egress", runs: onActive, open: p.openEgress},
 		{name: "dispatch", runs: onActive, open: p.openDispatch},
 		{name: "API", runs: onActive, open: p.openAPI},
@@ -251,6 +253,28 @@ func (p *Program) openTraces(ctx context.Context) (func(), error) {
 	}, nil
 }
 
+// openLogs opens the functions' logs. Calls matter more: if they cannot be opened, calls go
+// on without them.
+func (p *Program) openLogs(context.Context) (func(), error) {
+	if p.cfg.Logs == 0 {
+		return nil, nil
+	}
+	all, err := logs.Open(logs.Config{
+		Data: p.cfg.Data, MaxBytes: int64(p.cfg.Logs), MaxAge: time.Duration(p.cfg.HistoryAge),
+		Lost:   func(lines int) { p.metrics.LogsLost.Add(float64(lines)) },
+		Failed: func(err error) { p.log.Error().Err(err).Msg("the functions' logs are not complete") },
+	})
+	if err != nil {
+		p.log.Error().Err(p.advise(err)).Msg("nothing that functions print is kept until the next start")
+	}
+	p.logs = all
+	return func() {
+		if err := all.Close(); err != nil {
+			p.log.Error().Err(err).Msg("closing the functions' logs")
+		}
+	}, nil
+}
+
 // openEgress makes the proxy that is the way out of sandboxes without a network. Each
 // of these sandboxes has a gate in it, which dispatch closes.
 func (p *Program) openEgress(context.Context) (func(), error) {
@@ -289,7 +313,12 @@ func (p *Program) openDispatch(ctx context.Context) (func(), error) {
 	if err != nil {
 		return nil, err
 	}
+	var lines faas.LogWriter // nil, and no pointer that is nil
+	if p.logs != nil {
+		lines = p.logs
+	}
 	p.dispatcher, err = dispatch.New(ctx, dispatch.Config{
+		Logs:        lines,
 		Engine:      p.engine,
 		Catalogue:   p.catalogue,
 		Store:       p.store,
@@ -332,6 +361,9 @@ func (p *Program) openAPI(context.Context) (func(), error) {
 	var traces faas.Traces
 	if p.history != nil {
 		backend.History = p.history
+	}
+	if p.logs != nil {
+		backend.Logs = p.logs
 	}
 	if p.traces != nil {
 		traces, backend.Sample = p.traces, p.traces.Sample

@@ -24,6 +24,7 @@ import (
 	"github.com/flockofbirds/fob/internal/front"
 	"github.com/flockofbirds/fob/internal/history"
 	"github.com/flockofbirds/fob/internal/httpapi"
+	"github.com/flockofbirds/fob/internal/logs"
 	"github.com/flockofbirds/fob/internal/sandbox"
 	"github.com/flockofbirds/fob/internal/secret"
 	"github.com/flockofbirds/fob/internal/store"
@@ -61,6 +62,7 @@ type Program struct {
 	catalogue  *catalogue.Catalogue
 	history    *history.History // nil if none is kept
 	traces     *trace.Traces    // nil if none are collected
+	logs       *logs.Logs       // nil if none are kept
 	egress     *egress.Proxy
 	dispatcher *dispatch.Dispatcher
 

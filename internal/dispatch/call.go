@@ -36,7 +36,7 @@ type call struct {
 // streams, the end of ctx tells the function that nobody reads on. A call is never sent
 // twice: once a driver may have received something, it is not tried again.
 func (d *Dispatcher) Invoke(ctx context.Context, inv *faas.Invocation, body faas.LiveBody) (faas.Result, error) {
-	c := call{Invocation: inv, live: body, send: sandbox.Request{ID: sandbox.LogID(inv.ID), Args: inv.Args, Body: inv.Body}}
+	c := call{Invocation: inv, live: body, send: sandbox.Request{ID: faas.LogID(inv.ID), Args: inv.Args, Body: inv.Body}}
 	defer c.drop()
 	_, v, err := d.cfg.Catalogue.Resolve(ctx, inv.Ref)
 	if err != nil {

@@ -1,6 +1,8 @@
 package faas
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"iter"
 	"time"
 )
@@ -11,7 +13,7 @@ type LogLine struct {
 	Function string // its ID
 	Version  int
 	Sandbox  string    // the ID of the one that sent it; empty for lines of the dispatcher
-	Call     string    // the call's ID; empty for a line that belongs to no call
+	Call     string    // the call's LogID; empty for a line that belongs to no call
 	Time     time.Time // when it was written
 	Level    string    // one of LogLevels
 	More     bool      // the line goes on in a later one of the same call and level
@@ -28,12 +30,12 @@ var LogLevels = []string{"stdout", "stderr", "debug", "info", "warn", "error"}
 // LogQuery says which lines are looked up. Zero values set no bound.
 type LogQuery struct {
 	Functions []string // IDs; nil for all
-	Call      string
+	Call      string   // its LogID
 	Version   int
 	Levels    []string
 	Since     time.Time
 	Until     time.Time
-	Text      string // what LogTerms finds in it must be in the line
+	Text      string // each of its terms must be in the line
 	Before    uint64 // only lines with a lower number
 	After     uint64 // only lines with a higher number
 }
@@ -58,4 +60,17 @@ type Logs interface {
 	// stands for lines that the follower was too slow for. With too many followers it
 	// fails with CodeNoCapacity.
 	Follow(query LogQuery, done <-chan struct{}) (iter.Seq[LogLine], error)
+}
+
+// maxLogID is how long a call's ID may be in a log.
+const maxLogID = 64
+
+// LogID returns how a call is called in logs: by its ID, or by a hash of one that is
+// too long.
+func LogID(call string) string {
+	if len(call) <= maxLogID {
+		return call
+	}
+	sum := sha256.Sum256([]byte(call))
+	return hex.EncodeToString(sum[:])
 }

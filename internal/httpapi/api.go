@@ -53,6 +53,7 @@ type Backend struct {
 	Tokens   faas.Tokens
 	Audit    faas.AuditLog
 	History  faas.History // nil if none is kept
+	Logs     faas.Logs    // nil if none are kept
 	Secrets  faas.SecretRegistry
 	Storage  Storage
 	Engine   Engine
@@ -160,7 +161,7 @@ func (a *API) open(b Backend, has Needs) {
 		functions: &functions{registry: b.Registry, locator: b.Locator, bodies: &a.bodies, unauthorized: a.guard.unauthorized},
 		secrets:   &secrets{secrets: b.Secrets, bodies: &a.bodies},
 		tokens:    &tokens{tokens: b.Tokens, bodies: &a.bodies},
-		history:   &history{history: b.History, registry: b.Registry, tokens: b.Tokens, bodies: &a.bodies, leaving: a.leaving},
+		history:   &history{history: b.History, logs: b.Logs, registry: b.Registry, tokens: b.Tokens, bodies: &a.bodies, leaving: a.leaving},
 		page:      a.page,
 		ops:       &ops{log: a.cfg.Log, build: a.cfg.Build, scrape: a.cfg.Metrics, journal: b.Audit, storage: b.Storage, engine: b.Engine, unready: &a.unready},
 	}

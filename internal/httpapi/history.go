@@ -18,6 +18,7 @@ import (
 // history answers what became of calls.
 type history struct {
 	history  faas.History // nil if none is kept
+	logs     faas.Logs    // nil if none are kept
 	registry faas.Registry
 	tokens   faas.Tokens
 	bodies   *bodies

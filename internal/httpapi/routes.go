@@ -197,6 +197,15 @@ func routes(s *resources) []Route {
 			handle: s.history.get,
 		},
 		{
+			Method: "GET", Path: "/api/logs",
+			Doc: "what functions printed, the newest 100 lines, in order of time: those of `?function=`, `?call=`, `?version=`, `?level=`, " +
+				"from `?since=` to `?until=`, with `?text=`; `?limit=` and `?after=` as above; `?follow=true` streams those to come",
+			Scope: faas.ScopeRead, Span: Listed, Needs: Dispatcher,
+			Query: logParameters, Gives: Answers{200: api.LogPage{}},
+			Fails:  codes{faas.CodeBadRequest, faas.CodeUnknownFunction, faas.CodeUnknownCall, faas.CodeNoCapacity, faas.CodeStorage},
+			handle: s.history.lines,
+		},
+		{
 			Method: "POST", Path: "/api/tokens", Doc: "makes a token (201), and shows its secret this once",
 			Scope: faas.ScopeAdmin, Span: ForAll, Needs: DataFolder, Action: "token.create",
 			Takes: api.NewToken{}, Gives: Answers{201: api.MadeToken{}}, Fails: slices.Concat(change, codes{faas.CodeBadRequest, faas.CodeTooLarge}),

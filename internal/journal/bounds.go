@@ -31,6 +31,20 @@ func (j *Journal) Drop(before uint64) error {
 	return j.drop(func(all []segment) bool { return all[1].first <= before })
 }
 
+// DropOldest removes the oldest segment. If it is the only one, another is begun first,
+// unless it has no record.
+func (j *Journal) DropOldest() error {
+	err := j.rotate(func() bool { return !j.closed && j.end > beginSize && len(*j.segments.Load()) == 1 })
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	dropped := false
+	return errors.Join(err, j.drop(func([]segment) bool {
+		first := !dropped
+		dropped = true
+		return first
+	}))
+}
+
 // Size returns how many bytes the segments have.
 func (j *Journal) Size() int64 {
 	j.mu.Lock()

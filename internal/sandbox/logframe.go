@@ -3,8 +3,6 @@ package sandbox
 import (
 	"bufio"
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -12,23 +10,13 @@ import (
 	"time"
 )
 
-// maxLogID is how long a call's ID may be in a frame.
+// maxLogID is how long a call's ID may be in a frame, as in faas.LogID.
 const maxLogID = 64
-
-// LogID returns how a call is called in frames: by its ID, or by a hash of one that is
-// too long.
-func LogID(call string) string {
-	if len(call) <= maxLogID {
-		return call
-	}
-	sum := sha256.Sum256([]byte(call))
-	return hex.EncodeToString(sum[:])
-}
 
 // LogFrame is a frame of a function's log: a line or a piece of one, or how many lines
 // the driver dropped.
 type LogFrame struct {
-	Call    string // its LogID; empty for a line that belongs to no call
+	Call    string // as Request.ID has it; empty for a line that belongs to no call
 	Level   string // one of LogLevels
 	More    bool   // the line goes on in a later frame
 	Time    time.Time

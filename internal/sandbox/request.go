@@ -9,7 +9,7 @@ import (
 
 // Request is one call, as the driver gets it.
 type Request struct {
-	ID   string // of the call, which its lines in the log bear; see LogID
+	ID   string // of the call, which its lines in the log bear: at most 64 bytes
 	Args []byte // Fob-Args, or empty
 	Body []byte
 	Form string // Content-Type of a Body that is a form, if the function does not take the request; or empty

@@ -30,6 +30,7 @@ type Metrics struct {
 
 	AuditFailures prometheus.Counter
 	HistoryLost   prometheus.Counter
+	LogsLost      prometheus.Counter
 
 	Standby prometheus.Gauge // 1 on standby, else 0
 
@@ -90,7 +91,8 @@ func NewMetrics() *Metrics {
 	m.AuditFailures = prometheus.NewCounter(prometheus.CounterOpts{Name: "fob_audit_failures_total", Help: "Entries that the audit log may lack because they could not be written or synced."})
 	m.HistoryLost = prometheus.NewCounter(prometheus.CounterOpts{Name: "fob_history_lost_total", Help: "Calls that the history lacks because their records could not be written."})
 	m.Standby = prometheus.NewGauge(prometheus.GaugeOpts{Name: "fob_standby", Help: "1 while this dispatcher waits as a standby, else 0."})
-	m.registry.MustRegister(m.AuditFailures, m.HistoryLost, m.Standby, m.StrayAnswers, m.InFlight, m.Queue, m.Start, m.Evictions,
+	m.LogsLost = prometheus.NewCounter(prometheus.CounterOpts{Name: "fob_logs_lost_total", Help: "Lines that the functions' logs lack because they could not be written."})
+	m.registry.MustRegister(m.AuditFailures, m.HistoryLost, m.LogsLost, m.Standby, m.StrayAnswers, m.InFlight, m.Queue, m.Start, m.Evictions,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, kind := range []string{"pooled", "created", "resumed"} {
 		m.ColdStarts.WithLabelValues(kind) // from 0 on, so that the first one shows as an increase

@@ -51,6 +51,14 @@ func appendNeutral(b, text []byte, keep rune) []byte {
 	return b
 }
 
+// Escape returns text with everything escaped that is not printable, line breaks too.
+func Escape(text []byte) []byte {
+	if plain(text) && !bytes.HasSuffix(text, []byte("\n")) {
+		return text
+	}
+	return appendNeutral(nil, text, -1)
+}
+
 // plain reports whether text is ASCII without control characters, except for a line
 // break at its end.
 func plain(text []byte) bool {
