@@ -27,6 +27,7 @@ type commands struct {
 	Rename     cli.Rename     `cmd:"" help:"Give a function another name; its ID, versions and history stay."`
 	Delete     cli.Delete     `cmd:"" help:"Delete functions with all their versions."`
 	Calls      cli.Calls      `cmd:"" help:"Print what became of calls, the newest first."`
+	Logs       cli.Logs       `cmd:"" help:"Print what functions wrote, the newest lines last."`
 	Top        cli.Top        `cmd:"" help:"Show what functions do now: calls, errors, times and sandboxes."`
 	Open       cli.Open       `cmd:"" help:"Open the dispatcher's page in a browser, and print its address."`
 	Context    cli.Context    `cmd:"" help:"Name the dispatchers that you work with, and keep the tokens for them."`
