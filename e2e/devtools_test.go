@@ -205,8 +205,8 @@ func (v *view) click(selector, text string) {
 func (v *view) write(selector, text string) {
 	v.t.Helper()
 	v.until("there is a "+selector, "document.querySelector("+quoted(selector)+")")
-	v.run("(() => { const f = document.querySelector(" + quoted(selector) + "); f.focus(); f.select?.(); })()")
-	v.do("Input.insertText", map[string]any{"text": text})
+	// At once, so that nothing moves the selection meanwhile.
+	v.run("(() => { const f = document.querySelector(" + quoted(selector) + "); f.focus(); f.select(); document.execCommand('insertText', false, " + quoted(text) + "); })()")
 }
 
 // keys are the keys that press knows, with their codes.

@@ -154,6 +154,7 @@ func TestPageWalk(t *testing.T) {
 	// Somebody else, later.
 	v.visit("#/")
 	v.until("its failures are counted", "document.querySelector('td[data-title=Errors]').textContent === '50 %'")
+	v.until("so is how long they ran", "document.querySelector('td[data-title=p95]').textContent.endsWith('ms')")
 	v.click("tbody th a", "shop")
 	v.shows("Last failures")
 	v.click(".calls a", ":") // the time of the call

@@ -53,14 +53,19 @@ export function addCalls(calls) {
   }
 }
 
-// takeBounds takes over the bounds that the metrics have.
+// takeBounds takes over the bounds that the metrics have. Times that were counted by
+// others, because no function had run yet, begin anew.
 function takeBounds(all) {
   const runs = all.get('fob_call_run_seconds_bucket') || [];
-  if (runs.length) bounds = [...new Set(runs.map((s) => Number(s.labels.le.replace('+Inf', 'Infinity'))))].filter(Number.isFinite).sort((a, b) => a - b);
+  const theirs = [...new Set(runs.map((s) => Number(s.labels.le)))].filter(Number.isFinite).sort((a, b) => a - b);
+  if (theirs.length === 0 || theirs.join() === bounds.join()) return;
+  bounds = theirs;
+  for (const frame of frames) for (const tally of frame.by.values()) Object.assign(tally, { within: new Array(bounds.length).fill(0), ran: 0 });
 }
 
 // addMetrics counts what the counters grew by since they were last read.
 export function addMetrics(all, now) {
+  takeBounds(all);
   const was = counters;
   counters = new Map();
   // What grew while the page slept is spread over that time.
@@ -77,7 +82,7 @@ export function addMetrics(all, now) {
   for (const s of all.get('fob_calls_total') || []) grow('calls', s, (tally, n) => (tally.outcomes[s.labels.outcome] = (tally.outcomes[s.labels.outcome] || 0) + n));
   for (const s of all.get('fob_call_run_seconds_bucket') || []) {
     const at = bounds.indexOf(Number(s.labels.le));
-    grow('run', s, (tally, n) => (at < 0 ? (tally.ran += n) : (tally.within[at] += n)));
+    grow('run', s, (tally, n) => (s.labels.le === '+Inf' ? (tally.ran += n) : (tally.within[at] += n)));
   }
   read = now;
   forget(now);
