@@ -54,8 +54,6 @@ func (c *Call) call(l *link, name, path string, it *items) error {
 	if c.Timeout > 0 {
 		request.Header.Set("Fob-Timeout", c.Timeout.String())
 	}
-	// An answer that sends the caller elsewhere is the function's answer.
-	l.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	response, err := l.client.Do(request)
 	if err != nil {
 		return err
@@ -67,6 +65,9 @@ func (c *Call) call(l *link, name, path string, it *items) error {
 	}
 	if response.Header.Get("Fob-Error") != "" {
 		return inCode(problem(response), l, name, version)
+	}
+	if id == "" { // each of a dispatcher's answers to calls has one
+		return foreign(response)
 	}
 	if err := passOn(response.Body); err != nil {
 		return &hinted{fmt.Errorf("the answer broke off: %w", err), "calls --call " + id}

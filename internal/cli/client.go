@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"os"
@@ -83,7 +84,7 @@ func (r *Remote) open(local Local) (*link, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &link{base: "http://localhost", client: &http.Client{Transport: transport}, close: done}, nil
+		return &link{base: "http://localhost", client: newClient(transport), close: done}, nil
 	}
 	base, err := baseURL(r.URL)
 	if err != nil {
@@ -91,10 +92,16 @@ func (r *Remote) open(local Local) (*link, error) {
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = deploysAtOnce
-	return &link{base: base, token: r.Token, client: &http.Client{Transport: transport}, close: func() error {
+	return &link{base: base, token: r.Token, client: newClient(transport), close: func() error {
 		transport.CloseIdleConnections()
 		return nil
 	}}, nil
+}
+
+// newClient returns a client that does not follow redirections: what a DELETE became on
+// its way would be a GET, and the token is for one dispatcher.
+func newClient(transport http.RoundTripper) *http.Client {
+	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 // ask does what Remote.Ask does.
@@ -115,6 +122,9 @@ func (l *link) send(request *http.Request, use func(*http.Response) error) error
 	defer response.Body.Close()
 	if response.StatusCode >= 400 {
 		return problem(response)
+	}
+	if kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type")); response.StatusCode >= 300 || kind == "text/html" {
+		return foreign(response)
 	}
 	return use(response)
 }

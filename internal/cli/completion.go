@@ -12,6 +12,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/flockofbirds/fob/api"
+	"github.com/flockofbirds/fob/internal/faas"
 )
 
 // completionPatience is how long a shell waits for the names of functions.
@@ -203,5 +204,6 @@ func (l *halfLine) lookUp(kind, prefix string, running Running, data string) (na
 		names = strings.Fields(kind)
 	}
 	slices.Sort(names)
-	return slices.DeleteFunc(slices.Compact(names), func(name string) bool { return name == "" })
+	// A shell puts them on a command line as they are: no stranger's $(…) may get there.
+	return slices.DeleteFunc(slices.Compact(names), func(name string) bool { return faas.CheckName(name) != nil })
 }

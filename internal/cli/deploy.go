@@ -181,10 +181,14 @@ func (l *link) put(d *deployed, body []byte) error {
 			return nil
 		})
 		p, ok := errors.AsType[*Problem](err)
-		if !ok || !p.Retryable || p.Code == faas.CodeTimeout || time.Now().After(deadline) {
+		if !ok || !p.Retryable || p.Code == faas.CodeTimeout {
 			return err
 		}
-		time.Sleep(max(p.wait, 200*time.Millisecond))
+		wait := max(p.wait, 200*time.Millisecond)
+		if wait > time.Until(deadline) { // a proxy may say hours
+			return err
+		}
+		time.Sleep(wait)
 	}
 }
 

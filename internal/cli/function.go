@@ -232,7 +232,7 @@ func (c *Rename) Run(running Running) error {
 			if err := json.NewDecoder(r.Body).Decode(&fn); err != nil {
 				return err
 			}
-			fmt.Printf("%s is %s now\n", harmless(c.Name, ""), fn.Name)
+			fmt.Printf("%s is %s now\n", harmless(c.Name, ""), harmless(fn.Name, ""))
 			return nil
 		})
 	})

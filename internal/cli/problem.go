@@ -45,6 +45,19 @@ func problem(response *http.Response) error {
 	return fmt.Errorf("the answer was %s: %.500q", response.Status, text)
 }
 
+// foreign returns the error for an answer that no dispatcher gave, but a proxy before it
+// or a stranger at its address.
+func foreign(response *http.Response) error {
+	if to := response.Header.Get("Location"); response.StatusCode/100 == 3 && to != "" {
+		return fmt.Errorf("%s sends elsewhere, to %.500q: if the dispatcher is there, give that address", response.Request.URL.Redacted(), to)
+	}
+	text, err := io.ReadAll(io.LimitReader(response.Body, 500))
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("what is at %s is no dispatcher: the answer was %s: %q", response.Request.URL.Redacted(), response.Status, text)
+}
+
 // Error implements error. It is one line.
 func (p *Problem) Error() string { return fmt.Sprintf("%s (%d)", p.Detail, p.Status) }
 
