@@ -17,9 +17,9 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # python3 -I lea
 from fob import fork, http, log  # noqa: E402
 from fob.errors import Failure  # noqa: E402
 
-# What most functions import, and what coroutines need. Each module comes after
+# What a log with calls needs, what most functions import, and what coroutines need. Each module comes after
 # those that it imports itself, so that no step takes long.
-AHEAD = ("typing", "datetime", "dataclasses", "random", "urllib.parse", "logging", "concurrent.futures.thread", "subprocess",
+AHEAD = ("fob.carry", "fob.children", "typing", "datetime", "dataclasses", "random", "urllib.parse", "logging", "concurrent.futures.thread", "subprocess",
          "ssl", "email.parser", "http.client", "urllib.request", "fob.loop")  # fmt: skip
 QUIET = 10  # ms without a connection before the next one is imported
 

@@ -5,13 +5,15 @@ import fcntl
 import os
 import threading
 from resource import RUSAGE_SELF, getrusage
-from time import process_time_ns
+from time import monotonic, process_time_ns
 
 current = contextvars.ContextVar("fob_call", default=None)  # the Call that code runs for
 
 # What getrusage says at the start may be what the parent had before exec, and only a
 # greater peak is this process's own. /proc/self/status has them all, but takes 20 µs.
 _inherited = getrusage(RUSAGE_SELF).ru_maxrss
+_FRESH = 0.02  # seconds for which a peak that was forgotten is not forgotten again, if little was added to it
+_LITTLE = 1024  # KiB
 _KEPT = 64  # descriptors that the driver keeps have numbers from here on
 _HARMLESS = 1 << 60  # where a write does no harm, should the function have put a file of its own in a descriptor's place
 
@@ -35,6 +37,8 @@ class Calls:
         self._running = 0
         self._alone = None  # the only one, if none other ran since it began
         self._clear = _kept("/proc/self/clear_refs", os.O_WRONLY)
+        self._due = 0  # when the peak is to be forgotten again
+        self._base = 0  # KiB of the peak when it was forgotten
 
     def begin(self, id):
         """Begins a call, and returns it; None if it has no ID."""
@@ -45,7 +49,8 @@ class Calls:
             self._running += 1
             if self._running == 1:
                 self._alone = call
-                self._forget_peak()
+                if self._clear is not None and (now := monotonic()) >= self._due:
+                    self._forget_peak(now)
             else:
                 call.shared = True
                 if self._alone is not None:
@@ -63,20 +68,25 @@ class Calls:
 
     def cost(self, call):
         """Returns the header line that says what a call has cost so far."""
-        user, system, peak, *_ = getrusage(RUSAGE_SELF)
+        usage = getrusage(RUSAGE_SELF)
+        user, system, peak = usage[:3]
+        if peak > self._base + _LITTLE:  # the next call has a peak of its own
+            self._due = 0
         cpu = (user + system) * 1e6 - call.cpu / 1000
         if cpu < 0:  # the two clocks round in their own ways
             cpu = 0
         shown = b"; peak=%d" % (peak * 1024) if peak > _inherited and self._clear is not None else b""
         return b"Fob-Usage: cpu=%d%b%b\r\n" % (cpu, shown, b"; shared" if call.shared else b"")
 
-    def _forget_peak(self):
-        """Makes the kernel forget the most memory that this process had. That walks over no memory."""
-        if self._clear is not None:
-            try:
-                os.pwrite(self._clear, b"5", _HARMLESS)
-            except OSError:  # the function has closed the descriptor
-                self._clear = None
+    def _forget_peak(self, now):
+        """Makes the kernel forget the most memory that this process had. That walks over no memory, but lets other threads run."""
+        try:
+            os.pwrite(self._clear, b"5", _HARMLESS)
+        except OSError:  # the function has closed the descriptor
+            self._clear = None
+            return
+        self._due = now + _FRESH
+        self._base = getrusage(RUSAGE_SELF).ru_maxrss
 
 
 def _kept(path, flags):
