@@ -119,7 +119,7 @@ func (c *Calls) print(out *screen, t *table, call *faas.CallRecord) error {
 		t.add(moment(call.Started), calledVersion(call), call.Outcome, took, call.ID, said)
 		return nil
 	}
-	fmt.Fprintf(out, "%s  %s  %s  %s  %s\n", moment(call.Started), harmless(calledVersion(call), ""), out.paint(red, call.Outcome), took, harmless(call.ID, ""))
+	fmt.Fprintf(out, "%s  %s  %s  %s  %s\n", moment(call.Started), harmless(calledVersion(call), ""), out.paint(red, harmless(call.Outcome, "")), took, harmless(call.ID, ""))
 	if call.Error != nil {
 		out.block("  ", said)
 		out.block("  ", call.Error.Traceback)
@@ -231,7 +231,7 @@ func (c *Calls) one(l *link, out *screen) error {
 	if call.Outcome == faas.AuditOK {
 		shade = green
 	}
-	fmt.Fprintf(out, "%s  %s\n", out.paint(bold, harmless(calledVersion(&call), "")), out.paint(shade, call.Outcome))
+	fmt.Fprintf(out, "%s  %s\n", out.paint(bold, harmless(calledVersion(&call), "")), out.paint(shade, harmless(call.Outcome, "")))
 	cold := ""
 	if call.Cold {
 		cold = "it waited for a sandbox to start"

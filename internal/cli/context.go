@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/mattn/go-isatty"
 	"golang.org/x/term"
@@ -64,8 +65,9 @@ func readContexts() (*contexts, error) {
 	return all, nil
 }
 
-// write replaces the file.
-func (all *contexts) write() error {
+// changeContexts changes the contexts. Commands that run at the same time change them one
+// after the other, so that none undoes what another did.
+func changeContexts(change func(all *contexts) error) error {
 	path, err := contextsFile()
 	if err != nil {
 		return fmt.Errorf("the contexts: %w", err)
@@ -73,6 +75,26 @@ func (all *contexts) write() error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
+	folder, err := os.Open(filepath.Dir(path)) // the file itself is replaced
+	if err != nil {
+		return err
+	}
+	defer folder.Close() // and so unlocks it
+	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("locking %s: %w", folder.Name(), err)
+	}
+	all, err := readContexts()
+	if err == nil {
+		err = change(all)
+	}
+	if err != nil {
+		return err
+	}
+	return all.write(path)
+}
+
+// write replaces the file.
+func (all *contexts) write(path string) error {
 	file, err := os.CreateTemp(filepath.Dir(path), ".contexts-") // has mode 0600
 	if err != nil {
 		return err
@@ -177,13 +199,12 @@ func (c *ContextSet) Run() error {
 			return err
 		}
 	}
-	all, err := readContexts()
+	err = changeContexts(func(all *contexts) error {
+		all.Contexts[c.Name] = knownContext{URL: base, Token: c.Token}
+		all.Current = c.Name
+		return nil
+	})
 	if err != nil {
-		return err
-	}
-	all.Contexts[c.Name] = knownContext{URL: base, Token: c.Token}
-	all.Current = c.Name
-	if err := all.write(); err != nil {
 		return err
 	}
 	fmt.Printf("%s is %s from now on, and in use\n", c.Name, base)
@@ -215,20 +236,19 @@ type ContextUse struct {
 
 // Run implements the command.
 func (c *ContextUse) Run() error {
-	all, err := readContexts()
-	if err != nil {
-		return err
-	}
 	said := "no context is in use: commands ask the data folder's dispatcher"
-	if c.Name != "" {
-		one, err := all.named(c.Name)
-		if err != nil {
-			return err
+	err := changeContexts(func(all *contexts) error {
+		if c.Name != "" {
+			one, err := all.named(c.Name)
+			if err != nil {
+				return err
+			}
+			said = c.Name + " is in use: " + one.URL
 		}
-		said = c.Name + " is in use: " + one.URL
-	}
-	all.Current = c.Name
-	if err := all.write(); err != nil {
+		all.Current = c.Name
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	fmt.Println(said)
@@ -242,18 +262,17 @@ type ContextDelete struct {
 
 // Run implements the command.
 func (c *ContextDelete) Run() error {
-	all, err := readContexts()
+	err := changeContexts(func(all *contexts) error {
+		if _, err := all.named(c.Name); err != nil {
+			return err
+		}
+		delete(all.Contexts, c.Name)
+		if all.Current == c.Name {
+			all.Current = ""
+		}
+		return nil
+	})
 	if err != nil {
-		return err
-	}
-	if _, err := all.named(c.Name); err != nil {
-		return err
-	}
-	delete(all.Contexts, c.Name)
-	if all.Current == c.Name {
-		all.Current = ""
-	}
-	if err := all.write(); err != nil {
 		return err
 	}
 	fmt.Printf("%s is forgotten\n", c.Name)
