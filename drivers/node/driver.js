@@ -53,11 +53,16 @@ async function main() {
 
 // Node's loader of ES modules takes long over its first module, whatever the code in
 // it. So the first one is empty, and is loaded while nobody waits. It is not a file:
-// reading one would start libuv's threads before UV_THREADPOOL_SIZE is set.
+// reading one would start libuv's threads before UV_THREADPOOL_SIZE is set. What else a
+// load and a first call need is done once, too. Code that comes waits for one step at most.
 function warmUp(driver) {
+  const steps = driver.warmUp(setting.FOB_SOCKET);
+  const next = () => {
+    if (driver.blank && !steps.next().done) setImmediate(next);
+  };
   if (!driver.blank) return;
   require('fs/promises');
-  import('data:text/javascript,');
+  import('data:text/javascript,').then(next);
 }
 
 const listen = (server, where) => new Promise((resolve, reject) => {

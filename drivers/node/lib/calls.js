@@ -1,7 +1,7 @@
 'use strict';
 // Which call a line of the log belongs to, and its way to the dispatcher.
 
-const { AsyncLocalStorage } = require('async_hooks');
+const { AsyncLocalStorage, AsyncResource } = require('async_hooks');
 const environment = require('./environment');
 const { Frames } = require('./frames');
 const { Lines } = require('./lines');
@@ -16,10 +16,16 @@ class Call {
 
 /** Sends the lines of calls once it has been opened, and does nothing before. */
 class Calls {
-  #storage = new AsyncLocalStorage(); // costs promises something from the first call on
+  #storage = new AsyncLocalStorage(); // costs promises something once it was used
   #none = new Call('-');
   #frames = null;
   #children = null;
+
+  /** Does once what opening and a call do. A socket that takes connections is at path; nothing is sent to it. */
+  warmUp(path) {
+    new Frames(path).part();
+    new AsyncResource('FobWarm').runInAsyncScope(() => this.#storage.enterWith(this.#none));
+  }
 
   /** Sends to the socket at path from now on. */
   open(path, kept) {

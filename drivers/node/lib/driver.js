@@ -95,6 +95,16 @@ class Driver {
     return !this.#started;
   }
 
+  /** Does in steps, for a driver that is blank, what takes long when it is done for the first time. socket is where the driver listens, or empty. */
+  * warmUp(socket) {
+    this.costs.open(this.log.kept);
+    yield;
+    this.costs.begin()();
+    if (socket !== '') this.log.calls.warmUp(socket);
+    yield;
+    Function.warmUp();
+  }
+
   health() {
     const about = { ...this.#about };
     if (this.#function) about.takes_request = this.#function.takesRequest;
