@@ -66,9 +66,9 @@ type Logs interface {
 const maxLogID = 64
 
 // LogID returns how a call is called in logs: by its ID, or by a hash of one that is
-// too long.
+// too long, or is what stands for no call.
 func LogID(call string) string {
-	if len(call) <= maxLogID {
+	if len(call) <= maxLogID && call != "-" {
 		return call
 	}
 	sum := sha256.Sum256([]byte(call))
