@@ -344,6 +344,34 @@ func TestFramesGoOnAfterABreak(t *testing.T) {
 	})
 }
 
+// A line that was half sent when the connection ended is sent again whole, also where another dispatcher listens already.
+func TestHalfAFrameIsSentAgain(t *testing.T) {
+	eachIn(t, counters, func(t *testing.T, lang string) {
+		p := boot(t, lang)
+		read := make(chan struct{})
+		s := listenAndWait(t, p, read)
+		loadWithLog(t, p, counters[lang], nil)
+		time.Sleep(1100 * time.Millisecond) // so long after it has connected, a driver connects again at once
+		c := newCaller(t, p)
+		text := strings.Repeat("x", 60_000) // the socket takes some and a part of one
+		c.result(t, "long", fmt.Sprintf(`{"n": 40, "text": "%s"}`, text), "40")
+		_ = s.listen.Close()
+		s.mu.Lock()
+		old := s.conns
+		s.conns = nil
+		s.mu.Unlock()
+		s.open()
+		for _, conn := range old {
+			_ = conn.Close()
+		}
+		close(read)
+		Eventually(t, "the last line has come", func() bool {
+			frames := s.frames()
+			return len(frames) > 0 && frames[len(frames)-1].text == "line 39 "+text
+		})
+	})
+}
+
 // Without a socket, all else works.
 func TestNoSocketForFrames(t *testing.T) {
 	eachIn(t, counters, func(t *testing.T, lang string) {

@@ -53,7 +53,7 @@ class Frames {
 
   put(frames) {
     if (this.waiting) this.drain();
-    let sent = this.waiting ? 0 : this.write(frames);
+    let sent = this.waiting || !this.connected() ? 0 : this.write(frames);
     for (const one of frames) {
       if (sent >= one.length) {
         sent -= one.length;
@@ -88,6 +88,7 @@ class Frames {
   drain() {
     while (this.waiting) {
       if (this.held.length === 0) this.notice();
+      if (!this.connected()) return; // before the batch is made: a new connection begins with a whole frame
       const batch = this.held.slice(0, BATCH);
       if (this.begun > 0) batch[0] = batch[0].subarray(this.begun);
       let sent = this.write(batch);
@@ -113,11 +114,15 @@ class Frames {
     }, after).unref();
   }
 
-  /** Writes frames and returns how many bytes were written. Connects if it must, and may do so again. */
-  write(frames) {
+  /** Reports whether there is a connection. Connects if it must, and may do so again. */
+  connected() {
     if (this.socket?.destroyed) this.part();
     if (this.fd < 0 && now() - this.tried >= AGAIN) this.connect();
-    if (this.fd < 0) return 0;
+    return this.fd >= 0;
+  }
+
+  /** Writes frames and returns how many bytes were written. */
+  write(frames) {
     try {
       return frames.length === 1 ? writeSync(this.fd, frames[0]) : writevSync(this.fd, frames);
     } catch (e) {
