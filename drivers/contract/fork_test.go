@@ -160,7 +160,10 @@ func TestForks(t *testing.T) {
 							t.Fatalf("after %s: answered %s, want %s", how, got, want)
 						}
 					}
-					Eventually(t, "the child's log is written", func() bool { return strings.Contains(p.Log(), "child of "+how+"\n") })
+					Eventually(t, "the child's log is written", func() bool {
+						log := p.Log()
+						return strings.Contains(log, "child of "+how+"\n") && (how == "end" || strings.Contains(log, "begun by "+how))
+					})
 				}
 				log := p.Log()
 				for how := range ends {
