@@ -468,3 +468,29 @@ function callme() {
 		}
 	})
 }
+
+// TestFramesOfADriverThatHasJustStarted loads drivers at any time after they listen,
+// when they import ahead, or set up, what functions need.
+func TestFramesOfADriverThatHasJustStarted(t *testing.T) {
+	codes := map[string]string{
+		"python": "import logging\ndef callme():\n    logging.warning('late')\n",
+		"node":   "function callme() { console.warn('late') }\n",
+	}
+	eachIn(t, codes, func(t *testing.T, lang string) {
+		for i := range 40 {
+			t.Run(fmt.Sprint(i), func(t *testing.T) {
+				t.Parallel()
+				p := boot(t, lang)
+				s := listenForFrames(t, p)
+				time.Sleep(time.Duration(i) * 8 * time.Millisecond)
+				loadWithLog(t, p, codes[lang], nil)
+				newCaller(t, p).result(t, "first", "", "null")
+				Eventually(t, "the line has come, with its call and level", func() bool {
+					return slices.ContainsFunc(s.frames(), func(f frame) bool {
+						return f.call == "first" && f.level == "warn" && strings.Contains(f.text, "late")
+					})
+				})
+			})
+		}
+	})
+}

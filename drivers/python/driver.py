@@ -64,10 +64,11 @@ def main():
         if driver.state != "blank":
             ahead.clear()  # the function has imported what it needs
         elif ahead and not ready:
-            try:
-                __import__(ahead.pop(0))
-            except ImportError:  # this Python has no OpenSSL, say; a function that needs it gets the error
-                pass
+            with driver.importing:
+                try:
+                    __import__(ahead.pop(0))
+                except ImportError:  # this Python has no OpenSSL, say; a function that needs it gets the error
+                    pass
 
 
 def listen_unix(path):

@@ -49,6 +49,7 @@ class Driver:
         self.about = {}
         self.running = set()  # connections that are in a call
         self.calls = Calls()
+        self.importing = threading.Lock()  # held while a module is imported ahead
         self._once = threading.Lock()
 
     def health(self):
@@ -112,15 +113,16 @@ class Driver:
 
     def send_frames(self, path):
         """Sends the function's log to the dispatcher from now on."""
-        from fob import carry
-        from fob.children import Children
-        from fob.frames import Sender
+        with self.importing:  # what is changed below must not be half imported
+            from fob import carry
+            from fob.children import Children
+            from fob.frames import Sender
 
-        sender, children = Sender(path), Children(self.streams)
-        for stream in self.streams:
-            stream.sender, stream.children = sender, children
-        children.install()
-        carry.install()
+            sender, children = Sender(path), Children(self.streams)
+            for stream in self.streams:
+                stream.sender, stream.children = sender, children
+            children.install()
+            carry.install()
 
     def answer(self, head, body, connection):
         """Answers one request and returns the bytes to send; for a stream, the last ones. body is None if the function reads it itself."""
