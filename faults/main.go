@@ -62,7 +62,7 @@ func rows() []row {
 		{"images", "image deleted under us, image build failing, engine without space", "a clear error, old versions serve on", images},
 		{"fence", "SIGSTOP the active dispatcher, standby takes over, SIGCONT", "the old one's writes cannot land", fence},
 		{"failover", "SIGKILL and SIGTERM the active dispatcher under 400 probes/s", "SIGKILL: 99 % answered 200; SIGTERM: all", failover},
-		{"strangers", "strangers who attack: large bodies, slow ones, hostile answers, documents of half a million members", "memory within `FOB_MAX_BUFFER` and 30 MB, and another function's calls are answered", strangers},
+		{"strangers", "strangers who attack: large bodies, slow ones, hostile answers, documents of half a million members", "memory within `FOB_MAX_BUFFER` and 36 MB, and another function's calls are answered", strangers},
 		{"clock", "clock jumps, an hour forward and back", "no early expiry, no burst", clock},
 	}
 }

@@ -48,7 +48,7 @@ func attacks() []attack {
 // The dispatcher's byte budget, and how much memory it may use besides.
 const (
 	budget   = 64 << 20
-	overhead = 30 << 20
+	overhead = 36 << 20
 )
 
 // duration is how long an attack lasts.
