@@ -194,7 +194,7 @@ func TestSharedUsage(t *testing.T) {
 	})
 }
 
-// A field that is not in its place, or malformed, is none.
+// The driver ignores a field that is malformed or in another place.
 func TestCallIDInItsPlace(t *testing.T) {
 	codes := map[string]string{
 		"python": "def callme(request): return [name for name in request.headers if 'call' in name]",

@@ -137,7 +137,7 @@ func (s *screen) block(indent, text string) {
 	}
 }
 
-// calledVersion returns which version of which function a call was for.
+// calledVersion returns the name and version of the function that was called.
 func calledVersion(call *faas.CallRecord) string {
 	name := call.Name
 	if name == "" {

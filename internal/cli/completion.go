@@ -144,7 +144,7 @@ func (l *halfLine) find(word string) *kong.Flag {
 	return nil
 }
 
-// candidates returns what the next word, of which last is there, may be.
+// candidates returns the words that may complete last, which the user has begun.
 func (l *halfLine) candidates(last string, lookUp func(kind, prefix string) []string) (all []string) {
 	switch {
 	case l.flag != nil:

@@ -22,7 +22,7 @@ class Children {
   #call; // returns the ID of the call that runs
   #pipes = []; // that no child has: their reading ends
   #reader = null;
-  #without = false; // there is no thread to be had
+  #without = false; // the worker thread could not be started
   #state = new Int32Array(new SharedArrayBuffer(4)); // what the reader has done: 1 when it takes pipes, and one more for each time that it passed on everything
   #asked = 1; // when it has done all that it was asked for
 

@@ -8,7 +8,7 @@ class Lines {
   /** put gets bytes, and whether they end a line even without a line feed. */
   constructor(put) {
     this.put = put;
-    this.pieces = []; // of an unfinished line; usually there are none
+    this.pieces = []; // of an unfinished line
   }
 
   add(data) {
