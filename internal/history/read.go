@@ -3,12 +3,10 @@ package history
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"iter"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/flockofbirds/fob/internal/faas"
@@ -153,35 +151,14 @@ func (h *History) search(before uint64, done <-chan struct{}, match func(journal
 		case <-done:
 			return
 		}
-		over := func() bool {
-			select {
-			case <-done:
-				return true
-			default:
-				return false
+		failed := func(err error) { h.failed(fmt.Errorf("the history: %w", err)) }
+		for r, err := range journal.Search(h.folder, before, done, failed, match) {
+			if err != nil {
+				err = errUnreadable(err)
 			}
-		}
-		var broken error
-		var readable atomic.Bool
-		for r, err := range journal.Backward(h.folder, before, func(r journal.Record) bool {
-			readable.Store(true)
-			return !over() && match(r)
-		}) {
-			switch {
-			case over():
-				return
-			case err != nil:
-				h.failed(fmt.Errorf("the history: %w", err))
-				var damage *journal.Damage
-				if !errors.As(err, &damage) {
-					broken = err
-				}
-			case !yield(r, nil):
+			if !yield(r, err) {
 				return
 			}
-		}
-		if broken != nil && !readable.Load() {
-			yield(journal.Record{}, errUnreadable(broken))
 		}
 	}
 }

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"iter"
 	"net/http"
 	"slices"
 	"strconv"
@@ -154,22 +155,35 @@ func (s *history) follow(w http.ResponseWriter, r *http.Request, who *faas.Calle
 	if err != nil {
 		return err
 	}
+	stream(w, r, "application/x-ndjson", func(yield func([]byte) bool) {
+		for c := range calls {
+			if !s.mayStill(ctx, who, c.Call.Function) {
+				return
+			}
+			line := append(encode(c.Call), '\n')
+			if c.Omitted > 0 {
+				line = append(append(encode(api.OmittedCalls{Omitted: c.Omitted}), '\n'), line...)
+			}
+			if !yield(line) {
+				return
+			}
+		}
+	})
+	return nil
+}
+
+// stream answers with pieces as they come. It breaks off if the client does not take one
+// for answerPatience.
+func stream(w http.ResponseWriter, r *http.Request, media string, pieces iter.Seq[[]byte]) {
 	client := http.NewResponseController(w)
 	defer client.SetWriteDeadline(time.Time{})
-	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.Header().Set("Content-Type", media)
 	inert(w.Header())
 	w.WriteHeader(http.StatusOK)
 	client.Flush()
-	for c := range calls {
-		if !s.mayStill(ctx, who, c.Call.Function) {
-			return nil
-		}
-		line := append(encode(c.Call), '\n')
-		if c.Omitted > 0 {
-			line = append(append(encode(api.OmittedCalls{Omitted: c.Omitted}), '\n'), line...)
-		}
+	for piece := range pieces {
 		client.SetWriteDeadline(time.Now().Add(answerPatience))
-		_, err := w.Write(line)
+		_, err := w.Write(piece)
 		if err == nil {
 			err = client.Flush()
 		}
@@ -177,7 +191,6 @@ func (s *history) follow(w http.ResponseWriter, r *http.Request, who *faas.Calle
 			abort(w, r)
 		}
 	}
-	return nil
 }
 
 // get answers GET /api/calls/ID. A call of a function that the caller may not read seems

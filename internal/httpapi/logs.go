@@ -110,26 +110,17 @@ func (s *history) followLines(w http.ResponseWriter, r *http.Request, who *faas.
 	if err != nil {
 		return err
 	}
-	client := http.NewResponseController(w)
-	defer client.SetWriteDeadline(time.Time{})
-	w.Header().Set("Content-Type", string(form))
-	inert(w.Header())
-	w.WriteHeader(http.StatusOK)
-	client.Flush()
 	names := s.namer(ctx)
-	for l := range lines {
-		if l.Function != "" && !s.mayStill(ctx, who, l.Function) {
-			return nil
+	stream(w, r, string(form), func(yield func([]byte) bool) {
+		for l := range lines {
+			if l.Function != "" && !s.mayStill(ctx, who, l.Function) {
+				return
+			}
+			if !yield(form.append(nil, &l, names(l.Function))) {
+				return
+			}
 		}
-		client.SetWriteDeadline(time.Now().Add(answerPatience))
-		_, err := w.Write(form.append(nil, &l, names(l.Function)))
-		if err == nil {
-			err = client.Flush()
-		}
-		if err != nil {
-			abort(w, r)
-		}
-	}
+	})
 	return nil
 }
 

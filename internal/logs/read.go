@@ -1,10 +1,8 @@
 package logs
 
 import (
-	"errors"
 	"fmt"
 	"iter"
-	"sync/atomic"
 	"time"
 
 	"github.com/flockofbirds/fob/internal/faas"
@@ -142,33 +140,13 @@ func (s *source) advance() {
 // search returns the lines of one function that match, the newest first.
 func (l *Logs) search(c candidate, f *filter, done <-chan struct{}) iter.Seq2[hit, error] {
 	return func(yield func(hit, error) bool) {
-		over := func() bool {
-			select {
-			case <-done:
-				return true
-			default:
-				return false
-			}
-		}
-		var broken error
-		var readable atomic.Bool
-		for r, err := range journal.Backward(c.folder, 0, func(r journal.Record) bool {
-			readable.Store(true)
-			if over() {
-				return false
-			}
+		for r, err := range journal.Search(c.folder, 0, done, l.failed, func(r journal.Record) bool {
 			line, err := parseLine(r.Payload)
 			return err != nil || f.past(r, &line) || f.matches(&line)
 		}) {
-			if over() {
-				return
-			}
 			if err != nil {
-				l.failed(err)
-				if damage := (*journal.Damage)(nil); !errors.As(err, &damage) {
-					broken = err
-				}
-				continue
+				yield(hit{}, errUnreadable(err))
+				return
 			}
 			line, err := parseLine(r.Payload)
 			if err != nil {
@@ -178,9 +156,6 @@ func (l *Logs) search(c candidate, f *filter, done <-chan struct{}) iter.Seq2[hi
 			if f.past(r, &line) || !yield(hit{line.line(c.function), r.Time}, nil) {
 				return
 			}
-		}
-		if broken != nil && !readable.Load() {
-			yield(hit{}, errUnreadable(broken))
 		}
 	}
 }
