@@ -216,9 +216,7 @@ func readToken() (string, error) {
 	var text []byte
 	var err error
 	if isatty.IsTerminal(os.Stdin.Fd()) {
-		fmt.Fprint(os.Stderr, "token (empty for none): ")
-		text, err = term.ReadPassword(int(os.Stdin.Fd()))
-		fmt.Fprintln(os.Stderr)
+		text, err = askToken()
 	} else {
 		text, err = io.ReadAll(io.LimitReader(os.Stdin, 4096))
 	}
@@ -227,6 +225,26 @@ func readToken() (string, error) {
 		return "", errors.New("this is no token: it has spaces or other characters that no token has")
 	}
 	return token, err
+}
+
+// askToken asks for a token at the terminal. The terminal stops showing what is typed before it
+// asks, for who pastes at once would else see the token.
+func askToken() ([]byte, error) {
+	fd := int(os.Stdin.Fd())
+	former, err := term.MakeRaw(fd)
+	if err != nil {
+		return nil, err
+	}
+	defer term.Restore(fd, former)
+	screen := term.NewTerminal(struct {
+		io.Reader
+		io.Writer
+	}{os.Stdin, os.Stderr}, "")
+	text, err := screen.ReadPassword("token (empty for none): ")
+	if err == io.EOF { // Ctrl-C or Ctrl-D
+		err = errors.New("no token was given, and nothing is changed")
+	}
+	return []byte(text), err
 }
 
 // ContextUse changes which context is in use.
