@@ -3,15 +3,17 @@
 import contextvars
 import fcntl
 import os
-import threading
 from resource import RUSAGE_SELF, getrusage
-from time import monotonic, process_time_ns
+from time import monotonic
 
 current = contextvars.ContextVar("fob_call", default=None)  # the Call that code runs for
 
 # What getrusage says at the start may be what the parent had before exec, and only a
 # greater peak is this process's own. /proc/self/status has them all, but takes 20 µs.
 _inherited = getrusage(RUSAGE_SELF).ru_maxrss
+# A system call more is a tenth of a short call's time.
+_SHORT = 0.0001  # seconds: a call that took less is said to have used the processor all the time
+_RECENT = 0.001  # seconds for which figures stand for those at the next call's beginning
 _FRESH = 0.02  # seconds for which a peak that was forgotten is not forgotten again, if little was added to it
 _LITTLE = 1024  # KiB
 _KEPT = 64  # descriptors that the driver keeps have numbers from here on
@@ -19,64 +21,61 @@ _HARMLESS = 1 << 60  # where a write does no harm, should the function have put 
 
 
 class Call:
-    """A call whose ID the dispatcher told."""
+    """A call. Its id is None if the dispatcher did not tell it."""
 
-    __slots__ = ("id", "shared", "cpu")
+    __slots__ = ("id", "shared", "began", "cpu")
 
     def __init__(self, id):
         self.id = id
         self.shared = False  # another call ran at some time during this one
-        self.cpu = 0  # ns of the process when it began
 
 
 class Calls:
-    """The calls that run in this process."""
+    """The calls that run in this process. Threads may use it at the same time: adding to a set is one step."""
 
     def __init__(self):
-        self._lock = threading.Lock()
-        self._running = 0
-        self._alone = None  # the only one, if none other ran since it began
+        self.running = set()
         self._clear = _kept("/proc/self/clear_refs", os.O_WRONLY)
-        self._due = 0  # when the peak is to be forgotten again
-        self._base = 0  # KiB of the peak when it was forgotten
+        self._seen = 0  # when the figures were looked up
+        self._cpu = 0  # µs that the process had used by then
+        self._peak = b""  # the text that says the peak
+        self._base = 0 if self._clear is not None else float("inf")  # KiB of the peak when it was forgotten
+        self._grown = False  # much was added to it since
+        self._due = 0  # when the peak is to be forgotten again even so
 
     def begin(self, id):
-        """Begins a call, and returns it; None if it has no ID."""
-        if id is None:
-            return None
+        """Begins a call, and returns it."""
         call = Call(id)
-        with self._lock:
-            self._running += 1
-            if self._running == 1:
-                self._alone = call
-                if self._clear is not None and (now := monotonic()) >= self._due:
-                    self._forget_peak(now)
-            else:
-                call.shared = True
-                if self._alone is not None:
-                    self._alone.shared = True
-                    self._alone = None
-        call.cpu = process_time_ns()
+        running = self.running
+        running.add(call)
+        if len(running) > 1:
+            for one in tuple(running):
+                one.shared = True
+        call.began = now = monotonic()
+        if now > self._seen + _RECENT or self._grown and not call.shared:
+            if (self._grown or now >= self._due) and not call.shared and self._clear is not None:
+                self._forget_peak(now)
+            self._look(now)
+        call.cpu = self._cpu
         return call
-
-    def end(self, call):
-        """Ends a call that has begun."""
-        with self._lock:
-            self._running -= 1
-            if self._alone is call:
-                self._alone = None
 
     def cost(self, call):
         """Returns the header line that says what a call has cost so far."""
-        usage = getrusage(RUSAGE_SELF)
-        user, system, peak = usage[:3]
-        if peak > self._base + _LITTLE:  # the next call has a peak of its own
-            self._due = 0
-        cpu = (user + system) * 1e6 - call.cpu / 1000
-        if cpu < 0:  # the two clocks round in their own ways
-            cpu = 0
-        shown = b"; peak=%d" % (peak * 1024) if peak > _inherited and self._clear is not None else b""
-        return b"Fob-Usage: cpu=%d%b%b\r\n" % (cpu, shown, b"; shared" if call.shared else b"")
+        now = monotonic()
+        took = now - call.began
+        if took < _SHORT:
+            cpu = took * 1e6
+        else:
+            self._look(now)
+            cpu = self._cpu - call.cpu
+        return b"Fob-Usage: cpu=%d%b%b\r\n" % (cpu, self._peak, b"; shared" if call.shared else b"")
+
+    def _look(self, now):
+        """Looks up what the process has used."""
+        user, system, peak = getrusage(RUSAGE_SELF)[:3]
+        self._cpu, self._seen = (user + system) * 1e6, now
+        self._grown = peak > self._base + _LITTLE
+        self._peak = b"; peak=%d" % (peak * 1024) if peak > _inherited and self._clear is not None else b""
 
     def _forget_peak(self, now):
         """Makes the kernel forget the most memory that this process had. That walks over no memory, but lets other threads run."""
@@ -84,6 +83,7 @@ class Calls:
             os.pwrite(self._clear, b"5", _HARMLESS)
         except OSError:  # the function has closed the descriptor
             self._clear = None
+            self._base = float("inf")
             return
         self._due = now + _FRESH
         self._base = getrusage(RUSAGE_SELF).ru_maxrss

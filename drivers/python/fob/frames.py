@@ -41,7 +41,7 @@ class Sender:
 
     def send(self, call, level, data, goes_on=False):
         """Sends the lines in data. If the last one has no line break, goes_on says whether more of it follows."""
-        id = b"-" if call is None else call.id
+        id = call and call.id or b"-"
         now = time_ns() // 1000
         length = len(data) - 1
         if length <= PIECE and data.find(b"\n") == length:  # one line, as mostly

@@ -114,7 +114,7 @@ class Function:
         if any(c.co_flags & CO_ASYNC for c in self.codes):
             self._the_loop()  # it takes long to import, so do it now rather than in the first call
 
-    def call(self, text, body, request=None, form=None, call=None):
+    def call(self, text, body, request, form, call):
         """Calls the function with the text arguments (JSON bytes or None) and the body. form is the Content-Type of a body that is a form. The code runs for call.
 
         Returns JSON bytes, the Response that the function returned, or a
@@ -125,8 +125,7 @@ class Function:
         else:
             args, kwargs = self._bind(text, body, request, form)
         context = self.context.copy()
-        if call is not None:
-            context.run(current.set, call)
+        context.run(current.set, call)
         if self.decimal is not None:
             context.run(sys.modules["decimal"].setcontext, self.decimal.copy())
         try:
