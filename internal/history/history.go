@@ -5,6 +5,7 @@ package history
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,9 @@ const (
 	maxWaiting       = 8 << 10
 	maxWaitingFailed = 64 << 10
 	maxWaitingBytes  = 64 << 20
+
+	// flushAtOnce is how many records are written at once.
+	flushAtOnce = 128
 
 	// segments is how many files a full history has.
 	segments = 32
@@ -168,18 +172,8 @@ func (h *History) flush(spare []faas.CallRecord) []faas.CallRecord {
 	calls, lost := h.waiting, h.lost
 	h.waiting, h.bytes, h.lost = spare[:0], 0, 0
 	h.mu.Unlock()
-	for i := range calls {
-		call := &calls[i]
-		if call.Name == "" && h.cfg.Function != nil {
-			call.Name = h.cfg.Function(call.Function)
-		}
-		r, err := h.journal.Append(encode(call))
-		if err != nil {
-			lost++
-			h.failed(fmt.Errorf("a call is missing from the history: %w", err))
-			continue
-		}
-		h.publish(faas.StoredCall{Number: r.Number, Call: *call}, r)
+	for some := range slices.Chunk(calls, flushAtOnce) {
+		lost += h.write(some)
 	}
 	if lost > 0 {
 		h.cfg.Lost(lost)
@@ -189,6 +183,32 @@ func (h *History) flush(spare []faas.CallRecord) []faas.CallRecord {
 		return nil
 	}
 	return calls
+}
+
+// write writes calls, and gives them to followers. It returns how many it could not write.
+func (h *History) write(calls []faas.CallRecord) (lost int) {
+	size := 0
+	for i := range calls {
+		size += sizeOf(&calls[i])
+	}
+	buffer, payloads := make([]byte, 0, size), make([][]byte, len(calls))
+	for i := range calls {
+		call := &calls[i]
+		if call.Name == "" && h.cfg.Function != nil {
+			call.Name = h.cfg.Function(call.Function)
+		}
+		from := len(buffer)
+		buffer = appendCall(buffer, call)
+		payloads[i] = buffer[from:len(buffer):len(buffer)] // stays as it is if the buffer moves
+	}
+	records, err := h.journal.AppendAll(payloads)
+	for i, r := range records {
+		h.publish(faas.StoredCall{Number: r.Number, Call: calls[i]}, r)
+	}
+	if err != nil {
+		h.failed(fmt.Errorf("calls are missing from the history: %w", err))
+	}
+	return len(calls) - len(records)
 }
 
 // writeOmitted writes how many calls were left out, by function and minute, for minutes

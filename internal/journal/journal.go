@@ -114,26 +114,50 @@ func (j *Journal) tell(err error) {
 // the record until there has been a sync. If Append fails, the record is not there, and
 // no other record gets its number.
 func (j *Journal) Append(payload []byte) (Record, error) {
-	record, _, err := j.append(payload)
+	record, _, err := j.appendOne(payload)
 	return record, err
+}
+
+// AppendAll is Append for several records, with as few writes as they need. If it fails,
+// it returns the records that are there; those after them are not.
+func (j *Journal) AppendAll(payloads [][]byte) ([]Record, error) {
+	records := make([]Record, 0, len(payloads))
+	for len(records) < len(payloads) {
+		var err error
+		if records, _, err = j.append(records, payloads[len(records):]); err != nil {
+			return records, err
+		}
+	}
+	return records, nil
 }
 
 // AppendSync is like Append, but returns only when the record is on disk. If the sync
 // fails, the record may or may not be there; only reading it after the system's next
 // start can tell.
 func (j *Journal) AppendSync(payload []byte) (Record, error) {
-	record, group, err := j.append(payload)
+	record, group, err := j.appendOne(payload)
 	if err == nil {
 		err = j.sync(group)
 	}
 	return record, err
 }
 
-func (j *Journal) append(payload []byte) (Record, *group, error) {
-	if len(payload) > MaxPayload {
-		return Record{}, nil, fmt.Errorf("a record of %d bytes is too long", len(payload))
+func (j *Journal) appendOne(payload []byte) (record Record, _ *group, err error) {
+	var one [1]Record
+	records, group, err := j.append(one[:0], [][]byte{payload})
+	if err == nil {
+		record = records[0]
 	}
-	size := headerSize + int64(len(payload))
+	return record, group, err
+}
+
+// append writes the first of the payloads, and those after it that one write can take
+// along. It appends their records.
+func (j *Journal) append(records []Record, payloads [][]byte) ([]Record, *group, error) {
+	if n := len(payloads[0]); n > MaxPayload {
+		return records, nil, fmt.Errorf("a record of %d bytes is too long", n)
+	}
+	size := frameSize(payloads[0])
 	j.mu.Lock()
 	for j.full(size) {
 		j.mu.Unlock()
@@ -146,34 +170,46 @@ func (j *Journal) append(payload []byte) (Record, *group, error) {
 	}
 	defer j.mu.Unlock()
 	if j.closed {
-		return Record{}, nil, ErrClosed
+		return records, nil, ErrClosed
 	}
-	j.last++
 	if j.broken != nil {
-		return Record{}, nil, j.broken
+		j.last++
+		return records, nil, j.broken
 	}
 	all := *j.segments.Load()
-	s := all[len(all)-1]
-	record := Record{j.last, time.Now(), payload, Position{s.first, j.end}}
-	if err := j.write(appendFrame(j.buffer[:0], s.salt, j.end, record.Number, record.Time, payload)); err != nil {
-		return Record{}, nil, err
+	s, before := all[len(all)-1], len(records)
+	frames, now := j.buffer[:0], time.Now()
+	for i, payload := range payloads {
+		at, size := j.end+int64(len(frames)), frameSize(payload)
+		if i > 0 && (at+size > j.options.Segment || int64(len(frames))+size > readAhead) {
+			break
+		}
+		j.last++
+		frames = appendFrame(frames, s.salt, at, j.last, now, payload)
+		records = append(records, Record{j.last, now, payload, Position{s.first, at}})
 	}
-	if record.Position.Offset == beginSize {
+	if err := j.write(frames); err != nil {
+		return records[:before], nil, err
+	}
+	if first := records[before]; first.Position.Offset == beginSize {
 		all = slices.Clone(all)
-		all[len(all)-1].begun = record.Time
+		all[len(all)-1].begun = first.Time
 		j.keep(all)
 	}
 	j.prior = j.last
 	j.group.some = true
-	return record, j.group, nil
+	return records, j.group, nil
 }
 
-// write writes a frame behind the last one, or nothing of it.
-func (j *Journal) write(frame []byte) error {
-	if cap(frame) <= readAhead {
-		j.buffer = frame
+// frameSize returns how many bytes a record takes in a file.
+func frameSize(payload []byte) int64 { return headerSize + int64(len(payload)) }
+
+// write writes frames behind the last one, or nothing of them.
+func (j *Journal) write(frames []byte) error {
+	if cap(frames) <= 2*readAhead {
+		j.buffer = frames
 	}
-	if _, err := j.file.WriteAt(frame, j.end); err != nil {
+	if _, err := j.file.WriteAt(frames, j.end); err != nil {
 		// A reader may have seen the part that was written, and must not see it change.
 		// So nothing may be written in its place unless it is removed.
 		if undo := j.file.Truncate(j.end); undo != nil {
@@ -181,7 +217,7 @@ func (j *Journal) write(frame []byte) error {
 		}
 		return err
 	}
-	j.end += int64(len(frame))
+	j.end += int64(len(frames))
 	return nil
 }
 

@@ -315,3 +315,56 @@ func TestCloseConcurrently(t *testing.T) {
 		t.Errorf("there are %d records, and %d were told of (%v)", last, written.Load(), err)
 	}
 }
+
+// Many records that are appended at once are those that would be appended one by one.
+func TestAppendAll(t *testing.T) {
+	var payloads []string
+	for i := range 2000 {
+		payloads = append(payloads, strings.Repeat(fmt.Sprintf("%d,", i), 1+i*i%97))
+	}
+	payloads[700] = strings.Repeat("long", readAhead) // more than one write takes along
+	payloads[1500] = strings.Repeat("longer", 64<<10) // longer than a segment
+	all := make([][]byte, len(payloads))
+	for i, payload := range payloads {
+		all[i] = []byte(payload)
+	}
+	one, many := t.TempDir(), t.TempDir()
+	add(t, open(t, one, Options{Segment: 300 << 10}), 1, payloads...)
+	j := open(t, many, Options{Segment: 300 << 10})
+	for from := 0; from < len(all); from += 500 {
+		records, err := j.AppendAll(all[from : from+500])
+		check(t, err)
+		for i, r := range records {
+			if at, err := j.At(r.Position); err != nil || at.Number != uint64(from+i+1) || string(at.Payload) != payloads[from+i] {
+				t.Fatalf("at %v there is %d, %v", r.Position, at.Number, err)
+			}
+		}
+	}
+	for _, folder := range []string{one, many} {
+		wants(t, folder, 0, 1, payloads...)
+	}
+	if a, b := len(*j.segments.Load()), len(segments(t, one)); a != b {
+		t.Errorf("there are %d segments, want %d", a, b)
+	}
+}
+
+// Of records that do not all fit on the disk, the first stay, and the rest leave nothing.
+func TestAppendAllOnAFullDisk(t *testing.T) {
+	folder := t.TempDir()
+	j := open(t, folder, Options{})
+	add(t, j, 1, "one")
+	big := bytes.Repeat([]byte("b"), readAhead)
+	limited(t, 3*readAhead, func() {
+		records, err := j.AppendAll([][]byte{[]byte("two"), []byte("three"), big, big, big, big})
+		if err == nil || len(records) != 4 {
+			t.Errorf("%d are there, %v", len(records), err)
+		}
+	})
+	r, err := j.Append([]byte("last"))
+	check(t, err)
+	f, err := read(folder, 0)
+	check(t, err)
+	if len(f.damage) > 0 || len(f.records) != 6 || f.records[5].Number != r.Number || string(f.records[5].Payload) != "last" {
+		t.Errorf("there are %d records, %v", len(f.records), f.damage)
+	}
+}
