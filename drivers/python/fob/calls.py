@@ -4,30 +4,31 @@ import contextvars
 import fcntl
 import os
 from resource import RUSAGE_SELF, getrusage
-from time import monotonic
+from time import monotonic_ns
 
 current = contextvars.ContextVar("fob_call", default=None)  # the Call that code runs for
 
 # What getrusage says at the start may be what the parent had before exec, and only a
 # greater peak is this process's own. /proc/self/status has them all, but takes 20 µs.
 _inherited = getrusage(RUSAGE_SELF).ru_maxrss
-# A system call more is a tenth of a short call's time.
-_SHORT = 0.0001  # seconds: a call that took less is said to have used the processor all the time
-_RECENT = 0.001  # seconds for which figures stand for those at the next call's beginning
-_FRESH = 0.02  # seconds for which a peak that was forgotten is not forgotten again, if little was added to it
+# A system call more is a tenth of a short call's time. Times are in ns.
+_SHORT = 100_000  # a call that took less is said to have used the processor all the time
+_RECENT = 1_000_000  # for so long figures stand for those at the next call's beginning
+_FRESH = 20_000_000  # for so long a peak that was forgotten is not forgotten again, if little was added to it
 _LITTLE = 1024  # KiB
 _KEPT = 64  # descriptors that the driver keeps have numbers from here on
+_USAGE = [b"Fob-Usage: cpu=%d" % us for us in range(_SHORT // 1000)]  # of short calls, because making it takes longer
 _HARMLESS = 1 << 60  # where a write does no harm, should the function have put a file of its own in a descriptor's place
 
 
 class Call:
-    """A call. Its id is None if the dispatcher did not tell it."""
+    """A call.
+
+    id is None if the dispatcher did not tell it. shared says that another call ran at some
+    time during this one. began is when it began, and cpu what the process had used by then.
+    """
 
     __slots__ = ("id", "shared", "began", "cpu")
-
-    def __init__(self, id):
-        self.id = id
-        self.shared = False  # another call ran at some time during this one
 
 
 class Calls:
@@ -38,20 +39,22 @@ class Calls:
         self._clear = _kept("/proc/self/clear_refs", os.O_WRONLY)
         self._seen = 0  # when the figures were looked up
         self._cpu = 0  # µs that the process had used by then
-        self._peak = b""  # the text that says the peak
+        self._peak = b"\r\n"  # the text that says the peak, to the end of the line
         self._base = 0 if self._clear is not None else float("inf")  # KiB of the peak when it was forgotten
         self._grown = False  # much was added to it since
         self._due = 0  # when the peak is to be forgotten again even so
 
     def begin(self, id):
         """Begins a call, and returns it."""
-        call = Call(id)
+        call = Call()
+        call.id = id
+        call.shared = False
         running = self.running
         running.add(call)
         if len(running) > 1:
             for one in tuple(running):
                 one.shared = True
-        call.began = now = monotonic()
+        call.began = now = monotonic_ns()
         if now > self._seen + _RECENT or self._grown and not call.shared:
             if (self._grown or now >= self._due) and not call.shared and self._clear is not None:
                 self._forget_peak(now)
@@ -61,21 +64,23 @@ class Calls:
 
     def cost(self, call):
         """Returns the header line that says what a call has cost so far."""
-        now = monotonic()
+        now = monotonic_ns()
         took = now - call.began
         if took < _SHORT:
-            cpu = took * 1e6
+            usage = _USAGE[took // 1000]
         else:
             self._look(now)
-            cpu = self._cpu - call.cpu
-        return b"Fob-Usage: cpu=%d%b%b\r\n" % (cpu, self._peak, b"; shared" if call.shared else b"")
+            usage = b"Fob-Usage: cpu=%d" % (self._cpu - call.cpu)
+        if call.shared:
+            return usage + self._peak[:-2] + b"; shared\r\n"
+        return usage + self._peak
 
     def _look(self, now):
         """Looks up what the process has used."""
         user, system, peak = getrusage(RUSAGE_SELF)[:3]
         self._cpu, self._seen = (user + system) * 1e6, now
         self._grown = peak > self._base + _LITTLE
-        self._peak = b"; peak=%d" % (peak * 1024) if peak > _inherited and self._clear is not None else b""
+        self._peak = b"; peak=%d\r\n" % (peak * 1024) if peak > _inherited and self._clear is not None else b"\r\n"
 
     def _forget_peak(self, now):
         """Makes the kernel forget the most memory that this process had. That walks over no memory, but lets other threads run."""

@@ -161,15 +161,13 @@ class Driver:
         call = calls.begin(connection.id)
         try:
             value = f.call(headers.get(b"fob-args"), body, request, headers.get(b"fob-content-type"), call)
-            if type(value) is bytes:
-                return plain(200, value)
             if type(value) is Stream:
                 current.set(call)  # for what the driver writes into the log
                 try:
                     return value.send(connection, self.streams[1], lambda: b"" if call.id is None else calls.cost(call))
                 finally:
                     current.set(None)
-            return own(value)
+            answer = None if type(value) is bytes else own(value)
         finally:
             if f.forget is not None:
                 f.forget()
@@ -177,20 +175,17 @@ class Driver:
             if call.id is not None:
                 connection.cost = calls.cost(call)
             calls.running.discard(call)
+        return connection.result(value) if answer is None else answer
 
     def end_call(self):
         """Writes the log lines that the calling thread has begun, and those of children that have ended."""
-        children = self.streams[0].children
-        if children is not None and children.open:
-            children.drain()
-        for stream in self.streams:
-            if stream.begins:
-                stream.end_call()
-
-
-def valid(id):
-    """Reports whether a call may have that ID."""
-    return 0 < len(id) <= 64 and not id.translate(None, VISIBLE)
+        out, err = self.streams
+        if out.children is not None and out.children.open:
+            out.children.drain()
+        if out.begins:
+            out.end_call()
+        if err.begins:
+            err.end_call()
 
 
 class Head:
@@ -290,6 +285,13 @@ class Connection:
             self.linger()
         return not self.last
 
+    def result(self, value):
+        """Prepares the answer that has a function's result, JSON bytes, as nearly all have."""
+        if self.last or self.unread:
+            return plain(200, value)
+        self.begun = True
+        return b"HTTP/1.1 200 OK\r\n%b%bContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (self.mark, self.cost, len(value), value)
+
     def opening(self, answer):
         """Prepares an answer, or the beginning of one, for sending."""
         self.begun = True
@@ -309,7 +311,7 @@ class Connection:
         if buffer.endswith(self._rest) and buffer.startswith(USUAL) and buffer[TOKEN_END:ID] == GAP:
             # Nearly every request: the last call's head once more, with another token and ID.
             token, id = buffer[TOKEN:TOKEN_END], buffer[ID : -len(self._rest)]
-            if token.isalnum() and valid(id):
+            if token.isalnum() and 0 < len(id) <= 64 and not id.translate(None, VISIBLE):
                 self.mark, self.id, self.buffer = CALL + token + b"\r\n", id, b""
                 return self._head
         self.mark, self.id = b"", None
@@ -330,7 +332,7 @@ class Connection:
             if buffer.startswith(CALL_ID, rest):
                 stop = buffer.find(b"\r\n", rest)
                 id = buffer[rest + len(CALL_ID) : stop]
-                if valid(id):
+                if 0 < len(id) <= 64 and not id.translate(None, VISIBLE):
                     self.id, rest = id, stop + 2
             data = data[: at - 2] + data[rest - 2 :]
         if data == self._data:
