@@ -17,11 +17,13 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # python3 -I lea
 from fob import fork, http, log  # noqa: E402
 from fob.errors import Failure  # noqa: E402
 
-# What a log with calls needs, what most functions import, and what coroutines need. Each module comes after
-# those that it imports itself, so that no step takes long.
-AHEAD = ("fob.carry", "fob.children", "typing", "datetime", "dataclasses", "random", "urllib.parse", "logging", "concurrent.futures.thread", "subprocess",
+# What a log with calls needs.
+FRAMES = ("fob.carry", "fob.children", "fob.frames")
+# What most functions import, and what coroutines need. Each module comes after those that it
+# imports itself, so that no step takes long.
+AHEAD = ("typing", "datetime", "dataclasses", "random", "urllib.parse", "logging", "concurrent.futures.thread", "subprocess",
          "ssl", "email.parser", "http.client", "urllib.request", "fob.loop")  # fmt: skip
-QUIET = 10  # ms without a connection before the next one is imported
+QUIET = 10  # ms without a connection before the next step
 
 
 def main():
@@ -56,7 +58,7 @@ def main():
     listeners = {listener.fileno(): listener for listener in (unix, tcp) if listener is not None}
     for fd in listeners:
         poll.register(fd, select.POLLIN)
-    ahead = list(AHEAD)
+    ahead = [*FRAMES, driver.prepare, *AHEAD]
     while True:
         ready = poll.poll(QUIET if ahead else None)
         for fd, _ in ready:
@@ -65,8 +67,9 @@ def main():
             ahead.clear()  # the function has imported what it needs
         elif ahead and not ready:
             with driver.importing:
+                step = ahead.pop(0)
                 try:
-                    __import__(ahead.pop(0))
+                    __import__(step) if type(step) is str else step()
                 except ImportError:  # this Python has no OpenSSL, say; a function that needs it gets the error
                     pass
 

@@ -68,7 +68,11 @@ class Children:
         self._reading = False
         self._poll = None
         self._of_thread = threading.local()
-        self._driver = True
+        self._leads = False
+
+    def lead(self):
+        """Gives children pipes from now on."""
+        self._leads = True
 
     def install(self):
         """Takes part in everything that makes a child."""
@@ -138,7 +142,7 @@ class Children:
         ends, pipes = {}, []
         try:
             for fd in fds:
-                if self._driver and self._files[fd] is not None and _file(fd) == self._files[fd]:
+                if self._leads and self._files[fd] is not None and _file(fd) == self._files[fd]:
                     ours, theirs = _pipe()
                     ends[fd] = theirs
                     pipes.append(_Pipe(self._streams[fd], ours))
@@ -223,7 +227,7 @@ class Children:
             if _file(fd) == self._files[fd]:  # forkpty gives the child others
                 os.dup2(end, fd)
             os.close(end)
-        self._driver = False
+        self._leads = False
         self._lock = threading.RLock()
         for fd in self.open:
             os.close(fd)

@@ -52,7 +52,8 @@ class Driver:
         self.state = "blank"
         self.about = {}
         self.calls = Calls()
-        self.importing = threading.Lock()  # held while a module is imported ahead
+        self.importing = threading.Lock()  # held while something is done ahead
+        self._children = None  # set by prepare
         self._once = threading.Lock()
 
     def health(self):
@@ -116,15 +117,23 @@ class Driver:
 
     def send_frames(self, path):
         """Sends the function's log to the dispatcher from now on."""
-        with self.importing:  # what is changed below must not be half imported
-            from fob import carry
-            from fob.children import Children
+        with self.importing:  # what is changed must not be half imported
+            self.prepare()
             from fob.frames import Sender
 
-            sender, children = Sender(path), Children(self.streams)
+            sender = Sender(path)
             for stream in self.streams:
-                stream.sender, stream.children = sender, children
-            children.install()
+                stream.sender, stream.children = sender, self._children
+            self._children.lead()
+
+    def prepare(self):
+        """Does ahead what sending the log needs. Without frames it changes nothing. The caller holds importing."""
+        if self._children is None:
+            from fob import carry
+            from fob.children import Children
+
+            self._children = Children(self.streams)
+            self._children.install()
             carry.install()
 
     def answer(self, head, body, connection):
