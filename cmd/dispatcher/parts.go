@@ -345,8 +345,8 @@ func (p *Program) openDispatch(ctx context.Context) (func(), error) {
 	return p.dispatcher.Close, nil
 }
 
-// openAPI lets requests in. It closes nothing: the HTTP server and the control socket
-// stop letting requests in.
+// openAPI lets requests in. The HTTP server and the control socket stop letting them in.
+// What it closes is the log of calls that failed.
 func (p *Program) openAPI(context.Context) (func(), error) {
 	p.heap.measure() // all functions are read by now
 	backend := httpapi.Backend{
@@ -368,9 +368,10 @@ func (p *Program) openAPI(context.Context) (func(), error) {
 	if p.traces != nil {
 		traces, backend.Sample = p.traces, p.traces.Sample
 	}
-	backend.Invoker = faas.Stack(p.dispatcher, observe.Metrics(p.metrics), observe.Log(p.log), observe.Records(backend.History, traces))
+	failures := observe.NewFailures(p.log, p.nameOf)
+	backend.Invoker = faas.Stack(p.dispatcher, observe.Metrics(p.metrics, failures), observe.Log(p.log), observe.Records(backend.History, traces))
 	p.api.Open(backend)
-	return nil, nil
+	return failures.Close, nil
 }
 
 // auditFailed hears what the audit log could not record. The action itself is done by

@@ -46,7 +46,7 @@ func scriptedCalls(t testing.TB) func() {
 	w := newWorld(t, func(c *config) { c.Engine = engine })
 	t.Cleanup(w.Close)
 	fn := w.create("scripted", "")
-	invoker := observe.Metrics(w.cfg.Metrics)(w.Dispatcher)
+	invoker := observe.Metrics(w.cfg.Metrics, observe.NewFailures(w.cfg.Log, nil))(w.Dispatcher)
 	ref, answer := faas.Ref{ID: fn.ID}, make([]byte, 64)
 	return func() {
 		call := faas.Invocation{ID: "test", Ref: ref, Args: []byte(`{"a": "b"}`)}

@@ -21,7 +21,7 @@ func TestACallThatWasNotSentGoesToAnotherSandbox(t *testing.T) {
 		w.call(t.Context(), faas.Ref{ID: fn.ID}).wants(t, `{"result":1}`)
 		dead := w.engine.running("version")[0]
 		dead.hangUp()
-		observed := observe.Metrics(w.cfg.Metrics)(w.Dispatcher)
+		observed := observe.Metrics(w.cfg.Metrics, nil)(w.Dispatcher)
 		result, err := observed.Invoke(t.Context(), &faas.Invocation{Ref: faas.Ref{ID: fn.ID}}, nil)
 		if err != nil {
 			t.Fatal(err)

@@ -319,7 +319,7 @@ func TestMetricsOfADeletedFunction(t *testing.T) {
 			done := make(chan error, 2)
 			for range 2 { // one runs, one waits
 				go func() {
-					_, err := observe.Metrics(w.cfg.Metrics)(w.Dispatcher).Invoke(t.Context(), &faas.Invocation{Ref: faas.Ref{ID: fn.ID}}, nil)
+					_, err := observe.Metrics(w.cfg.Metrics, nil)(w.Dispatcher).Invoke(t.Context(), &faas.Invocation{Ref: faas.Ref{ID: fn.ID}}, nil)
 					done <- err
 				}()
 				synctest.Wait()

@@ -25,7 +25,7 @@ func TestStreamChurn(t *testing.T) {
 	w := newWorld(t, func(c *config) { c.Tick = time.Millisecond })
 	w.engine.calls["stream"] = w.engine.calls["version"]
 	w.engine.streams = map[string]func(*fakeSandbox, net.Conn, *http.Request) bool{"stream": dribble}
-	invoker := observe.Metrics(w.cfg.Metrics)(w.Dispatcher)
+	invoker := observe.Metrics(w.cfg.Metrics, nil)(w.Dispatcher)
 	ref := faas.Ref{Name: "brook"}
 	var opened, whole atomic.Int64
 	together(12, func(i int) {

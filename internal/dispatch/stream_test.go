@@ -33,7 +33,7 @@ func streaming(t *testing.T, test func(t *testing.T, w *world, items chan<- stri
 // open makes a call, through the metrics, that is answered by a stream.
 func (w *world) open(fn *faas.Function) faas.Result {
 	w.t.Helper()
-	result, err := observe.Metrics(w.cfg.Metrics)(w.Dispatcher).Invoke(w.t.Context(), &faas.Invocation{Ref: faas.Ref{ID: fn.ID}}, nil)
+	result, err := observe.Metrics(w.cfg.Metrics, nil)(w.Dispatcher).Invoke(w.t.Context(), &faas.Invocation{Ref: faas.Ref{ID: fn.ID}}, nil)
 	if err != nil || result.Length != -1 || result.Status != 200 {
 		w.t.Fatalf("answered %+v, %v", result, err)
 	}
@@ -226,7 +226,7 @@ func TestLeavingAStreamThatIsRead(t *testing.T) {
 	streaming(t, func(t *testing.T, w *world, items chan<- string) {
 		fn := w.create("stream", "")
 		ctx, leave := context.WithCancel(t.Context())
-		result, err := observe.Metrics(w.cfg.Metrics)(w.Dispatcher).Invoke(ctx, &faas.Invocation{Ref: faas.Ref{ID: fn.ID}}, nil)
+		result, err := observe.Metrics(w.cfg.Metrics, nil)(w.Dispatcher).Invoke(ctx, &faas.Invocation{Ref: faas.Ref{ID: fn.ID}}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -442,7 +442,7 @@ func TestLeavingTheLineIsNoFailure(t *testing.T) {
 			time.Sleep(time.Second)
 			leave()
 		}()
-		_, err := observe.Metrics(w.cfg.Metrics)(w.Dispatcher).Invoke(ctx, &faas.Invocation{Ref: faas.Ref{ID: fn.ID}}, nil)
+		_, err := observe.Metrics(w.cfg.Metrics, nil)(w.Dispatcher).Invoke(ctx, &faas.Invocation{Ref: faas.Ref{ID: fn.ID}}, nil)
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}

@@ -14,11 +14,11 @@ const (
 // Bound cuts the texts of a record that may be long. Of a traceback the end matters.
 func (c *CallRecord) Bound() {
 	for _, text := range []*string{&c.ID, &c.Name, &c.Method, &c.Path, &c.Caller, &c.Address} {
-		*text = clipText(*text, MaxRecordText)
+		*text = Clip(*text, MaxRecordText)
 	}
 	if e := c.Error; e != nil {
 		bounded := *e // the answer to the call shares it
-		bounded.Type, bounded.Message = clipText(e.Type, MaxRecordText), clipText(e.Message, MaxRecordText)
+		bounded.Type, bounded.Message = Clip(e.Type, MaxRecordText), Clip(e.Message, MaxRecordText)
 		if over := len(e.Traceback) - MaxRecordTraceback; over > 0 {
 			end := e.Traceback[over:]
 			for range utf8.UTFMax - 1 { // not in the middle of a character
@@ -40,8 +40,8 @@ func (c *CallRecord) Own() {
 	}
 }
 
-// clipText returns the beginning of a text that is longer than most bytes.
-func clipText(text string, most int) string {
+// Clip returns a text, or its beginning if it is longer than most bytes.
+func Clip(text string, most int) string {
 	if len(text) <= most {
 		return text
 	}

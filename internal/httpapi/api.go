@@ -75,7 +75,7 @@ type API struct {
 	home   home
 	guard  guard
 	bodies bodies
-	hidden *limits[string] // of errors that are logged, by the function's ID
+	hidden *limits[string] // of redirects whose refusal is logged, by the function's ID
 	page   *webpage
 
 	router  *chi.Mux

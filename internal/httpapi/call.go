@@ -58,7 +58,7 @@ type calls struct {
 	sample   func(*faas.Invocation) bool // whether a call's trace is collected; nil if none is
 	bodies   *bodies
 	home     *home
-	hidden   *limits[string] // of errors that are logged, by the function's ID
+	hidden   *limits[string] // of redirects whose refusal is logged, by the function's ID
 	log      zerolog.Logger
 	fail     func(w http.ResponseWriter, r *http.Request, err error) // answers with an error
 }
@@ -84,6 +84,7 @@ func (s *calls) call(w http.ResponseWriter, r *http.Request, q asked) error {
 	if err == nil {
 		if err = s.checkRedirect(r, result); err != nil {
 			result.Body.Close()
+			s.logRefused(&in.Invocation, result.Version, err)
 		}
 	}
 	if v := result.Version; v != nil {

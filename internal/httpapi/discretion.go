@@ -9,7 +9,7 @@ import (
 
 // discreet returns what a caller of a public function is told about an error. A caller
 // who may not read the function learns nothing of its code, which messages and
-// tracebacks reveal; these go to the log. Nor does such a caller learn its versions and
+// tracebacks reveal; the log has the first line. Nor does such a caller learn its versions and
 // settings, or the dispatcher's limits.
 func (s *calls) discreet(ctx context.Context, call *faas.Invocation, version *faas.Version, err error) error {
 	who := call.Who
@@ -58,7 +58,6 @@ func (s *calls) discreet(ctx context.Context, call *faas.Invocation, version *fa
 	case missing != nil && e.Code == faas.CodeUnknownFunction:
 		return faas.UnknownFunction(call.Ref)
 	case logged && version != nil:
-		s.keepError(call, version, e)
 		return &faas.Error{
 			Code: e.Code, RetryAfter: e.RetryAfter,
 			Message: message + "; the dispatcher's log says more under this call_id, and so does the answer to a call with a token that may read the function",
@@ -70,21 +69,16 @@ func (s *calls) discreet(ctx context.Context, call *faas.Invocation, version *fa
 	}
 }
 
-// loggedErrors limits how many errors of a function are logged because their callers
-// were not shown them. Strangers cause them, in any number.
+// loggedErrors limits how many redirects of a function that are refused are logged.
+// Strangers cause them, in any number.
 var loggedErrors = Rate{PerSecond: 1, Burst: 20}
 
-// loggedTraceback is how many bytes from the end of a traceback are logged.
-const loggedTraceback = 8 << 10
-
-// keepError logs an error that its caller was not shown.
-func (s *calls) keepError(call *faas.Invocation, version *faas.Version, e *faas.Error) {
-	if s.hidden.allow(version.FunctionID, "") != nil {
+// logRefused logs that a function's answer is refused. For whoever watches calls this one
+// went well.
+func (s *calls) logRefused(call *faas.Invocation, version *faas.Version, err error) {
+	if version == nil || s.hidden.allow(version.FunctionID, "") != nil {
 		return
 	}
-	event := s.log.Warn().Str("call", call.ID).Str("function", version.FunctionID).Int("version", version.Number).Str("code", string(e.Code)).Err(e)
-	if raised := e.Raised; raised != nil && raised.Traceback != "" {
-		event.Str("traceback", raised.Traceback[max(0, len(raised.Traceback)-loggedTraceback):])
-	}
-	event.Msg("a call failed whose caller may not be told why")
+	s.log.Warn().Str("call", call.ID).Str("function", version.FunctionID).Str("name", call.Ref.Name).Int("version", version.Number).
+		Str("outcome", string(faas.CodeOf(err))).Err(err).Msg("a call failed")
 }

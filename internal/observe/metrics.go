@@ -8,15 +8,17 @@ import (
 )
 
 // Metrics returns middleware that counts and times every call. A call counts as in
-// flight until it has ended.
-func Metrics(metrics *telemetry.Metrics) faas.Middleware {
-	return func(next faas.Invoker) faas.Invoker { return &counter{next, metrics} }
+// flight until it has ended. Those that fail it also hands to failures, which may be nil:
+// a layer of its own would cost each stream an allocation.
+func Metrics(metrics *telemetry.Metrics, failures *Failures) faas.Middleware {
+	return func(next faas.Invoker) faas.Invoker { return &counter{next, metrics, failures} }
 }
 
 // counter is an Invoker that counts the calls that it passes on.
 type counter struct {
-	next    faas.Invoker
-	metrics *telemetry.Metrics
+	next     faas.Invoker
+	metrics  *telemetry.Metrics
+	failures *Failures
 }
 
 // Invoke implements faas.Invoker.
@@ -24,21 +26,22 @@ func (c *counter) Invoke(ctx context.Context, call *faas.Invocation, body faas.L
 	c.metrics.InFlight.Inc()
 	result, err := c.next.Invoke(ctx, call, body)
 	if over(result, err) {
-		c.count(result.Version, result.Timing, err)
+		c.count(call, result.Version, result.Timing, err)
 		return result, err
 	}
 	version, timing := result.Version, result.Timing
-	return whenOver(result, func(err error) { c.count(version, timing, err) }), nil
+	return whenOver(result, func(err error) { c.count(call, version, timing, err) }), nil
 }
 
 // count counts a call that has ended.
-func (c *counter) count(v *faas.Version, timing faas.Timing, err error) {
+func (c *counter) count(call *faas.Invocation, v *faas.Version, timing faas.Timing, err error) {
 	c.metrics.InFlight.Dec()
 	outcome := telemetry.OK
 	if err != nil {
 		outcome = failed(err)
 		if outcome != telemetry.Cancelled {
 			c.metrics.Errors.WithLabelValues(string(faas.CodeOf(err))).Inc()
+			c.failures.failed(call, v, err)
 		}
 	}
 	if v == nil {

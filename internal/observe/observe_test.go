@@ -63,7 +63,7 @@ func TestACallIsSeenOnce(t *testing.T) {
 	} {
 		metrics, log := telemetry.NewMetrics(), new(bytes.Buffer)
 		metrics.Know("f")
-		invoker := faas.Stack(test.answers, Metrics(metrics), Log(zerolog.New(log)))
+		invoker := faas.Stack(test.answers, Metrics(metrics, nil), Log(zerolog.New(log)))
 		result, err := invoker.Invoke(t.Context(), &faas.Invocation{ID: "c1", Ref: faas.Ref{Name: "hello"}, Who: faas.Caller{Kind: faas.CallerLocal}}, nil)
 		if !errors.Is(err, test.err) || result.Version != test.result.Version || result.Timing != test.result.Timing {
 			t.Errorf("%s: became %+v, %v", name, result, err)

@@ -63,7 +63,7 @@ func (r *logReader) line(line string, cut bool) {
 	if cut {
 		line += "…"
 	}
-	r.log.Debug().Msg(line)
+	r.log.Info().Msg(line) // nothing else shows it while one tries things out
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.last) == tailLines {
