@@ -350,6 +350,10 @@ func TestDockerCanary(t *testing.T) {
 	for _, network := range networks(t, aviary) {
 		h.cli("network", "network", "inspect", network)
 	}
+	for _, path := range []string{"/api/calls?limit=1000", "/api/logs?limit=1000", "/api/audit"} {
+		ask("GET", path, "", 200)
+	}
+	h.journals(t, data)
 	h.files("data folder", data)
 	// The engine holds "partial" back, which has no line break, and may lose it.
 	for _, line := range []string{"at import ***", "printed ***", "logged ***", "thrown ***", "in a stream ***", "crashing with ***"} {
@@ -357,7 +361,7 @@ func TestDockerCanary(t *testing.T) {
 	}
 	p.terminate()
 	followed.stop()
-	h.look("dispatcher's log", "", []byte(p.Log.String()))
+	h.dispatcherLog(t, p)
 	watch.Process.Signal(syscall.SIGINT)
 	h.look("events", "", []byte(events.String()))
 	h.files("data folder", data)
@@ -366,7 +370,7 @@ func TestDockerCanary(t *testing.T) {
 	}
 	for _, kind := range []string{
 		"answer", "container", "container's processes", "image", "network", "data folder", "engine's folder of a container", "containers' logs",
-		"dispatcher's log", "events", "process's environ", "process's cmdline",
+		"audit journal", "history journal", "logs journal", "dispatcher's log", "events", "process's environ", "process's cmdline",
 	} {
 		if h.looked[kind] < 50 {
 			t.Errorf("only %d bytes of %s were looked at", h.looked[kind], kind)
