@@ -44,3 +44,26 @@ func TestLogsSurviveKills(t *testing.T) {
 		t.Errorf("a deleted function's lines are %q", text)
 	}
 }
+
+// TestDockerDeathsInLogs: the log of a call whose sandbox ran out of memory says so, after
+// what it printed.
+func TestDockerDeathsInLogs(t *testing.T) {
+	t.Parallel()
+	r := boot(t, "FOB_AVIARY="+testAviary(t), "FOB_POOL=python=1,node=1")
+	for lang, code := range map[string]string{
+		"python": "def callme():\n    print('printed')\n    x = []\n    while True: x.append(b'x' * 1000000)\n",
+		"node":   "exports.callme = () => {\n    console.log('printed');\n    for (const x = [];;) x.push(Buffer.alloc(1000000, 1));\n};\n",
+	} {
+		r.gen("?name=eats-"+lang+"&lang="+lang+"&memory=64MB", code)
+		r.do("GET", "/api/call/eats-"+lang, "", "X-Call-Id", "dies").wantsProblem(t, 502, string(faas.CodeSandboxDied))
+		var text string
+		eventually(t, time.Minute, "its lines come", func() bool {
+			text = r.do("GET", "/api/logs?call=dies&function=eats-"+lang, "").Body
+			return strings.Count(text, "\n") >= 2
+		})
+		lines := strings.Split(strings.TrimSpace(text), "\n")
+		if len(lines) != 2 || !strings.HasSuffix(lines[0], " stdout dies printed") || !strings.Contains(lines[1], " error dies the sandbox ran out of memory (") {
+			t.Errorf("%s: the lines are %q", lang, text)
+		}
+	}
+}

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// TestLogsByCommand: a call's lines are found after the dispatcher was killed, new lines
-// come as they are written, and none does anything to a terminal.
+// TestLogsByCommand: a call's lines, and its traceback, are found after its sandbox is gone
+// and the dispatcher was killed, new lines come as they are written, and none does anything
+// to a terminal.
 func TestLogsByCommand(t *testing.T) {
 	t.Parallel()
 	r := boot(t)
@@ -19,8 +20,11 @@ def callme(word):
     print("\x1b[2J evil", file=sys.stderr)
     logging.warning("careful with %s", word)
     print('{"user": 17, "word": "%s"}' % word)
+    if word == "bad":
+        raise KeyError(word)
 `)
-	s.does("deploy", "talk.py")
+	s.does("deploy", "talk.py", "--idle-timeout", "1s")
+	s.fails(3, []string{"call", "talk", "word=bad", "X-Call-Id:call-bad"}, "KeyError")
 	s.does("call", "talk", "word=one", "X-Call-Id:call-one")
 	s.does("call", "talk", "word=two", "X-Call-Id:call-two")
 	has := func(args []string, want ...string) bool {
@@ -33,8 +37,10 @@ def callme(word):
 		return true
 	}
 	eventually(t, time.Minute, "the lines are there", func() bool {
-		return has([]string{"talk"}, "call-one says one", "call-two says two", `call-two {"user"`)
+		return has([]string{"talk"}, "call-one says one", "call-two says two", `call-two {"user"`, "call-bad KeyError: 'bad'")
 	})
+	eventually(t, time.Minute, "no sandbox is left", func() bool { return len(r.meta("talk").Sandboxes) == 0 })
+	time.Sleep(time.Second) // the longest that may be missing after a kill
 	r.kill()
 	again := boot(t, "FOB_DATA="+r.Data)
 	s.env = []string{"FOB_DATA=" + again.Data}
@@ -49,7 +55,20 @@ def callme(word):
 			t.Errorf("line %d is %q, want %q", i+1, lines[i], want)
 		}
 	}
-	if out := s.does("logs", "talk", "--level", "warn", "--since", "1h", "--json"); strings.Count(out, "\n") != 2 || !json.Valid([]byte(strings.SplitN(out, "\n", 2)[0])) {
+	out = s.does("logs", "--call", "call-bad", "talk")
+	lines = strings.Split(strings.TrimSpace(out), "\n")
+	if len(lines) < 7 || !strings.Contains(lines[0], "says bad") || !strings.HasSuffix(lines[4], " Traceback (most recent call last):") || !strings.HasSuffix(lines[len(lines)-1], " KeyError: 'bad'") || strings.Contains(out, "one") {
+		t.Errorf("the lines of the call that failed are\n%s", out)
+	}
+	for _, line := range lines[min(4, len(lines)):] {
+		if _, rest, _ := strings.Cut(line, " "); !strings.HasPrefix(rest, "error ") {
+			t.Errorf("%q is of no level error", line)
+		}
+	}
+	if out := s.does("calls", "--failed", "talk"); !strings.Contains(out, "call-bad") || !strings.Contains(out, "Traceback (most recent call last):") || !strings.Contains(out, "raise KeyError(word)") || strings.Contains(out, "call-one") {
+		t.Errorf("the calls that failed are\n%s", out)
+	}
+	if out := s.does("logs", "talk", "--level", "warn", "--since", "1h", "--json"); strings.Count(out, "\n") != 3 || !json.Valid([]byte(strings.SplitN(out, "\n", 2)[0])) {
 		t.Errorf("as JSON:\n%s", out)
 	}
 	if out := s.does("logs", "talk", "--text", "user:17", "--limit", "1"); strings.Count(out, "\n") != 1 || !strings.Contains(out, "two") {

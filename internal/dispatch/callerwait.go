@@ -25,7 +25,7 @@ func (s slot) attend(ctx context.Context, request *sandbox.Request, wait time.Du
 		s.release()
 		return faas.Result{}, faas.Errorf(faas.CodeTimeout, "the caller's Fob-Timeout of %v was over before the call was sent", wait)
 	case err != nil:
-		return faas.Result{}, s.settle(err, time.Since(sent), budget)
+		return s.outcome(nil, err, time.Since(sent), budget)
 	}
 	type answer struct {
 		result faas.Result

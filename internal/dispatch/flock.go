@@ -57,7 +57,7 @@ func (f *flock) acquire(ctx context.Context, t *faas.Timing) (slot, error) {
 	if b := f.free(f.version.Settings.Concurrency); b != nil && f.quota.admits() {
 		b.startCall(now)
 		f.mu.Unlock()
-		return slot{f, b}, nil
+		return slot{flock: f, bird: b}, nil
 	}
 	w, err := f.queue(now)
 	f.mu.Unlock()

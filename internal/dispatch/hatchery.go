@@ -63,6 +63,10 @@ func (h *hatchery) try(ctx context.Context, v *faas.Version, code string, patien
 		err = h.load(ctx, b, v, code)
 	}
 	if err != nil {
+		// A function that is not there yet has no log: who registers it gets the error.
+		if _, _, unknown := h.cfg.Catalogue.Resolve(ctx, faas.Ref{ID: v.FunctionID}); unknown == nil {
+			b.log.fail("", err)
+		}
 		b.close()
 		removed := h.aviary.dispose(inst)
 		if faas.CodeOf(err) == faas.CodeTimeout && !h.await(removed, stopPatience) {

@@ -140,5 +140,5 @@ func (w *waiter) accept(g grant, t *faas.Timing) (slot, error) {
 		}
 	}
 	t.Queue = waited - t.Start
-	return slot{w.flock, g.bird}, nil
+	return slot{flock: w.flock, bird: g.bird}, nil
 }

@@ -76,6 +76,13 @@ type logListener struct {
 	conns  map[net.Conn]struct{}
 	closed bool
 	pace   pace
+
+	came    time.Time // when the last line came
+	written time.Time // the latest time at which a line was written
+
+	failures     []failure // that are not in the log yet
+	failureBytes int       // what they cost
+	missed       int       // lines of failures that had no room
 }
 
 // run accepts connections until close.
@@ -158,12 +165,18 @@ func (l *logListener) read(conn net.Conn) {
 			line.Time = now
 		}
 		l.to.Write(line)
-		l.wait(len(f.Text) + lineCost)
+		l.mu.Lock()
+		l.came = now
+		if line.Time.After(l.written) {
+			l.written = line.Time
+		}
+		l.mu.Unlock()
+		l.spend(len(f.Text) + lineCost)
 	}
 }
 
-// wait waits until as much may be read as was.
-func (l *logListener) wait(bytes int) {
+// spend waits until as much may be taken as was.
+func (l *logListener) spend(bytes int) {
 	l.mu.Lock()
 	wait := l.pace.spend(bytes, time.Now())
 	l.mu.Unlock()

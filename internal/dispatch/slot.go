@@ -15,6 +15,7 @@ import (
 type slot struct {
 	flock *flock
 	bird  *bird
+	id    string // the call's, as the log has it
 }
 
 // finish gives a slot back after a call that took run.
@@ -42,6 +43,7 @@ func (s slot) release() {
 func (s slot) call(ctx context.Context, c *call) (faas.Result, error) {
 	c.sandbox = s.bird.inst.ID()
 	request := c.send
+	s.id = request.ID
 	if s.bird.takesRequest {
 		request.Method, request.Target, request.Root, request.Host = c.Method, c.Target, c.Root, c.Host
 		request.Header, request.TraceParent, request.TraceState = c.Header, c.TraceParent, c.TraceState
@@ -85,9 +87,10 @@ func (s slot) outcome(response *sandbox.Response, err error, run, budget time.Du
 	switch {
 	case err == nil:
 		return result(response), nil
-	case errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, sandbox.ErrNotSent) && !s.stopped():
-		return faas.Result{}, faas.Errorf(faas.CodeInternal, "the function was still running after its timeout of %v, and could not be stopped yet", budget)
+	case errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, sandbox.ErrNotSent):
+		return faas.Result{}, s.stopped(failure, budget)
 	}
+	s.bird.log.fail(s.id, failure)
 	if e, ok := errors.AsType[*sandbox.DriverError](err); ok {
 		usage := faas.Usage(e.Usage)
 		return faas.Result{Usage: &usage}, failure
@@ -95,10 +98,15 @@ func (s slot) outcome(response *sandbox.Response, err error, run, budget time.Du
 	return faas.Result{}, failure
 }
 
-// stopped waits until the code of the bird, which is dismissed, has really stopped.
-// Other calls in the same sandbox finish first.
-func (s slot) stopped() bool {
-	return s.flock.d.await(s.bird.removed, time.Duration(s.flock.version.Settings.Timeout)+stopPatience)
+// stopped waits until the code of the bird, which is dismissed, has really stopped after
+// its timeout, and returns what the caller is told. Other calls in the same sandbox finish
+// first.
+func (s slot) stopped(failure error, budget time.Duration) error {
+	if !s.flock.d.await(s.bird.removed, time.Duration(s.flock.version.Settings.Timeout)+stopPatience) {
+		failure = faas.Errorf(faas.CodeInternal, "the function was still running after its timeout of %v, and could not be stopped yet", budget)
+	}
+	s.bird.log.fail(s.id, failure)
+	return failure
 }
 
 // settle gives back the slot of a call that ended with err after run, and returns what

@@ -95,12 +95,26 @@ func (s *stream) end(err error) error {
 		s.release()
 		s.err = errClosing
 	default:
-		s.err = s.settle(err, run, s.budget)
+		failure := s.settle(err, run, s.budget)
+		s.log(failure, err)
+		s.err = failure
 		if s.ctx.Err() != nil { // the caller's leaving caused it
 			s.err = s.ctx.Err()
 		}
 	}
 	return s.err
+}
+
+// log has the function's log say why the stream failed, unless the driver has done so.
+func (s *stream) log(failure, err error) {
+	if _, told := errors.AsType[*sandbox.DriverError](err); told {
+		return
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		s.flock.d.background(func() { s.stopped(failure, s.budget) })
+		return
+	}
+	s.bird.log.fail(s.id, failure)
 }
 
 // Close implements io.Closer. Before the end of the stream it tells the function that
