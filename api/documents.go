@@ -115,6 +115,13 @@ type Calls struct {
 	Omitted int               `json:"omitted,omitempty"` // calls that would be on the page, and were only counted
 }
 
+// Call is all that is known of a call.
+type Call struct {
+	faas.CallRecord
+	Log     []LogLine `json:"log,omitzero"`       // its newest lines, in order of time; nil if there are no logs to read
+	LogNext *string   `json:"log_next,omitempty"` // the value of after for the page of the lines before, or nil
+}
+
 // LogPage is a page of lines, in order of time.
 type LogPage struct {
 	Logs []LogLine `json:"logs"`

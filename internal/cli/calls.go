@@ -223,7 +223,7 @@ func (c *Calls) one(l *link, out *screen) error {
 	if c.JSON {
 		return out.line(raw)
 	}
-	var call faas.CallRecord
+	var call api.Call
 	if err := json.Unmarshal(raw, &call); err != nil {
 		return err
 	}
@@ -231,7 +231,7 @@ func (c *Calls) one(l *link, out *screen) error {
 	if call.Outcome == faas.AuditOK {
 		shade = green
 	}
-	fmt.Fprintf(out, "%s  %s\n", out.paint(bold, harmless(calledVersion(&call), "")), out.paint(shade, harmless(call.Outcome, "")))
+	fmt.Fprintf(out, "%s  %s\n", out.paint(bold, harmless(calledVersion(&call.CallRecord), "")), out.paint(shade, harmless(call.Outcome, "")))
 	cold := ""
 	if call.Cold {
 		cold = "it waited for a sandbox to start"
@@ -260,7 +260,16 @@ func (c *Calls) one(l *link, out *screen) error {
 		if e.Line > 0 && call.Version > 0 {
 			code = l.code(ref)
 		}
-		explain(&tame{out: out}, &faas.Raised{Message: e.Message, Line: e.Line, Traceback: e.Traceback}, calledVersion(&call), code)
+		explain(&tame{out: out}, &faas.Raised{Message: e.Message, Line: e.Line, Traceback: e.Traceback}, calledVersion(&call.CallRecord), code)
+	}
+	if len(call.Log) > 0 {
+		out.WriteByte('\n')
+	}
+	for i := range call.Log {
+		out.log(&call.Log[i], false, false)
+	}
+	if call.LogNext != nil {
+		fmt.Fprintf(os.Stderr, "It printed more before: fob logs --call %s --limit 1000\n", harmless(call.ID, ""))
 	}
 	return nil
 }

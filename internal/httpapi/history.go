@@ -12,7 +12,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/flockofbirds/fob/api"
-	"github.com/flockofbirds/fob/internal/buffer"
 	"github.com/flockofbirds/fob/internal/faas"
 )
 
@@ -77,17 +76,7 @@ func (s *history) list(w http.ResponseWriter, r *http.Request, q asked) error {
 			size += len(c.Call.Error.Message) + len(c.Call.Error.Traceback)
 		}
 	}
-	body := encode(page)
-	if !s.bodies.budget.Take(int64(len(body)), buffer.Answer) {
-		return full()
-	}
-	defer s.bodies.budget.Give(int64(len(body)))
-	client := http.NewResponseController(w) // one that does not read must not hold the memory for ever
-	client.SetWriteDeadline(time.Now().Add(answerPatience))
-	defer client.SetWriteDeadline(time.Time{})
-	send(w, http.StatusOK, body)
-	client.Flush()
-	return nil
+	return s.give(w, string(formJSON), encode(page))
 }
 
 // functions returns the IDs of the functions whose calls are shown, or nil for all. A
@@ -193,7 +182,7 @@ func stream(w http.ResponseWriter, r *http.Request, media string, pieces iter.Se
 	}
 }
 
-// get answers GET /api/calls/ID. A call of a function that the caller may not read seems
+// get answers GET /api/calls/ID, with what the call printed. A call of a function that the caller may not read seems
 // not to exist.
 func (s *history) get(w http.ResponseWriter, r *http.Request, q asked) error {
 	if err := s.kept(); err != nil {
@@ -208,7 +197,9 @@ func (s *history) get(w http.ResponseWriter, r *http.Request, q asked) error {
 	if err != nil {
 		return err
 	}
-	return answer(w, http.StatusOK, c.Call)
+	call := api.Call{CallRecord: c.Call}
+	call.Log, call.LogNext = s.linesOf(r.Context(), &c.Call)
+	return s.give(w, string(formJSON), encode(call))
 }
 
 // readCallQuery reads which calls are asked for, and how many.

@@ -47,23 +47,24 @@ func (s *history) lines(w http.ResponseWriter, r *http.Request, q asked) error {
 	if follow {
 		return s.followLines(w, r, &q.who, query, form)
 	}
-	lines, next, err := s.page(r.Context(), query, limit)
+	lines, next, err := s.page(r.Context(), query, limit, pageBytes)
 	if err != nil {
 		return err
 	}
 	names := s.namer(r.Context())
 	var body []byte
 	if form == formJSON {
-		page := api.LogPage{Logs: []api.LogLine{}, Next: next}
-		for _, l := range lines {
-			page.Logs = append(page.Logs, showLine(&l, names(l.Function)))
-		}
-		body = encode(page)
+		body = encode(api.LogPage{Logs: showLines(lines, names), Next: next})
 	} else {
 		for _, l := range lines {
 			body = form.append(body, &l, names(l.Function))
 		}
 	}
+	return s.give(w, string(form), body)
+}
+
+// give answers with a body, which counts as a buffer until the client has it.
+func (s *history) give(w http.ResponseWriter, media string, body []byte) error {
 	if !s.bodies.budget.Take(int64(len(body)), buffer.Answer) {
 		return full()
 	}
@@ -72,22 +73,48 @@ func (s *history) lines(w http.ResponseWriter, r *http.Request, q asked) error {
 	client.SetWriteDeadline(time.Now().Add(answerPatience))
 	defer client.SetWriteDeadline(time.Time{})
 	inert(w.Header())
-	w.Header().Set("Content-Type", string(form))
+	w.Header().Set("Content-Type", media)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.Write(body) // an error has nowhere to go
 	client.Flush()
 	return nil
 }
 
+// Of a call's document: how many of its lines are in it, of how many bytes, and how long
+// after the call a line may be written that still counts: the function may run on when its
+// caller has gone, and leave threads behind.
+const (
+	callLines     = defaultPage
+	callLineBytes = 256 << 10
+	callLinesLate = 10 * time.Minute
+)
+
+// linesOf returns the newest lines of a call as its document has them, and where older
+// ones begin. Without logs, or if they cannot be read, the lines are nil, and the logs have
+// said why.
+func (s *history) linesOf(ctx context.Context, c *faas.CallRecord) (shown []api.LogLine, next *string) {
+	if s.logs == nil {
+		return nil, nil
+	}
+	end := c.Started.Add(time.Duration(c.Timing.Total * float64(time.Millisecond)))
+	lines, next, err := s.page(ctx, faas.LogQuery{
+		Functions: []string{c.Function}, Call: faas.LogID(c.ID), Since: c.Started.Add(-time.Second), Until: end.Add(callLinesLate),
+	}, callLines, callLineBytes)
+	if err != nil {
+		return nil, nil
+	}
+	return showLines(lines, s.namer(ctx)), next
+}
+
 // page returns the newest lines of a query in order of time, and where the page before
-// them begins, or nil. It has fewer than limit if they are long.
-func (s *history) page(ctx context.Context, query faas.LogQuery, limit int) (lines []faas.LogLine, next *string, err error) {
+// them begins, or nil. It has fewer than limit if their texts have many bytes.
+func (s *history) page(ctx context.Context, query faas.LogQuery, limit, bytes int) (lines []faas.LogLine, next *string, err error) {
 	size := 0
 	for l, err := range s.logs.Lines(query, ctx.Done()) {
 		if err != nil {
 			return nil, nil, err
 		}
-		if len(lines) == limit || size >= pageBytes {
+		if len(lines) == limit || size >= bytes {
 			before := strconv.FormatUint(lines[len(lines)-1].Number, 10)
 			next = &before
 			break
@@ -206,6 +233,15 @@ func appendText(b []byte, l *faas.LogLine) []byte {
 	b = l.Time.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
 	b = append(append(append(append(append(append(b, ' '), l.Level...), ' '), call...), ' '), telemetry.Escape(l.Text)...)
 	return append(b, '\n')
+}
+
+// showLines returns lines as documents.
+func showLines(lines []faas.LogLine, names func(id string) string) []api.LogLine {
+	shown := []api.LogLine{}
+	for _, l := range lines {
+		shown = append(shown, showLine(&l, names(l.Function)))
+	}
+	return shown
 }
 
 // showLine returns a line as a document. One that is a JSON object stays one.

@@ -191,9 +191,9 @@ func routes(s *resources) []Route {
 			handle: s.history.list,
 		},
 		{
-			Method: "GET", Path: "/api/calls/{id}", Doc: "a call, with its error and traceback if it failed",
+			Method: "GET", Path: "/api/calls/{id}", Doc: "a call, with what it printed, and its error and traceback if it failed",
 			Scope: faas.ScopeRead, Span: Listed, Needs: Dispatcher,
-			Gives: Answers{200: faas.CallRecord{}}, Fails: codes{faas.CodeUnknownCall, faas.CodeStorage},
+			Gives: Answers{200: api.Call{}}, Fails: codes{faas.CodeUnknownCall, faas.CodeNoCapacity, faas.CodeStorage},
 			handle: s.history.get,
 		},
 		{

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // TestBackward: reading backward finds what reading forward finds, in the other order,
@@ -107,4 +108,36 @@ func TestBackwardDamage(t *testing.T) {
 		t.Errorf("of no folder: %v, %v", r, err)
 	}
 	check(t, os.Mkdir(folder, 0o700))
+}
+
+// TestBound: above the bound there are only records that were written after a time.
+func TestBound(t *testing.T) {
+	folder := t.TempDir()
+	if before, err := Bound(folder, time.Now()); before != 0 || err != nil {
+		t.Errorf("in an empty folder it is %d, %v", before, err)
+	}
+	j := open(t, folder, Options{Segment: 1 << 10})
+	all := add(t, j, 1, many(200)...)
+	if n := len(segments(t, folder)); n < 3 {
+		t.Fatalf("there are %d segments", n)
+	}
+	found := 0
+	for _, r := range all {
+		before, err := Bound(folder, r.Time)
+		check(t, err)
+		if before == 0 {
+			continue
+		}
+		if found++; before <= r.Number || !all[before-1].Time.After(r.Time) {
+			t.Errorf("behind the record %d it is %d", r.Number, before)
+		}
+	}
+	if found == 0 {
+		t.Error("there is never one")
+	}
+	for at, want := range map[time.Time]uint64{{}: 1, all[len(all)-1].Time: 0} {
+		if before, err := Bound(folder, at); before != want || err != nil {
+			t.Errorf("for %v it is %d, %v", at, before, err)
+		}
+	}
 }

@@ -3,7 +3,9 @@ package journal
 import (
 	"errors"
 	"iter"
+	"sort"
 	"sync/atomic"
+	"time"
 )
 
 // Search yields what Backward finds, until done is closed. It passes over what cannot be
@@ -42,4 +44,21 @@ func Search(folder string, before uint64, done <-chan struct{}, failed func(erro
 			yield(Record{}, broken)
 		}
 	}
+}
+
+// Bound returns a number for Search to begin before, above which all records in a folder
+// were written after a time: where a segment begins, so that Search opens none of the
+// later ones. It is 0 if there are none.
+func Bound(folder string, after time.Time) (before uint64, err error) {
+	all, err := list(folder)
+	if err != nil {
+		return 0, err
+	}
+	i := sort.Search(len(all), func(i int) bool {
+		return all[i].stat(folder) == nil && all[i].begun.After(after)
+	})
+	if i == len(all) {
+		return 0, nil
+	}
+	return all[i].first, nil
 }

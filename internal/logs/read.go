@@ -13,6 +13,9 @@ import (
 // written.
 const ahead = 10 * time.Second
 
+// behind is how long a line can come after the time at which it says that it was written.
+const behind = 10 * time.Minute
+
 // errUnreadable is what a client hears.
 func errUnreadable(cause error) error {
 	return faas.Errorf(faas.CodeStorage, "the functions' logs cannot be read; the dispatcher's log says why").Because(cause)
@@ -140,7 +143,11 @@ func (s *source) advance() {
 // search returns the lines of one function that match, the newest first.
 func (l *Logs) search(c candidate, f *filter, done <-chan struct{}) iter.Seq2[hit, error] {
 	return func(yield func(hit, error) bool) {
-		for r, err := range journal.Search(c.folder, 0, done, l.failed, func(r journal.Record) bool {
+		before := uint64(0)
+		if !f.Until.IsZero() {
+			before, _ = journal.Bound(c.folder, f.Until.Add(behind)) // Search tells the error
+		}
+		for r, err := range journal.Search(c.folder, before, done, l.failed, func(r journal.Record) bool {
 			line, err := parseLine(r.Payload)
 			return err != nil || f.past(r, &line) || f.matches(&line)
 		}) {
