@@ -73,8 +73,8 @@ func TestBrokenHistory(t *testing.T) {
 	r := boot(t, "FOB_DATA="+data)
 	r.gen("?name=hello", "def callme(): return 1")
 	r.do("GET", "/api/call/hello", "").wants(t, 200, `{"result": 1}`)
-	r.do("GET", "/api/calls", "").wantsProblem(t, 503, string(faas.CodeStorage))
-	r.do("GET", "/api/calls/x", "").wantsProblem(t, 503, string(faas.CodeStorage))
+	r.do("GET", "/api/calls", "").wantsProblem(t, 503, string(faas.CodeUnreadable))
+	r.do("GET", "/api/calls/x", "").wantsProblem(t, 503, string(faas.CodeUnreadable))
 	if metrics := r.do("GET", "/metrics", "").Body; !strings.Contains(metrics, "\nfob_history_lost_total 1\n") {
 		t.Error("the call is not counted as lost")
 	}

@@ -37,6 +37,7 @@ const (
 	CodeStandby          Code = "standby"
 	CodeStarting         Code = "starting"
 	CodeStorage          Code = "storage_failed"
+	CodeUnreadable       Code = "records_unreadable"
 	CodeTimeout          Code = "timeout"
 	CodeNoSpace          Code = "no_space"
 )
@@ -154,6 +155,8 @@ var CodeTable = []CodeInfo{
 	{CodeStorage, 503, FaultPlatform, final, "Database failed",
 		"the database is damaged or its disk failed: nothing can be registered or changed. Calls go on. If it takes a restart, `/readyz` says so",
 		"its log says what to do: restore a backup"},
+	{CodeUnreadable, 503, FaultPlatform, final, "Records cannot be read",
+		"the history of calls, or what functions printed, cannot be read. Calls go on", "the dispatcher's log says why, and what to do"},
 	{CodeTimeout, 504, FaultFunction, final, "Ran out of time",
 		"the code ran longer than `timeout`, or loaded longer than `FOB_LOAD_TIMEOUT`, and has been stopped; or the caller's `Fob-Timeout` is over, and the code runs on",
 		"do less in a call, or raise `timeout`; or wait longer"},

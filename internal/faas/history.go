@@ -76,6 +76,9 @@ type CallQuery struct {
 	Until     time.Time
 	MinRun    time.Duration
 	Before    uint64 // only records with a lower number
+
+	// After has Follow begin with the calls that have a higher number and are over.
+	After uint64
 }
 
 // OutcomeFailed stands in a query for every outcome but "ok".
@@ -124,6 +127,7 @@ type History interface {
 
 	// Follow returns the calls that match and are over from now on, as they come, until
 	// done is closed. It must be ranged over. With too many followers it fails with
-	// CodeNoCapacity.
+	// CodeNoCapacity. What query.After adds is bounded: older calls are only counted in
+	// Omitted, as one if nobody knows how many there were.
 	Follow(query CallQuery, done <-chan struct{}) (iter.Seq[StoredCall], error)
 }

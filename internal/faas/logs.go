@@ -58,7 +58,9 @@ type Logs interface {
 	// Follow returns the lines that match and come from now on, until done is closed. It
 	// must be ranged over. A line whose Dropped is not 0 and which has no function
 	// stands for lines that the follower was too slow for. With too many followers it
-	// fails with CodeNoCapacity.
+	// fails with CodeNoCapacity. With query.After it begins with the lines that came since;
+	// they are bounded: older ones are only counted in Dropped, as one if nobody knows how
+	// many there were.
 	Follow(query LogQuery, done <-chan struct{}) (iter.Seq[LogLine], error)
 }
 

@@ -91,7 +91,7 @@ func Broken(cfg Config) *History {
 
 // errUnreadable is what a client hears.
 func errUnreadable(cause error) error {
-	return faas.Errorf(faas.CodeStorage, "the history of calls cannot be read; the dispatcher's log says why").Because(cause)
+	return faas.Errorf(faas.CodeUnreadable, "the history of calls cannot be read; the dispatcher's log says why").Because(cause)
 }
 
 // Open opens the history of a data folder, or begins one. A folder's history must be

@@ -677,11 +677,11 @@ func wantUnreadable(t *testing.T, h *History) {
 	t.Helper()
 	n := 0
 	for _, err := range h.Calls(faas.CallQuery{}, nil) {
-		if n++; faas.CodeOf(err) != faas.CodeStorage {
+		if n++; faas.CodeOf(err) != faas.CodeUnreadable {
 			t.Errorf("answered with %v", err)
 		}
 	}
-	if _, err := h.Call("call-1", nil, nil); n != 1 || faas.CodeOf(err) != faas.CodeStorage {
+	if _, err := h.Call("call-1", nil, nil); n != 1 || faas.CodeOf(err) != faas.CodeUnreadable {
 		t.Errorf("answered with %d errors, and of a call with %v", n, err)
 	}
 }
@@ -701,7 +701,7 @@ func TestBroken(t *testing.T) {
 		h.Record(call(i, nil))
 	}
 	wantUnreadable(t, h)
-	if _, err := h.Follow(faas.CallQuery{}, nil); faas.CodeOf(err) != faas.CodeStorage || lost != 3 {
+	if _, err := h.Follow(faas.CallQuery{}, nil); faas.CodeOf(err) != faas.CodeUnreadable || lost != 3 {
 		t.Errorf("followed with %v; %d are lost", err, lost)
 	}
 	if err := errors.Join(h.Close(), h.Close()); err != nil {

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"iter"
 	"net/http"
 	"slices"
 	"strconv"
@@ -45,6 +44,9 @@ func (s *history) list(w http.ResponseWriter, r *http.Request, q asked) error {
 	if err := s.kept(); err != nil {
 		return err
 	}
+	if err := wantValues(q.query, historyParameters); err != nil {
+		return err
+	}
 	query, limit, follow, err := readCallQuery(q.query, time.Now())
 	if err != nil {
 		return err
@@ -53,7 +55,10 @@ func (s *history) list(w http.ResponseWriter, r *http.Request, q asked) error {
 		return err
 	}
 	if follow {
-		return s.follow(w, r, &q.who, query)
+		if query.After, err = resumeAfter(r.Header); err != nil {
+			return err
+		}
+		return s.followCalls(w, r, &q.who, query)
 	}
 	page := api.Calls{Calls: []faas.CallRecord{}}
 	last, size := uint64(0), 0
@@ -115,73 +120,6 @@ func (s *history) functions(r *http.Request, who *faas.Caller, given map[string]
 	return nil, err
 }
 
-// mayStill reports whether a client may see a call that it has followed until now. Its
-// token may have been revoked since, or the function renamed or deleted.
-func (s *history) mayStill(ctx context.Context, who *faas.Caller, function string) bool {
-	switch who.Kind {
-	case faas.CallerTrusted:
-		return !s.tokens.Required()
-	case faas.CallerToken:
-		all, err := s.tokens.List(ctx)
-		if err != nil || !slices.ContainsFunc(all, func(t *faas.Token) bool { return t.ID == who.Token.ID && !t.Expired(time.Now()) }) {
-			return false
-		}
-	}
-	if who.May(faas.ScopeRead, nil) {
-		return true
-	}
-	fn, _, err := s.registry.Resolve(ctx, faas.Ref{ID: function})
-	return err == nil && who.May(faas.ScopeRead, fn)
-}
-
-// follow answers with calls as they come, each a line of JSON, until the client leaves,
-// may not see them any more, or the dispatcher ends.
-func (s *history) follow(w http.ResponseWriter, r *http.Request, who *faas.Caller, query faas.CallQuery) error {
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	defer context.AfterFunc(s.leaving, cancel)()
-	calls, err := s.history.Follow(query, ctx.Done())
-	if err != nil {
-		return err
-	}
-	stream(w, r, "application/x-ndjson", func(yield func([]byte) bool) {
-		for c := range calls {
-			if !s.mayStill(ctx, who, c.Call.Function) {
-				return
-			}
-			line := append(encode(c.Call), '\n')
-			if c.Omitted > 0 {
-				line = append(append(encode(api.OmittedCalls{Omitted: c.Omitted}), '\n'), line...)
-			}
-			if !yield(line) {
-				return
-			}
-		}
-	})
-	return nil
-}
-
-// stream answers with pieces as they come. It breaks off if the client does not take one
-// for answerPatience.
-func stream(w http.ResponseWriter, r *http.Request, media string, pieces iter.Seq[[]byte]) {
-	client := http.NewResponseController(w)
-	defer client.SetWriteDeadline(time.Time{})
-	w.Header().Set("Content-Type", media)
-	inert(w.Header())
-	w.WriteHeader(http.StatusOK)
-	client.Flush()
-	for piece := range pieces {
-		client.SetWriteDeadline(time.Now().Add(answerPatience))
-		_, err := w.Write(piece)
-		if err == nil {
-			err = client.Flush()
-		}
-		if err != nil {
-			abort(w, r)
-		}
-	}
-}
-
 // get answers GET /api/calls/ID, with what the call printed. A call of a function that the caller may not read seems
 // not to exist.
 func (s *history) get(w http.ResponseWriter, r *http.Request, q asked) error {
@@ -200,6 +138,17 @@ func (s *history) get(w http.ResponseWriter, r *http.Request, q asked) error {
 	call := api.Call{CallRecord: c.Call}
 	call.Log, call.LogNext = s.linesOf(r.Context(), &c.Call)
 	return s.give(w, string(formJSON), encode(call))
+}
+
+// wantValues refuses a parameter without a value. It is mostly a variable that was not
+// set, and must not stand for all.
+func wantValues(given map[string]string, parameters []string) error {
+	for _, name := range parameters {
+		if value, ok := given[name]; ok && value == "" {
+			return faas.Errorf(faas.CodeBadRequest, "%s is empty: give it a value, or leave it out to set no bound", name)
+		}
+	}
+	return nil
 }
 
 // readCallQuery reads which calls are asked for, and how many.

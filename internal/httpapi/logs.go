@@ -25,6 +25,9 @@ func (s *history) lines(w http.ResponseWriter, r *http.Request, q asked) error {
 	if s.logs == nil {
 		return faas.Errorf(faas.CodeUnknownCall, "no logs are kept: the dispatcher's setting FOB_LOGS is 0")
 	}
+	if err := wantValues(q.query, logParameters); err != nil {
+		return err
+	}
 	query, limit, follow, err := readLogQuery(q.query, time.Now())
 	if err != nil {
 		return err
@@ -45,6 +48,9 @@ func (s *history) lines(w http.ResponseWriter, r *http.Request, q asked) error {
 	query.Call = faas.LogID(query.Call)
 	form := formOf(r.Header, follow)
 	if follow {
+		if query.After, err = resumeAfter(r.Header); err != nil {
+			return err
+		}
 		return s.followLines(w, r, &q.who, query, form)
 	}
 	lines, next, err := s.page(r.Context(), query, limit, pageBytes)
@@ -127,30 +133,6 @@ func (s *history) page(ctx context.Context, query faas.LogQuery, limit, bytes in
 	return lines, next, nil
 }
 
-// followLines answers with lines as they come, until the client leaves, may not see them
-// any more, or the dispatcher ends.
-func (s *history) followLines(w http.ResponseWriter, r *http.Request, who *faas.Caller, query faas.LogQuery, form logForm) error {
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	defer context.AfterFunc(s.leaving, cancel)()
-	lines, err := s.logs.Follow(query, ctx.Done())
-	if err != nil {
-		return err
-	}
-	names := s.namer(ctx)
-	stream(w, r, string(form), func(yield func([]byte) bool) {
-		for l := range lines {
-			if l.Function != "" && !s.mayStill(ctx, who, l.Function) {
-				return
-			}
-			if !yield(form.append(nil, &l, names(l.Function))) {
-				return
-			}
-		}
-	})
-	return nil
-}
-
 // namer returns a function that tells the present name of a function, or "".
 func (s *history) namer(ctx context.Context) func(id string) string {
 	known := map[string]string{}
@@ -166,24 +148,24 @@ func (s *history) namer(ctx context.Context) func(id string) string {
 	}
 }
 
-// logForm is the media type in which lines are answered.
-type logForm string
+// lineForm is the media type in which lines, or calls that are followed, are answered.
+type lineForm string
 
 const (
-	formJSON   logForm = "application/json"
-	formNDJSON logForm = "application/x-ndjson"
-	formEvents logForm = "text/event-stream"
-	formText   logForm = "text/plain; charset=utf-8"
+	formJSON   lineForm = "application/json"
+	formNDJSON lineForm = "application/x-ndjson"
+	formEvents lineForm = "text/event-stream"
+	formText   lineForm = "text/plain; charset=utf-8"
 )
 
 // formOf returns the form that a client accepts, the first one that it names.
-func formOf(h http.Header, follow bool) logForm {
+func formOf(h http.Header, follow bool) lineForm {
 	for part := range strings.SplitSeq(strings.Join(h["Accept"], ","), ",") {
 		media, parameters, _ := strings.Cut(part, ";")
 		if refusedQuality(parameters) {
 			continue
 		}
-		switch form := logForm(strings.ToLower(strings.TrimSpace(media))); form {
+		switch form := lineForm(strings.ToLower(strings.TrimSpace(media))); form {
 		case formJSON:
 			if follow {
 				return formNDJSON
@@ -199,25 +181,26 @@ func formOf(h http.Header, follow bool) logForm {
 }
 
 // append appends a line.
-func (f logForm) append(b []byte, l *faas.LogLine, name string) []byte {
-	if f == formText {
+func (f lineForm) append(b []byte, l *faas.LogLine, name string) []byte {
+	switch {
+	case f == formText:
 		return appendText(b, l)
+	case l.Number == 0: // the follower was too slow
+		return f.frame(b, 0, encode(api.OmittedCalls{Omitted: l.Dropped}))
 	}
-	if f == formEvents && l.Number > 0 {
-		b = append(strconv.AppendUint(append(b, "id: "...), l.Number, 10), '\n')
+	return f.frame(b, l.Number, encode(showLine(l, name)))
+}
+
+// frame appends a document as a line, or as an event, which has its number, unless that
+// is 0, as its ID.
+func (f lineForm) frame(b []byte, number uint64, document []byte) []byte {
+	if f != formEvents {
+		return append(append(b, document...), '\n')
 	}
-	if f == formEvents {
-		b = append(b, "data: "...)
+	if number > 0 {
+		b = append(strconv.AppendUint(append(b, "id: "...), number, 10), '\n')
 	}
-	if l.Number == 0 { // the follower was too slow
-		b = append(b, encode(api.OmittedCalls{Omitted: l.Dropped})...)
-	} else {
-		b = append(b, encode(showLine(l, name))...)
-	}
-	if f == formEvents {
-		b = append(b, '\n')
-	}
-	return append(b, '\n')
+	return append(append(append(b, "data: "...), document...), "\n\n"...)
 }
 
 // appendText appends a line for people: TIME LEVEL CALL TEXT. Nothing in it can move a

@@ -187,13 +187,13 @@ func routes(s *resources) []Route {
 				"from `?since=` to `?until=`, that ran for `?min_run=` or longer, with `?text=` anywhere; `?limit=` and `?after=` as above; `?follow=true` streams those to come",
 			Scope: faas.ScopeRead, Span: Listed, Needs: Dispatcher,
 			Query: historyParameters, Gives: Answers{200: api.Calls{}},
-			Fails:  codes{faas.CodeBadRequest, faas.CodeUnknownFunction, faas.CodeUnknownCall, faas.CodeNoCapacity, faas.CodeStorage},
+			Fails:  codes{faas.CodeBadRequest, faas.CodeUnknownFunction, faas.CodeUnknownCall, faas.CodeNoCapacity, faas.CodeUnreadable},
 			handle: s.history.list,
 		},
 		{
 			Method: "GET", Path: "/api/calls/{id}", Doc: "a call, with what it printed, and its error and traceback if it failed",
 			Scope: faas.ScopeRead, Span: Listed, Needs: Dispatcher,
-			Gives: Answers{200: api.Call{}}, Fails: codes{faas.CodeUnknownCall, faas.CodeNoCapacity, faas.CodeStorage},
+			Gives: Answers{200: api.Call{}}, Fails: codes{faas.CodeUnknownCall, faas.CodeNoCapacity, faas.CodeUnreadable},
 			handle: s.history.get,
 		},
 		{
@@ -202,7 +202,7 @@ func routes(s *resources) []Route {
 				"from `?since=` to `?until=`, with `?text=`; `?limit=` and `?after=` as above; `?follow=true` streams those to come",
 			Scope: faas.ScopeRead, Span: Listed, Needs: Dispatcher,
 			Query: logParameters, Gives: Answers{200: api.LogPage{}},
-			Fails:  codes{faas.CodeBadRequest, faas.CodeUnknownFunction, faas.CodeUnknownCall, faas.CodeNoCapacity, faas.CodeStorage},
+			Fails:  codes{faas.CodeBadRequest, faas.CodeUnknownFunction, faas.CodeUnknownCall, faas.CodeNoCapacity, faas.CodeUnreadable},
 			handle: s.history.lines,
 		},
 		{

@@ -2,11 +2,13 @@ package logs
 
 import (
 	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/flockofbirds/fob/internal/faas"
+	"github.com/flockofbirds/fob/internal/journal"
 )
 
 const (
@@ -41,17 +43,36 @@ func (l *Logs) Follow(query faas.LogQuery, done <-chan struct{}) (iter.Seq[faas.
 	if l.broken != nil {
 		return nil, errUnreadable(l.broken)
 	}
+	after := query.After
+	query.After = 0 // whatever comes is shown: the number may not be of these logs
 	f := &follower{filter: newFilter(query), lines: make(chan faas.LogLine, maxBehind)}
 	if !l.audience.join(f) {
 		return nil, faas.Errorf(faas.CodeNoCapacity, "%d clients follow logs already", maxFollowers).After(time.Second)
 	}
+	var before []faas.LogLine
+	if after > 0 { // f is told already of what comes while this is read
+		query.After = after
+		var err error
+		if before, err = l.since(query, done); err != nil {
+			l.audience.leave(f)
+			return nil, err
+		}
+	}
 	return func(yield func(faas.LogLine) bool) {
 		defer l.audience.leave(f)
+		shown := map[uint64]bool{}
+		for _, line := range before {
+			shown[line.Number] = line.Number > 0
+			if !yield(line) {
+				return
+			}
+		}
+		before = nil
 		for {
 			select {
 			case line := <-f.lines:
 				f.bytes.Add(-int64(len(line.Text)))
-				if !yield(line) {
+				if !shown[line.Number] && !yield(line) {
 					return
 				}
 			case <-done:
@@ -61,6 +82,47 @@ func (l *Logs) Follow(query faas.LogQuery, done <-chan struct{}) (iter.Seq[faas.
 			}
 		}
 	}, nil
+}
+
+// since returns the newest lines that came after a number, the oldest of them first, and
+// before them a line that counts those that are left out. If some may be gone, or the
+// number is not of these logs, it counts one.
+func (l *Logs) since(query faas.LogQuery, done <-chan struct{}) (lines []faas.LogLine, err error) {
+	missed, size := 0, 0
+	if query.After > l.number.Load() {
+		return []faas.LogLine{{Dropped: 1}}, nil
+	}
+	for line, err := range l.Lines(query, done) {
+		switch {
+		case err != nil:
+			return nil, err
+		case len(lines) == maxBehind || size+len(line.Text) > maxBehindBytes:
+			missed, size = missed+1, maxBehindBytes+1 // no older one either
+		default:
+			lines = append(lines, line)
+			size += len(line.Text)
+		}
+	}
+	if slices.ContainsFunc(l.candidates(newFilter(query)), func(c candidate) bool { return c.trimmed(query.After) }) {
+		missed++
+	}
+	if missed > 0 {
+		lines = append(lines, faas.LogLine{Dropped: missed})
+	}
+	slices.Reverse(lines)
+	return lines, nil
+}
+
+// trimmed reports whether lines that came after a number may be gone: there is none that
+// came before it, and there was one.
+func (c candidate) trimmed(after uint64) bool {
+	for r, err := range journal.Records(c.folder, 0) {
+		if err == nil {
+			line, err := parseLine(r.Payload)
+			return r.Number > 1 && err == nil && line.number > after
+		}
+	}
+	return false
 }
 
 // join adds a follower, if there may be one more.

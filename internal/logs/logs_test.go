@@ -228,11 +228,11 @@ func TestUnwritable(t *testing.T) {
 	defer broken.Close()
 	broken.print(ada, "", "x")
 	for _, err := range broken.Lines(faas.LogQuery{}, nil) {
-		if faas.CodeOf(err) != faas.CodeStorage {
+		if faas.CodeOf(err) != faas.CodeUnreadable {
 			t.Errorf("reading it is %v", err)
 		}
 	}
-	if _, err := broken.Follow(faas.LogQuery{}, nil); faas.CodeOf(err) != faas.CodeStorage || broken.lost.Load() != 1 {
+	if _, err := broken.Follow(faas.LogQuery{}, nil); faas.CodeOf(err) != faas.CodeUnreadable || broken.lost.Load() != 1 {
 		t.Errorf("following it is %v, and %d lines are lost", err, broken.lost.Load())
 	}
 }
@@ -382,5 +382,48 @@ func BenchmarkSearch(b *testing.B) {
 	}
 	for b.Loop() {
 		k.find(faas.LogQuery{Text: "absent"})
+	}
+}
+
+// TestFollowAfterTrim: a follower that begins where lines are gone is told that some are
+// missing, and one that begins behind them is not.
+func TestFollowAfterTrim(t *testing.T) {
+	k := open(t, Config{MaxBytes: MinBytes})
+	k.print(ada, "", "first")
+	first := k.number.Load()
+	line := strings.Repeat("x", 10<<10)
+	for range 2 * MinBytes / len(line) {
+		k.print(ada, "", line)
+	}
+	kept, last := 0, k.number.Load()
+	k.print(bob, "", "new")
+	for range k.Lines(faas.LogQuery{}, nil) {
+		kept++
+	}
+	most := maxBehindBytes/len(line) + 1
+	for after, want := range map[uint64][2]int{first: {most, kept - most + 1}, last - 3: {4, 0}, last: {1, 0}} {
+		done := make(chan struct{})
+		lines, err := k.Follow(faas.LogQuery{After: after}, done)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown, missed, before := 0, 0, after
+		for l := range lines {
+			if l.Number == 0 {
+				missed += l.Dropped
+				continue
+			}
+			if l.Number <= before {
+				t.Fatalf("the line %d comes after %d", l.Number, before)
+			}
+			before = l.Number
+			if shown++; string(l.Text) == "new" {
+				break
+			}
+		}
+		close(done)
+		if shown != want[0] || missed != want[1] {
+			t.Errorf("after %d are shown %d and missed %d, not %v", after-first, shown, missed, want)
+		}
 	}
 }

@@ -18,7 +18,7 @@ const behind = 10 * time.Minute
 
 // errUnreadable is what a client hears.
 func errUnreadable(cause error) error {
-	return faas.Errorf(faas.CodeStorage, "the functions' logs cannot be read; the dispatcher's log says why").Because(cause)
+	return faas.Errorf(faas.CodeUnreadable, "the functions' logs cannot be read; the dispatcher's log says why").Because(cause)
 }
 
 // oldest returns the time before which no line that came is asked for.

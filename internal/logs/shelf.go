@@ -220,10 +220,14 @@ func (s *shelf) removeLocked() error {
 // candidates returns the shelves of a filter that may have a line since then, those that
 // were used last first, and when that was.
 func (l *Logs) candidates(f *filter) (all []candidate) {
+	oldest := f.oldest()
+	if since := time.UnixMicro(int64(f.After)).Add(-ahead); since.After(oldest) {
+		oldest = since // a line's number is less than the microseconds since 1970 when it came
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for function, s := range l.shelves {
-		if f.has(function) && !s.used.Before(f.oldest()) {
+		if f.has(function) && !s.used.Before(oldest) {
 			all = append(all, candidate{function, s.folder, s.used})
 		}
 	}
