@@ -19,7 +19,7 @@ run: ## set up what is missing, build, and serve in the foreground (FOB_* settin
 test: ## run every test, with the race detector and Docker (PKG=./internal/…, GO_TEST_FLAGS='-run …')
 	@exec scripts/test $(GO_TEST_FLAGS) $(PKG)
 
-test-quick: ## every test that needs no Docker, shortened, without the race detector: two minutes (PKG, GO_TEST_FLAGS)
+test-quick: ## every test that needs no Docker, shortened, without the race detector: three to four minutes on 2 cores (PKG, GO_TEST_FLAGS)
 	@exec scripts/test quick $(GO_TEST_FLAGS) $(PKG)
 
 test-engines: ## run the Docker tests and the Compose walk-through on Docker 28.5, which it starts beside this machine's
