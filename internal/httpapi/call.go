@@ -80,6 +80,9 @@ func (s *calls) call(w http.ResponseWriter, r *http.Request, q asked) error {
 	err := in.read()
 	if err == nil {
 		result, err = s.invoker.Invoke(r.Context(), &in.Invocation, in.live())
+		if r.Context().Err() == nil {
+			err = told(err)
+		}
 	}
 	if err == nil {
 		if err = s.checkRedirect(r, result); err != nil {
@@ -265,6 +268,18 @@ func (in *inbound) refuse(err error) error {
 	http.NewResponseController(in.w).Flush()
 	in.rest.discard()
 	return nil
+}
+
+// told returns the error of an invoker without its cause: whoever watches calls has logged
+// that.
+func told(err error) error {
+	e, ok := err.(*faas.Error)
+	if !ok || e.Cause == nil {
+		return err
+	}
+	without := *e
+	without.Cause = nil
+	return &without
 }
 
 // sizes returns the values of Server-Timing, in milliseconds, and of Content-Length,

@@ -64,7 +64,7 @@ func (s *calls) discreet(ctx context.Context, call *faas.Invocation, version *fa
 		}
 	}
 	return &faas.Error{
-		Code: e.Code, RetryAfter: e.RetryAfter, Cause: e.Cause, // the cause goes to the log
+		Code: e.Code, RetryAfter: e.RetryAfter, Cause: e.Cause, // that of a call which never began goes to the log
 		Message: message + "; the answer to a call with a token that may read the function says more",
 	}
 }

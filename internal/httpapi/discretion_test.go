@@ -3,7 +3,9 @@ package httpapi
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -105,6 +107,34 @@ func TestRefusedRedirectsAreLogged(t *testing.T) {
 	}
 	if n := strings.Count(log.String(), "\n"); n < loggedErrors.Burst || n > 500 {
 		t.Errorf("1000 calls have %d lines", n)
+	}
+}
+
+// TestCausesAreLoggedOnce: the log has the cause of an error once. For a call that got to its
+// function whoever watches calls logs it, and for all else the handler does.
+func TestCausesAreLoggedOnce(t *testing.T) {
+	var log bytes.Buffer
+	registry := newFakeRegistry()
+	a := New(Config{Log: zerolog.New(&log), Metrics: http.NotFoundHandler(), MaxBody: testMaxBody, Hosts: []string{"example.com"}})
+	failed := faas.Errorf(faas.CodeStorage, "nothing can be read").Because(errors.New("the cause"))
+	a.Open(Backend{
+		Registry: registry, Locator: registry, Audit: &fakeAudit{}, Tokens: &fakeTokens{},
+		Invoker: invoker(func(context.Context, *received) (faas.Result, error) { return faas.Result{}, failed }),
+	})
+	w := serve(a, "GET", "/api/call/hello", "")
+	wantProblem(t, w.Code, w.Header(), w.Body.String(), 503, faas.CodeStorage)
+	if log.Len() > 0 {
+		t.Errorf("a call that failed has a second line: %s", log.String())
+	}
+	if failed.Cause == nil {
+		t.Error("the invoker's error was changed")
+	}
+	refused := &kept{header: http.Header{}}
+	r := httptest.NewRequest("GET", "/api/call/hello", nil)
+	markCall(refused.Header(), r)
+	a.problem(refused, r, failed)
+	if !strings.Contains(log.String(), "the cause") {
+		t.Errorf("of a call that was refused before it began the log says %q", log.String())
 	}
 }
 

@@ -25,7 +25,7 @@ func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 	if !ok {
 		a.cfg.Log.Error().Err(err).Str("method", r.Method).Str("path", r.URL.Path).Msg("request failed")
 		e = faas.Errorf(faas.CodeInternal, "something went wrong in the dispatcher; its log says what")
-	} else if e.Cause != nil && w.Header().Get("X-Call-Id") == "" { // a call's failure has a line of its own
+	} else if e.Cause != nil {
 		a.cfg.Log.Warn().Err(e).Str("method", r.Method).Str("path", r.URL.Path).Msg("request failed")
 	}
 	if refusal(e.Code) {

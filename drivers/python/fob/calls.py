@@ -52,7 +52,7 @@ class Calls:
         running = self.running
         running.add(call)
         if len(running) > 1:
-            for one in tuple(running):
+            for one in running.copy():  # one step, unlike going through it
                 one.shared = True
         call.began = now = monotonic_ns()
         if now > self._seen + _RECENT or self._grown and not call.shared:
@@ -69,18 +69,19 @@ class Calls:
         if took < _SHORT:
             usage = _USAGE[took // 1000]
         else:
-            self._look(now)
-            usage = b"Fob-Usage: cpu=%d" % (self._cpu - call.cpu)
+            usage = b"Fob-Usage: cpu=%d" % max(self._look(now) - call.cpu, 0)  # another thread may have looked meanwhile
         if call.shared:
             return usage + self._peak[:-2] + b"; shared\r\n"
         return usage + self._peak
 
     def _look(self, now):
-        """Looks up what the process has used."""
+        """Looks up what the process has used, and returns its processor time."""
         user, system, peak = getrusage(RUSAGE_SELF)[:3]
-        self._cpu, self._seen = (user + system) * 1e6, now
+        self._cpu = cpu = (user + system) * 1e6
+        self._seen = now
         self._grown = peak > self._base + _LITTLE
         self._peak = b"; peak=%d\r\n" % (peak * 1024) if peak > _inherited and self._clear is not None else b"\r\n"
+        return cpu
 
     def _forget_peak(self, now):
         """Makes the kernel forget the most memory that this process had. That walks over no memory, but lets other threads run."""

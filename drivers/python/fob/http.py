@@ -298,8 +298,10 @@ class Connection:
         """Prepares the answer that has a function's result, JSON bytes, as nearly all have."""
         if self.last or self.unread:
             return plain(200, value)
-        self.begun = True
-        return b"HTTP/1.1 200 OK\r\n%b%bContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (self.mark, self.cost, len(value), value)
+        head = b"HTTP/1.1 200 OK\r\n%b%bContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+        answer = head % (self.mark, self.cost, len(value), value)
+        self.begun = True  # now that there is memory for it
+        return answer
 
     def opening(self, answer):
         """Prepares an answer, or the beginning of one, for sending."""
