@@ -82,7 +82,7 @@ func (e *events) next() (got event) {
 	return got
 }
 
-// wants checks the next events, of which none is left out.
+// wants checks that these are the next events, all of them.
 func (e *events) wants(want ...string) (last string) {
 	e.t.Helper()
 	for _, what := range want {

@@ -48,7 +48,7 @@ func Search(folder string, before uint64, done <-chan struct{}, failed func(erro
 
 // Bound returns a number for Search to begin before, above which all records in a folder
 // were written after a time: where a segment begins, so that Search opens none of the
-// later ones. It is 0 if there are none.
+// later ones. Without such records it is 0.
 func Bound(folder string, after time.Time) (before uint64, err error) {
 	all, err := list(folder)
 	if err != nil {

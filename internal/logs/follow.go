@@ -113,8 +113,8 @@ func (l *Logs) since(query faas.LogQuery, done <-chan struct{}) (lines []faas.Lo
 	return lines, nil
 }
 
-// trimmed reports whether lines that came after a number may be gone: there is none that
-// came before it, and there was one.
+// trimmed reports whether lines that came after a number may be gone: the oldest line that is
+// left came after it, and is not the log's first.
 func (c candidate) trimmed(after uint64) bool {
 	for r, err := range journal.Records(c.folder, 0) {
 		if err == nil {

@@ -50,7 +50,7 @@ func NewFailures(log zerolog.Logger, name func(id string) string) *Failures {
 type account struct {
 	used float64 // of failureBurst lines
 	at   time.Time
-	left int // failures that had no line, and of which the log does not tell yet
+	left int // failures without a line, until the log tells how many
 }
 
 // take reports whether one more failure may have a line. If not, it is counted.
